@@ -1,0 +1,30 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The one error type that reaches an operator. Private to this collection."""
+
+from __future__ import annotations
+
+
+class PhaseGateError(Exception):
+    """Something stopped the run; says what was expected, what was found and what to do next.
+
+    ``what`` is one sentence. ``expected``, ``found`` and ``next_step`` are optional short texts.
+    ``str()`` gives the whole message, ready for ``fail_json(msg=...)``.
+    """
+
+    def __init__(self, what: str, *, expected: str = "", found: str = "", next_step: str = "") -> None:
+        self.what = what
+        self.expected = expected
+        self.found = found
+        self.next_step = next_step
+        super().__init__(self.message())
+
+    def message(self) -> str:
+        """Return the sentence and, one per line, the parts that are set."""
+        parts = [self.what]
+        for label, text in (("expected", self.expected), ("found", self.found), ("next step", self.next_step)):
+            if text:
+                parts.append(f"  {label}: {text}")
+        return "\n".join(parts)
