@@ -1,0 +1,156 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Checks of a phase (preflight P-*, verification VA-*, non-scope): run, judge, render. Private to this collection."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Callable, Mapping, Sequence
+
+from ansible_collections.incomex.phasegate.plugins.module_utils._author_sql import Answer, run_query, search_path
+from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session
+
+PASS = "PASS"
+FAIL = "FAIL"
+
+# A check as phase.yml writes it and modules take it.
+CHECK_OPTIONS: dict[str, Any] = {
+    "id": {"type": "str", "required": True},
+    "title": {"type": "str", "default": ""},
+    "sql": {"type": "str"},
+    "builtin": {"type": "str", "choices": ["target_identity", "ddl_checksum", "schema_diff"]},
+    "expect": {"type": "raw"},
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a built-in check found, and whether that is as it must be."""
+
+    passed: bool
+    expected: str
+    found: str
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """The judged result of one check; ``expected`` and ``found`` are texts for people."""
+
+    id: str
+    title: str
+    status: str
+    expected: str
+    found: str
+    milliseconds: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as a plain mapping."""
+        return asdict(self)
+
+
+Builtins = Mapping[str, Callable[[Mapping[str, Any]], Finding]]
+
+
+def shape(answer: Answer, expect: Any) -> Any:
+    """Return the answer in the form that ``expect`` has, to compare and to show.
+
+    A mapping stands for the only row, a list of mappings for all rows, another list for the values of the only
+    column, and anything else for the only value. An answer that does not fit that form is returned as all rows.
+    """
+    rows = answer.result
+    if isinstance(expect, dict):
+        return rows[0] if answer.rows == 1 else rows
+    if isinstance(expect, list):
+        if (expect and isinstance(expect[0], dict)) or any(len(row) != 1 for row in rows):
+            return rows
+        return [value for row in rows for value in row.values()]
+    if answer.rows == 1 and len(rows[0]) == 1:
+        return next(iter(rows[0].values()))
+    return rows
+
+
+def equal(expect: Any, found: Any) -> bool:
+    """Compare by value and by type: 1 equals 1.0, but neither true nor '1'."""
+    if isinstance(expect, bool) or isinstance(found, bool):
+        return expect is found
+    if isinstance(expect, dict) and isinstance(found, dict):
+        return expect.keys() == found.keys() and all(equal(expect[key], found[key]) for key in expect)
+    if isinstance(expect, list) and isinstance(found, list):
+        return len(expect) == len(found) and all(map(equal, expect, found))
+    return type(expect) in _comparable(found) and bool(expect == found)
+
+
+def _comparable(value: Any) -> tuple[type, ...]:
+    return (int, float) if isinstance(value, (int, float)) else (type(value),)
+
+
+def text(value: Any) -> str:
+    """Return a value as one line for people."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _run_one(session: Session, check: Mapping[str, Any], builtins: Builtins) -> CheckResult:
+    if check.get("builtin"):
+        finding = builtins[check["builtin"]](check)
+        status = PASS if finding.passed else FAIL
+        return CheckResult(check["id"], check.get("title") or "", status, finding.expected, finding.found)
+    answer = run_query(session, check["sql"])
+    expect = check.get("expect")
+    if answer.error:
+        status, found = FAIL, f"error {answer.error}"
+    else:
+        value = shape(answer, expect)
+        status = PASS if answer.rows <= len(answer.result) and equal(expect, value) else FAIL
+        found = text(value)
+    return CheckResult(
+        check["id"], check.get("title") or "", status, text(expect), found, round(answer.milliseconds, 3)
+    )
+
+
+def run_checks(
+    session: Session, checks: Sequence[Mapping[str, Any]], builtins: Builtins, schemas: Sequence[str] = ()
+) -> list[CheckResult]:
+    """Run the checks in the open transaction, in order; none stops the others.
+
+    ``schemas`` is the search_path between pg_catalog and pg_temp. ``builtins`` must have every built-in check
+    that ``checks`` names.
+    """
+    session.set("search_path", search_path(schemas), local=True)
+    results = [_run_one(session, check, builtins) for check in checks]
+    session.set("search_path", search_path(()), local=True)
+    return results
+
+
+def run_read_only(
+    session: Session, checks: Sequence[Mapping[str, Any]], builtins: Builtins, schemas: Sequence[str] = ()
+) -> list[CheckResult]:
+    """Run the checks in a READ ONLY REPEATABLE READ transaction of their own."""
+    session.execute("BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+    try:
+        return run_checks(session, checks, builtins, schemas)
+    finally:
+        session.execute("ROLLBACK")
+
+
+def failures(results: Sequence[CheckResult]) -> list[CheckResult]:
+    """Return the results that did not pass."""
+    return [result for result in results if result.status != PASS]
+
+
+def summary(results: Sequence[CheckResult]) -> str:
+    """Return '10/10'."""
+    return f"{len(results) - len(failures(results))}/{len(results)}"
+
+
+def table(results: Sequence[CheckResult]) -> str:
+    """Return the results as a text table, one line a check."""
+    width = max((len(result.id) for result in results), default=0)
+    return "".join(
+        f"{result.id:<{width}}  {result.status}  {result.title}\n"
+        f"{'':<{width}}        expected {result.expected}\n"
+        f"{'':<{width}}        found    {result.found}\n"
+        for result in results
+    )

@@ -1,0 +1,244 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The artefact directory of a run: atomic files, the seal, and the check of a sealed bundle. Private.
+
+A directory is *sealed* when it has ``SHA256SUMS``, which is written last. Nothing may change after that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import stat
+from dataclasses import dataclass
+from typing import IO, Any, Iterator
+
+from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._journal import Journal
+
+SEAL = "SHA256SUMS"
+JOURNAL = "journal.jsonl"
+PARTIAL = ".partial"
+FOLDERS = ("schema", "sql", "logs")
+_SUM_LINE = re.compile(r"^(?P<digest>[0-9a-f]{64})  (?P<name>[^\0\n]+)$")
+
+
+def sha256_file(path: str) -> str:
+    """Return the SHA-256 of a file's content, in hex."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        for chunk in iter(lambda: stream.read(1 << 20), b""):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def fsync_directory(path: str) -> None:
+    """Make a rename or a new name in this directory durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class HashingWriter:
+    """A binary file that is hashed while it is written. ``size`` in bytes; ``sha256`` in hex after the last write."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._digest = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: bytes) -> int:
+        """Write and hash ``data``."""
+        self._digest.update(data)
+        self.size += len(data)
+        return self._stream.write(data)
+
+    @property
+    def sha256(self) -> str:
+        """Return the digest of everything written so far."""
+        return self._digest.hexdigest()
+
+
+@contextlib.contextmanager
+def atomic_file(path: str) -> Iterator[HashingWriter]:
+    """Write ``path`` through ``path.partial``; it appears under its name complete and on disk, or not at all."""
+    partial = path + PARTIAL
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            yield HashingWriter(stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(partial, path)
+        fsync_directory(os.path.dirname(path) or ".")
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(partial)
+        raise
+
+
+@dataclass(frozen=True)
+class Artefacts:
+    """An artefact directory by its path."""
+
+    path: str
+
+    @property
+    def journal(self) -> Journal:
+        """Return the run's journal."""
+        return Journal(os.path.join(self.path, JOURNAL))
+
+    @property
+    def sealed(self) -> bool:
+        """Return whether the seal was set."""
+        return os.path.lexists(os.path.join(self.path, SEAL))
+
+    def create(self) -> None:
+        """Make the directory and its folders, readable by the owner only. Raises ``FileExistsError``."""
+        os.makedirs(os.path.dirname(self.path), mode=0o750, exist_ok=True)
+        os.mkdir(self.path, 0o750)
+        for folder in FOLDERS:
+            os.mkdir(os.path.join(self.path, folder), 0o750)
+        fsync_directory(os.path.dirname(self.path))
+
+    def require_open(self) -> None:
+        """Raise ``PhaseGateError`` unless this is the directory of a run that is not sealed yet."""
+        if not os.path.isfile(os.path.join(self.path, JOURNAL)):
+            raise PhaseGateError(
+                "There is no open run here.",
+                expected=f"an artefact directory with {JOURNAL}",
+                found=f"{self.path} without one",
+                next_step="open a run first (module evidence, state: open)",
+            )
+        if self.sealed:
+            raise PhaseGateError(
+                "This run is sealed; nothing can be added to it.",
+                expected="an open run",
+                found=f"{SEAL} in {self.path}",
+                next_step="open a new run",
+            )
+
+    def file(self, name: str) -> str:
+        """Return the path of an artefact by its name relative to the directory."""
+        return os.path.join(self.path, name)
+
+    def write(self, name: str, content: bytes) -> str:
+        """Write one artefact atomically and return its SHA-256."""
+        with atomic_file(self.file(name)) as out:
+            out.write(content)
+        return out.sha256
+
+    def names(self) -> list[str]:
+        """Return the names of all files below the directory, sorted, the seal left out."""
+        return sorted(name for name in _walk(self.path) if name != SEAL)
+
+    def seal(self) -> str:
+        """Write SHA256SUMS over every file and return its own SHA-256. Leftover partial files are removed first."""
+        for name in self.names():
+            if name.endswith(PARTIAL):
+                os.unlink(self.file(name))
+        lines = [f"{sha256_file(self.file(name))}  {name}\n" for name in self.names()]
+        return self.write(SEAL, "".join(lines).encode("utf-8"))
+
+
+def _walk(root: str) -> Iterator[str]:
+    for folder, _folders, files in os.walk(root, followlinks=False):
+        for name in files:
+            yield os.path.relpath(os.path.join(folder, name), root)
+        for name in _folders:
+            if os.path.islink(os.path.join(folder, name)):
+                yield os.path.relpath(os.path.join(folder, name), root)
+
+
+def verify(path: str) -> list[str]:
+    """Return what is wrong with a sealed bundle, one sentence a finding; an empty list when it is intact.
+
+    Checks that the seal exists and is well-formed, that every listed file is a regular file inside the bundle
+    with the listed digest, that no file is missing or extra, and that the journal's chain holds.
+    """
+    findings: list[str] = []
+    artefacts = Artefacts(path)
+    if not os.path.isdir(path):
+        return [f"{path} is not a directory"]
+    if not artefacts.sealed:
+        return [f"the bundle is not sealed: {SEAL} is missing"]
+    if os.path.islink(artefacts.file(SEAL)):
+        return [f"{SEAL} is a symbolic link"]
+    listed: dict[str, str] = {}
+    with open(artefacts.file(SEAL), encoding="utf-8", errors="surrogateescape") as stream:
+        for number, line in enumerate(stream.read().splitlines(), start=1):
+            match = _SUM_LINE.match(line)
+            if match is None:
+                findings.append(f"{SEAL} line {number} is not '<sha256>  <name>'")
+            elif match["name"].startswith("/") or ".." in match["name"].split("/"):
+                findings.append(f"{SEAL} line {number} names a path outside the bundle: {match['name']}")
+            elif match["name"] in listed:
+                findings.append(f"{SEAL} line {number} names {match['name']} again")
+            else:
+                listed[match["name"]] = match["digest"]
+    present = set(artefacts.names())
+    for name, digest in sorted(listed.items()):
+        if name not in present:
+            findings.append(f"{name} is listed in {SEAL} but missing")
+        elif not stat.S_ISREG(os.lstat(artefacts.file(name)).st_mode):
+            findings.append(f"{name} is not a regular file (a symbolic link or a device)")
+        else:
+            found = sha256_file(artefacts.file(name))
+            if found != digest:
+                findings.append(f"{name} was changed: SHA-256 is {found}, the seal says {digest}")
+    findings.extend(f"{name} is not listed in {SEAL}" for name in sorted(present - set(listed)))
+    if not findings:
+        try:
+            artefacts.journal.entries()
+        except PhaseGateError as error:
+            findings.append(str(error).replace("\n", "; "))
+    return findings
+
+
+class Step:
+    """One command of a run (``C-06``): its data goes to the journal with its outcome.
+
+    Without an artefact directory (a module used alone, or check mode) nothing is written.
+    """
+
+    def __init__(self, artefacts: Artefacts | None, name: str) -> None:
+        self.artefacts = artefacts
+        self.name = name
+        self.data: dict[str, Any] = {}
+
+    def note(self, event: str, data: dict[str, Any]) -> None:
+        """Journal something in the middle of the step; on disk when this returns."""
+        if self.artefacts:
+            self.artefacts.journal.append(self.name, event, data)
+
+    def file(self, name: str, content: bytes) -> None:
+        """Write an artefact, when there is a directory."""
+        if self.artefacts:
+            self.artefacts.write(name, content)
+
+
+@contextlib.contextmanager
+def run_step(path: str | None, name: str, intent: dict[str, Any] | None = None) -> Iterator[Step]:
+    """Journal the intent of a step, run the block, and journal its outcome: ``done``, or ``failed`` with the reason.
+
+    ``path`` is the artefact directory or None. The error goes on to the caller.
+    """
+    step = Step(None if path is None else Artefacts(path), name)
+    if step.artefacts:
+        step.artefacts.require_open()
+    step.note("intent", intent or {})
+    try:
+        yield step
+    except PhaseGateError as error:
+        step.note("failed", {"reason": str(error), **step.data})
+        raise
+    except Exception as error:
+        step.note("failed", {"reason": f"{type(error).__name__}: {error}", **step.data})
+        raise
+    step.note("done", step.data)
