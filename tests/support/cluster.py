@@ -28,6 +28,7 @@ import json
 import os
 import pwd
 import select
+import shlex
 import shutil
 import signal
 import socket
@@ -340,7 +341,7 @@ def _start(arguments: argparse.Namespace) -> None:
     # For `eval` in a shell script.
     facts = {**cluster.environment(arguments.database or "postgres"), "PGBIN": str(bin_directory())}
     for name, value in facts.items():
-        print(f"{name}={value}")
+        print(f"{name}={shlex.quote(value)}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
