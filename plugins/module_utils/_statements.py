@@ -1,0 +1,873 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Split and classify a phase's SQL with PostgreSQL's own parser. Controller only; private to this collection.
+
+What cannot be named is refused: an unknown node, object type or subcommand is a problem, not a guess.
+"""
+
+from __future__ import annotations
+
+import collections
+import re
+from dataclasses import dataclass, field
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Dict,
+    FrozenSet,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
+
+try:
+    import pglast
+    from pglast import ast
+except ImportError:
+    HAS_PGLAST = False
+else:
+    HAS_PGLAST = True
+
+from ansible_collections.incomex.phasegate.plugins.module_utils import _kinds
+from ansible_collections.incomex.phasegate.plugins.module_utils._problems import PhaseFileError, Problem
+
+if TYPE_CHECKING:
+    from ansible_collections.incomex.phasegate.plugins.module_utils._phase import Phase, SourceFile
+    from ansible_collections.incomex.phasegate.plugins.module_utils._plan import Statement
+    from ansible_collections.incomex.phasegate.plugins.module_utils._strict_yaml import Path
+
+#: Why a byte or character is not accepted, in the order in which it is looked for.
+_CHARACTERS: Tuple[Tuple[str, str, str], ...] = (
+    ("\ufeff", "a byte order mark", "save the file as UTF-8 without one"),
+    ("\x00", "a NUL byte", "save the file as UTF-8 text"),
+    ("\r", "a carriage return", "save the file with LF line ends"),
+)
+_CONTROL = re.compile("[\x01-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_COPY_STDIN = re.compile(r"\bcopy\b[^;]*\bfrom\s+stdin\b", re.IGNORECASE)
+_SYSTEM_SCHEMAS = frozenset({"pg_catalog", "information_schema"})
+#: Where a relation stands that is only read.
+_READ_PLACES = frozenset({"fromClause", "usingClause", "sourceRelation", "larg", "rarg"})
+#: Attributes that hold the name of an object which the statement makes or changes, as a list of texts.
+_OBJECT_NAMES = frozenset(
+    {
+        "cfgname",
+        "conversion_name",
+        "defnames",
+        "dictname",
+        "domainname",
+        "func_name",
+        "objname",
+        "opclassname",
+        "opfamilyname",
+        "typeName",
+    }
+)
+#: Attributes that hold a name which is looked up; without a schema only pg_catalog and the search path are searched.
+_LOOKED_UP = frozenset({"collation", "collname", "names", "name", "opclass", "operName", "useOp"})
+#: Object types whose name is a list of texts with something before or after the relation's or object's own name.
+_NAME_PARTS: Dict[str, slice] = {
+    **dict.fromkeys(("OBJECT_COLUMN", "OBJECT_TABCONSTRAINT"), slice(None, -1)),
+    **dict.fromkeys(("OBJECT_TRIGGER", "OBJECT_RULE", "OBJECT_POLICY"), slice(None, -1)),
+    **dict.fromkeys(("OBJECT_OPCLASS", "OBJECT_OPFAMILY"), slice(1, None)),
+}
+#: Object types whose name is that of a relation, once cut as above.
+_RELATIONS = frozenset(
+    {
+        "OBJECT_COLUMN",
+        "OBJECT_FOREIGN_TABLE",
+        "OBJECT_INDEX",
+        "OBJECT_MATVIEW",
+        "OBJECT_POLICY",
+        "OBJECT_RULE",
+        "OBJECT_SEQUENCE",
+        "OBJECT_TABCONSTRAINT",
+        "OBJECT_TABLE",
+        "OBJECT_TRIGGER",
+        "OBJECT_VIEW",
+    }
+)
+_BARE_IDENTIFIER = re.compile(r"[a-z_\u0080-\uffff][a-z0-9_$\u0080-\uffff]*")
+
+
+class _RefusedError(Exception):
+    """A statement that no scope can allow."""
+
+    def __init__(self, what: str, next_step: str = "") -> None:
+        self.what = what
+        self.next_step = next_step
+        super().__init__(what)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a file's statements may be. ``rows`` are the declared counts per tag, in file order."""
+
+    schemas: FrozenSet[str]
+    kinds: FrozenSet[str]
+    functions: FrozenSet[str]
+    search_path: Tuple[str, ...]
+    rows: Mapping[str, Sequence[Any]]
+    #: where the kinds and rows are declared, for messages
+    kinds_at: str
+    rows_at: str
+
+
+@dataclass
+class _Piece:
+    """A statement of a file: its byte range, its line and text, and its parse tree."""
+
+    start: int
+    end: int
+    line: int
+    text: str
+    node: Any
+
+
+@dataclass
+class _Names:
+    """The names in a statement."""
+
+    #: (schema or "", name, only read)
+    relations: Set[Tuple[str, str, bool]] = field(default_factory=set)
+    #: (schema or "", name): made or changed
+    objects: Set[Tuple[str, str]] = field(default_factory=set)
+    #: (schema, name): looked up, with a schema
+    references: Set[Tuple[str, str]] = field(default_factory=set)
+    schemas: Set[str] = field(default_factory=set)
+    calls: List[Any] = field(default_factory=list)
+    ctes: Set[str] = field(default_factory=set)
+
+
+# --- a phase ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PhaseStatements:
+    """The statements of a phase's two files, as they stand in the plan."""
+
+    migrate: List[Statement]
+    rollback: List[Statement]
+
+
+def analyse_phase(phase: Phase) -> PhaseStatements:
+    """Split and classify both files of ``phase`` and check them, and the SQL of its checks, against the definition.
+
+    Raises ``PhaseFileError`` with everything that is wrong.
+    """
+    definition = phase.definition
+    problems: List[Problem] = []
+    migrate = analyse_file(phase.migrate, _rules(definition, "expect"), problems)
+    rollback = analyse_file(phase.rollback, _rules(definition, "rollback"), problems)
+    if migrate:
+        problems.extend(_expectation_problems(phase, migrate))
+    functions = frozenset(definition["scope"]["functions"])
+    for section in ("preflight", "verify", "non_scope"):
+        for index, check in enumerate(definition[section]):
+            if "sql" in check:
+                problem = query_problem(check["sql"], functions)
+                if problem:
+                    problems.append(
+                        phase.at.problem((section, index, "sql"), problem.what, next_step=problem.next_step)
+                    )
+    if problems:
+        raise PhaseFileError(problems)
+    return PhaseStatements(migrate, rollback)
+
+
+def _rules(definition: Mapping[str, Any], section: str) -> Rules:
+    scope = definition["scope"]
+    ours = section == "expect"
+    return Rules(
+        schemas=frozenset(scope["schemas"]),
+        kinds=frozenset(scope["statements"] if ours else definition["rollback"]["statements"]),
+        functions=frozenset(scope["functions"]),
+        search_path=tuple(definition["settings"]["search_path"]),
+        rows=definition[section]["rows"],
+        kinds_at="scope.statements" if ours else "rollback.statements",
+        rows_at=f"{section}.rows",
+    )
+
+
+def _expectation_problems(phase: Phase, statements: Sequence[Statement]) -> Iterator[Problem]:
+    expect = phase.definition["expect"]
+    found = dict(collections.Counter(statement["tag"] for statement in statements))
+    path: Path = ("expect", "tags")
+    if found != expect["tags"]:
+        yield phase.at.problem(
+            path,
+            f"{phase.migrate.name} has other statements than declared",
+            expected=_counted(expect["tags"]),
+            found=_counted(found),
+            next_step="declare what was found if it is what the phase means, or correct the file",
+        )
+    last = [statement for statement in statements if statement["run"]][-1]
+    if "result" in expect and not last["returns_rows"]:
+        yield phase.at.problem(
+            ("expect", "result"),
+            f"the last statement of {phase.migrate.name} returns no rows",
+            expected="a SELECT at the end of the file",
+            found=f"{last['tag']} on line {last['line']}",
+            next_step="add the SELECT, or remove expect.result",
+        )
+
+
+def _counted(tags: Mapping[str, int]) -> str:
+    return ", ".join(f"{tag}: {count}" for tag, count in sorted(tags.items()))
+
+
+# --- a file ----------------------------------------------------------------------------------------------------
+
+
+def analyse_file(source: SourceFile, rules: Rules, problems: List[Problem]) -> List[Statement]:
+    """Return the statements of an SQL file; what is wrong with them goes to ``problems``."""
+    pieces = split_file(source, problems)
+    if not pieces:
+        return []
+    outer = _outer(pieces)
+    temporary: Set[str] = set()
+    seen: Dict[str, int] = collections.Counter()
+    statements: List[Statement] = []
+    for number, piece in enumerate(pieces, start=1):
+        report = _Reporter(source.path, piece, problems)
+        try:
+            tag, kinds = classify(piece.node, outer=number in outer)
+        except _RefusedError as error:
+            report(error.what, next_step=error.next_step)
+            continue
+        run = number not in outer
+        names = _names(piece.node)
+        if run:
+            _check_kinds(kinds, rules, report)
+            _check_names(names, rules, temporary, report)
+            _check_calls(names.calls, rules.functions, rules.search_path, report)
+        temporary |= _temporary(piece.node)
+        seen[tag] += 1
+        statements.append(
+            {
+                "n": number,
+                "start": piece.start,
+                "end": piece.end,
+                "line": piece.line,
+                "tag": tag,
+                "kinds": kinds,
+                "relations": sorted(
+                    {
+                        quoted(schema, name)
+                        for schema, name, read in names.relations
+                        if schema or not read or name not in names.ctes
+                    }
+                ),
+                "returns_rows": _returns_rows(piece.node),
+                "run": run,
+            }
+        )
+    _check_rows(source, seen, rules, problems)
+    if not any(statement["run"] for statement in statements) and not problems:
+        problems.append(Problem(source.path, 1, "", "no statement besides BEGIN and COMMIT"))
+    return statements
+
+
+class _Reporter:
+    """Adds problems of one statement."""
+
+    def __init__(self, file: str, piece: _Piece, problems: List[Problem]) -> None:
+        self.file = file
+        self.piece = piece
+        self.problems = problems
+
+    def __call__(self, what: str, expected: str = "", next_step: str = "") -> None:
+        text = " ".join(self.piece.text.split())
+        self.problems.append(
+            Problem(self.file, self.piece.line, "", what, expected=expected, found=text[:160], next_step=next_step)
+        )
+
+
+def split_file(source: SourceFile, problems: List[Problem]) -> List[_Piece]:
+    """Split a file into statements whose byte ranges, put together, are the file.
+
+    Comments before a statement belong to it, what follows the last statement belongs to that. Returns [] if the file
+    cannot be split; the reason is then in ``problems``.
+    """
+    try:
+        text = source.data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = source.data.count(b"\n", 0, error.start) + 1
+        found = f"byte 0x{source.data[error.start]:02x} at offset {error.start}"
+        problems.append(Problem(source.path, line, "", "not UTF-8", found=found, next_step="save the file as UTF-8"))
+        return []
+    problem = _character_problem(source, text)
+    if problem:
+        problems.append(problem)
+        return []
+    try:
+        raw = pglast.parse_sql(text)
+    except pglast.parser.ParseError as error:
+        problems.append(_syntax_problem(source, text, error))
+        return []
+    if not raw:
+        problems.append(
+            Problem(
+                source.path, 1, "", "no statement", found="an empty file, or only comments", next_step="add the SQL"
+            )
+        )
+        return []
+    return _pieces(text, raw)
+
+
+def _pieces(text: str, raw: Sequence[Any]) -> List[_Piece]:
+    pieces: List[_Piece] = []
+    start = position = 0
+    for statement in raw:
+        # pglast counts characters; the plan counts bytes of the UTF-8 file
+        first = statement.stmt_location
+        last = first + statement.stmt_len if statement.stmt_len else len(text)
+        until = len(text) if statement is raw[-1] else last + 1
+        end = start + len(text[position:until].encode("utf-8"))
+        line = text.count("\n", 0, first) + 1
+        pieces.append(_Piece(start, end, line, text[first:last], statement.stmt))
+        start, position = end, until
+    return pieces
+
+
+def _character_problem(source: SourceFile, text: str) -> Optional[Problem]:
+    for character, what, step in _CHARACTERS:
+        if character in text:
+            line = text.count("\n", 0, text.index(character)) + 1
+            return Problem(source.path, line, "", what, next_step=step)
+    match = _CONTROL.search(text)
+    if match:
+        line = text.count("\n", 0, match.start()) + 1
+        found = f"U+{ord(match.group()):04X}"
+        step = "remove it, or write it as an escape such as E'\\u000B'"
+        return Problem(source.path, line, "", "an invisible control character", found=found, next_step=step)
+    return None
+
+
+def _syntax_problem(source: SourceFile, text: str, error: Any) -> Problem:
+    message = error.args[0]
+    location = error.args[1] if len(error.args) > 1 and isinstance(error.args[1], int) else len(text)
+    location = min(location, len(text))
+    line = text.count("\n", 0, location) + 1
+    found = text.splitlines()[line - 1].strip()[:160] if line <= len(text.splitlines()) else ""
+    copy = _COPY_STDIN.search(text, 0, location)
+    what, step = f"not SQL: {message}", "correct the statement; PostgreSQL's own parser read it"
+    if text[location : location + 1] == "\\":
+        what = "a psql command; a phase is plain SQL that the server runs, psql interprets none of it"
+        step = "remove it"
+    elif text[location : location + 1] == ":":
+        what, step = f"{what} (a psql variable?)", "write the value out; psql interprets none of the file"
+    elif copy:
+        line = text.count("\n", 0, copy.start()) + 1
+        found = " ".join(copy.group().split())[:160]
+        what, step = "COPY FROM STDIN: a phase cannot carry COPY data", "write INSERT … VALUES"
+    return Problem(source.path, line, "", what, found=found, next_step=step)
+
+
+def _outer(pieces: Sequence[_Piece]) -> FrozenSet[int]:
+    """Return the numbers of the file's own BEGIN and COMMIT, if it has both, first and last."""
+    kinds = [piece.node.kind.name if isinstance(piece.node, ast.TransactionStmt) else "" for piece in pieces]
+    opens = kinds[0] in ("TRANS_STMT_BEGIN", "TRANS_STMT_START") and not pieces[0].node.options
+    closes = kinds[-1] == "TRANS_STMT_COMMIT" and not pieces[-1].node.chain
+    return frozenset({1, len(pieces)}) if opens and closes else frozenset()
+
+
+def _check_kinds(kinds: Sequence[str], rules: Rules, report: _Reporter) -> None:
+    for kind in kinds:
+        if not _kinds.allowed(kind, rules.kinds):
+            report(
+                f"{kind} is not in {rules.kinds_at}",
+                expected="one of " + ", ".join(sorted(rules.kinds)),
+                next_step=f"add {kind} to {rules.kinds_at} if the phase means it, or remove the statement",
+            )
+
+
+def _check_rows(source: SourceFile, seen: Mapping[str, int], rules: Rules, problems: List[Problem]) -> None:
+    for tag in sorted(_kinds.ROW_TAGS):
+        declared, found = len(rules.rows.get(tag, ())), seen.get(tag, 0)
+        if declared != found:
+            problems.append(
+                Problem(
+                    source.path,
+                    0,
+                    "",
+                    f"{rules.rows_at} does not match the {tag} statements",
+                    expected=f"{found} row counts, one for each {tag}",
+                    found=f"{declared}",
+                    next_step=f"declare under {rules.rows_at} how many rows each {tag} must report",
+                )
+            )
+
+
+# --- one statement ---------------------------------------------------------------------------------------------
+
+
+def classify(node: Any, *, outer: bool = False) -> Tuple[str, List[str]]:
+    """Return (command tag, kinds) of a statement's parse tree. ``outer``: it is the file's own BEGIN or COMMIT.
+
+    Raises ``_RefusedError`` for what no phase can contain.
+    """
+    name = type(node).__name__
+    special = _SPECIAL.get(name)
+    if special:
+        tag, kinds = special(node)
+    elif name in _kinds.NODE_TAGS:
+        tag = _kinds.NODE_TAGS[name]
+        kinds = [tag]
+    else:
+        raise _RefusedError(f"a statement that phasegate does not know ({name})", "report it; nothing unknown is run")
+    if not outer:
+        _refuse(node, tag)
+    if _behaviour(node) == "DROP_CASCADE" and tag.startswith(("DROP ", "TRUNCATE ", "REVOKE")):
+        kinds = [f"{kind} CASCADE" for kind in kinds]
+    return tag, list(dict.fromkeys(kinds))
+
+
+def _behaviour(node: Any) -> str:
+    return str(getattr(getattr(node, "behavior", None), "name", ""))
+
+
+def _refuse(node: Any, tag: str) -> None:
+    reason = _kinds.REFUSED.get(tag)
+    if reason:
+        raise _RefusedError(f"{tag} cannot be in a phase: {reason}", _OTHER_WAYS.get(tag, ""))
+    for condition, what, step in _REFUSALS:
+        if condition(node):
+            raise _RefusedError(what, step)
+    for _, child in walk(node):
+        if isinstance(child, ast.CommonTableExpr) and not isinstance(child.ctequery, ast.SelectStmt):
+            raise _RefusedError(
+                "a statement that changes rows inside WITH: the server does not report how many",
+                "write it as a statement of its own and declare its rows",
+            )
+        if isinstance(child, ast.IntoClause) and isinstance(node, ast.SelectStmt):
+            raise _RefusedError("SELECT INTO", "write CREATE TABLE … AS SELECT")
+
+
+_OTHER_WAYS = {
+    "BEGIN": "only a plain BEGIN as the first statement, with COMMIT as the last, is the file's own",
+    "START TRANSACTION": "only a plain BEGIN as the first statement, with COMMIT as the last, is the file's own",
+    "COMMIT": "COMMIT can only be the last statement of a file that begins with BEGIN; one file is one transaction",
+    "ROLLBACK": "remove it; phasegate rolls back by itself when anything is not as declared",
+    "PREPARE": "write the statement itself",
+    "EXECUTE": "write the statement itself",
+}
+
+
+def _concurrently(node: Any) -> bool:
+    if isinstance(node, ast.ReindexStmt):
+        return any(option.defname == "concurrently" for option in node.params or ())
+    if isinstance(node, ast.AlterTableStmt):
+        return any(isinstance(c.def_, ast.PartitionCmd) and bool(c.def_.concurrent) for c in node.cmds)
+    return isinstance(node, (ast.IndexStmt, ast.DropStmt)) and bool(node.concurrent)
+
+
+def _whole_reindex(node: Any) -> bool:
+    whole = ("REINDEX_OBJECT_SCHEMA", "REINDEX_OBJECT_SYSTEM", "REINDEX_OBJECT_DATABASE")
+    return isinstance(node, ast.ReindexStmt) and node.kind.name in whole
+
+
+def _moves_database(node: Any) -> bool:
+    return isinstance(node, ast.AlterDatabaseStmt) and any(o.defname == "tablespace" for o in node.options or ())
+
+
+#: Forms of otherwise allowed statements that no phase can contain: condition, sentence, next step.
+_REFUSALS: Tuple[Tuple[Callable[[Any], bool], str, str], ...] = (
+    (
+        _concurrently,
+        "CONCURRENTLY cannot run in a transaction, and a phase is one transaction",
+        "build or drop it without CONCURRENTLY if the lock is acceptable, or outside of a phase",
+    ),
+    (_whole_reindex, "REINDEX of a whole schema or database cannot run in a transaction", "name the tables"),
+    (_moves_database, "ALTER DATABASE SET TABLESPACE cannot run in a transaction", ""),
+    (
+        lambda node: isinstance(node, ast.ClusterStmt) and node.relation is None,
+        "CLUSTER without a table cannot run in a transaction",
+        "name the table",
+    ),
+    (
+        lambda node: isinstance(node, ast.CopyStmt) and node.filename is None and bool(node.is_from),
+        "COPY FROM STDIN: a phase cannot carry COPY data",
+        "write INSERT … VALUES",
+    ),
+    (
+        lambda node: isinstance(node, ast.CopyStmt) and node.filename is None,
+        "COPY TO STDOUT: there is no client that would receive it",
+        "write a SELECT at the end of the file, or a check",
+    ),
+    (
+        lambda node: isinstance(node, ast.CreateSchemaStmt) and bool(node.schemaElts),
+        "CREATE SCHEMA with statements inside",
+        "write them as statements of their own",
+    ),
+)
+
+
+def _words(node_type: Any, found: Mapping[str, str], what: str) -> str:
+    if node_type.name not in found:
+        raise _RefusedError(
+            f"{what} that phasegate does not know ({node_type.name})", "report it; nothing unknown is run"
+        )
+    return found[node_type.name]
+
+
+def _object_words(object_type: Any) -> str:
+    return _words(object_type, _kinds.OBJECT_WORDS, "a kind of object")
+
+
+def _alter_table(node: Any) -> Tuple[str, List[str]]:
+    tag = f"ALTER {_object_words(node.objtype)}"
+    known = {**_kinds.ALTER_WORDS, **_kinds.ALTER_TYPE_WORDS} if tag == "ALTER TYPE" else _kinds.ALTER_WORDS
+    kinds = []
+    for command in node.cmds:
+        words = _words(command.subtype, known, "a subcommand of ALTER")
+        if command.subtype.name == "AT_ColumnDefault" and command.def_ is None:
+            words = "DROP DEFAULT"
+        kinds.append(f"{tag} {words}")
+    return tag, kinds
+
+
+def _rename(node: Any) -> Tuple[str, List[str]]:
+    what = node.renameType.name
+    tag = f"ALTER {_object_words(node.relationType if what == 'OBJECT_COLUMN' else node.renameType)}"
+    part = {
+        "OBJECT_COLUMN": " COLUMN",
+        "OBJECT_ATTRIBUTE": " ATTRIBUTE",
+        "OBJECT_TABCONSTRAINT": " CONSTRAINT",
+        "OBJECT_DOMCONSTRAINT": " CONSTRAINT",
+    }.get(what, "")
+    return tag, [f"{tag} RENAME{part}"]
+
+
+def _alter_domain(node: Any) -> Tuple[str, List[str]]:
+    words = _kinds.ALTER_DOMAIN_WORDS.get(node.subtype)
+    if words is None:
+        raise _RefusedError(f"an ALTER DOMAIN that phasegate does not know ({node.subtype})")
+    if node.subtype == "T" and node.def_ is None:
+        words = "DROP DEFAULT"
+    return "ALTER DOMAIN", [f"ALTER DOMAIN {words}"]
+
+
+def _alter_with(attribute: str, words: str) -> Callable[[Any], Tuple[str, List[str]]]:
+    def of(node: Any) -> Tuple[str, List[str]]:
+        tag = f"ALTER {_object_words(getattr(node, attribute))}"
+        return tag, [f"{tag} {words}" if words else tag]
+
+    return of
+
+
+def _copy(node: Any) -> Tuple[str, List[str]]:
+    direction = "FROM" if node.is_from else "TO"
+    return "COPY", [f"COPY {direction} {'PROGRAM' if node.is_program else 'FILE'}"]
+
+
+def _set(node: Any) -> Tuple[str, List[str]]:
+    name = node.name or ""
+    plain = node.kind.name in ("VAR_SET_VALUE", "VAR_SET_DEFAULT")
+    if not (plain and node.is_local):
+        raise _RefusedError(
+            "a setting changed outside SET LOCAL: it would outlive the transaction",
+            "write SET LOCAL, or use settings in phase.yml",
+        )
+    custom = "." in name and not name.startswith("plpgsql.")
+    if name not in _kinds.LOCAL_SETTINGS and not custom:
+        raise _RefusedError(
+            f"SET LOCAL {name}: not a setting that a phase may change",
+            "use settings.search_path in phase.yml" if name == "search_path" else "remove it",
+        )
+    return "SET", ["SET LOCAL"]
+
+
+def _transaction(node: Any) -> Tuple[str, List[str]]:
+    tag = _words(node.kind, _kinds.TRANSACTION_TAGS, "a transaction statement")
+    return tag, [tag]
+
+
+def _by(attribute: str, yes: str, no: str) -> Callable[[Any], Tuple[str, List[str]]]:
+    def of(node: Any) -> Tuple[str, List[str]]:
+        tag = yes if getattr(node, attribute) else no
+        return tag, [tag]
+
+    return of
+
+
+def _create_as(node: Any) -> Tuple[str, List[str]]:
+    tag = "CREATE MATERIALIZED VIEW" if node.objtype.name == "OBJECT_MATVIEW" else "CREATE TABLE AS"
+    if isinstance(node.query, ast.ExecuteStmt):
+        raise _RefusedError("CREATE TABLE AS EXECUTE: it hides the statement that runs", "write the SELECT itself")
+    return tag, [tag]
+
+
+def _verb(verb: str, attribute: str) -> Callable[[Any], Tuple[str, List[str]]]:
+    def of(node: Any) -> Tuple[str, List[str]]:
+        tag = f"{verb} {_object_words(getattr(node, attribute))}"
+        return tag, [tag]
+
+    return of
+
+
+def _alter_enum(node: Any) -> Tuple[str, List[str]]:
+    return "ALTER TYPE", ["ALTER TYPE RENAME VALUE" if node.oldVal else "ALTER TYPE ADD VALUE"]
+
+
+def _alter_extension(node: Any) -> Tuple[str, List[str]]:
+    if isinstance(node, ast.AlterExtensionStmt):
+        return "ALTER EXTENSION", ["ALTER EXTENSION UPDATE"]
+    return "ALTER EXTENSION", ["ALTER EXTENSION ADD" if node.action > 0 else "ALTER EXTENSION DROP"]
+
+
+#: Parse node → what finds its tag and kinds, where the node alone does not decide.
+_SPECIAL: Dict[str, Callable[[Any], Tuple[str, List[str]]]] = {
+    "AlterDomainStmt": _alter_domain,
+    "AlterEnumStmt": _alter_enum,
+    "AlterExtensionContentsStmt": _alter_extension,
+    "AlterExtensionStmt": _alter_extension,
+    "AlterFunctionStmt": _alter_with("objtype", ""),
+    "AlterObjectDependsStmt": _alter_with("objectType", "DEPENDS ON EXTENSION"),
+    "AlterObjectSchemaStmt": _alter_with("objectType", "SET SCHEMA"),
+    "AlterOwnerStmt": _alter_with("objectType", "OWNER TO"),
+    "AlterTableMoveAllStmt": _alter_with("objtype", "SET TABLESPACE"),
+    "AlterTableStmt": _alter_table,
+    "CopyStmt": _copy,
+    "CreateFunctionStmt": _by("is_procedure", "CREATE PROCEDURE", "CREATE FUNCTION"),
+    "CreateTableAsStmt": _create_as,
+    "DefineStmt": _verb("CREATE", "kind"),
+    "DropStmt": _verb("DROP", "removeType"),
+    "GrantRoleStmt": _by("is_grant", "GRANT ROLE", "REVOKE ROLE"),
+    "GrantStmt": _by("is_grant", "GRANT", "REVOKE"),
+    "RenameStmt": _rename,
+    "TransactionStmt": _transaction,
+    "VacuumStmt": _by("is_vacuumcmd", "VACUUM", "ANALYZE"),
+    "VariableSetStmt": _set,
+}
+
+
+def _returns_rows(node: Any) -> bool:
+    if isinstance(node, (ast.SelectStmt, ast.VariableShowStmt)):
+        return True
+    return bool(getattr(node, "returningClause", None))
+
+
+def _temporary(node: Any) -> Set[str]:
+    """Return the names of temporary relations that a statement makes."""
+    return {child.relname for _, child in walk(node) if isinstance(child, ast.RangeVar) and child.relpersistence == "t"}
+
+
+# --- names -----------------------------------------------------------------------------------------------------
+
+
+def walk(node: Any, place: str = "") -> Iterator[Tuple[str, Any]]:
+    """Yield (attribute it stands in, node) for a parse tree's nodes, and (attribute, tuple) for its lists."""
+    stack: List[Tuple[str, Any]] = [(place, node)]
+    while stack:
+        place, here = stack.pop()
+        yield place, here
+        if isinstance(here, tuple):
+            stack.extend((place, item) for item in here)
+        elif isinstance(here, ast.Node):
+            stack.extend((name, getattr(here, name)) for name in here if getattr(here, name) is not None)
+
+
+def _strings(value: Any) -> Optional[Tuple[str, ...]]:
+    """Return the texts of a list of String nodes, or ``None`` if it is anything else."""
+    if isinstance(value, tuple) and value and all(isinstance(item, ast.String) for item in value):
+        return tuple(item.sval for item in value)
+    return None
+
+
+def _pair(parts: Sequence[str]) -> Tuple[str, str]:
+    return (parts[-2] if len(parts) > 1 else "", parts[-1])
+
+
+def _names(node: Any) -> _Names:
+    names = _Names()
+    for place, child in walk(node):
+        if isinstance(child, tuple):
+            _list_name(names, place, child)
+        elif isinstance(child, ast.RangeVar):
+            names.relations.add((child.schemaname or "", child.relname, place in _READ_PLACES))
+        elif isinstance(child, ast.FuncCall):
+            names.calls.append(child)
+        elif isinstance(child, ast.CommonTableExpr):
+            names.ctes.add(child.ctename)
+        elif isinstance(child, (ast.DefElem, ast.PublicationObjSpec)):
+            names.schemas.update(_option_schemas(child))
+    _object_names(names, node)
+    for attribute in ("newschema", "schemaname", "local_schema"):
+        value = getattr(node, attribute, None)
+        if isinstance(value, str):
+            names.schemas.add(value)
+    return names
+
+
+def _list_name(names: _Names, place: str, parts: Tuple[Any, ...]) -> None:
+    texts = _strings(parts)
+    if texts is None:
+        return
+    if place in _OBJECT_NAMES:
+        names.objects.add(_pair(texts))
+    elif place in _LOOKED_UP and len(texts) > 1:
+        names.references.add(_pair(texts))
+
+
+def _option_schemas(option: Any) -> Set[str]:
+    if isinstance(option, ast.PublicationObjSpec):
+        return {option.name} if option.name and "SCHEMA" in option.pubobjtype.name else set()
+    if option.defname == "schema" and isinstance(option.arg, ast.String):
+        return {option.arg.sval}
+    return set(_strings(option.arg) or ()) if option.defname == "schemas" else set()
+
+
+def _object_names(names: _Names, node: Any) -> None:
+    """Collect names that stand in ``object``, ``objects``, ``funcname`` or ``subname``, by the type of the object."""
+    kind = ""
+    for attribute in ("objtype", "objectType", "removeType", "renameType"):
+        kind = kind or str(getattr(getattr(node, attribute, None), "name", ""))
+    if isinstance(node, (ast.CreateFunctionStmt, ast.CreateTrigStmt, ast.CreateEventTrigStmt)):
+        names.objects.add(_pair(_strings(node.funcname) or ("",)))
+    if isinstance(node, ast.RenameStmt) and kind == "OBJECT_SCHEMA":
+        names.schemas.update({node.subname, node.newname})
+    objects = [getattr(node, "object", None), *(getattr(node, "objects", None) or ())]
+    if isinstance(node, ast.GrantStmt) and node.targtype.name == "ACL_TARGET_ALL_IN_SCHEMA":
+        kind = "OBJECT_SCHEMA"
+    for item in objects:
+        if kind == "OBJECT_SCHEMA" and isinstance(item, ast.String):
+            names.schemas.add(item.sval)
+        elif isinstance(item, ast.TypeName):
+            names.objects.add(_pair(_strings(item.names) or ("",)))
+        else:
+            texts = _strings(item)
+            if texts:
+                pair = _pair(texts[_NAME_PARTS.get(kind, slice(None))])
+                if kind in _RELATIONS:
+                    names.relations.add((*pair, False))
+                else:
+                    names.objects.add(pair)
+
+
+def _check_names(names: _Names, rules: Rules, temporary: Set[str], report: _Reporter) -> None:
+    for schema, name, read in sorted(names.relations):
+        if schema or not (name in temporary or (read and name in names.ctes)):
+            actual = schema or ("pg_catalog" if name.startswith("pg_") else "")
+            _check_name(actual, name, rules, report, read=read)
+    for schema, name in sorted(names.objects):
+        _check_name(schema, name, rules, report, read=False)
+    for schema, name in sorted(names.references):
+        _check_name(schema, name, rules, report, read=True)
+    for schema in sorted(names.schemas - rules.schemas):
+        _report_schema(schema, schema, rules, report)
+
+
+def _check_name(schema: str, name: str, rules: Rules, report: _Reporter, *, read: bool) -> None:
+    if not schema and not rules.search_path:
+        report(
+            f"{name} without a schema, and settings.search_path is empty",
+            expected=f"{min(rules.schemas)}.{name}, for example",
+            next_step="write every name with its schema",
+        )
+    elif schema in _SYSTEM_SCHEMAS and not read:
+        report(f"{quoted(schema, name)} is the system's own", next_step="a phase changes no system catalog")
+    elif schema and schema not in rules.schemas and schema not in _SYSTEM_SCHEMAS and schema != "pg_temp":
+        _report_schema(schema, quoted(schema, name), rules, report)
+
+
+def _report_schema(schema: str, name: str, rules: Rules, report: _Reporter) -> None:
+    report(
+        f"{name} is outside of scope.schemas",
+        expected="one of " + ", ".join(sorted(rules.schemas)),
+        next_step=f"add {schema} to scope.schemas if the phase means it",
+    )
+
+
+def quoted(schema: str, name: str) -> str:
+    """Return ``schema.name`` as SQL text, quoted only where it must be."""
+    parts = [part for part in (schema, name) if part]
+    return ".".join(p if _BARE_IDENTIFIER.fullmatch(p) else '"' + p.replace('"', '""') + '"' for p in parts)
+
+
+# --- functions -------------------------------------------------------------------------------------------------
+
+
+def _check_calls(
+    calls: Sequence[Any], declared: FrozenSet[str], search_path: Sequence[str], report: Callable[..., None]
+) -> None:
+    for call in calls:
+        schema, name = _pair(_strings(call.funcname) or ("",))
+        full = f"{schema or 'pg_catalog'}.{name}"
+        if full in declared:
+            continue
+        if not schema and search_path:
+            report(f"the function {name} without a schema", next_step=f"write pg_catalog.{name}, or its own schema")
+        elif schema not in ("", "pg_catalog"):
+            report(
+                f"the function {full} has effects that nobody can see here",
+                next_step=f"add {full} to scope.functions if the phase means it",
+            )
+        elif name == "set_config":
+            problem = _set_config_problem(call)
+            if problem:
+                report(problem, next_step="use SET LOCAL")
+        elif name in _kinds.FAR_REACHING:
+            report(
+                f"the function {name} reaches beyond this transaction",
+                next_step=f"add pg_catalog.{name} to scope.functions if the phase means it",
+            )
+
+
+def _set_config_problem(call: Any) -> str:
+    arguments = [getattr(getattr(arg, "val", None), "sval", None) for arg in call.args or ()]
+    local = call.args[-1] if call.args else None
+    if getattr(getattr(local, "val", None), "boolval", None) is not True:
+        return "set_config whose last argument is not true: the setting would outlive the transaction"
+    name = (arguments[0] or "").lower()
+    if name not in _kinds.LOCAL_SETTINGS and not ("." in name and not name.startswith("plpgsql.")):
+        return f"set_config of {name or 'a computed name'}: not a setting that a phase may change"
+    return ""
+
+
+# --- the SQL of a check ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class QueryProblem:
+    """Why a check's SQL is not accepted."""
+
+    what: str
+    next_step: str = ""
+
+
+def query_problem(sql: str, functions: FrozenSet[str]) -> Optional[QueryProblem]:
+    """Return why ``sql`` is not one plain SELECT that only reads, or ``None`` if it is one.
+
+    ``functions`` are the functions outside of pg_catalog, and the far-reaching ones in it, that it may call.
+    """
+    try:
+        raw = pglast.parse_sql(sql)
+    except pglast.parser.ParseError as error:
+        return QueryProblem(f"not SQL: {error.args[0]}", "correct the query; PostgreSQL's own parser read it")
+    if len(raw) != 1 or not isinstance(raw[0].stmt, ast.SelectStmt):
+        return QueryProblem("not one SELECT", "write one SELECT; several facts can be its columns")
+    if raw[0].stmt_len:
+        return QueryProblem("a semicolon after the query", "remove it")
+    found: List[QueryProblem] = []
+    names = _names(raw[0].stmt)
+    for _, child in walk(raw[0].stmt):
+        if isinstance(child, (ast.LockingClause, ast.IntoClause)):
+            found.append(QueryProblem("FOR UPDATE, FOR SHARE or INTO in a check", "a check only reads: remove it"))
+        elif isinstance(child, ast.CommonTableExpr) and not isinstance(child.ctequery, ast.SelectStmt):
+            found.append(QueryProblem("a statement that changes rows inside WITH", "a check only reads: remove it"))
+    for schema, name, _ in sorted(names.relations):
+        if not schema and name not in names.ctes and not name.startswith("pg_"):
+            found.append(QueryProblem(f"{name} without a schema", "write every relation with its schema"))
+
+    def report(what: str, next_step: str = "") -> None:
+        found.append(QueryProblem(what, next_step))
+
+    _check_calls(names.calls, functions, (), report)
+    return found[0] if found else None

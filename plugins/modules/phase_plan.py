@@ -1,0 +1,149 @@
+#!/usr/bin/python
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Turn a phase's files into a plan."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: phase_plan
+short_description: Validate a phase and turn its files into a plan
+version_added: 0.1.0
+author: incomex.phasegate contributors (@incomex)
+description:
+  - Loads C(phase.yml) with the two SQL files beside it, validates all three, and returns the plan that the other modules run.
+  - The SQL is split and classified by PostgreSQL's own parser (C(pglast)). A statement that is not in the phase's scope,
+    or that phasegate does not know, stops here.
+  - Every problem that is found is reported, each with file, line, path, what was expected, what was found and what to do.
+  - Run it on the controller, with C(delegate_to=localhost). It neither connects to a database nor writes a file.
+attributes:
+  check_mode:
+    support: full
+    description: Nothing is changed; the result is the same.
+  diff_mode:
+    support: none
+    description: Nothing is changed.
+  idempotent:
+    support: full
+    description: The same files give the same plan, byte for byte.
+options:
+  path:
+    description: Path of the phase's C(phase.yml) on the controller.
+    type: path
+    required: true
+requirements:
+  - pglast >= 7
+  - jsonschema >= 4
+  - PyYAML
+"""
+
+EXAMPLES = r"""
+- name: Plan | Read and validate phase alpha
+  incomex.phasegate.phase_plan:
+    path: "{{ playbook_dir }}/phases/alpha/phase.yml"
+  delegate_to: localhost
+  register: phase
+"""
+
+RETURN = r"""
+plan:
+  description: The plan.
+  returned: success
+  type: dict
+  contains:
+    format: {description: V(phasegate-plan/1)., type: str}
+    phase: {description: C(phase.yml) with every default filled in., type: dict}
+    definition: {description: 'File name, SHA-256 and size of C(phase.yml).', type: dict}
+    ddl: {description: 'File name, SHA-256, size and statements of the DDL.', type: dict}
+    rollback: {description: 'File name, SHA-256, size and statements of the rollback.', type: dict}
+plan_sha256:
+  description: SHA-256 of the plan's canonical JSON, which has sorted keys, no spaces, UTF-8 and a newline at the end.
+  returned: success
+  type: str
+ddl_b64:
+  description: The bytes of the DDL, Base64.
+  returned: success
+  type: str
+rollback_b64:
+  description: The bytes of the rollback, Base64.
+  returned: success
+  type: str
+summary:
+  description: What the phase is, in figures.
+  returned: success
+  type: dict
+  contains:
+    phase: {description: Slug of the phase., type: str}
+    revision: {description: Revision of the phase., type: str}
+    title: {description: Title of the phase., type: str}
+    tags: {description: How often each command tag stands in the DDL., type: dict}
+    preflight: {description: Number of preflight checks., type: int}
+    verify: {description: Number of verification checks., type: int}
+problems:
+  description: Everything that is wrong with the phase.
+  returned: failure
+  type: list
+  elements: dict
+  contains:
+    file: {description: Path of the file., type: str}
+    line: {description: 'Line, counted from 1; 0 is the file as a whole.', type: int}
+    path: {description: 'Place in C(phase.yml), such as V(verify[2].expect).', type: str}
+    what: {description: What is wrong., type: str}
+    expected: {description: What was expected., type: str}
+    found: {description: What was found., type: str}
+    next_step: {description: What to do., type: str}
+"""
+
+import base64
+from typing import Any, Dict
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible_collections.incomex.phasegate.plugins.module_utils._phase import HAS_JSONSCHEMA, Phase, load_phase
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan import build_plan, canonical_json, digest, pinned
+from ansible_collections.incomex.phasegate.plugins.module_utils._problems import PhaseFileError
+from ansible_collections.incomex.phasegate.plugins.module_utils._statements import HAS_PGLAST, analyse_phase
+from ansible_collections.incomex.phasegate.plugins.module_utils._strict_yaml import HAS_YAML
+
+
+def plan_of(phase: Phase) -> Dict[str, Any]:
+    """Return the plan of a loaded phase. Raises ``PhaseFileError``."""
+    statements = analyse_phase(phase)
+    return build_plan(
+        phase.definition,
+        pinned(phase.source.name, phase.source.data),
+        {**pinned(phase.migrate.name, phase.migrate.data), "statements": statements.migrate},
+        {**pinned(phase.rollback.name, phase.rollback.data), "statements": statements.rollback},
+    )
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(argument_spec={"path": {"type": "path", "required": True}}, supports_check_mode=True)
+    for library, found in (("pglast", HAS_PGLAST), ("jsonschema", HAS_JSONSCHEMA), ("PyYAML", HAS_YAML)):
+        if not found:
+            module.fail_json(msg=missing_required_lib(library, reason="on the controller"))
+    try:
+        phase = load_phase(module.params["path"])
+        plan = plan_of(phase)
+    except PhaseFileError as error:
+        module.fail_json(msg=str(error), problems=[problem.as_dict() for problem in error.problems])
+    definition = phase.definition
+    module.exit_json(
+        changed=False,
+        plan=plan,
+        plan_sha256=digest(canonical_json(plan)),
+        ddl_b64=base64.b64encode(phase.migrate.data).decode("ascii"),
+        rollback_b64=base64.b64encode(phase.rollback.data).decode("ascii"),
+        summary={
+            **{key: definition[key] for key in ("phase", "revision", "title")},
+            "tags": definition["expect"]["tags"],
+            "preflight": len(definition["preflight"]),
+            "verify": len(definition["verify"]),
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
