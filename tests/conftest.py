@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster, running_cluster
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
 
 FIXTURES = Path(__file__).parent / "fixtures"
 TEMPLATE = "phase_alpha_template"
@@ -24,6 +25,10 @@ _serial = itertools.count(1)
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """A running PostgreSQL 16 cluster; its databases are the tests' to create and drop."""
+    # Not at the top: this file is read before pytest-ansible makes collections importable, and a collection that was
+    # imported without its help cannot be imported with it.
+    from ansible_collections.incomex.phasegate.tests.support.cluster import running_cluster  # noqa: PLC0415
+
     with running_cluster() as running:
         yield running
 
