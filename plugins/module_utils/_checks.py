@@ -11,10 +11,21 @@ from dataclasses import asdict, dataclass
 from typing import Any, Callable, Mapping, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._author_sql import Answer, run_query, search_path
+from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql import literal
 
 PASS = "PASS"
 FAIL = "FAIL"
+# A built-in check whose subject does not exist (yet): neither passed nor failed, but not passed.
+NOT_RUN = "NOT RUN"
+# A non-scope statement about relations that this database does not have.
+NOT_APPLICABLE = "NOT APPLICABLE"
+
+NEXT_STEPS = {
+    "C-06": "nothing was changed; resolve what the failed checks name, or find out whether the phase was applied before",
+    "C-08": "keep everything as it is; read the report, then decide whether to roll back: that never happens by itself",
+}
 
 # A check as phase.yml writes it and modules take it.
 CHECK_OPTIONS: dict[str, Any] = {
@@ -25,12 +36,24 @@ CHECK_OPTIONS: dict[str, Any] = {
     "expect": {"type": "raw"},
 }
 
+# A built-in check whose subject does not exist (yet): neither passed nor failed, but not passed.
+NOT_RUN = "NOT RUN"
+# A non-scope statement of phase.yml: a check, or something that only the run itself can say.
+NON_SCOPE_OPTIONS: dict[str, Any] = {
+    "id": {"type": "str", "required": True},
+    "title": {"type": "str", "default": ""},
+    "sql": {"type": "str"},
+    "expect": {"type": "raw"},
+    "only_if_exists": {"type": "list", "elements": "str", "default": []},
+    "not_attempted": {"type": "bool", "default": False},
+}
+
 
 @dataclass(frozen=True)
 class Finding:
-    """What a built-in check found, and whether that is as it must be."""
+    """What a built-in check found, and whether that is as it must be; None when there is nothing to look at."""
 
-    passed: bool
+    passed: bool | None
     expected: str
     found: str
 
@@ -92,11 +115,21 @@ def text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
+def _absent(session: Session, relations: Sequence[str]) -> str | None:
+    """Return the first relation that does not exist, or None."""
+    absent = (name for name in relations if session.value(f"SELECT to_regclass({literal(name)})") is None)
+    return next(absent, None)
+
+
 def _run_one(session: Session, check: Mapping[str, Any], builtins: Builtins) -> CheckResult:
     if check.get("builtin"):
         finding = builtins[check["builtin"]](check)
-        status = PASS if finding.passed else FAIL
+        status = NOT_RUN if finding.passed is None else PASS if finding.passed else FAIL
         return CheckResult(check["id"], check.get("title") or "", status, finding.expected, finding.found)
+    absent = _absent(session, check.get("only_if_exists") or ())
+    if absent:
+        found = f"{absent} does not exist here"
+        return CheckResult(check["id"], check.get("title") or "", NOT_APPLICABLE, text(check.get("expect")), found)
     answer = run_query(session, check["sql"])
     expect = check.get("expect")
     if answer.error:
@@ -136,13 +169,35 @@ def run_read_only(
 
 
 def failures(results: Sequence[CheckResult]) -> list[CheckResult]:
-    """Return the results that did not pass."""
-    return [result for result in results if result.status != PASS]
+    """Return the results that did not pass; a non-scope statement that does not apply is none of them."""
+    return [result for result in results if result.status not in (PASS, NOT_APPLICABLE)]
+
+
+def answerable(non_scope: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the non-scope statements that the database can answer."""
+    return [item for item in non_scope if item.get("sql")]
 
 
 def summary(results: Sequence[CheckResult]) -> str:
     """Return '10/10'."""
     return f"{len(results) - len(failures(results))}/{len(results)}"
+
+
+def require_all(
+    step: str, results: Sequence[CheckResult], non_scope: Sequence[CheckResult] = (), *, check_mode: bool = False
+) -> None:
+    """Raise ``PhaseGateError`` naming every check and non-scope statement that failed, when one did.
+
+    In check mode a check without a subject is no failure: nothing was frozen or compared.
+    """
+    failed = [r for r in failures([*results, *non_scope]) if not (check_mode and r.status == NOT_RUN)]
+    if failed:
+        raise PhaseGateError(
+            f"{step}: {summary(results)} checks passed; failed: {', '.join(result.id for result in failed)}.",
+            expected="; ".join(f"{result.id} ({result.title}) {result.expected}" for result in failed),
+            found="; ".join(f"{result.id} {result.found}" for result in failed),
+            next_step=NEXT_STEPS[step],
+        )
 
 
 def table(results: Sequence[CheckResult]) -> str:

@@ -100,22 +100,29 @@ class Artefacts:
         return os.path.lexists(os.path.join(self.path, SEAL))
 
     def create(self) -> None:
-        """Make the directory and its folders, readable by the owner only. Raises ``FileExistsError``."""
-        os.makedirs(os.path.dirname(self.path), mode=0o750, exist_ok=True)
-        os.mkdir(self.path, 0o750)
+        """Make the directory and its folders, closed to other users. What exists is left as it is."""
         for folder in FOLDERS:
-            os.mkdir(os.path.join(self.path, folder), 0o750)
+            os.makedirs(self.file(folder), mode=0o750, exist_ok=True)
         fsync_directory(os.path.dirname(self.path))
 
-    def require_open(self) -> None:
+    @property
+    def has_run(self) -> bool:
+        """Return whether this is the directory of a run, not a plain one that a module was used on alone."""
+        return os.path.isfile(self.file(JOURNAL))
+
+    def require_run(self) -> None:
         """Raise ``PhaseGateError`` unless this is the directory of a run that is not sealed yet."""
-        if not os.path.isfile(os.path.join(self.path, JOURNAL)):
+        if not self.has_run:
             raise PhaseGateError(
                 "There is no open run here.",
                 expected=f"an artefact directory with {JOURNAL}",
                 found=f"{self.path} without one",
                 next_step="open a run first (module evidence, state: open)",
             )
+        self.require_unsealed()
+
+    def require_unsealed(self) -> None:
+        """Raise ``PhaseGateError`` when the seal was set."""
         if self.sealed:
             raise PhaseGateError(
                 "This run is sealed; nothing can be added to it.",
@@ -201,10 +208,19 @@ def verify(path: str) -> list[str]:
     return findings
 
 
+def open_directory(path: str | None, *, check_mode: bool) -> Artefacts | None:
+    """Return the artefact directory at ``path``, made when absent; None without a path and in check mode."""
+    if path is None or check_mode:
+        return None
+    artefacts = Artefacts(path)
+    artefacts.create()
+    return artefacts
+
+
 class Step:
     """One command of a run (``C-06``): its data goes to the journal with its outcome.
 
-    Without an artefact directory (a module used alone, or check mode) nothing is written.
+    Without an artefact directory (a module used without one, or check mode) nothing is written.
     """
 
     def __init__(self, artefacts: Artefacts | None, name: str) -> None:
@@ -214,7 +230,7 @@ class Step:
 
     def note(self, event: str, data: dict[str, Any]) -> None:
         """Journal something in the middle of the step; on disk when this returns."""
-        if self.artefacts:
+        if self.artefacts and self.artefacts.has_run:
             self.artefacts.journal.append(self.name, event, data)
 
     def file(self, name: str, content: bytes) -> None:
@@ -224,21 +240,35 @@ class Step:
 
 
 @contextlib.contextmanager
-def run_step(path: str | None, name: str, intent: dict[str, Any] | None = None) -> Iterator[Step]:
+def run_step(artefacts: Artefacts | None, name: str, intent: dict[str, Any] | None = None) -> Iterator[Step]:
     """Journal the intent of a step, run the block, and journal its outcome: ``done``, or ``failed`` with the reason.
 
-    ``path`` is the artefact directory or None. The error goes on to the caller.
+    The error goes on to the caller. A directory that has no run, or none at all, gets no journal.
     """
-    step = Step(None if path is None else Artefacts(path), name)
+    step = Step(artefacts, name)
     if step.artefacts:
-        step.artefacts.require_open()
+        step.artefacts.require_unsealed()
     step.note("intent", intent or {})
     try:
         yield step
     except PhaseGateError as error:
         step.note("failed", {"reason": str(error), **step.data})
         raise
+    except OSError as error:
+        stopped = file_error(error)
+        step.note("failed", {"reason": str(stopped), **step.data})
+        raise stopped from error
     except Exception as error:
         step.note("failed", {"reason": f"{type(error).__name__}: {error}", **step.data})
         raise
     step.note("done", step.data)
+
+
+def file_error(error: OSError) -> PhaseGateError:
+    """Return the operator's message for a file that could not be written or read."""
+    return PhaseGateError(
+        "A file of the artefact directory could not be written or read.",
+        expected="space and the right to write below the artefact directory",
+        found=str(error),
+        next_step="free space or correct the owner and mode of the directory; run Ansible with become where it needs root",
+    )

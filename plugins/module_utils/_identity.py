@@ -54,6 +54,14 @@ class Identity:
         """Return the fields as a plain mapping."""
         return asdict(self)
 
+    def describe(self) -> str:
+        """Return the target in one line."""
+        place = f"container {self.container}, " if self.container else ""
+        return (
+            f"{place}database {self.database}, role {self.user}, PostgreSQL {self.server_version}, "
+            f"system identifier {self.system_identifier}"
+        )
+
 
 def read_identity(session: Session, client: Client) -> Identity:
     """Ask the server who it is."""

@@ -48,7 +48,7 @@ class Message:
         return not harmless and self.sqlstate[:2] not in ("", "00", "01", "02")
 
 
-class SqlError(Exception):
+class SqlError(PhaseGateError):
     """The server refused a request. ``sqlstate`` has five characters; ``detail``, ``hint`` and ``context`` may be ''."""
 
     def __init__(self, message: Message) -> None:
@@ -57,7 +57,17 @@ class SqlError(Exception):
         self.detail = message.fields.get("DETAIL", "")
         self.hint = message.fields.get("HINT", "")
         self.context = message.fields.get("CONTEXT", "")
-        super().__init__(f"{self.sqlstate}: {self.text}" + (f" ({self.detail})" if self.detail else ""))
+        super().__init__(
+            "The server refused a request of phasegate.",
+            expected="the request succeeds",
+            found=self.words(),
+            next_step="if a privilege is missing, grant it to this role; else see the server's log",
+        )
+
+    def words(self) -> str:
+        """Return what the server said, in one line."""
+        parts = (self.text, f"({self.detail})" if self.detail else "", f"Hint: {self.hint}" if self.hint else "")
+        return f"{self.sqlstate}: " + " ".join(part for part in parts if part)
 
 
 class ConnectionLost(PhaseGateError):
@@ -182,8 +192,12 @@ class Session:
 
     def copy(self, query: str) -> Iterator[tuple[str | None, ...]]:
         """Stream the rows of ``query`` as tuples of text fields (None is NULL). The caller must read to the end."""
-        for line in self._answer(self._send(f"COPY ({query}) TO STDOUT")):
+        for line in self.copy_lines(query):
             yield tuple(copy_field(part) for part in line.split("\t"))
+
+    def copy_lines(self, query: str) -> Iterator[str]:
+        """Stream the rows of ``query`` as COPY's text format writes them, undecoded; otherwise as ``copy``."""
+        return self._answer(self._send(f"COPY ({query}) TO STDOUT"))
 
     def rows(self, query: str) -> list[tuple[str | None, ...]]:
         """Return all rows of ``query``; see ``copy``."""

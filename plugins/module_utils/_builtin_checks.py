@@ -1,0 +1,63 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The checks that phasegate has of its own: target_identity, ddl_checksum, schema_diff. Private to this collection.
+
+Each factory takes the facts and returns the function that judges a check of that name.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any, Callable, Mapping
+
+from ansible_collections.incomex.phasegate.plugins.module_utils._checks import Finding, text
+from ansible_collections.incomex.phasegate.plugins.module_utils._identity import Identity, mismatches
+
+Judge = Callable[[Mapping[str, Any]], Finding]
+
+
+def target_identity(declared: Mapping[str, Any], found: Identity) -> Judge:
+    """P-1: the server and the container are what the inventory declares."""
+
+    def judge(_check: Mapping[str, Any]) -> Finding:
+        wrong = mismatches(declared, found)
+        if wrong:
+            return Finding(
+                False,
+                "; ".join(f"{fact.name} {fact.expected}" for fact in wrong),
+                "; ".join(f"{fact.name} {fact.found}" for fact in wrong),
+            )
+        facts = ", ".join(f"{name} {value}" for name, value in declared.items() if value and isinstance(value, str))
+        return Finding(True, facts or "the declared target (nothing is declared)", found.describe())
+
+    return judge
+
+
+def ddl_checksum(required: str | None, found: str | None) -> Judge:
+    """P-2: the SHA-256 of the frozen DDL, None without a file, is the one that the plan requires."""
+
+    def judge(_check: Mapping[str, Any]) -> Finding:
+        if found is None:
+            return Finding(None, required or "a required digest", "no frozen file to look at")
+        return Finding(found == required, required or "a required digest", found)
+
+    return judge
+
+
+def schema_diff(path: str | None) -> Judge:
+    """VA-16: the structural verdict holds, and the DDL-line counts are the expected ones."""
+
+    def judge(check: Mapping[str, Any]) -> Finding:
+        if not path or not os.path.isfile(path):
+            return Finding(None, text(check.get("expect")), "no schema diff was made")
+        with open(path, encoding="utf-8") as stream:
+            result = json.load(stream)
+        lines = {"removed": result["lines"]["removed"], "added": result["lines"]["added"]}
+        expect = check.get("expect") or lines
+        found = text(lines) + ("" if result["ok"] else f"; {result['message']}")
+        return Finding(bool(result["ok"]) and expect == lines, f"{text(expect)}, policy {result['policy']}", found)
+
+    return judge

@@ -1,0 +1,188 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The eleven safety gates G-1 ... G-11: each a pure judgement of facts that somebody else gathered. Private.
+
+The module that mutates gathers the facts itself and judges all gates in one place; a playbook's earlier stops
+only make a failure early and readable.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Iterable, Sequence
+
+from ansible_collections.incomex.phasegate.plugins.module_utils._checks import CheckResult, failures, summary
+from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._identity import Mismatch
+
+PASS = "PASS"
+FAIL = "FAIL"
+# Declared openly: the collection does not judge this gate yet, so it neither passes nor fails.
+NOT_ENFORCED = "NOT ENFORCED"
+# The run ended, or ran in check mode, before this gate could be judged.
+NOT_REACHED = "NOT REACHED"
+
+TITLES = {
+    "G-1": "approval of exactly this plan by enough reviewers",
+    "G-2": "backup is fresh by the server's clock",
+    "G-3": "bytes about to run have the required SHA-256",
+    "G-4": "target is the declared production cluster",
+    "G-5": "backup is restorable",
+    "G-6": "every preflight check passed in this run",
+    "G-7": "nobody else runs a phase on this database",
+    "G-8": "DDL has only statements that the scope allows",
+    "G-9": "rollback SQL is present, pinned and rehearsed",
+    "G-10": "this DDL was rehearsed on production's schema",
+    "G-11": "nothing ran outside C-01 ... C-08",
+}
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One judged gate. ``status`` is PASS, FAIL, NOT ENFORCED or NOT REACHED; the texts are for people."""
+
+    id: str
+    status: str
+    expected: str
+    found: str
+    next_step: str = ""
+
+    @property
+    def title(self) -> str:
+        """Return what the gate is about."""
+        return TITLES[self.id]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields and the title as a plain mapping."""
+        return {**asdict(self), "title": self.title}
+
+
+def judge(gate: str, holds: bool, expected: str, found: str, next_step: str) -> Gate:
+    """Return PASS or, with its next step, FAIL."""
+    return Gate(gate, PASS if holds else FAIL, expected, found, "" if holds else next_step)
+
+
+def approval() -> Gate:
+    """G-1: signatures over the plan are not judged by this version."""
+    return Gate("G-1", NOT_ENFORCED, "signatures over the plan's exact bytes", "approvals are not judged by this version")
+
+
+def backup_fresh(started_epoch: float | None, now_epoch: float, max_age: int) -> Gate:
+    """G-2: ages in seconds, both instants by the database server's clock; a backup from the future fails."""
+    expected = f"a backup at most {max_age} s old"
+    next_step = "start a new run, which makes a new backup (C-01)"
+    if started_epoch is None:
+        return judge("G-2", False, expected, "no backup in this run", next_step)
+    age = now_epoch - started_epoch
+    found = f"{age:.1f} s old" if age >= 0 else f"a backup {-age:.1f} s in the future"
+    return judge("G-2", 0 <= age <= max_age, expected, found, next_step)
+
+
+def digest_matches(required: str, found: str) -> Gate:
+    """G-3: SHA-256 of the buffer that is going to run."""
+    return judge(
+        "G-3", required == found, f"SHA-256 {required}", f"SHA-256 {found}",
+        "find out who changed the file; a changed file is a new revision that needs its own rehearsal and review",
+    )  # fmt: skip
+
+
+def target_is_declared(wrong: Sequence[Mismatch], found: str, undeclared: Sequence[str]) -> Gate:
+    """G-4: no declared fact is contradicted. What the inventory leaves out is said, not assumed."""
+    expected = "; ".join(f"{m.name} {m.expected}" for m in wrong) or "every declared fact of the target"
+    text = "; ".join(f"{m.name} {m.found}" for m in wrong) or found
+    if not wrong and undeclared:
+        text += f" (not declared in the inventory: {', '.join(undeclared)})"
+    return judge(
+        "G-4", not wrong, expected, text,
+        "check the inventory: this is another cluster, container, database or role than the declared target",
+    )  # fmt: skip
+
+
+def backup_restorable(problem: PhaseGateError | None, record_found: bool, toc_entries: int) -> Gate:
+    """G-5: the file is the one that pg_restore read in full while it was written."""
+    expected = "a backup of this run that pg_restore read in full, unchanged since"
+    next_step = "start a new run, which makes a new backup (C-01)"
+    if not record_found:
+        return judge("G-5", False, expected, "no backup in this run", next_step)
+    if problem is not None:
+        return judge("G-5", False, problem.expected, problem.found, problem.next_step)
+    return judge("G-5", True, expected, f"{toc_entries} TOC entries, read in full, digest unchanged", next_step)
+
+
+def preflight_passed(results: Sequence[CheckResult]) -> Gate:
+    """G-6: all checks passed, at least one of them was run."""
+    failed = failures(results)
+    found = summary(results) + "".join(f"; {r.id} found {r.found}, expected {r.expected}" for r in failed)
+    return judge(
+        "G-6", bool(results) and not failed, f"{len(results)}/{len(results)} preflight checks", found,
+        "resolve what the failed checks name; if all objects exist already, the phase may have been applied before",
+    )  # fmt: skip
+
+
+def alone(lock_held: bool, others: Sequence[str]) -> Gate:
+    """G-7: the advisory lock is ours and no other session of phasegate is connected to this database."""
+    found = "; ".join(others) or ("no other session" if lock_held else "the lock is held by a session that is gone by now")
+    return judge(
+        "G-7", lock_held and not others, "the run's advisory lock, and no other phasegate session", found,
+        "wait until the other run ends, or agree with its operator; never end its session during C-07",
+    )  # fmt: skip
+
+
+def within_scope(kinds: Iterable[str], allowed: Sequence[str]) -> Gate:
+    """G-8: a kind is allowed by its own name or by its command (``ALTER TABLE`` allows all its forms)."""
+    outside = sorted({kind for kind in kinds if not any(kind == a or kind.startswith(a + " ") for a in allowed)})
+    return judge(
+        "G-8", not outside, "only: " + ", ".join(allowed), ", ".join(outside) or "all within scope",
+        "remove the statement from the DDL, or widen scope.statements in phase.yml and have it reviewed",
+    )  # fmt: skip
+
+
+def rollback_ready(required: str, found: str | None) -> Gate:
+    """G-9: present and pinned; whether it was rehearsed is not judged by this version."""
+    if found != required:
+        return judge(
+            "G-9", False, f"rollback SQL with SHA-256 {required}", f"SHA-256 {found}" if found else "no rollback SQL",
+            "restore the reviewed rollback file; without it there is no way back that was read by anybody",
+        )  # fmt: skip
+    return Gate("G-9", NOT_ENFORCED, "present, pinned and rehearsed",
+                "present and pinned; a rehearsal is not judged by this version")  # fmt: skip
+
+
+def provenance() -> Gate:
+    """G-10: the rehearsal's evidence is not judged by this version."""
+    return Gate("G-10", NOT_ENFORCED, "a rehearsal of this DDL on production's schema",
+                "rehearsals are not judged by this version")  # fmt: skip
+
+
+COMMANDS = tuple(f"C-0{number}" for number in range(1, 9))
+
+
+def nothing_else_ran(steps: Iterable[str]) -> Gate:
+    """G-11: the journal knows the commands of the phase and the run's own opening and closing, nothing else."""
+    outside = sorted({step for step in steps if step not in (*COMMANDS, "run")})
+    return judge(
+        "G-11", not outside, "C-01 ... C-08 only", ", ".join(outside) or "nothing else ran",
+        "find out what else wrote to this run's journal before you rely on it",
+    )  # fmt: skip
+
+
+def not_reached(ids: Iterable[str]) -> list[Gate]:
+    """Return gates that were not judged."""
+    return [Gate(gate, NOT_REACHED, TITLES[gate], "not reached") for gate in ids]
+
+
+def failed(gates: Iterable[Gate]) -> list[Gate]:
+    """Return the gates that failed."""
+    return [gate for gate in gates if gate.status == FAIL]
+
+
+def order(gate: Gate) -> int:
+    """Return the number of a gate, to sort by."""
+    return int(gate.id[2:])
+
+
+def table(gates: Iterable[Gate]) -> str:
+    """Return one line a gate: id, status, title."""
+    return "".join(f"{gate.id:<5} {gate.status:<13} {gate.title}\n" for gate in gates)

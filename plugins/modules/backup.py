@@ -1,0 +1,112 @@
+#!/usr/bin/python
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Make a fresh backup (C-01, C-02)."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: backup
+short_description: Make a fresh PostgreSQL backup that was read in full
+version_added: 0.1.0
+author: incomex.phasegate contributors (@incomex)
+description:
+  - Dumps one database with C(pg_dump) in custom format into C(backup.dump) of an artefact directory (C-01).
+  - While the dump is written it is hashed, and C(pg_restore) reads every byte of it, because C(pg_restore --list)
+    notices neither a truncated nor a damaged archive.
+  - Writes C(backup.json) beside it with digest, size and the start by the database server's clock (C-02).
+  - The file appears under its name when it is complete and on disk, or not at all.
+extends_documentation_fragment:
+  - incomex.phasegate.connection
+attributes:
+  check_mode:
+    support: full
+    description: Connects and says what would be done; makes no backup.
+  diff_mode:
+    support: none
+    description: There is nothing to compare.
+  idempotent:
+    support: none
+    description: Every call makes a new backup; one that exists in the directory is replaced.
+options:
+  artefacts:
+    description: The artefact directory on the target host, of an open run or a plain directory. It is made when absent.
+    type: path
+    required: true
+  compression:
+    description: V(auto) is zstd where this C(pg_dump) has it, else gzip.
+    type: str
+    choices: [auto, zstd, lz4, gzip, none]
+    default: auto
+"""
+
+EXAMPLES = r"""
+- name: C-01 | Back up directus
+  incomex.phasegate.backup:
+    container: postgres
+    database: directus
+    user: workflow_admin
+    artefacts: /var/lib/phasegate/alpha_prod_20260516T031200Z
+"""
+
+RETURN = r"""
+backup:
+  description: What is known of the backup.
+  returned: success, except in check mode
+  type: dict
+  contains:
+    file: {description: Name of the file in the artefact directory., type: str}
+    size: {description: Size in bytes., type: int}
+    sha256: {description: SHA-256 of the file., type: str}
+    started_epoch: {description: Start of the dump in seconds since 1970 by the server's clock., type: float}
+    database: {description: Name of the database., type: str}
+    system_identifier: {description: The cluster's system identifier., type: str}
+    server_version: {description: Version of the server., type: str}
+    pg_dump_version: {description: What C(pg_dump --version) prints., type: str}
+    compression: {description: The compression that was used., type: str}
+    toc_entries: {description: Number of entries that C(pg_restore --list) reports., type: int}
+    read_in_full: {description: Whether C(pg_restore) read the whole archive without an error., type: bool}
+"""
+
+import json
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup import COMPRESSIONS, back_up
+from ansible_collections.incomex.phasegate.plugins.module_utils._client import CONNECTION_ARGUMENTS, Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import open_directory, run_step
+from ansible_collections.incomex.phasegate.plugins.module_utils._identity import read_identity
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            **CONNECTION_ARGUMENTS,
+            "artefacts": {"type": "path", "required": True},
+            "compression": {"type": "str", "choices": ["auto", *COMPRESSIONS], "default": "auto"},
+        },
+        supports_check_mode=True,
+    )
+    client = Client.from_params(module.params)
+    try:
+        artefacts = open_directory(module.params["artefacts"], check_mode=module.check_mode)
+        if artefacts is None:
+            with client.session() as session:
+                read_identity(session, client)
+            module.exit_json(changed=True, msg=f"would back up {client.database} from {client.place}")
+        with run_step(artefacts, "C-01") as step:
+            backup = back_up(client, artefacts.file("backup.dump"), module.params["compression"])
+            step.data["backup"] = backup.as_dict()
+        with run_step(artefacts, "C-02") as step:
+            step.data.update(sha256=backup.sha256, started_epoch=backup.started_epoch)
+            step.file("backup.json", json.dumps(backup.as_dict(), indent=2, sort_keys=True).encode() + b"\n")
+    except PhaseGateError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(changed=True, backup=backup.as_dict())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,255 @@
+#!/usr/bin/python
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Open, seal and verify the evidence of a run."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: evidence
+short_description: Open, seal and verify the artefact directory of a run
+version_added: 0.1.0
+author: incomex.phasegate contributors (@incomex)
+description:
+  - V(open) makes C(<root>/<phase>_<environment>_<UTC stamp>/) with the plan and a hash-chained journal, after it made sure that
+    the target is the declared one. When a run of the same DDL has committed on this database before, that run is returned.
+  - V(sealed) builds C(SUMMARY.txt), C(report.md) and C(report.json) from the journal, and writes C(SHA256SUMS) last. It fails
+    when the run did not end in success, after sealing, so that the failure is in the bundle and on the operator's screen.
+  - V(verified) checks a sealed bundle, without a database.
+extends_documentation_fragment:
+  - incomex.phasegate.connection
+  - incomex.phasegate.connection.identity
+attributes:
+  check_mode:
+    support: full
+    description: Nothing is written; O(artefacts) is returned empty for V(open).
+  diff_mode:
+    support: none
+    description: There is nothing to compare.
+  idempotent:
+    support: partial
+    details: V(open) makes a new directory unless the phase is applied; V(sealed) leaves a sealed directory as it is.
+options:
+  database:
+    description: Name of the database; needed for O(state=open) only.
+    required: false
+  state:
+    description: What the directory shall be.
+    type: str
+    choices: [open, sealed, verified]
+    required: true
+  root:
+    description: Directory of all runs on the target host; for O(state=open), and O(state=sealed) without O(artefacts).
+    type: path
+  environment:
+    description: Short name of the environment, part of the directory's name.
+    type: str
+  inventory_name:
+    description: The target's name in the inventory, for the report.
+    type: str
+    default: ''
+  phase:
+    description: Slug of the phase, for a failure before there is a plan. With O(plan) it is the plan's.
+    type: str
+  plan:
+    description: The plan as M(incomex.phasegate.phase_plan) returns it.
+    type: dict
+  plan_sha256:
+    description: The plan's SHA-256 as M(incomex.phasegate.phase_plan) returns it.
+    type: str
+    default: ''
+  artefacts:
+    description: The artefact directory, for O(state=sealed) and O(state=verified).
+    type: path
+  reason:
+    description: Why the run ended, when a step outside of phasegate's modules stopped it.
+    type: str
+    default: ''
+"""
+
+EXAMPLES = r"""
+- name: Open a run
+  incomex.phasegate.evidence:
+    state: open
+    container: postgres
+    database: directus
+    root: /var/lib/phasegate
+    environment: prod
+    plan: "{{ phase.plan }}"
+    plan_sha256: "{{ phase.plan_sha256 }}"
+  register: run
+
+- name: Seal it
+  incomex.phasegate.evidence:
+    state: sealed
+    artefacts: "{{ run.artefacts }}"
+
+- name: Audit a bundle
+  incomex.phasegate.evidence:
+    state: verified
+    artefacts: /var/lib/phasegate/alpha_prod_20260516T031200Z
+"""
+
+RETURN = r"""
+artefacts:
+  description: The artefact directory. Empty in check mode when none exists.
+  returned: always
+  type: str
+applied:
+  description: Whether an earlier run committed the same DDL on this database; then O(artefacts) is that run's.
+  returned: for O(state=open)
+  type: bool
+sealed:
+  description: Whether the directory is sealed.
+  returned: for O(state=open)
+  type: bool
+identity:
+  description: Who the server is.
+  returned: for O(state=open)
+  type: dict
+outcome:
+  description: How the run ended.
+  returned: for O(state=sealed)
+  type: str
+summary:
+  description: The lines of C(SUMMARY.txt).
+  returned: for O(state=sealed)
+  type: list
+  elements: str
+report:
+  description: Path of C(report.md).
+  returned: for O(state=sealed)
+  type: str
+seal:
+  description: SHA-256 of C(SHA256SUMS).
+  returned: for O(state=sealed) and O(state=verified)
+  type: str
+findings:
+  description: What is wrong with the bundle; empty when it is intact.
+  returned: for O(state=verified)
+  type: list
+  elements: str
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.incomex.phasegate.plugins.module_utils import _report, _runs
+from ansible_collections.incomex.phasegate.plugins.module_utils._client import CONNECTION_ARGUMENTS, Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import (
+    SEAL,
+    Artefacts,
+    file_error,
+    sha256_file,
+    verify,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._identity import IDENTITY_ARGUMENT
+
+
+def opened(client: Client, params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
+    """Open a run, or find the one that applied this DDL already."""
+    earlier, identity = _runs.look(client, params["root"], params["environment"], params["plan"])
+    if earlier:
+        return {
+            "changed": False,
+            "artefacts": earlier.artefacts.path,
+            "applied": True,
+            "sealed": earlier.sealed,
+            "identity": identity.as_dict(),
+        }
+    result = {"changed": True, "applied": False, "sealed": False, "identity": identity.as_dict()}
+    if check_mode:
+        return {**result, "artefacts": ""}
+    artefacts = _runs.open_run(
+        params["root"],
+        params["environment"],
+        params["plan"],
+        {"plan_sha256": params["plan_sha256"], "host": params["inventory_name"]},
+        identity,
+        params["identity"] or {},
+    )
+    return {**result, "artefacts": artefacts.path}
+
+
+def sealed(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
+    """Seal a run; a run that never got a directory gets one that holds its reason."""
+    if check_mode:
+        return {"changed": True, "artefacts": params["artefacts"] or "", "msg": "would seal the run"}
+    if params["artefacts"]:
+        artefacts = Artefacts(params["artefacts"])
+    else:
+        artefacts = _runs.new_directory(params["root"], params["phase"], params["environment"])
+    changed = not artefacts.sealed
+    report = _runs.seal(artefacts, params["reason"])
+    return {
+        "changed": changed,
+        "artefacts": artefacts.path,
+        "outcome": report["outcome"],
+        "summary": _report.summary(report).splitlines(),
+        "report": artefacts.file("report.md"),
+        "seal": sha256_file(artefacts.file(SEAL)),
+    }
+
+
+def verified(path: str) -> dict[str, Any]:
+    """Check a bundle. Raises ``PhaseGateError`` naming every finding."""
+    findings = verify(path)
+    if findings:
+        raise PhaseGateError(
+            f"The bundle {path} does not verify.",
+            expected=f"every file as {SEAL} lists it, and an unbroken journal",
+            found="; ".join(findings),
+            next_step="do not rely on this bundle; compare it with another copy and find out who changed it",
+        )
+    return {"changed": False, "artefacts": path, "findings": [], "seal": sha256_file(Artefacts(path).file(SEAL))}
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            **CONNECTION_ARGUMENTS,
+            "database": {"type": "str"},
+            "identity": IDENTITY_ARGUMENT,
+            "state": {"type": "str", "choices": ["open", "sealed", "verified"], "required": True},
+            "root": {"type": "path"},
+            "environment": {"type": "str"},
+            "inventory_name": {"type": "str", "default": ""},
+            "phase": {"type": "str"},
+            "plan": {"type": "dict"},
+            "plan_sha256": {"type": "str", "default": ""},
+            "artefacts": {"type": "path"},
+            "reason": {"type": "str", "default": ""},
+        },
+        required_if=[
+            ("state", "open", ["database", "root", "environment", "plan"]),
+            ("state", "verified", ["artefacts"]),
+            ("state", "sealed", ["artefacts", "root"], True),
+        ],
+        required_by={},
+        supports_check_mode=True,
+    )
+    params = module.params
+    try:
+        if params["state"] == "open":
+            result = opened(Client.from_params(params), params, check_mode=module.check_mode)
+        elif params["state"] == "sealed":
+            result = sealed(params, check_mode=module.check_mode)
+        else:
+            result = verified(params["artefacts"])
+    except OSError as error:
+        module.fail_json(msg=str(file_error(error)))
+    except _runs.WrongTarget as error:
+        module.fail_json(msg=str(error), artefacts=error.artefacts.path)
+    except PhaseGateError as error:
+        module.fail_json(msg=str(error), findings=verify(params["artefacts"]) if params["state"] == "verified" else [])
+    if params["state"] == "sealed" and not module.check_mode and result["outcome"] != _report.SUCCESS:
+        module.fail_json(msg="\n".join([*result["summary"], f"report        {result['report']}"]), **result)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

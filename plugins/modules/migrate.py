@@ -1,0 +1,175 @@
+#!/usr/bin/python
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Run a phase's DDL (C-07)."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: migrate
+short_description: Run a phase's DDL in one transaction that commits only what passes verification
+version_added: 0.1.0
+author: incomex.phasegate contributors (@incomex)
+description:
+  - The only module that changes the database (C-07).
+  - Judges the gates itself, from the files of the artefact directory and from the server, whatever a playbook did before.
+  - Runs the plan's statements, byte for byte those of the frozen file, in one transaction. Before C(COMMIT), still inside,
+    it compares row counts and the trailing C(SELECT) with what the phase declares, runs the verification checks, and
+    judges the structural diff. Any miss rolls back.
+  - The transaction id is in the journal before C(COMMIT) is sent. When the answer is lost, the outcome is looked up on the
+    server with C(pg_xact_status).
+extends_documentation_fragment:
+  - incomex.phasegate.connection
+  - incomex.phasegate.connection.identity
+attributes:
+  check_mode:
+    support: full
+    description: The gates that can be judged without a run are judged and returned; no transaction is opened.
+  diff_mode:
+    support: full
+    description: Shows the structural changes.
+  idempotent:
+    support: full
+    description: In a run that has committed already nothing is done.
+options:
+  artefacts:
+    description: The artefact directory of an open run, with C(sql/) frozen and C-01 to C-06 done.
+    type: path
+  plan:
+    description: The plan as M(incomex.phasegate.phase_plan) returns it.
+    type: dict
+    required: true
+  max_backup_age:
+    description: How old the backup may be when the migration starts, in seconds by the database server's clock (G-2).
+    type: int
+    default: 3600
+  lock_attempts:
+    description:
+      - How often the transaction is tried in all when a lock is not granted within the phase's C(lock_timeout).
+      - Between attempts the module waits 0.5 to 1 s, doubled every time. No other error is tried again.
+    type: int
+    default: 3
+"""
+
+EXAMPLES = r"""
+- name: C-07 | Migrate
+  incomex.phasegate.migrate:
+    container: postgres
+    database: directus
+    user: workflow_admin
+    identity:
+      container: postgres
+      database: directus
+    artefacts: "{{ run.artefacts }}"
+    plan: "{{ phase.plan }}"
+"""
+
+RETURN = r"""
+outcome:
+  description: V(COMMITTED), V(ROLLED_BACK), V(NOT_STARTED) or V(UNKNOWN).
+  returned: except in check mode
+  type: str
+gates:
+  description: The gates that were judged.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    id: {description: V(G-1) to V(G-11)., type: str}
+    title: {description: What the gate is about., type: str}
+    status: {description: 'V(PASS), V(FAIL), V(NOT ENFORCED) or V(NOT REACHED).', type: str}
+    expected: {description: What had to hold., type: str}
+    found: {description: What was found., type: str}
+    next_step: {description: What to do about a failed gate., type: str}
+gate_table:
+  description: The gates as lines for people.
+  returned: in check mode
+  type: list
+  elements: str
+transaction:
+  description: What happened inside the transaction.
+  returned: when it was opened
+  type: dict
+  contains:
+    xid: {description: Transaction id., type: str}
+    pid: {description: Process id of the server's backend., type: int}
+    attempts: {description: Which attempt this is., type: int}
+    statements: {description: 'Number, tag, line, rows and milliseconds of every statement.', type: list, elements: dict}
+    result: {description: Rows of the trailing C(SELECT)., type: list, elements: dict}
+    preflight: {description: Preflight results inside the transaction., type: list, elements: dict}
+    checks: {description: Verification results before COMMIT., type: list, elements: dict}
+    measured: {description: How the measured columns moved., type: list, elements: dict}
+    diff: {description: The structural diff and its verdict., type: dict}
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.incomex.phasegate.plugins.module_utils import _gates
+from ansible_collections.incomex.phasegate.plugins.module_utils._client import CONNECTION_ARGUMENTS, Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, run_step
+from ansible_collections.incomex.phasegate.plugins.module_utils._execute import (
+    COMMITTED,
+    Request,
+    gates_without_run,
+    migrate,
+    read_ddl,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._identity import IDENTITY_ARGUMENT
+from ansible_collections.incomex.phasegate.plugins.module_utils._report import migration_log
+from ansible_collections.incomex.phasegate.plugins.module_utils._runs import committed_outcome
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            **CONNECTION_ARGUMENTS,
+            "identity": IDENTITY_ARGUMENT,
+            "artefacts": {"type": "path"},
+            "plan": {"type": "dict", "required": True},
+            "max_backup_age": {"type": "int", "default": 3600},
+            "lock_attempts": {"type": "int", "default": 3},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    client = Client.from_params(params)
+    data: dict[str, Any] = {}
+    try:
+        if module.check_mode:
+            gates = gates_without_run(client, params["plan"], params["identity"] or {})
+            module.exit_json(
+                changed=True, gates=[gate.as_dict() for gate in gates], gate_table=_gates.table(gates).splitlines()
+            )
+        if params["artefacts"] is None:
+            module.fail_json(msg="C-07 needs the artefact directory of an open run: set artefacts.")
+        artefacts = Artefacts(params["artefacts"])
+        artefacts.require_run()
+        before = committed_outcome(artefacts)
+        if before is not None:
+            module.exit_json(changed=False, **before)
+        with run_step(artefacts, "C-07") as step:
+            data = step.data
+            request = Request(
+                plan=params["plan"],
+                ddl=read_ddl(artefacts, params["plan"]),
+                artefacts=artefacts,
+                declared=params["identity"] or {},
+                max_backup_age=params["max_backup_age"],
+                lock_attempts=max(1, params["lock_attempts"]),
+            )
+            try:
+                migrate(client, request, step)
+            finally:
+                step.file("logs/C-07.log", migration_log(step.data).encode("utf-8"))
+    except PhaseGateError as error:
+        module.fail_json(msg=str(error), **data)
+    module.exit_json(changed=data["outcome"] == COMMITTED, diff={"prepared": data["transaction"]["diff"]["text"]}, **data)
+
+
+if __name__ == "__main__":
+    main()
