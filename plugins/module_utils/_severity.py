@@ -1,0 +1,334 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""How a reviewer would judge each kind of change: one table of rules. Pure; private to this collection.
+
+The first rule that fits decides. ``docs/schema-diff.md`` shows the same table; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from enum import Enum
+from typing import Callable, Mapping, NamedTuple, Sequence
+
+
+class Severity(str, Enum):
+    """The class of a change, from harmless to destructive; ``UNKNOWN`` is never allowed."""
+
+    ADDITIVE = "additive"
+    COSMETIC = "cosmetic"
+    WIDENING = "widening"
+    CHANGING = "changing"
+    NARROWING = "narrowing"
+    DESTRUCTIVE = "destructive"
+    UNKNOWN = "unknown"
+
+    @property
+    def rank(self) -> int:
+        """Return the place in the order of the declaration."""
+        return list(Severity).index(self)
+
+
+class Judgement(NamedTuple):
+    """What a rule says of one change."""
+
+    severity: Severity
+    rewrites: bool = False
+    note: str = ""
+
+
+class Case(NamedTuple):
+    """One change as the rules see it: ``attribute`` is '' for a whole object, ``before`` and ``after`` its value.
+
+    ``attributes`` are those of the new fact; ``on`` is the kind of the relation that it is a part of, or its own kind.
+    """
+
+    kind: str
+    action: str
+    attribute: str
+    before: str | None
+    after: str | None
+    attributes: Mapping[str, str | None]
+    on: str
+
+
+@dataclass(frozen=True)
+class Rule:
+    """``kinds`` and ``attributes`` are alternatives ('*' is any, '' the whole object); ``judge`` is a class, or what decides by value."""
+
+    kinds: str
+    action: str
+    attributes: str
+    judge: Severity | Callable[[Case], Judgement]
+    outcome: str
+    reason: str
+
+    def fits(self, case: Case) -> bool:
+        """Return whether this rule is about that change."""
+        return (
+            self.action in ("*", case.action)
+            and (self.kinds == "*" or case.kind in self.kinds.split())
+            and (self.attributes == "*" or (case.attribute or "whole") in self.attributes.split())
+        )
+
+    def judgement(self, case: Case) -> Judgement:
+        """Return what this rule says of the change."""
+        return Judgement(self.judge) if isinstance(self.judge, Severity) else self.judge(case)
+
+
+A, C, W, X, N, D = (
+    Severity.ADDITIVE,
+    Severity.COSMETIC,
+    Severity.WIDENING,
+    Severity.CHANGING,
+    Severity.NARROWING,
+    Severity.DESTRUCTIVE,
+)
+
+
+def _switch(off: Severity, on: Severity) -> Callable[[Case], Judgement]:
+    """Return a judge for a flag that is ``yes`` or NULL."""
+    return lambda case: Judgement(on if case.after else off)
+
+
+def _items(text: str | None) -> set[str]:
+    return set(json.loads(text)) if text else set()
+
+
+def _privileges(case: Case) -> Judgement:
+    before, after = _items(case.before), _items(case.after)
+    if before - after:
+        return Judgement(D, note="revoked: " + ", ".join(sorted(before - after)))
+    return Judgement(W, note="granted: " + ", ".join(sorted(after - before)))
+
+
+def _labels(case: Case) -> Judgement:
+    before: Sequence[str] = json.loads(case.before or "[]")
+    after: Sequence[str] = json.loads(case.after or "[]")
+    gone = [label for label in before if label not in after]
+    if gone:
+        return Judgement(D, note="labels gone: " + ", ".join(gone))
+    if [label for label in after if label in before] != before:
+        return Judgement(X, note="the order of labels changed")
+    return Judgement(W, note="new labels: " + ", ".join(label for label in after if label not in before))
+
+
+def _parents(case: Case) -> Judgement:
+    gone = _items(case.before) - _items(case.after)
+    return Judgement(D, note="detached from " + ", ".join(sorted(gone))) if gone else Judgement(X)
+
+
+# A volatile default is computed for every row. These are not volatile; of other functions the server would have to be asked.
+_STABLE = re.compile(r"(?:\bnow\(\)|\btransaction_timestamp\(\)|\bstatement_timestamp\(\)|\bCURRENT_\w+|\bLOCALTIME\w*)")
+
+
+def _new_column(case: Case) -> Judgement:
+    computed = case.attributes.get("generated") or case.attributes.get("identity")
+    default = case.attributes.get("default")
+    if case.on == "composite_type":
+        return Judgement(X, note="row values of the type get another shape")
+    if case.on in ("view", "materialized_view"):
+        return Judgement(A)
+    if computed:
+        return Judgement(A, rewrites=case.on == "table", note="computed for every row")
+    if default is not None:
+        volatile = re.search(r"\w\(", _STABLE.sub("", re.sub(r"'(?:[^']|'')*'", "", default))) is not None
+        return Judgement(A, rewrites=volatile and case.on == "table")
+    if case.attributes.get("not_null"):
+        return Judgement(N, note="NOT NULL without a default: fails on a table with rows, and writers must name it")
+    return Judgement(A)
+
+
+def _new_index(case: Case) -> Judgement:
+    if case.attributes.get("invalid"):
+        return Judgement(X, note="the index is invalid: a concurrent build failed or is not done")
+    if case.attributes.get("unique"):
+        return Judgement(N, note="writes of equal keys fail from now on")
+    return Judgement(A)
+
+
+def _new_policy(case: Case) -> Judgement:
+    restrictive = case.attributes.get("permissive") == "restrictive"
+    return Judgement(N if restrictive else W, note="rows are hidden or refused" if restrictive else "more rows are reached")
+
+
+def _new_cast(case: Case) -> Judgement:
+    if case.attributes.get("context") == "explicit":
+        return Judgement(A)
+    return Judgement(X, note="expressions may resolve to other functions")
+
+
+_INTEGERS = ("smallint", "integer", "bigint")
+_FLOATS = ("real", "double precision")
+_TEXTS = ("character varying", "text")
+_TYPE = re.compile(r"^(?P<base>[a-z]+(?: [a-z]+)*?)(?:\((?P<modifier>[0-9,-]+)\))?(?P<zone> with(?:out)? time zone)?$")
+
+
+def compare_types(before: str, after: str) -> Judgement:
+    """Judge a change of type between two texts of ``format_type``.
+
+    Widening keeps every value and its meaning; ``rewrites`` says whether the table is written anew (source of the rule:
+    the binary-coercible casts and length-coercion functions of PostgreSQL 16's pg_cast and their support functions).
+    """
+    if before.endswith("[]") and after.endswith("[]"):
+        judged = compare_types(before[:-2], after[:-2])
+        return judged._replace(rewrites=True)
+    for family in (_INTEGERS, _FLOATS):
+        if before in family and after in family:
+            return Judgement(W if family.index(before) < family.index(after) else D, rewrites=True)
+    old, new = _TYPE.match(before), _TYPE.match(after)
+    if not old or not new:
+        return Judgement(X, rewrites=True)
+    old_base, new_base = old["base"] + (old["zone"] or ""), new["base"] + (new["zone"] or "")
+    old_size = [int(part) for part in (old["modifier"] or "").split(",") if part]
+    new_size = [int(part) for part in (new["modifier"] or "").split(",") if part]
+    if old_base in _TEXTS and new_base in _TEXTS:
+        wider = not new_size or bool(old_size) and old_size[0] <= new_size[0]
+        return Judgement(W if wider else D, rewrites=not wider)
+    if old_base == "character" and new_base in _TEXTS:
+        wider = not new_size or old_size[0] <= new_size[0]
+        return Judgement(X if wider else D, rewrites=True, note="trailing blanks go")
+    if old_base in _TEXTS and new_base == "character":
+        return Judgement(D, rewrites=True, note="values are cut or padded")
+    if old_base in _INTEGERS and new_base == "numeric" and not new_size:
+        return Judgement(W, rewrites=True)
+    if old_base == "numeric" and new_base in (*_INTEGERS, *_FLOATS) or old_base in _FLOATS and new_base in _INTEGERS:
+        return Judgement(D, rewrites=True, note="values are rounded or refused")
+    if old_base != new_base:
+        return Judgement(X, rewrites=True)
+    if old_base == "numeric":
+        if not new_size:
+            return Judgement(W)
+        if not old_size:
+            return Judgement(D, rewrites=True)
+        (old_digits, old_scale), (new_digits, new_scale) = (_digits(old_size), _digits(new_size))
+        if new_scale == old_scale:
+            return Judgement(W if new_digits >= old_digits else D, rewrites=new_digits < old_digits)
+        wider = new_scale > old_scale and new_digits - new_scale >= old_digits - old_scale
+        return Judgement(W if wider else D, rewrites=True)
+    if old_base in ("character", "bit"):
+        longer = (new_size or [1])[0] >= (old_size or [1])[0]
+        return Judgement((W if old_base == "character" else X) if longer else D, rewrites=True)
+    # time, timestamp, interval and bit varying: without a modifier there is no limit
+    wider = not new_size or bool(old_size) and new_size[0] >= old_size[0]
+    return Judgement(W if wider else D, rewrites=not wider)
+
+
+def _digits(size: Sequence[int]) -> tuple[int, int]:
+    return size[0], size[1] if len(size) > 1 else 0
+
+
+def _type(case: Case) -> Judgement:
+    judged = compare_types(case.before or "", case.after or "")
+    return judged if case.on == "table" else judged._replace(rewrites=False)
+
+
+def _default(case: Case) -> Judgement:
+    return Judgement(D, note="rows that do not name it get NULL") if case.after is None else Judgement(X, note="future rows only")
+
+
+def _column_identity(case: Case) -> Judgement:
+    if case.after is None:
+        return Judgement(D, note="rows that do not name it get NULL")
+    if case.before and case.after == "always":
+        return Judgement(N, note="writers may no longer give a value")
+    return Judgement(W if case.before else X)
+
+
+def _bound(better: Callable[[int, int], bool]) -> Callable[[Case], Judgement]:
+    def judge(case: Case) -> Judgement:
+        return Judgement(W if better(int(case.after or 0), int(case.before or 0)) else N)
+
+    return judge
+
+
+def _enabled(case: Case) -> Judgement:
+    if case.after in ("disabled", "replica") and case.before in (None, "always", "replica"):
+        return Judgement(D, note="switched off in ordinary sessions")
+    return Judgement(X)
+
+
+def _persistence(case: Case) -> Judgement:
+    return Judgement(D if case.after else W, rewrites=True, note="lost at a crash" if case.after else "")
+
+
+def _storage_place(case: Case) -> Judgement:
+    return Judgement(X, rewrites=True)
+
+
+ADDED, REMOVED, CHANGED, RENAMED = "added", "removed", "changed", "renamed"
+
+RULES: tuple[Rule, ...] = (
+    Rule("unknown", "*", "*", Severity.UNKNOWN, "unknown", "nobody can judge what this version does not know"),
+    Rule("*", RENAMED, "*", D, "destructive", "whoever uses the old name fails"),
+    # privileges
+    Rule("acl default_acl", "*", "*", _privileges, "widening or destructive", "a grant widens; a revoke takes something away"),
+    # things gone
+    Rule("role_setting", "*", "*", X, "changing", "another value is in force for later sessions"),
+    Rule("*", REMOVED, "whole", D, "destructive", "an object is gone, or a guarantee is"),
+    # things new
+    Rule("column", ADDED, "whole", _new_column, "additive or narrowing",
+         "additive when rows and writers need nothing new; NOT NULL without default narrows; a composite type changes shape"),
+    Rule("constraint domain_constraint", ADDED, "whole", N, "narrowing", "writes that were right may fail"),
+    Rule("index", ADDED, "whole", _new_index, "additive, narrowing or changing",
+         "a unique index refuses writes; an invalid one is unfinished"),
+    Rule("trigger rule event_trigger", ADDED, "whole", X, "changing", "existing statements do something else"),
+    Rule("policy", ADDED, "whole", _new_policy, "widening or narrowing", "permissive policies add rows, restrictive ones take them away"),
+    Rule("cast", ADDED, "whole", _new_cast, "additive or changing", "an implicit or assignment cast takes part in expressions that exist"),
+    Rule("publication_table publication_schema role_membership", ADDED, "whole", W, "widening", "more is published, or permitted"),
+    Rule("system_object", ADDED, "whole", X, "changing", "an object of the system has another owner"),
+    Rule("*", ADDED, "whole", A, "additive", "nothing that exists is touched"),
+    # attributes of existing objects
+    Rule("*", CHANGED, "comment", C, "cosmetic", "no program behaves differently"),
+    Rule("*", CHANGED, "statistics_target statistics_targets clustered", C, "cosmetic", "matters to planner or maintenance only"),
+    Rule("column", CHANGED, "type", _type, "widening, changing or destructive",
+         "widening keeps every value; narrowed types lose or refuse some; marked when the table is rewritten"),
+    Rule("domain sequence", CHANGED, "type", _type, "widening, changing or destructive", "as for a column"),
+    Rule("column domain", CHANGED, "not_null", _switch(off=W, on=D), "widening or destructive",
+         "NULL is accepted from now on, or refused"),
+    Rule("column domain", CHANGED, "default", _default, "changing or destructive", "future rows get another value; without a default, NULL"),
+    Rule("column", CHANGED, "generated", lambda case: Judgement(X if case.after else D, rewrites=bool(case.after)),
+         "changing or destructive", "the value is no longer computed, or by another expression"),
+    Rule("column", CHANGED, "identity", _column_identity, "changing, widening, narrowing or destructive",
+         "an identity that goes leaves no value; ALWAYS refuses given values"),
+    Rule("column", CHANGED, "collation", lambda case: Judgement(X, rewrites=case.on == "table"), "changing", "order and equality change; indexes are rebuilt"),
+    Rule("column", CHANGED, "options", C, "cosmetic", "overrides of planner statistics"),
+    Rule("constraint domain_constraint", CHANGED, "not_valid", _switch(off=A, on=D), "additive or destructive",
+         "validated: the guarantee now covers old rows; the other way it is lost"),
+    Rule("constraint", CHANGED, "disabled_triggers", _switch(off=X, on=D), "changing or destructive",
+         "a foreign key whose triggers are off is not enforced"),
+    Rule("index", CHANGED, "invalid", _switch(off=A, on=D), "additive or destructive", "an invalid index is not used, and an invalid unique index guarantees nothing"),
+    Rule("index", CHANGED, "unique", _switch(off=D, on=N), "narrowing or destructive", "the guarantee comes or goes"),
+    Rule("trigger rule event_trigger", CHANGED, "enabled", _enabled, "changing or destructive", "switched off is as good as gone"),
+    Rule("subscription", CHANGED, "enabled", _switch(off=D, on=X), "changing or destructive", "switched off is as good as gone"),
+    Rule("table", CHANGED, "row_security force_row_security", _switch(off=D, on=N), "narrowing or destructive",
+         "row security protects rows, or no longer does"),
+    Rule("table foreign_table index", CHANGED, "parents", _parents, "changing or destructive", "a detached partition's rows leave the parent"),
+    Rule("table foreign_table", CHANGED, "detach_pending", D, "destructive", "a detached partition's rows leave the parent"),
+    Rule("table foreign_table", CHANGED, "partition_bound", lambda case: Judgement(X if case.after else D),
+         "changing or destructive", "detached, or other rows belong here"),
+    Rule("table materialized_view sequence", CHANGED, "persistence", _persistence, "widening or destructive",
+         "what is unlogged is lost at a crash; rewrites"),
+    Rule("table materialized_view index", CHANGED, "access_method tablespace", _storage_place, "changing", "the files are written anew"),
+    Rule("materialized_view", CHANGED, "populated", lambda case: Judgement(D if case.after else A), "additive or destructive",
+         "what is not populated cannot be read"),
+    Rule("sequence", CHANGED, "maximum", _bound(lambda after, before: after >= before), "widening or narrowing", "more or fewer values"),
+    Rule("sequence", CHANGED, "minimum", _bound(lambda after, before: after <= before), "widening or narrowing", "more or fewer values"),
+    Rule("enum", CHANGED, "labels", _labels, "widening, changing or destructive", "a new label widens; a label that is gone invalidates rows"),
+    Rule("base_type", CHANGED, "shell", _switch(off=A, on=D), "additive or destructive", "a shell type gets its definition"),
+    Rule("publication", CHANGED, "all_tables insert update delete truncate", _switch(off=D, on=W), "widening or destructive",
+         "subscribers get more, or no longer get it"),
+    Rule("role", CHANGED, "superuser inherit create_role create_database login replication bypass_row_security", _switch(off=D, on=W),
+         "widening or destructive", "the role may more, or less"),
+    Rule("role_membership", CHANGED, "*", _switch(off=D, on=W), "widening or destructive", "the member may more, or less"),
+    Rule("*", CHANGED, "*", X, "changing", "whatever uses the object may behave differently"),
+)
+
+
+def judge(case: Case) -> Judgement:
+    """Return what the first rule that fits says. Every change is covered: the last rules fit anything."""
+    return next(rule.judgement(case) for rule in RULES if rule.fits(case))

@@ -1,0 +1,453 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Read, keep and compare the facts of one database. Private to this collection.
+
+A snapshot is a set of *lines*, one per fact: a JSON array ``[kind, [identity...], [attribute...]]``, written by one rule
+(no spaces, no escaped non-ASCII), so that equal facts are equal texts. The digest of a fact is the SHA-256 of its line;
+of an object, of the sorted digests of its facts; of a schema, of its objects; of the database, of its schemas. The last
+is the *fingerprint*.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import re
+from dataclasses import dataclass, field
+from typing import Any, Callable, IO, Iterator, Mapping, NamedTuple, Sequence
+
+from ansible_collections.incomex.phasegate.plugins.module_utils import _watch
+from ansible_collections.incomex.phasegate.plugins.module_utils._catalog import KINDS, QUERIES, FactQuery, Kind
+from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session, SqlError
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql import copy_field
+
+FORMAT = "incomex.phasegate schema snapshot"
+VERSION = 1
+SECTIONS = ("schema", "database")
+
+# What a COPY line must not contain for its cells to be JSON strings as they stand: quotes, control characters but the
+# tab between cells, and backslashes but those of \N. COPY doubles a backslash of the data, so \N is always NULL.
+_NEEDS_ESCAPE = re.compile(r'["\x00-\x08\x0a-\x1f]|\\(?!N(?:\t|$))')
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+_DECODE = json.JSONDecoder().raw_decode
+
+
+class Fact(NamedTuple):
+    """One decoded fact: ``identity`` in the order of its kind, ``attributes`` by name (None for NULL)."""
+
+    kind: str
+    identity: tuple[str, ...]
+    attributes: dict[str, str | None]
+
+
+def decode(line: str) -> Fact:
+    """Return the fact that a line of a snapshot says."""
+    kind, identity, attributes = json.loads(line)
+    return Fact(kind, tuple(identity), dict(zip(KINDS[kind].attributes, attributes)))
+
+
+def encode(fact: Fact) -> str:
+    """Return the line of a fact."""
+    names = KINDS[fact.kind].attributes
+    return _ENCODER.encode([fact.kind, list(fact.identity), [fact.attributes.get(name) for name in names]])
+
+
+def object_key(kind: str, identity: Sequence[str]) -> tuple[str, ...]:
+    """Return the object a fact belongs to: its namespace, then its names; equal for a table and all of its parts."""
+    if kind == "acl":
+        of, schema, name = identity[:3]
+        names = (name,) if of == "schema" else (schema, name)
+        return (KINDS[of].namespace if of in KINDS else of, *(text for text in names if text))
+    shape = KINDS[kind]
+    if shape.parent:
+        namespace, places = shape.parent
+        return (namespace, *(identity[place] for place in places))
+    return (shape.namespace, *identity)
+
+
+def schema_of(kind: str, identity: Sequence[str]) -> str:
+    """Return the schema a fact belongs to, '' when it is in none."""
+    place = KINDS[kind].schema_at
+    return "" if place is None else identity[place]
+
+
+@dataclass(frozen=True)
+class Header:
+    """What is known of a snapshot beside its facts; no part of the fingerprint."""
+
+    server_version: str
+    database: str
+    settings: Mapping[str, str] = field(default_factory=dict)
+    unseen: tuple[str, ...] = ()
+    sections: tuple[str, ...] = SECTIONS
+
+    def line(self) -> str:
+        """Return the header as the first line of a file."""
+        return _ENCODER.encode(
+            {
+                "format": FORMAT,
+                "version": VERSION,
+                "server_version": self.server_version,
+                "database": self.database,
+                "settings": dict(sorted(self.settings.items())),
+                "unseen": list(self.unseen),
+                "sections": list(self.sections),
+                "kinds": {
+                    name: {"identity": kind.identity, "attributes": kind.attributes} for name, kind in sorted(KINDS.items())
+                },
+            }
+        )
+
+
+class Snapshot:
+    """The facts of one database at one moment.
+
+    ``facts`` maps the line of each fact to its locator, ``class/oid`` of its carrier and of the catalog row that it says,
+    separated by a space; the locator is '' in a snapshot that was loaded from a file. ``watched`` is the state of the catalogs beside it.
+    """
+
+    def __init__(self, header: Header, facts: dict[str, str], watched: _watch.Watched | None = None) -> None:
+        self.header = header
+        self.facts = facts
+        self.watched = watched
+        self._digests: dict[tuple[str, ...], str] | None = None
+        self._rows: dict[str, list[str]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.facts)
+
+    def lines(self) -> list[str]:
+        """Return the lines in their canonical order."""
+        return sorted(self.facts)
+
+    def decoded(self) -> Iterator[Fact]:
+        """Yield the facts in canonical order."""
+        return (decode(line) for line in self.lines())
+
+    def rows(self) -> dict[str, list[str]]:
+        """Return the lines that were read from each catalog row or hang on it, by ``class/oid``.
+
+        Computed once; a caller that will hold locks calls it before.
+        """
+        if self._rows is None:
+            rows: dict[str, list[str]] = {}
+            for line, locator in self.facts.items():
+                carrier, _space, row = locator.partition(" ")
+                rows.setdefault(carrier, []).append(line)
+                if row != carrier:
+                    rows.setdefault(row, []).append(line)
+            self._rows = rows
+        return self._rows
+
+    def object_digests(self) -> dict[tuple[str, ...], str]:
+        """Return the digest of each object by ``(schema, namespace, names...)``. Computed once."""
+        if self._digests is None:
+            members: dict[tuple[str, ...], list[bytes]] = {}
+            for line in self.facts:
+                key = _digest_key(line)
+                members.setdefault(key, []).append(hashlib.sha256(line.encode("utf-8")).digest())
+            self._digests = {key: _digest_of(digests) for key, digests in members.items()}
+        return self._digests
+
+    def schema_digests(self) -> dict[str, str]:
+        """Return the digest of each schema by name; '' stands for what is in no schema."""
+        schemas: dict[str, list[str]] = {}
+        for key, digest in self.object_digests().items():
+            schemas.setdefault(key[0], []).append(_ENCODER.encode([key, digest]))
+        return {name: _sha256("\n".join(sorted(lines))) for name, lines in schemas.items()}
+
+    @property
+    def fingerprint(self) -> str:
+        """Return the SHA-256 (64 hexadecimal digits) over all facts."""
+        schemas = sorted(self.schema_digests().items())
+        return _sha256("\n".join([f"{FORMAT} {VERSION}", *(_ENCODER.encode(schema) for schema in schemas)]))
+
+    def with_facts(self, facts: dict[str, str], watched: _watch.Watched | None = None) -> Snapshot:
+        """Return a snapshot of other facts under the same header; digests of untouched objects are not computed again."""
+        other = Snapshot(self.header, facts, watched)
+        if self._digests is not None:
+            touched = {_digest_key(line) for line in self.facts.keys() ^ facts.keys()}
+            digests = {key: digest for key, digest in self._digests.items() if key not in touched}
+            members: dict[tuple[str, ...], list[bytes]] = {}
+            if touched:
+                for line in facts:
+                    key = _digest_key(line)
+                    if key in touched:
+                        members.setdefault(key, []).append(hashlib.sha256(line.encode("utf-8")).digest())
+            digests.update((key, _digest_of(lines)) for key, lines in members.items())
+            other._digests = digests
+        return other
+
+    def write(self, path: str) -> str:
+        """Write the snapshot, compressed when the name ends in ``.gz``, and return the SHA-256 of the file.
+
+        The file appears under its name whole or not at all. Raises ``OSError``.
+        """
+        partial = f"{path}.partial"
+        with open(partial, "wb") as raw:
+            sink = _HashingWriter(raw)
+            if path.endswith(".gz"):
+                # no name and no time: equal snapshots are equal files
+                with gzip.GzipFile(filename="", mode="wb", compresslevel=4, fileobj=sink, mtime=0) as packed:  # type: ignore[arg-type]
+                    self._write_lines(packed)
+            else:
+                self._write_lines(sink)
+            raw.flush()
+            os.fsync(raw.fileno())
+        os.replace(partial, path)
+        _fsync_directory(os.path.dirname(path) or ".")
+        return sink.digest.hexdigest()
+
+    def _write_lines(self, sink: Any) -> None:
+        sink.write(self.header.line().encode("utf-8") + b"\n")
+        lines = self.lines()
+        for start in range(0, len(lines), 1000):
+            sink.write("".join(f"{line}\n" for line in lines[start : start + 1000]).encode("utf-8"))
+
+    @classmethod
+    def load(cls, path: str) -> Snapshot:
+        """Read a snapshot that ``write`` made. Raises ``PhaseGateError`` for anything else, ``OSError``."""
+        try:
+            with open(path, "rb") as raw:
+                packed = raw.read(2) == b"\x1f\x8b"
+                raw.seek(0)
+                stream: IO[bytes] = gzip.GzipFile(fileobj=raw) if packed else raw  # type: ignore[assignment]
+                header = _header(path, stream.readline())
+                facts = {line.decode("utf-8").rstrip("\n"): "" for line in stream}
+        except (EOFError, gzip.BadGzipFile, UnicodeDecodeError, ValueError) as error:
+            raise PhaseGateError(
+                f"The snapshot {path} cannot be read.",
+                expected="a whole file that was written by this collection",
+                found=str(error),
+                next_step="check the file's SHA-256 against the one that was recorded with it; take the snapshot again",
+            ) from error
+        return cls(header, facts)
+
+
+def _digest_key(line: str) -> tuple[str, ...]:
+    kind, end = _DECODE(line, 1)
+    identity, _end = _DECODE(line, end + 1)
+    return (schema_of(kind, identity), *object_key(kind, identity))
+
+
+def _digest_of(digests: list[bytes]) -> str:
+    return hashlib.sha256(b"".join(sorted(digests))).hexdigest()
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+class _HashingWriter:
+    """A binary sink that knows the SHA-256 of what went through it."""
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        self._raw = raw
+        self.digest = hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self.digest.update(data)
+        return self._raw.write(data)
+
+    def flush(self) -> None:
+        self._raw.flush()
+
+
+def _fsync_directory(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _header(path: str, line: bytes) -> Header:
+    found = json.loads(line)
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        raise ValueError("its first line is not the header of a schema snapshot")
+    shapes = {name: {"identity": list(kind.identity), "attributes": list(kind.attributes)} for name, kind in KINDS.items()}
+    if found.get("version") != VERSION or found.get("kinds") != shapes:
+        raise PhaseGateError(
+            f"The snapshot {path} has another format.",
+            expected=f"version {VERSION} with the kinds of facts that this release of the collection knows",
+            found=f"version {found.get('version')}",
+            next_step="take the snapshot again with this release, or compare it with the release that wrote it",
+        )
+    return Header(
+        server_version=found["server_version"],
+        database=found["database"],
+        settings=found["settings"],
+        unseen=tuple(found["unseen"]),
+        sections=tuple(found["sections"]),
+    )
+
+
+def _line(kind: Kind, cells: str) -> str:
+    """Return the line of one fact from the tab-separated cells of a COPY row."""
+    names = len(kind.identity)
+    if _NEEDS_ESCAPE.search(cells):
+        values = [copy_field(cell) for cell in cells.split("\t")]
+        return _ENCODER.encode([kind.name, values[:names], values[names:]])
+    *identity, rest = cells.split("\t", names) if kind.attributes else [*cells.split("\t"), ""]
+    joined = '","'.join(identity)
+    quoted = f'"{joined}"' if identity else ""
+    attributes = ('"' + rest.replace("\t", '","') + '"').replace('"\\N"', "null") if kind.attributes else ""
+    return f'["{kind.name}",[{quoted}],[{attributes}]]'
+
+
+def _read(session: Session, query: FactQuery, only: Sequence[int] | None = None) -> Iterator[tuple[str, str]]:
+    """Yield line and locator of each fact of one query."""
+    own, part = f"{query.carrier_class}/", f" {query.keyed_by}/"
+    for row in session.copy_lines(query.sql(only)):
+        carrier, number, cells = row.split("\t", 2)
+        yield _line(query.kind, cells), f"{own}{carrier}{part}{number}" if number != "0" else f"{own}{carrier} {own}{carrier}"
+
+
+# Readable by anybody who can connect, but for these: (what is missing, its catalog query, whether this session sees it).
+_UNSEEN = (
+    (
+        "connection strings of subscriptions",
+        "pg_catalog.has_column_privilege('pg_catalog.pg_subscription', 'subconninfo', 'SELECT')",
+    ),
+    (
+        "options of user mappings that belong to other roles",
+        "pg_catalog.has_table_privilege('pg_catalog.pg_user_mapping', 'SELECT')",
+    ),
+)
+
+
+def _header_of(session: Session, sections: Sequence[str]) -> Header:
+    settings = ("search_path", "TimeZone", "DateStyle", "IntervalStyle", "extra_float_digits", "quote_all_identifiers", "bytea_output", "lc_monetary")
+    columns = ["pg_catalog.current_setting('server_version')", "pg_catalog.current_database()"]
+    columns += [sight for _what, sight in _UNSEEN]
+    columns += [f"pg_catalog.current_setting('{name}')" for name in settings]
+    row = session.rows(f"SELECT {', '.join(columns)}")[0]
+    sights = row[2 : 2 + len(_UNSEEN)]
+    return Header(
+        server_version=row[0] or "",
+        database=row[1] or "",
+        settings={name: value or "" for name, value in zip(settings, row[2 + len(_UNSEEN) :])},
+        unseen=tuple(what for (what, _sql), sees in zip(_UNSEEN, sights) if sees != "t"),
+        sections=tuple(sections),
+    )
+
+
+def _queries(header: Header) -> list[FactQuery]:
+    queries = [query for query in QUERIES if query.section in header.sections]
+    if _UNSEEN[0][0] in header.unseen:
+        queries = [query.without("connection") if query.kind.name == "subscription" else query for query in queries]
+    return queries
+
+
+def read_facts(session: Session, *, sections: Sequence[str] = SECTIONS) -> Snapshot:
+    """Read all facts in whatever transaction is open (each query in its own when none is).
+
+    ``pg_get_*def`` sees what other sessions commit meanwhile: use ``take`` where that can happen. Raises ``SqlError``.
+    """
+    header = _header_of(session, sections)
+    watched = _watch.look(session)
+    facts: dict[str, str] = {}
+    for query in _queries(header):
+        facts.update(_read(session, query))
+    return Snapshot(header, facts, watched)
+
+
+def take(
+    session: Session,
+    *,
+    sections: Sequence[str] = SECTIONS,
+    attempts: int = 10,
+    beside: Callable[[Session], None] = lambda _session: None,
+    at_the_end: Callable[[Session], None] = lambda _session: None,
+) -> Snapshot:
+    """Take a consistent snapshot in a transaction of its own.
+
+    ``beside`` and ``at_the_end`` are called in that transaction, once an attempt, before and after the facts are read:
+    what they read is of the same moment, and so is what another session reads under the exported snapshot meanwhile.
+
+    The catalogs' rows are compared with what they are after the transaction: when somebody's DDL committed in between,
+    the facts may mix two states and are read again. Raises ``PhaseGateError`` when no attempt was undisturbed.
+    """
+    reason = ""
+    for _attempt in range(attempts):
+        session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        try:
+            beside(session)
+            snapshot = read_facts(session, sections=sections)
+            at_the_end(session)
+        except SqlError as error:
+            # an object that vanished between the catalog's row and its description
+            if error.sqlstate not in ("XX000", "42P01", "42704", "42883", "3F000", "42703"):
+                raise
+            reason = str(error)
+            continue
+        finally:
+            session.execute("ROLLBACK")
+        assert snapshot.watched
+        if _watch.look(session, reference=snapshot.watched.reference).digest == snapshot.watched.digest:
+            return snapshot
+        reason = "the catalogs changed while they were read"
+    raise PhaseGateError(
+        "No undisturbed snapshot of the schema could be taken.",
+        expected=f"one of {attempts} attempts during which no other session commits DDL",
+        found=reason,
+        next_step="wait until the other sessions' DDL is done, or stop it, then run again",
+    )
+
+
+def unchanged_since(session: Session, base: Snapshot) -> bool:
+    """Return whether no catalog row has changed since ``base`` was read; far cheaper than reading the facts again."""
+    assert base.watched, "only a snapshot of this session's making knows the catalogs' state"
+    return _watch.look(session, reference=base.watched.reference).digest == base.watched.digest
+
+
+def read_changed(session: Session, base: Snapshot) -> Snapshot:
+    """Return the facts as they are now, reading only what changed since ``base``; for use inside our own transaction.
+
+    Re-read are the carriers of all catalog rows that are newer than ``base``, those of the objects that depend on them,
+    and what vanished is taken away. Where that may not be enough (a rename, a change to what the deparser looks up by
+    name) everything is read again, so the result always equals ``read_facts``. Raises ``SqlError``.
+    """
+    if base.watched is None:
+        return read_facts(session, sections=base.header.sections)
+    watched = _watch.look(session, reference=base.watched.reference)
+    rows = base.rows()
+    delta = _watch.compare(session, base.watched, watched, rows)
+    if delta.everything:
+        return read_facts(session, sections=base.header.sections)
+    facts = dict(base.facts)
+    before: dict[str, str] = {}
+    for row in delta.touched | delta.gone:
+        for line in rows.get(row, ()):
+            before[f"{_kind_of(line)} {base.facts[line]}"] = line
+            facts.pop(line, None)
+    touched: dict[str, list[int]] = {}
+    for row in delta.touched:
+        name, _slash, oid = row.partition("/")
+        touched.setdefault(name, []).append(int(oid))
+    for query in _queries(base.header):
+        only = touched.get(query.carrier_class)
+        if not only:
+            continue
+        for line, locator in _read(session, query, sorted(only)):
+            old = before.get(f"{query.kind.name} {locator}")
+            if (old is not None and _identity_text(old) != _identity_text(line)) or '"pg_catalog"' in _identity_text(line):
+                # A name changed, or a new object is found without its schema: texts far from here may read otherwise now.
+                return read_facts(session, sections=base.header.sections)
+            facts[line] = locator
+    return base.with_facts(facts, watched)
+
+
+def _kind_of(line: str) -> str:
+    return line[2 : line.index('"', 2)]
+
+
+def _identity_text(line: str) -> str:
+    start = line.index("[", 1)
+    _identity, end = _DECODE(line, start)
+    return line[start:end]
