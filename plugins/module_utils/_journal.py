@@ -35,8 +35,8 @@ class Entry:
     prev: str = GENESIS
 
     def line(self) -> str:
-        """Return the canonical line without its newline."""
-        return json.dumps(self.__dict__, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        """Return the line without its newline; keys stay in their order, so that a result's columns do."""
+        return json.dumps(self.__dict__, ensure_ascii=False, separators=(",", ":"))
 
 
 def utc_now() -> str:
@@ -64,7 +64,7 @@ def parse(data: bytes) -> list[Entry]:
         except (ValueError, TypeError):
             raise _broken(number, "a JSON object of the journal's form", "something else") from None
         if entry.seq != number or entry.line() != line:
-            raise _broken(number, f"entry {number} in canonical form", f"entry {entry.seq} or other bytes")
+            raise _broken(number, f"entry {number} as this collection writes it", f"entry {entry.seq} or other bytes")
         if entry.prev != prev:
             raise _broken(number, f"the digest of line {number - 1}, {prev}", str(entry.prev))
         entries.append(entry)

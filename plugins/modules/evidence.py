@@ -176,13 +176,12 @@ def opened(client: Client, params: dict[str, Any], *, check_mode: bool) -> dict[
 
 def sealed(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
     """Seal a run; a run that never got a directory gets one that holds its reason."""
-    if check_mode:
-        return {"changed": True, "artefacts": params["artefacts"] or "", "msg": "would seal the run"}
-    if params["artefacts"]:
-        artefacts = Artefacts(params["artefacts"])
-    else:
+    artefacts = Artefacts(params["artefacts"]) if params["artefacts"] else None
+    changed = artefacts is None or not artefacts.sealed
+    if check_mode and changed:
+        return {"changed": True, "artefacts": params["artefacts"] or "", "outcome": "", "summary": [], "report": ""}
+    if artefacts is None:
         artefacts = _runs.new_directory(params["root"], params["phase"], params["environment"])
-    changed = not artefacts.sealed
     report = _runs.seal(artefacts, params["reason"])
     return {
         "changed": changed,
@@ -229,7 +228,6 @@ def main() -> None:
             ("state", "verified", ["artefacts"]),
             ("state", "sealed", ["artefacts", "root"], True),
         ],
-        required_by={},
         supports_check_mode=True,
     )
     params = module.params
@@ -246,7 +244,7 @@ def main() -> None:
         module.fail_json(msg=str(error), artefacts=error.artefacts.path)
     except PhaseGateError as error:
         module.fail_json(msg=str(error), findings=verify(params["artefacts"]) if params["state"] == "verified" else [])
-    if params["state"] == "sealed" and not module.check_mode and result["outcome"] != _report.SUCCESS:
+    if params["state"] == "sealed" and result["outcome"] not in ("", _report.SUCCESS):
         module.fail_json(msg="\n".join([*result["summary"], f"report        {result['report']}"]), **result)
     module.exit_json(**result)
 
