@@ -114,8 +114,8 @@ outcome:
   returned: for O(state=sealed)
   type: str
 summary:
-  description: The lines of C(SUMMARY.txt).
-  returned: for O(state=sealed)
+  description: The lines of C(SUMMARY.txt). On failure they are the message.
+  returned: for O(state=sealed), success
   type: list
   elements: str
 report:
@@ -245,7 +245,8 @@ def main() -> None:
     except PhaseGateError as error:
         module.fail_json(msg=str(error), findings=verify(params["artefacts"]) if params["state"] == "verified" else [])
     if params["state"] == "sealed" and result["outcome"] not in ("", _report.SUCCESS):
-        module.fail_json(msg="\n".join([*result["summary"], f"report        {result['report']}"]), **result)
+        lines = [*result.pop("summary"), f"report        {result['report']}"]
+        module.fail_json(msg="\n".join(lines), **result)
     module.exit_json(**result)
 
 

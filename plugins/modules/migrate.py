@@ -71,9 +71,13 @@ outcome:
   description: V(COMMITTED), V(ROLLED_BACK), V(NOT_STARTED) or V(UNKNOWN).
   returned: except in check mode
   type: str
+unchanged:
+  description: Whether the schema's fingerprint after the rollback is the one before; the details are in C(logs/C-07.log).
+  returned: on failure, when the server could be asked
+  type: bool
 gates:
   description: The gates that were judged.
-  returned: always
+  returned: success
   type: list
   elements: dict
   contains:
@@ -167,7 +171,8 @@ def main() -> None:
             finally:
                 step.file("logs/C-07.log", migration_log(step.data).encode("utf-8"))
     except PhaseGateError as error:
-        module.fail_json(msg=str(error), **data)
+        known = {key: data[key] for key in ("outcome", "unchanged", "fingerprint") if key in data}
+        module.fail_json(msg=str(error), **known)
     module.exit_json(changed=data["outcome"] == COMMITTED, diff={"prepared": data["transaction"]["diff"]["text"]}, **data)
 
 
