@@ -433,10 +433,19 @@ FAR_REACHING: FrozenSet[str] = frozenset(
 )
 
 
-_DEFINED = ("AGGREGATE", "OPERATOR", "TYPE", "COLLATION", "FUNCTION", "PROCEDURE")
-_DEFINED += tuple(f"TEXT SEARCH {words}" for words in ("PARSER", "DICTIONARY", "TEMPLATE", "CONFIGURATION"))
-_OTHER = ("SET", "GRANT", "REVOKE", "GRANT ROLE", "REVOKE ROLE", "CREATE TABLE AS", "CREATE MATERIALIZED VIEW")
-_OTHER += ("ANALYZE", "VACUUM")
+_DEFINED = (
+    "AGGREGATE",
+    "OPERATOR",
+    "TYPE",
+    "COLLATION",
+    "FUNCTION",
+    "PROCEDURE",
+    *(f"TEXT SEARCH {words}" for words in ("PARSER", "DICTIONARY", "TEMPLATE", "CONFIGURATION")),
+)
+_OTHER = (
+    *("SET", "GRANT", "REVOKE", "GRANT ROLE", "REVOKE ROLE"),
+    *("CREATE TABLE AS", "CREATE MATERIALIZED VIEW", "ANALYZE", "VACUUM"),
+)
 
 #: Every tag that an expectation may name.
 TAGS: FrozenSet[str] = frozenset(

@@ -122,7 +122,7 @@ def _after_block(data: bytes, position: int) -> int:
 def _is_only(data: bytes, pattern: Pattern[bytes]) -> bool:
     """Tell whether ``data`` is nothing but comments and the one statement that ``pattern`` matches."""
     match = pattern.match(data, _after_space(data, 0))
-    return bool(match) and _after_space(data, match.end()) == len(data)
+    return match is not None and _after_space(data, match.end()) == len(data)
 
 
 def check_cover(statements: Sequence[Mapping[str, Any]], data: bytes, sha256: str, name: str = "the file") -> None:

@@ -63,14 +63,13 @@ _OBJECT_NAMES = frozenset(
         "dictname",
         "domainname",
         "func_name",
-        "objname",
         "opclassname",
         "opfamilyname",
         "typeName",
     }
 )
 #: Attributes that hold a name which is looked up; without a schema only pg_catalog and the search path are searched.
-_LOOKED_UP = frozenset({"collation", "collname", "names", "name", "opclass", "operName", "useOp"})
+_LOOKED_UP = frozenset({"collation", "collname", "names", "name", "objname", "opclass", "operName", "useOp"})
 #: Object types whose name is a list of texts with something before or after the relation's or object's own name.
 _NAME_PARTS: Dict[str, slice] = {
     **dict.fromkeys(("OBJECT_COLUMN", "OBJECT_TABCONSTRAINT"), slice(None, -1)),
@@ -145,6 +144,14 @@ class _Names:
     ctes: Set[str] = field(default_factory=set)
 
 
+def _is(node: Any, *types: Any) -> bool:
+    """Tell whether ``node`` is of one of the types; unlike ``isinstance`` it does not narrow.
+
+    pglast declares every attribute as optional, also those that the grammar always sets.
+    """
+    return isinstance(node, types)
+
+
 # --- a phase ---------------------------------------------------------------------------------------------------
 
 
@@ -165,7 +172,7 @@ def analyse_phase(phase: Phase) -> PhaseStatements:
     problems: List[Problem] = []
     migrate = analyse_file(phase.migrate, _rules(definition, "expect"), problems)
     rollback = analyse_file(phase.rollback, _rules(definition, "rollback"), problems)
-    if migrate:
+    if any(statement["run"] for statement in migrate):
         problems.extend(_expectation_problems(phase, migrate))
     functions = frozenset(definition["scope"]["functions"])
     for section in ("preflight", "verify", "non_scope"):
@@ -243,11 +250,11 @@ def analyse_file(source: SourceFile, rules: Rules, problems: List[Problem]) -> L
             continue
         run = number not in outer
         names = _names(piece.node)
+        temporary |= _temporary(piece.node)
         if run:
             _check_kinds(kinds, rules, report)
             _check_names(names, rules, temporary, report)
             _check_calls(names.calls, rules.functions, rules.search_path, report)
-        temporary |= _temporary(piece.node)
         seen[tag] += 1
         statements.append(
             {
@@ -372,7 +379,7 @@ def _syntax_problem(source: SourceFile, text: str, error: Any) -> Problem:
 
 def _outer(pieces: Sequence[_Piece]) -> FrozenSet[int]:
     """Return the numbers of the file's own BEGIN and COMMIT, if it has both, first and last."""
-    kinds = [piece.node.kind.name if isinstance(piece.node, ast.TransactionStmt) else "" for piece in pieces]
+    kinds = [piece.node.kind.name if _is(piece.node, ast.TransactionStmt) else "" for piece in pieces]
     opens = kinds[0] in ("TRANS_STMT_BEGIN", "TRANS_STMT_START") and not pieces[0].node.options
     closes = kinds[-1] == "TRANS_STMT_COMMIT" and not pieces[-1].node.chain
     return frozenset({1, len(pieces)}) if opens and closes else frozenset()
@@ -441,12 +448,12 @@ def _refuse(node: Any, tag: str) -> None:
         if condition(node):
             raise _RefusedError(what, step)
     for _, child in walk(node):
-        if isinstance(child, ast.CommonTableExpr) and not isinstance(child.ctequery, ast.SelectStmt):
+        if _is(child, ast.CommonTableExpr) and not _is(child.ctequery, ast.SelectStmt):
             raise _RefusedError(
                 "a statement that changes rows inside WITH: the server does not report how many",
                 "write it as a statement of its own and declare its rows",
             )
-        if isinstance(child, ast.IntoClause) and isinstance(node, ast.SelectStmt):
+        if _is(child, ast.IntoClause) and _is(node, ast.SelectStmt):
             raise _RefusedError("SELECT INTO", "write CREATE TABLE … AS SELECT")
 
 
@@ -461,20 +468,20 @@ _OTHER_WAYS = {
 
 
 def _concurrently(node: Any) -> bool:
-    if isinstance(node, ast.ReindexStmt):
+    if _is(node, ast.ReindexStmt):
         return any(option.defname == "concurrently" for option in node.params or ())
-    if isinstance(node, ast.AlterTableStmt):
-        return any(isinstance(c.def_, ast.PartitionCmd) and bool(c.def_.concurrent) for c in node.cmds)
-    return isinstance(node, (ast.IndexStmt, ast.DropStmt)) and bool(node.concurrent)
+    if _is(node, ast.AlterTableStmt):
+        return any(_is(c.def_, ast.PartitionCmd) and bool(c.def_.concurrent) for c in node.cmds)
+    return _is(node, ast.IndexStmt, ast.DropStmt) and bool(node.concurrent)
 
 
 def _whole_reindex(node: Any) -> bool:
     whole = ("REINDEX_OBJECT_SCHEMA", "REINDEX_OBJECT_SYSTEM", "REINDEX_OBJECT_DATABASE")
-    return isinstance(node, ast.ReindexStmt) and node.kind.name in whole
+    return _is(node, ast.ReindexStmt) and node.kind.name in whole
 
 
 def _moves_database(node: Any) -> bool:
-    return isinstance(node, ast.AlterDatabaseStmt) and any(o.defname == "tablespace" for o in node.options or ())
+    return _is(node, ast.AlterDatabaseStmt) and any(o.defname == "tablespace" for o in node.options or ())
 
 
 #: Forms of otherwise allowed statements that no phase can contain: condition, sentence, next step.
@@ -487,22 +494,22 @@ _REFUSALS: Tuple[Tuple[Callable[[Any], bool], str, str], ...] = (
     (_whole_reindex, "REINDEX of a whole schema or database cannot run in a transaction", "name the tables"),
     (_moves_database, "ALTER DATABASE SET TABLESPACE cannot run in a transaction", ""),
     (
-        lambda node: isinstance(node, ast.ClusterStmt) and node.relation is None,
+        lambda node: _is(node, ast.ClusterStmt) and node.relation is None,
         "CLUSTER without a table cannot run in a transaction",
         "name the table",
     ),
     (
-        lambda node: isinstance(node, ast.CopyStmt) and node.filename is None and bool(node.is_from),
+        lambda node: _is(node, ast.CopyStmt) and node.filename is None and bool(node.is_from),
         "COPY FROM STDIN: a phase cannot carry COPY data",
         "write INSERT … VALUES",
     ),
     (
-        lambda node: isinstance(node, ast.CopyStmt) and node.filename is None,
+        lambda node: _is(node, ast.CopyStmt) and node.filename is None,
         "COPY TO STDOUT: there is no client that would receive it",
         "write a SELECT at the end of the file, or a check",
     ),
     (
-        lambda node: isinstance(node, ast.CreateSchemaStmt) and bool(node.schemaElts),
+        lambda node: _is(node, ast.CreateSchemaStmt) and bool(node.schemaElts),
         "CREATE SCHEMA with statements inside",
         "write them as statements of their own",
     ),
@@ -599,7 +606,7 @@ def _by(attribute: str, yes: str, no: str) -> Callable[[Any], Tuple[str, List[st
 
 def _create_as(node: Any) -> Tuple[str, List[str]]:
     tag = "CREATE MATERIALIZED VIEW" if node.objtype.name == "OBJECT_MATVIEW" else "CREATE TABLE AS"
-    if isinstance(node.query, ast.ExecuteStmt):
+    if _is(node.query, ast.ExecuteStmt):
         raise _RefusedError("CREATE TABLE AS EXECUTE: it hides the statement that runs", "write the SELECT itself")
     return tag, [tag]
 
@@ -617,7 +624,7 @@ def _alter_enum(node: Any) -> Tuple[str, List[str]]:
 
 
 def _alter_extension(node: Any) -> Tuple[str, List[str]]:
-    if isinstance(node, ast.AlterExtensionStmt):
+    if _is(node, ast.AlterExtensionStmt):
         return "ALTER EXTENSION", ["ALTER EXTENSION UPDATE"]
     return "ALTER EXTENSION", ["ALTER EXTENSION ADD" if node.action > 0 else "ALTER EXTENSION DROP"]
 
@@ -649,14 +656,14 @@ _SPECIAL: Dict[str, Callable[[Any], Tuple[str, List[str]]]] = {
 
 
 def _returns_rows(node: Any) -> bool:
-    if isinstance(node, (ast.SelectStmt, ast.VariableShowStmt)):
+    if _is(node, ast.SelectStmt, ast.VariableShowStmt):
         return True
     return bool(getattr(node, "returningClause", None))
 
 
 def _temporary(node: Any) -> Set[str]:
     """Return the names of temporary relations that a statement makes."""
-    return {child.relname for _, child in walk(node) if isinstance(child, ast.RangeVar) and child.relpersistence == "t"}
+    return {child.relname for _, child in walk(node) if _is(child, ast.RangeVar) and child.relpersistence == "t"}
 
 
 # --- names -----------------------------------------------------------------------------------------------------
@@ -670,13 +677,13 @@ def walk(node: Any, place: str = "") -> Iterator[Tuple[str, Any]]:
         yield place, here
         if isinstance(here, tuple):
             stack.extend((place, item) for item in here)
-        elif isinstance(here, ast.Node):
+        elif _is(here, ast.Node):
             stack.extend((name, getattr(here, name)) for name in here if getattr(here, name) is not None)
 
 
 def _strings(value: Any) -> Optional[Tuple[str, ...]]:
     """Return the texts of a list of String nodes, or ``None`` if it is anything else."""
-    if isinstance(value, tuple) and value and all(isinstance(item, ast.String) for item in value):
+    if isinstance(value, tuple) and value and all(_is(item, ast.String) for item in value):
         return tuple(item.sval for item in value)
     return None
 
@@ -690,13 +697,13 @@ def _names(node: Any) -> _Names:
     for place, child in walk(node):
         if isinstance(child, tuple):
             _list_name(names, place, child)
-        elif isinstance(child, ast.RangeVar):
+        elif _is(child, ast.RangeVar):
             names.relations.add((child.schemaname or "", child.relname, place in _READ_PLACES))
-        elif isinstance(child, ast.FuncCall):
+        elif _is(child, ast.FuncCall):
             names.calls.append(child)
-        elif isinstance(child, ast.CommonTableExpr):
+        elif _is(child, ast.CommonTableExpr):
             names.ctes.add(child.ctename)
-        elif isinstance(child, (ast.DefElem, ast.PublicationObjSpec)):
+        elif _is(child, ast.DefElem, ast.PublicationObjSpec):
             names.schemas.update(_option_schemas(child))
     _object_names(names, node)
     for attribute in ("newschema", "schemaname", "local_schema"):
@@ -717,38 +724,46 @@ def _list_name(names: _Names, place: str, parts: Tuple[Any, ...]) -> None:
 
 
 def _option_schemas(option: Any) -> Set[str]:
-    if isinstance(option, ast.PublicationObjSpec):
+    if _is(option, ast.PublicationObjSpec):
         return {option.name} if option.name and "SCHEMA" in option.pubobjtype.name else set()
-    if option.defname == "schema" and isinstance(option.arg, ast.String):
+    if option.defname == "schema" and _is(option.arg, ast.String):
         return {option.arg.sval}
     return set(_strings(option.arg) or ()) if option.defname == "schemas" else set()
 
 
 def _object_names(names: _Names, node: Any) -> None:
-    """Collect names that stand in ``object``, ``objects``, ``funcname`` or ``subname``, by the type of the object."""
+    """Collect names whose place says nothing about them: functions, and the object of COMMENT, DROP and the like."""
+    if _is(node, ast.CreateFunctionStmt):
+        names.objects.add(_pair(_strings(node.funcname) or ("",)))
+    elif _is(node, ast.CreateTrigStmt, ast.CreateEventTrigStmt) and len(node.funcname) > 1:
+        names.references.add(_pair(_strings(node.funcname) or ("",)))
     kind = ""
     for attribute in ("objtype", "objectType", "removeType", "renameType"):
         kind = kind or str(getattr(getattr(node, attribute, None), "name", ""))
-    if isinstance(node, (ast.CreateFunctionStmt, ast.CreateTrigStmt, ast.CreateEventTrigStmt)):
-        names.objects.add(_pair(_strings(node.funcname) or ("",)))
-    if isinstance(node, ast.RenameStmt) and kind == "OBJECT_SCHEMA":
+    if _is(node, ast.RenameStmt) and kind == "OBJECT_SCHEMA":
         names.schemas.update({node.subname, node.newname})
-    objects = [getattr(node, "object", None), *(getattr(node, "objects", None) or ())]
-    if isinstance(node, ast.GrantStmt) and node.targtype.name == "ACL_TARGET_ALL_IN_SCHEMA":
+    if _is(node, ast.GrantStmt) and node.targtype.name == "ACL_TARGET_ALL_IN_SCHEMA":
         kind = "OBJECT_SCHEMA"
-    for item in objects:
-        if kind == "OBJECT_SCHEMA" and isinstance(item, ast.String):
-            names.schemas.add(item.sval)
-        elif isinstance(item, ast.TypeName):
-            names.objects.add(_pair(_strings(item.names) or ("",)))
-        else:
-            texts = _strings(item)
-            if texts:
-                pair = _pair(texts[_NAME_PARTS.get(kind, slice(None))])
-                if kind in _RELATIONS:
-                    names.relations.add((*pair, False))
-                else:
-                    names.objects.add(pair)
+    objects = [getattr(node, attribute, None) for attribute in ("object", "func", "opername")]
+    for item in (*objects, *(getattr(node, "objects", None) or ())):
+        _object_name(names, kind, item)
+
+
+def _object_name(names: _Names, kind: str, item: Any) -> None:
+    """Collect the name of one object of type ``kind``."""
+    if kind == "OBJECT_SCHEMA" and _is(item, ast.String):
+        names.schemas.add(item.sval)
+    elif _is(item, ast.TypeName, ast.ObjectWithArgs):
+        parts = item.names if _is(item, ast.TypeName) else item.objname
+        names.objects.add(_pair(_strings(parts) or ("",)))
+    else:
+        texts = _strings(item)
+        if texts:
+            pair = _pair(texts[_NAME_PARTS.get(kind, slice(None))])
+            if kind in _RELATIONS:
+                names.relations.add((*pair, False))
+            else:
+                names.objects.add(pair)
 
 
 def _check_names(names: _Names, rules: Rules, temporary: Set[str], report: _Reporter) -> None:
@@ -851,16 +866,16 @@ def query_problem(sql: str, functions: FrozenSet[str]) -> Optional[QueryProblem]
         raw = pglast.parse_sql(sql)
     except pglast.parser.ParseError as error:
         return QueryProblem(f"not SQL: {error.args[0]}", "correct the query; PostgreSQL's own parser read it")
-    if len(raw) != 1 or not isinstance(raw[0].stmt, ast.SelectStmt):
+    if len(raw) != 1 or not _is(raw[0].stmt, ast.SelectStmt):
         return QueryProblem("not one SELECT", "write one SELECT; several facts can be its columns")
     if raw[0].stmt_len:
         return QueryProblem("a semicolon after the query", "remove it")
     found: List[QueryProblem] = []
     names = _names(raw[0].stmt)
     for _, child in walk(raw[0].stmt):
-        if isinstance(child, (ast.LockingClause, ast.IntoClause)):
+        if _is(child, ast.LockingClause, ast.IntoClause):
             found.append(QueryProblem("FOR UPDATE, FOR SHARE or INTO in a check", "a check only reads: remove it"))
-        elif isinstance(child, ast.CommonTableExpr) and not isinstance(child.ctequery, ast.SelectStmt):
+        elif _is(child, ast.CommonTableExpr) and not _is(child.ctequery, ast.SelectStmt):
             found.append(QueryProblem("a statement that changes rows inside WITH", "a check only reads: remove it"))
     for schema, name, _ in sorted(names.relations):
         if not schema and name not in names.ctes and not name.startswith("pg_"):

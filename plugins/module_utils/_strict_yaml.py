@@ -30,7 +30,10 @@ Lines = Dict[Path, int]
 _CORE = "tag:yaml.org,2002:"
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]*)")
 _NOT_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-_CONSTANTS = {"bool": {"true": True, "false": False}, "null": {"null": None, "~": None, "": None}}
+_CONSTANTS: Dict[str, Dict[str, Any]] = {
+    "bool": {"true": True, "false": False},
+    "null": {"null": None, "~": None, "": None},
+}
 
 
 def dotted(path: Path) -> str:
@@ -145,9 +148,9 @@ def load(file: str, data: bytes) -> Tuple[Any, Lines, List[Problem]]:
         found = f"byte 0x{error.object[error.start]:02x} at offset {error.start}"
         reader.problems.append(Problem(file, 0, "", "not UTF-8", found=found, next_step="save the file as UTF-8"))
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
+        line = max((mark.line + 1 for mark in (error.context_mark, error.problem_mark) if mark is not None), default=0)
         what = "not valid YAML: " + " ".join(filter(None, (error.context, error.problem)))
-        reader.problems.append(Problem(file, mark.line + 1 if mark else 0, "", what))
+        reader.problems.append(Problem(file, line, "", what))
     except yaml.YAMLError as error:
         reader.problems.append(Problem(file, 0, "", "not valid YAML", found=" ".join(str(error).split())))
     except RecursionError:
@@ -156,6 +159,7 @@ def load(file: str, data: bytes) -> Tuple[Any, Lines, List[Problem]]:
 
 
 def _parse(reader: _Reader, text: str) -> Any:
+    event: Any
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             line = event.start_mark.line + 1

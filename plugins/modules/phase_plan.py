@@ -118,6 +118,23 @@ def plan_of(phase: Phase) -> Dict[str, Any]:
     )
 
 
+def result_of(phase: Phase, plan: Dict[str, Any]) -> Dict[str, Any]:
+    """Return the module's result."""
+    definition = phase.definition
+    return {
+        "plan": plan,
+        "plan_sha256": digest(canonical_json(plan)),
+        "ddl_b64": base64.b64encode(phase.migrate.data).decode("ascii"),
+        "rollback_b64": base64.b64encode(phase.rollback.data).decode("ascii"),
+        "summary": {
+            **{key: definition[key] for key in ("phase", "revision", "title")},
+            "tags": definition["expect"]["tags"],
+            "preflight": len(definition["preflight"]),
+            "verify": len(definition["verify"]),
+        },
+    }
+
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(argument_spec={"path": {"type": "path", "required": True}}, supports_check_mode=True)
@@ -129,20 +146,8 @@ def main() -> None:
         plan = plan_of(phase)
     except PhaseFileError as error:
         module.fail_json(msg=str(error), problems=[problem.as_dict() for problem in error.problems])
-    definition = phase.definition
-    module.exit_json(
-        changed=False,
-        plan=plan,
-        plan_sha256=digest(canonical_json(plan)),
-        ddl_b64=base64.b64encode(phase.migrate.data).decode("ascii"),
-        rollback_b64=base64.b64encode(phase.rollback.data).decode("ascii"),
-        summary={
-            **{key: definition[key] for key in ("phase", "revision", "title")},
-            "tags": definition["expect"]["tags"],
-            "preflight": len(definition["preflight"]),
-            "verify": len(definition["verify"]),
-        },
-    )
+    else:
+        module.exit_json(changed=False, **result_of(phase, plan))
 
 
 if __name__ == "__main__":

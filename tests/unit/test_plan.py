@@ -1,0 +1,154 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The plan's bytes are unique, and the target notices any byte and any range that is not as planned."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.incomex.phasegate.plugins.module_utils import _phase, _plan, _statements
+from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
+from ansible_collections.incomex.phasegate.tests.support.phase_files import ALPHA
+from hypothesis import given
+from hypothesis import strategies as st
+
+PHASE = _phase.load_phase(str(ALPHA))
+STATEMENTS: list[dict[str, Any]] = [dict(one) for one in _statements.analyse_phase(PHASE).migrate]
+DDL = PHASE.migrate.data
+SHA256 = PHASE.migrate.sha256
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+def make(data: bytes, *cuts: int, left_out: bool = True) -> list[dict[str, Any]]:
+    """Ranges of ``data`` between ``cuts``, the first and the last left out of the run."""
+    edges = [0, *cuts, len(data)]
+    ranges = [{"start": start, "end": end, "run": True} for start, end in itertools.pairwise(edges)]
+    if left_out:
+        ranges[0]["run"] = ranges[-1]["run"] = False
+    return ranges
+
+
+@given(JSON)
+def test_canonical_json_is_json_and_stable(value: Any) -> None:
+    data = _plan.canonical_json(value)
+    assert json.loads(data) == value
+    assert _plan.canonical_json(json.loads(data)) == data
+    assert data.endswith(b"\n")
+
+
+@given(st.dictionaries(st.text(), st.integers(), min_size=2))
+def test_canonical_json_does_not_depend_on_order(value: dict[str, int]) -> None:
+    assert _plan.canonical_json(dict(reversed(value.items()))) == _plan.canonical_json(value)
+
+
+@pytest.mark.parametrize("value", [1.5, [1.0], {"a": {"b": float("nan")}}])
+def test_floats_are_refused(value: Any) -> None:
+    with pytest.raises(TypeError, match="floating-point"):
+        _plan.canonical_json(value)
+
+
+def test_plan_has_the_digest_of_every_file() -> None:
+    migrate = {**_plan.pinned("migrate.sql", DDL), "statements": STATEMENTS}
+    rollback = {**_plan.pinned("rollback.sql", PHASE.rollback.data), "statements": []}
+    plan = _plan.build_plan(PHASE.definition, _plan.pinned("phase.yml", PHASE.source.data), migrate, rollback)
+    assert plan["format"] == "phasegate-plan/1"
+    assert plan["ddl"]["sha256"] == PHASE.definition["migrate"]["sha256"] == SHA256
+    assert plan["rollback"]["sha256"] == PHASE.definition["rollback"]["sha256"]
+    assert plan["definition"] == {
+        "file": "phase.yml",
+        "sha256": PHASE.source.sha256,
+        "bytes": Path(ALPHA).stat().st_size,
+    }
+    assert _plan.digest(_plan.canonical_json(plan)) == _plan.digest(_plan.canonical_json(json.loads(json.dumps(plan))))
+
+
+def test_alpha_is_covered() -> None:
+    _plan.check_cover(STATEMENTS, DDL, SHA256)
+
+
+@given(st.integers(0, len(DDL) - 1), st.integers(1, 255))
+def test_any_changed_byte_is_noticed(position: int, change: int) -> None:
+    data = bytearray(DDL)
+    data[position] ^= change
+    with pytest.raises(PhaseGateError, match="is not the file of the plan"):
+        _plan.check_cover(STATEMENTS, bytes(data), SHA256)
+
+
+@given(st.integers(0, len(DDL) - 1))
+def test_any_cut_is_noticed(length: int) -> None:
+    with pytest.raises(PhaseGateError, match="is not the file of the plan"):
+        _plan.check_cover(STATEMENTS, DDL[:length], SHA256)
+
+
+@given(st.integers(0, len(STATEMENTS) - 1), st.sampled_from(["start", "end"]), st.integers(-3, 3).filter(bool))
+def test_any_moved_range_is_noticed(index: int, edge: str, by: int) -> None:
+    moved = [dict(one) for one in STATEMENTS]
+    moved[index][edge] += by
+    with pytest.raises(PhaseGateError, match="the plan's statements are not"):
+        _plan.check_cover(moved, DDL, SHA256)
+
+
+@given(st.integers(0, len(STATEMENTS) - 1))
+def test_any_missing_range_is_noticed(index: int) -> None:
+    with pytest.raises(PhaseGateError, match="the plan's statements are not"):
+        _plan.check_cover(STATEMENTS[:index] + STATEMENTS[index + 1 :], DDL, SHA256)
+
+
+@given(st.integers(1, len(STATEMENTS) - 2))
+def test_no_other_statement_can_be_left_out(index: int) -> None:
+    left_out = [dict(one) for one in STATEMENTS]
+    left_out[index]["run"] = False
+    with pytest.raises(PhaseGateError, match="the plan's statements are not"):
+        _plan.check_cover(left_out, DDL, SHA256)
+
+
+@pytest.mark.parametrize(
+    ("begin", "commit", "fine"),
+    [
+        (b"BEGIN;", b"COMMIT;", True),
+        (b" /* a /* b */ ; */ -- c\nbegin work ;", b"\n-- x\nEnd Transaction; -- tail\n/* done */", True),
+        (b"START TRANSACTION;", b"commit", True),
+        (b"BEGIN; DROP TABLE a.t;", b"COMMIT;", False),
+        (b"BEGIN ISOLATION LEVEL SERIALIZABLE;", b"COMMIT;", False),
+        (b"DROP TABLE a.t;", b"COMMIT;", False),
+        (b"BEGIN;", b"ROLLBACK;", False),
+        (b"BEGIN;", b"COMMIT AND CHAIN;", False),
+        (b"BEGIN;", b"COMMIT; DROP TABLE a.t;", False),
+        (b"BEGIN;", b"COMMIT PREPARED 'x';", False),
+        (b"-- BEGIN;\n", b"COMMIT;", False),
+        (b"/* BEGIN;", b"COMMIT;", False),
+    ],
+)
+def test_only_a_plain_begin_and_commit_are_left_out(begin: bytes, commit: bytes, fine: bool) -> None:
+    body = b" SELECT 1;"
+    data = begin + body + commit
+    ranges = make(data, len(begin), len(begin + body))
+    if fine:
+        _plan.check_cover(ranges, data, _plan.digest(data))
+    else:
+        with pytest.raises(PhaseGateError, match="the plan's statements are not"):
+            _plan.check_cover(ranges, data, _plan.digest(data))
+
+
+def test_a_begin_alone_cannot_be_left_out() -> None:
+    data = b"BEGIN;SELECT 1;"
+    ranges = make(data, 6)
+    ranges[1]["run"] = True
+    with pytest.raises(PhaseGateError, match="the plan's statements are not"):
+        _plan.check_cover(ranges, data, _plan.digest(data))
+
+
+def test_nothing_to_run_is_not_a_cover() -> None:
+    data = b"BEGIN;COMMIT;"
+    with pytest.raises(PhaseGateError):
+        _plan.check_cover(make(data, 6), data, _plan.digest(data))

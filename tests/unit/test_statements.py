@@ -1,0 +1,420 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Statements are cut where they end, named as PostgreSQL names them, and refused when no phase can have them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pglast
+import pytest
+from ansible_collections.incomex.phasegate.plugins.module_utils import _kinds, _phase, _plan, _statements
+from ansible_collections.incomex.phasegate.plugins.module_utils._problems import PhaseFileError, Problem
+from ansible_collections.incomex.phasegate.tests.support.phase_files import SMALL_DDL, PhaseFiles
+from hypothesis import given
+from hypothesis import strategies as st
+from pglast import ast, enums
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+#: Nodes that end in Stmt and are never a statement of a file.
+NOT_TOP_LEVEL = {"PLAssignStmt", "RawStmt", "ReplicaIdentityStmt", "ReturnStmt", "SetOperationStmt"}
+#: Subcommands that the server makes for itself.
+INTERNAL = {
+    "AT_AddColumnToView",
+    "AT_AddIndex",
+    "AT_AddIndexConstraint",
+    "AT_CookedColumnDefault",
+    "AT_ReAddComment",
+    "AT_ReAddConstraint",
+    "AT_ReAddDomainConstraint",
+    "AT_ReAddIndex",
+    "AT_ReAddStatistics",
+    "AT_ReplaceRelOptions",
+}
+SOME_STATEMENTS = [
+    'CREATE TABLE app."Tabelle ä" (id int DEFAULT 1, "größe; --" text)',
+    "COMMENT ON TABLE app.t IS 'ein; Wort — 日本 🙂 /* x */'",
+    "SELECT $$;\n-- ;$$ AS a, E'\\';' AS b, U&'\\0041' AS c",
+    "UPDATE app.t SET id = id + 1",
+]
+
+
+def problems_of(files: PhaseFiles) -> list[Problem]:
+    with pytest.raises(PhaseFileError) as caught:
+        _statements.analyse_phase(_phase.load_phase(files.path))
+    return caught.value.problems
+
+
+def kinds_of(sql: str) -> list[str]:
+    (raw,) = pglast.parse_sql(sql)
+    return _statements.classify(raw.stmt)[1]
+
+
+def split(text: str) -> list[dict[str, Any]]:
+    problems: list[Problem] = []
+    pieces = _statements.split_file(_phase.SourceFile("x.sql", "x.sql", text.encode("utf-8")), problems)
+    assert problems == []
+    return [vars(piece) for piece in pieces]
+
+
+def analyse(sql: bytes) -> tuple[list[Any], list[Problem]]:
+    """Return statements and problems of a file whose scope has every kind, and the schemas app and b."""
+    problems: list[Problem] = []
+    rules = _statements.Rules(frozenset({"app", "b"}), _kinds.KINDS, frozenset(), (), {}, "k", "r")
+    statements = _statements.analyse_file(_phase.SourceFile("x.sql", "x.sql", sql), rules, problems)
+    return list(statements), problems
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> PhaseFiles:
+    return PhaseFiles(tmp_path)
+
+
+# --- splitting -------------------------------------------------------------------------------------------------
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["", "\n", "-- é; x\n", "/* ; /* ü */ */ "]), st.sampled_from(SOME_STATEMENTS)),
+        min_size=1,
+    ),
+    st.sampled_from(["", ";", ";\n", "; -- Ende €\n", " /* x */"]),
+)
+def test_ranges_are_the_file(parts: list[tuple[str, str]], tail: str) -> None:
+    text = ";".join(before + statement for before, statement in parts) + tail
+    data = text.encode("utf-8")
+    pieces = split(text)
+    assert [piece["text"].strip() for piece in pieces[:-1]] == [statement for _, statement in parts[:-1]]
+    ranges = [{"start": piece["start"], "end": piece["end"], "run": True} for piece in pieces]
+    _plan.check_cover(ranges, data, _plan.digest(data))
+    for (before, statement), piece in zip(parts, pieces, strict=True):
+        assert data[piece["start"] : piece["end"]].decode("utf-8").startswith(before + statement)
+
+
+def test_lines_are_those_of_the_statement_not_of_its_comment() -> None:
+    assert [piece["line"] for piece in split("-- one\n\nSELECT 1;\n/* four\nfive */ SELECT\n2;;\nSELECT 3")] == [
+        3,
+        5,
+        7,
+    ]
+
+
+# --- names -----------------------------------------------------------------------------------------------------
+
+
+def test_every_statement_node_has_a_name() -> None:
+    nodes = {name for name in dir(ast) if name.endswith("Stmt")} - NOT_TOP_LEVEL
+    assert nodes - set(_kinds.NODE_TAGS) - set(_statements._SPECIAL) == set()
+    assert set(_kinds.NODE_TAGS) - nodes == set()
+
+
+def test_every_subcommand_of_alter_has_a_name() -> None:
+    assert {kind.name for kind in enums.AlterTableType} - INTERNAL == set(_kinds.ALTER_WORDS)
+
+
+def test_every_object_type_that_can_be_altered_or_dropped_has_a_name() -> None:
+    never = {"AMOP", "AMPROC", "DEFACL", "DEFAULT", "PARAMETER_ACL", "PUBLICATION_NAMESPACE", "PUBLICATION_REL"}
+    known = {f"OBJECT_{name}" for name in never} | set(_kinds.OBJECT_WORDS)
+    assert {kind.name for kind in enums.ObjectType} == known
+
+
+@pytest.mark.parametrize(
+    ("sql", "kinds"),
+    [
+        ("ALTER TABLE a.t ADD COLUMN x int, DROP COLUMN y", ["ALTER TABLE ADD COLUMN", "ALTER TABLE DROP COLUMN"]),
+        (
+            "ALTER TABLE a.t ALTER x SET DEFAULT 1, ALTER x DROP DEFAULT",
+            ["ALTER TABLE SET DEFAULT", "ALTER TABLE DROP DEFAULT"],
+        ),
+        ("ALTER TABLE a.t ADD COLUMN x int, ADD COLUMN y int", ["ALTER TABLE ADD COLUMN"]),
+        ("ALTER TABLE a.t RENAME x TO y", ["ALTER TABLE RENAME COLUMN"]),
+        ("ALTER TABLE a.t RENAME TO u", ["ALTER TABLE RENAME"]),
+        ("ALTER VIEW a.v RENAME x TO y", ["ALTER VIEW RENAME COLUMN"]),
+        ("ALTER TABLE a.t SET SCHEMA b", ["ALTER TABLE SET SCHEMA"]),
+        ("ALTER TABLE a.t OWNER TO x", ["ALTER TABLE OWNER TO"]),
+        ("ALTER FUNCTION a.f() OWNER TO x", ["ALTER FUNCTION OWNER TO"]),
+        ("ALTER INDEX a.i SET (fillfactor = 50)", ["ALTER INDEX SET PARAMETERS"]),
+        ("ALTER TYPE a.t ADD VALUE 'x'", ["ALTER TYPE ADD VALUE"]),
+        ("ALTER TYPE a.t ADD ATTRIBUTE x int", ["ALTER TYPE ADD ATTRIBUTE"]),
+        ("ALTER DOMAIN a.d DROP DEFAULT", ["ALTER DOMAIN DROP DEFAULT"]),
+        ("ALTER DOMAIN a.d VALIDATE CONSTRAINT c", ["ALTER DOMAIN VALIDATE CONSTRAINT"]),
+        ("ALTER EXTENSION x UPDATE", ["ALTER EXTENSION UPDATE"]),
+        ("DROP TABLE a.t", ["DROP TABLE"]),
+        ("DROP TABLE a.t CASCADE", ["DROP TABLE CASCADE"]),
+        ("TRUNCATE a.t CASCADE", ["TRUNCATE TABLE CASCADE"]),
+        ("REVOKE SELECT ON a.t FROM x CASCADE", ["REVOKE CASCADE"]),
+        ("CREATE TABLE a.t AS SELECT 1", ["CREATE TABLE AS"]),
+        ("CREATE MATERIALIZED VIEW a.t AS SELECT 1", ["CREATE MATERIALIZED VIEW"]),
+        ("CREATE PROCEDURE a.p() LANGUAGE sql AS ''", ["CREATE PROCEDURE"]),
+        ("CREATE TEXT SEARCH DICTIONARY a.d (template = simple)", ["CREATE TEXT SEARCH DICTIONARY"]),
+        ("COPY a.t FROM '/x'", ["COPY FROM FILE"]),
+        ("COPY a.t TO PROGRAM 'x'", ["COPY TO PROGRAM"]),
+        ("GRANT a TO b", ["GRANT ROLE"]),
+        ("ANALYZE a.t", ["ANALYZE"]),
+        ("SET LOCAL work_mem = '1MB'", ["SET LOCAL"]),
+        ("SET LOCAL app.who = 'x'", ["SET LOCAL"]),
+        ("VALUES (1)", ["SELECT"]),
+    ],
+)
+def test_kinds(sql: str, kinds: list[str]) -> None:
+    assert kinds_of(sql) == kinds
+    assert set(kinds) <= _kinds.KINDS
+
+
+@pytest.mark.parametrize(
+    ("kind", "scope", "allowed"),
+    [
+        ("ALTER TABLE DROP COLUMN", "ALTER TABLE", True),
+        ("ALTER TABLE DROP COLUMN", "ALTER TABLE ADD COLUMN", False),
+        ("ALTER TABLE", "ALTER TABLE ADD COLUMN", False),
+        ("CREATE TABLE AS", "CREATE TABLE", False),
+        ("DROP TABLE CASCADE", "DROP TABLE", False),
+        ("ALTER TABLESPACE OWNER TO", "ALTER TABLE", False),
+    ],
+)
+def test_scopes(kind: str, scope: str, allowed: bool) -> None:
+    assert kind in _kinds.KINDS
+    assert _kinds.allowed(kind, {scope}) is allowed
+
+
+@pytest.mark.parametrize(
+    ("sql", "relations", "rows"),
+    [
+        ('SELECT * FROM app.t JOIN b."U" ON true', ["app.t", 'b."U"'], True),
+        ("WITH t AS (SELECT 1) SELECT * FROM t, app.u", ["app.u"], True),
+        ("INSERT INTO app.t SELECT 1 RETURNING *", ["app.t"], True),
+        ("DELETE FROM app.t USING b.u", ["app.t", "b.u"], False),
+        ("DROP VIEW app.v, app.w", ["app.v", "app.w"], False),
+        ("COMMENT ON COLUMN app.t.c IS ''", ["app.t"], False),
+        ("DROP TRIGGER x ON app.t", ["app.t"], False),
+        ("ALTER TABLE app.t ADD FOREIGN KEY (x) REFERENCES b.u", ["app.t", "b.u"], False),
+    ],
+)
+def test_relations_and_rows(sql: str, relations: list[str], rows: bool) -> None:
+    ((statement,), _) = analyse(sql.encode())
+    assert (statement["relations"], statement["returns_rows"]) == (relations, rows)
+
+
+# --- what cannot be in a file ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ddl", "line", "what"),
+    [
+        (b"\xef\xbb\xbf" + SMALL_DDL, 1, "a byte order mark"),
+        (b"\n" + SMALL_DDL.replace(b" (", b"\x00("), 2, "a NUL byte"),
+        (b"SELECT 1;\r\n" + SMALL_DDL, 1, "a carriage return"),
+        (b"-- \n-- \xff\n" + SMALL_DDL, 2, "not UTF-8"),
+        (b"-- \n-- \x1b[8m\n" + SMALL_DDL, 2, "an invisible control character"),
+        ("-- \u202e\n".encode() + SMALL_DDL, 1, "an invisible control character"),
+        (b"", 1, "no statement"),
+        (b"  \n-- nothing\n/* here */;", 1, "no statement"),
+        (b"BEGIN;\nCOMMIT;", 1, "no statement besides BEGIN and COMMIT"),
+        (b"\n\n\\! touch x\n" + SMALL_DDL, 3, "a psql command"),
+        (SMALL_DDL + b"\\copy app.t FROM x\n", 2, "a psql command"),
+        (SMALL_DDL + b"SELECT :who;\n", 2, "psql variable"),
+        (SMALL_DDL + b"CREATE TABEL app.u ();\n", 2, 'not SQL: syntax error at or near "TABEL"'),
+        (SMALL_DDL + b"COMMENT ON TABLE app.t IS 'x;\n", 2, "not SQL: unterminated quoted string"),
+        (b"COPY app.t FROM STDIN;\n1\n\\.\n", 1, "COPY FROM STDIN"),
+        (b"COPY app.t FROM STDIN;\n", 1, "COPY FROM STDIN"),
+        (b"COPY app.t TO STDOUT;\n", 1, "COPY TO STDOUT"),
+        (b"BEGIN;\n" + SMALL_DDL, 1, "BEGIN cannot be in a phase"),
+        (SMALL_DDL + b"COMMIT;\n", 2, "COMMIT cannot be in a phase"),
+        (b"BEGIN;\n" + SMALL_DDL + b"COMMIT;\n" + SMALL_DDL + b"COMMIT;\n", 3, "COMMIT cannot be in a phase"),
+        (b"BEGIN ISOLATION LEVEL SERIALIZABLE;\n" + SMALL_DDL + b"COMMIT;\n", 1, "BEGIN cannot be in a phase"),
+        (b"BEGIN;\n" + SMALL_DDL + b"COMMIT AND CHAIN;\n", 1, "BEGIN cannot be in a phase"),
+        (SMALL_DDL + b"ROLLBACK;\n", 2, "ROLLBACK cannot be in a phase"),
+        (SMALL_DDL + b"SAVEPOINT s;\n", 2, "SAVEPOINT cannot be in a phase"),
+        (SMALL_DDL + b"PREPARE TRANSACTION 'x';\n", 2, "PREPARE TRANSACTION cannot be in a phase"),
+        (b"SET lock_timeout = 0;\n", 1, "outside SET LOCAL"),
+        (b"SET SESSION AUTHORIZATION x;\n", 1, "outside SET LOCAL"),
+        (b"SET ROLE x;\n", 1, "outside SET LOCAL"),
+        (b"RESET ALL;\n", 1, "outside SET LOCAL"),
+        (b"SET TRANSACTION READ ONLY;\n", 1, "outside SET LOCAL"),
+        (b"SET LOCAL ROLE x;\n", 1, "SET LOCAL role"),
+        (b"SET LOCAL search_path = app;\n", 1, "SET LOCAL search_path"),
+        (b"SET LOCAL session_replication_role = replica;\n", 1, "SET LOCAL session_replication_role"),
+        (b"SET LOCAL standard_conforming_strings = off;\n", 1, "SET LOCAL standard_conforming_strings"),
+        (b"SET LOCAL plpgsql.extra_errors = 'all';\n", 1, "SET LOCAL plpgsql.extra_errors"),
+        (b"ALTER SYSTEM SET work_mem = '1GB';\n", 1, "ALTER SYSTEM cannot be in a phase"),
+        (b"VACUUM app.t;\n", 1, "VACUUM cannot be in a phase"),
+        (b"CREATE DATABASE x;\n", 1, "CREATE DATABASE cannot be in a phase"),
+        (b"CREATE INDEX CONCURRENTLY i ON app.t (id);\n", 1, "CONCURRENTLY cannot run in a transaction"),
+        (b"DROP INDEX CONCURRENTLY app.i;\n", 1, "CONCURRENTLY cannot run in a transaction"),
+        (b"REINDEX TABLE CONCURRENTLY app.t;\n", 1, "CONCURRENTLY cannot run in a transaction"),
+        (b"REINDEX SCHEMA app;\n", 1, "REINDEX of a whole schema"),
+        (b"ALTER TABLE app.t DETACH PARTITION app.u CONCURRENTLY;\n", 1, "CONCURRENTLY cannot run"),
+        (b"ALTER DATABASE x SET TABLESPACE y;\n", 1, "ALTER DATABASE SET TABLESPACE"),
+        (b"CLUSTER;\n", 1, "CLUSTER without a table"),
+        (b"CREATE SCHEMA app CREATE TABLE t ();\n", 1, "CREATE SCHEMA with statements inside"),
+        (b"PREPARE x AS SELECT 1;\n", 1, "PREPARE cannot be in a phase"),
+        (b"EXPLAIN ANALYZE DELETE FROM app.t;\n", 1, "EXPLAIN cannot be in a phase"),
+        (b"LISTEN x;\n", 1, "LISTEN cannot be in a phase"),
+        (b"CREATE TABLE app.t AS EXECUTE x;\n", 1, "CREATE TABLE AS EXECUTE"),
+        (b"SELECT 1 INTO app.t;\n", 1, "SELECT INTO"),
+        (b"WITH d AS (DELETE FROM app.t RETURNING *) SELECT * FROM d;\n", 1, "inside WITH"),
+    ],
+)
+def test_refused_whatever_the_scope(ddl: bytes, line: int, what: str) -> None:
+    problem = analyse(ddl)[1][0]
+    assert what in problem.what
+    assert (problem.file, problem.line) == ("x.sql", line)
+
+
+@pytest.mark.parametrize(
+    ("ddl", "what", "next_step"),
+    [
+        (b"DROP TABLE app.t", "DROP TABLE is not in scope.statements", "add DROP TABLE to scope.statements"),
+        (b"CREATE TABLE other.t ()", "other.t is outside of scope.schemas", "add other to scope.schemas"),
+        (b"CREATE TABLE t ()", "t without a schema", "write every name with its schema"),
+        (b"CREATE TABLE app.t (x other.kind)", "other.kind is outside of scope.schemas", "add other"),
+        (b"CREATE TABLE app.t (x int REFERENCES other.u)", "other.u is outside of scope.schemas", "add other"),
+        (b"CREATE TABLE app.t (x text DEFAULT app.f())", "the function app.f has effects", "scope.functions"),
+        (b"CREATE TABLE app.t (x text DEFAULT pg_read_file('/x'))", "pg_read_file reaches beyond", "scope.functions"),
+        (b"CREATE TABLE app.t (x text COLLATE other.c)", "other.c is outside of scope.schemas", "add other"),
+        (
+            b"CREATE TABLE app.t (CHECK (1 OPERATOR(other.=) 2))",
+            "other.= is outside of scope.schemas".replace("=", '"="'),
+            "add",
+        ),
+        (b"CREATE TABLE pg_catalog.t ()", "pg_catalog.t is the system's own", "no system catalog"),
+    ],
+)
+def test_outside_of_the_scope(files: PhaseFiles, ddl: bytes, what: str, next_step: str) -> None:
+    files.write(ddl=ddl)
+    problem = problems_of(files)[0]
+    assert what in problem.what
+    assert next_step in problem.next_step
+    assert problem.found == ddl.decode()
+
+
+@pytest.mark.parametrize(
+    ("sql", "what"),
+    [
+        ("UPDATE pg_class SET relname = relname", "pg_catalog.pg_class is the system's own"),
+        ("WITH t AS (SELECT 1) UPDATE t SET x = 1", "t without a schema"),
+        ("CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'", "f without a schema"),
+        ("CREATE TYPE e AS ENUM ()", "e without a schema"),
+        ("CREATE DOMAIN other.d AS int", "other.d is outside"),
+        ("ALTER TABLE app.t SET SCHEMA other", "other is outside"),
+        ("CREATE SCHEMA other", "other is outside"),
+        ("DROP SCHEMA other", "other is outside"),
+        ("ALTER SCHEMA app RENAME TO other", "other is outside"),
+        ("COMMENT ON SCHEMA other IS ''", "other is outside"),
+        ("GRANT USAGE ON SCHEMA other TO x", "other is outside"),
+        ("GRANT SELECT ON ALL TABLES IN SCHEMA other TO x", "other is outside"),
+        ("ALTER DEFAULT PRIVILEGES IN SCHEMA other GRANT SELECT ON TABLES TO x", "other is outside"),
+        ("CREATE EXTENSION x SCHEMA other", "other is outside"),
+        ("DROP FUNCTION other.f(int)", "other.f is outside"),
+        ("ALTER FUNCTION other.f() STABLE", "other.f is outside"),
+        ("DROP TYPE other.t", "other.t is outside"),
+        ("COMMENT ON TYPE other.t IS ''", "other.t is outside"),
+        ("COMMENT ON COLUMN other.t.c IS ''", "other.t is outside"),
+        ("COMMENT ON CONSTRAINT c ON other.t IS ''", "other.t is outside"),
+        ("COMMENT ON OPERATOR CLASS other.o USING btree IS ''", "other.o is outside"),
+        ("CREATE TRIGGER x BEFORE INSERT ON app.t EXECUTE FUNCTION other.f()", "other.f is outside"),
+        ("CREATE PUBLICATION p FOR TABLES IN SCHEMA other", "other is outside"),
+        ("CREATE STATISTICS other.s ON a, b FROM app.t", "other.s is outside"),
+        ("CREATE VIEW app.v AS SELECT * FROM other.t", "other.t is outside"),
+        ("TRUNCATE app.t, other.t", "other.t is outside"),
+        ("SELECT public.dblink('x', 'y')", "public.dblink has effects"),
+        ("SELECT lo_import('/x')", "lo_import reaches beyond"),
+        ("SELECT pg_catalog.pg_terminate_backend(1)", "pg_terminate_backend reaches beyond"),
+        ("SELECT query_to_xml('DELETE', true, true, '')", "query_to_xml reaches beyond"),
+        ("SELECT set_config('work_mem', '1MB', false)", "set_config whose last argument is not true"),
+        ("SELECT set_config('role', 'x', true)", "set_config of role"),
+        ("SELECT set_config('ro' || 'le', 'x', true)", "set_config of a computed name"),
+        ("CALL other.p()", "other.p has effects"),
+    ],
+)
+def test_names_are_found_wherever_they_stand(sql: str, what: str) -> None:
+    assert what in analyse(sql.encode())[1][0].what
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "CREATE TABLE app.t (id uuid DEFAULT gen_random_uuid(), at timestamptz DEFAULT now(), n numeric(3,1))",
+        "CREATE TEMP TABLE x AS SELECT 1; SELECT * FROM x; SELECT * FROM pg_temp.x",
+        "WITH RECURSIVE t AS (SELECT 1 AS n) SELECT * FROM t, pg_class, information_schema.tables",
+        "CREATE TRIGGER x BEFORE UPDATE ON app.t EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+        "CREATE OPERATOR CLASS app.o FOR TYPE int USING btree AS OPERATOR 1 <, FUNCTION 1 btint4cmp(int, int)",
+        "SELECT set_config('app.who', 'x', true), set_config('work_mem', '1MB', true)",
+        "CREATE INDEX ON app.t (lower(x) text_pattern_ops)",
+        "COMMENT ON ROLE x IS ''; ALTER TABLE app.t OWNER TO x; CREATE SCHEMA app AUTHORIZATION x",
+        "SELECT extract(year FROM now()), coalesce(1, 2), x.y.z FROM app.t AS x",
+        "DO $$ BEGIN NULL; END $$",
+    ],
+)
+def test_what_is_fine(sql: str) -> None:
+    assert analyse(sql.encode())[1] == []
+
+
+def test_declared_functions_may_be_called(files: PhaseFiles) -> None:
+    functions = ["app.f", "pg_catalog.setval"]
+    scope = {"schemas": ["app"], "statements": ["SELECT"], "functions": functions}
+    expect = {"tags": {"SELECT": 1}, "result": {"f": 1, "setval": 2}}
+    files.write({"scope": scope, "expect": expect}, ddl=b"SELECT app.f(), setval('app.s', 2)")
+    _statements.analyse_phase(_phase.load_phase(files.path))
+
+
+def test_with_a_search_path_relations_may_stand_alone_and_functions_not(files: PhaseFiles) -> None:
+    files.write({"settings": {"search_path": ["app"]}}, ddl=b"CREATE TABLE t (id int)")
+    _statements.analyse_phase(_phase.load_phase(files.path))
+    files.write({"settings": {"search_path": ["app"]}}, ddl=b"CREATE TABLE t (at timestamptz DEFAULT now())")
+    assert "the function now without a schema" in problems_of(files)[0].what
+
+
+# --- expectations ----------------------------------------------------------------------------------------------
+
+
+def test_tags_are_compared_before_anything_runs(files: PhaseFiles) -> None:
+    (problem,) = problems_of(files.write({"expect": {"tags": {"CREATE TABLE": 2}}}))
+    assert (problem.path, problem.expected, problem.found) == ("expect.tags", "CREATE TABLE: 2", "CREATE TABLE: 1")
+
+
+@pytest.mark.parametrize("rows", [{}, {"UPDATE": [1, 2]}])
+def test_every_row_count_is_declared(files: PhaseFiles, rows: dict[str, Any]) -> None:
+    scope = {"schemas": ["app"], "statements": ["UPDATE"]}
+    files.write({"scope": scope, "expect": {"tags": {"UPDATE": 1}, "rows": rows}}, ddl=b"UPDATE app.t SET id = 1")
+    (problem,) = problems_of(files)
+    assert problem.what == "expect.rows does not match the UPDATE statements"
+    assert problem.expected == "1 row counts, one for each UPDATE"
+
+
+def test_a_result_needs_a_trailing_select(files: PhaseFiles) -> None:
+    (problem,) = problems_of(files.write({"expect": {"tags": {"CREATE TABLE": 1}, "result": {"n": 1}}}))
+    assert problem.path == "expect.result"
+
+
+def test_the_rollback_has_a_scope_of_its_own(files: PhaseFiles) -> None:
+    (problem,) = problems_of(files.write(rollback=b"DROP TABLE app.t CASCADE;\n"))
+    assert problem.file.endswith("rollback.sql")
+    assert problem.what == "DROP TABLE CASCADE is not in rollback.statements"
+
+
+@pytest.mark.parametrize(
+    ("sql", "what"),
+    [
+        ("SELEC 1", "not SQL"),
+        ("SELECT 1; SELECT 2", "not one SELECT"),
+        ("DELETE FROM app.t", "not one SELECT"),
+        ("-- nothing", "not one SELECT"),
+        ("SELECT 1;", "a semicolon after the query"),
+        ("SELECT * FROM app.t FOR UPDATE", "FOR UPDATE"),
+        ("SELECT 1 INTO app.t", "INTO in a check"),
+        ("WITH d AS (DELETE FROM app.t RETURNING 1) SELECT * FROM d", "changes rows inside WITH"),
+        ("SELECT * FROM t", "t without a schema"),
+        ("SELECT app.f()", "app.f has effects"),
+        ("SELECT pg_terminate_backend(1)", "reaches beyond"),
+    ],
+)
+def test_checks_only_read(files: PhaseFiles, sql: str, what: str) -> None:
+    files.write({"verify": [{"id": "V", "title": "t", "sql": sql, "expect": 1}]})
+    (problem,) = problems_of(files)
+    assert problem.path == "verify[0].sql"
+    assert problem.line > 0
+    assert what in problem.what
