@@ -56,8 +56,8 @@ def parse(data: bytes) -> list[Entry]:
     """
     entries: list[Entry] = []
     prev = GENESIS
-    complete, _sep, _torn = data.rpartition(b"\n")
-    for number, raw in enumerate(complete.split(b"\n") if complete else [], start=1):
+    complete, newline, _torn = data.rpartition(b"\n")
+    for number, raw in enumerate(complete.split(b"\n") if newline else [], start=1):
         try:
             line = raw.decode("utf-8")
             entry = Entry(**json.loads(line))

@@ -1,0 +1,194 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A run of a phase against a real server, prepared step by step as the modules do it, up to the moment of C-07."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import hashlib
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ansible_collections.incomex.phasegate.plugins.module_utils import _capture, _runs, _snapshot
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup import back_up
+from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, run_step
+from ansible_collections.incomex.phasegate.plugins.module_utils._execute import Request, migrate, read_ddl
+from ansible_collections.incomex.phasegate.plugins.module_utils._identity import read_identity
+from ansible_collections.incomex.phasegate.plugins.module_utils._phase import load_phase
+from ansible_collections.incomex.phasegate.plugins.modules.phase_plan import plan_of, result_of
+from ansible_collections.incomex.phasegate.tests.support.cluster import SUPERUSER, bin_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
+
+#: How long a test waits for a state that must come, in seconds; it is only ever reached by a failure.
+PATIENCE = 30.0
+
+
+def client_of(cluster: Cluster, database: str, user: str = SUPERUSER) -> Client:
+    """Return a client of one database of a throw-away cluster."""
+    return Client(
+        database=database,
+        bindir=str(bin_directory()),
+        host=str(cluster.socket_directory),
+        port=cluster.port,
+        user=user,
+    )
+
+
+def wait_for(what: str, state: Callable[[], Any]) -> Any:
+    """Return the first true value of ``state``; fail when none comes in time."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        value = state()
+        if value:
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f"{what} did not come about within {PATIENCE:.0f} s")
+
+
+def fingerprint(client: Client) -> str:
+    """Return the fingerprint of the schema now."""
+    with client.session() as session:
+        return _snapshot.take(session).fingerprint
+
+
+@dataclass
+class Outcome:
+    """How C-07 ended: the error that stopped it, if any, and what it left for the journal."""
+
+    error: PhaseGateError | None
+    data: dict[str, Any]
+
+    @property
+    def message(self) -> str:
+        """Return the operator's message; '' after a COMMIT."""
+        return str(self.error) if self.error else ""
+
+    def gate(self, name: str) -> dict[str, Any]:
+        """Return one judged gate."""
+        (gate,) = (gate for gate in self.data["gates"] if gate["id"] == name)
+        return dict(gate)
+
+
+@dataclass
+class Run:
+    """One run. ``plan`` may be changed until ``prepare``, the artefacts after it."""
+
+    client: Client
+    root: Path
+    plan: dict[str, Any]
+    ddl: bytes
+    rollback: bytes
+    declared: Mapping[str, Any] = field(default_factory=dict)
+    environment: str = "test"
+    max_backup_age: int = 3600
+    lock_attempts: int = 1
+
+    @classmethod
+    def of(cls, client: Client, root: Path, phase_file: str) -> Run:
+        """Plan a phase of files."""
+        phase = load_phase(phase_file)
+        result = result_of(phase, plan_of(phase))
+        ddl, rollback = (base64.b64decode(result[name]) for name in ("ddl_b64", "rollback_b64"))
+        return cls(client, root, copy.deepcopy(result["plan"]), ddl, rollback)
+
+    def force(self, *statements: str, returns_rows: bool = False) -> Run:
+        """Put other statements into the plan than the planner would let through, all of kind CREATE TABLE."""
+        pieces = [text.encode() for text in statements]
+        self.ddl = b"".join(pieces)
+        planned, position = [], 0
+        for number, piece in enumerate(pieces, start=1):
+            planned.append(
+                {
+                    "n": number,
+                    "start": position,
+                    "end": position + len(piece),
+                    "line": 1,
+                    "tag": "CREATE TABLE",
+                    "kinds": ["CREATE TABLE"],
+                    "relations": [],
+                    "returns_rows": returns_rows,
+                    "run": True,
+                }
+            )
+            position += len(piece)
+        digest = hashlib.sha256(self.ddl).hexdigest()
+        self.plan["ddl"] = {"file": "migrate.sql", "sha256": digest, "bytes": position, "statements": planned}
+        return self
+
+    def prepare(self) -> Run:
+        """Do C-01, C-03, C-04 and C-05."""
+        with self.client.session() as session:
+            identity = read_identity(session, self.client)
+        self.artefacts: Artefacts = _runs.open_run(
+            str(self.root), self.environment, self.plan, {"plan_sha256": ""}, identity, self.declared
+        )
+        with run_step(self.artefacts, "C-01") as step:
+            step.data["backup"] = back_up(self.client, self.artefacts.file("backup.dump"), "none").as_dict()
+        phase = self.plan["phase"]
+        declared = _capture.Declared.from_definition(phase["measure"], phase["row_counts"])
+        with self.client.session() as session, run_step(self.artefacts, "C-03") as step:
+            step.data["fingerprint"] = _snapshot.take(session).fingerprint
+            _capture.save(self.artefacts, "before", declared.measures, declared.take(session))
+        with run_step(self.artefacts, "C-05") as step:
+            step.file("sql/" + self.plan["ddl"]["file"], self.ddl)
+            step.file("sql/" + self.plan["rollback"]["file"], self.rollback)
+        return self
+
+    def migrate(self) -> Outcome:
+        """Do C-07 with what is in the artefact directory now."""
+        error: PhaseGateError | None = None
+        data: dict[str, Any] = {}
+        try:
+            with run_step(self.artefacts, "C-07") as step:
+                data = step.data
+                request = Request(
+                    plan=self.plan,
+                    ddl=read_ddl(self.artefacts, self.plan),
+                    artefacts=self.artefacts,
+                    declared=self.declared,
+                    max_backup_age=self.max_backup_age,
+                    lock_attempts=self.lock_attempts,
+                )
+                migrate(self.client, request, step)
+        except PhaseGateError as stopped:
+            error = stopped
+        return Outcome(error, data)
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """Return the data of every event of C-07 with this name."""
+        return [entry.data for entry in self.artefacts.journal.entries() if (entry.step, entry.event) == ("C-07", name)]
+
+
+class InBackground:
+    """C-07 in a thread of its own, for tests that act on the server meanwhile."""
+
+    def __init__(self, run: Run) -> None:
+        self._outcome: Outcome | None = None
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, args=(run,), daemon=True)
+        self._thread.start()
+
+    def _work(self, run: Run) -> None:
+        try:
+            self._outcome = run.migrate()
+        except BaseException as failure:  # noqa: BLE001 - raised again in the test's own thread
+            self._failure = failure
+
+    def join(self) -> Outcome:
+        """Wait for the end and return the outcome."""
+        self._thread.join(PATIENCE)
+        if self._failure:
+            raise self._failure
+        assert self._outcome, f"C-07 still runs after {PATIENCE:.0f} s"
+        return self._outcome
