@@ -11,6 +11,7 @@ So every byte of the dump goes three ways while it is written: into the file, in
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -80,10 +81,8 @@ def _copy(source: IO[bytes], out: HashingWriter, reader: IO[bytes]) -> None:
                 reader.write(chunk)
             except BrokenPipeError:
                 reading = False
-    try:
+    with contextlib.suppress(BrokenPipeError):
         reader.close()
-    except BrokenPipeError:
-        pass
 
 
 def _dump(client: Client, path: str, compression: str) -> HashingWriter:
@@ -99,7 +98,10 @@ def _dump(client: Client, path: str, compression: str) -> HashingWriter:
             "pg_restore", "--file=/dev/null",
             stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         )  # fmt: skip
-        assert dump.stdout and dump.stderr and read.stdin and read.stderr
+        assert dump.stdout is not None
+        assert dump.stderr is not None
+        assert read.stdin is not None
+        assert read.stderr is not None
         dump_thread, dump_said = _collect(dump.stderr)
         read_thread, read_said = _collect(read.stderr)
         try:

@@ -106,7 +106,7 @@ def _to_csv(measure: Measure, values: Values) -> bytes:
 
 def _from_csv(data: bytes) -> dict[str, str]:
     rows = list(csv.reader(io.StringIO(data.decode("utf-8"), newline="")))
-    return {key: value for key, value in rows[1:]}
+    return {row[0]: row[1] for row in rows[1:]}
 
 
 def save(artefacts: Artefacts, label: str, measures: Sequence[Measure], capture: Capture) -> None:
@@ -136,7 +136,9 @@ def _compare(measure: Measure, before: Capture, after: Capture) -> dict[str, Any
     old, new = before.values[measure.id], after.values[measure.id]
     extents = {"before": asdict(before.extents[measure.id]), "after": asdict(after.extents[measure.id])}
     moved = {
-        f"{name}_{when}": extent[name] for when, extent in extents.items() for name in ("distinct", "minimum", "maximum")
+        f"{name}_{when}": extent[name]
+        for when, extent in extents.items()
+        for name in ("distinct", "minimum", "maximum")
     }
     return {
         "id": measure.id,
@@ -157,7 +159,7 @@ def _not_as_expected(measured: Mapping[str, Any], expect: Mapping[str, Any]) -> 
 
 
 def _moved_counts(before: Counts, after: Counts, declared: Mapping[str, int]) -> list[str]:
-    """A relation that did not exist counts as empty; an undeclared change is trigger T-3."""
+    """Return undeclared changes of row counts (T-3); a relation that did not exist counts as empty."""
     return [
         f"{name}: {before.get(name)} rows before, {count} after, declared change {declared.get(name, 0):+d}"
         for name, count in after.items()

@@ -45,13 +45,13 @@ CONNECTION_ARGUMENTS: dict[str, dict[str, Any]] = {
     "database": {"type": "str", "required": True},
     "user": {"type": "str"},
     "service": {"type": "str"},
-    "passfile": {"type": "str"},
+    "passfile": {"type": "str", "no_log": False},
     "sslmode": {"type": "str", "choices": ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]},
 }
 
 
 def conninfo(parameters: Mapping[str, str]) -> str:
-    """Return a libpq connection string; values are quoted by libpq's rule (backslash before ``\\`` and ``'``)."""
+    """Return a libpq connection string; a backslash goes before every backslash and quote of a value."""
     quoted = {key: value.replace("\\", "\\\\").replace("'", "\\'") for key, value in parameters.items()}
     return " ".join(f"{key}='{value}'" for key, value in quoted.items())
 

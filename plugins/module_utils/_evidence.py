@@ -169,7 +169,6 @@ def verify(path: str) -> list[str]:
     Checks that the seal exists and is well-formed, that every listed file is a regular file inside the bundle
     with the listed digest, that no file is missing or extra, and that the journal's chain holds.
     """
-    findings: list[str] = []
     artefacts = Artefacts(path)
     if not os.path.isdir(path):
         return [f"{path} is not a directory"]
@@ -177,35 +176,46 @@ def verify(path: str) -> list[str]:
         return [f"the bundle is not sealed: {SEAL} is missing"]
     if os.path.islink(artefacts.file(SEAL)):
         return [f"{SEAL} is a symbolic link"]
-    listed: dict[str, str] = {}
     with open(artefacts.file(SEAL), encoding="utf-8", errors="surrogateescape") as stream:
-        for number, line in enumerate(stream.read().splitlines(), start=1):
-            match = _SUM_LINE.match(line)
-            if match is None:
-                findings.append(f"{SEAL} line {number} is not '<sha256>  <name>'")
-            elif match["name"].startswith("/") or ".." in match["name"].split("/"):
-                findings.append(f"{SEAL} line {number} names a path outside the bundle: {match['name']}")
-            elif match["name"] in listed:
-                findings.append(f"{SEAL} line {number} names {match['name']} again")
-            else:
-                listed[match["name"]] = match["digest"]
+        listed, findings = _parse_sums(stream.read())
     present = set(artefacts.names())
-    for name, digest in sorted(listed.items()):
-        if name not in present:
-            findings.append(f"{name} is listed in {SEAL} but missing")
-        elif not stat.S_ISREG(os.lstat(artefacts.file(name)).st_mode):
-            findings.append(f"{name} is not a regular file (a symbolic link or a device)")
-        else:
-            found = sha256_file(artefacts.file(name))
-            if found != digest:
-                findings.append(f"{name} was changed: SHA-256 is {found}, the seal says {digest}")
-    findings.extend(f"{name} is not listed in {SEAL}" for name in sorted(present - set(listed)))
+    findings += [finding for name in sorted(listed) for finding in _compare(artefacts, name, listed[name], present)]
+    findings += [f"{name} is not listed in {SEAL}" for name in sorted(present - set(listed))]
     if not findings:
         try:
             artefacts.journal.entries()
         except PhaseGateError as error:
             findings.append(str(error).replace("\n", "; "))
     return findings
+
+
+def _parse_sums(text: str) -> tuple[dict[str, str], list[str]]:
+    """Return the digests by name of a SHA256SUMS text, and what is wrong with it."""
+    listed: dict[str, str] = {}
+    findings: list[str] = []
+    for number, line in enumerate(text.split("\n")[:-1], start=1):
+        match = _SUM_LINE.match(line)
+        if match is None:
+            findings.append(f"{SEAL} line {number} is not '<sha256>  <name>'")
+        elif match["name"].startswith("/") or ".." in match["name"].split("/"):
+            findings.append(f"{SEAL} line {number} names a path outside the bundle: {match['name']}")
+        elif match["name"] in listed:
+            findings.append(f"{SEAL} line {number} names {match['name']} again")
+        else:
+            listed[match["name"]] = match["digest"]
+    if not text.endswith("\n"):
+        findings.append(f"{SEAL} is cut off: its last line has no end")
+    return listed, findings
+
+
+def _compare(artefacts: Artefacts, name: str, digest: str, present: set[str]) -> list[str]:
+    """Return what is wrong with one listed file."""
+    if name not in present:
+        return [f"{name} is listed in {SEAL} but missing"]
+    if not stat.S_ISREG(os.lstat(artefacts.file(name)).st_mode):
+        return [f"{name} is not a regular file (a symbolic link or a device)"]
+    found = sha256_file(artefacts.file(name))
+    return [] if found == digest else [f"{name} was changed: SHA-256 is {found}, the seal says {digest}"]
 
 
 def open_directory(path: str | None, *, check_mode: bool) -> Artefacts | None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Iterable, Sequence
 
+from ansible_collections.incomex.phasegate.plugins.module_utils import _kinds
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks import CheckResult, failures, summary
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._identity import Mismatch
@@ -66,7 +67,9 @@ def judge(gate: str, holds: bool, expected: str, found: str, next_step: str) -> 
 
 def approval() -> Gate:
     """G-1: signatures over the plan are not judged by this version."""
-    return Gate("G-1", NOT_ENFORCED, "signatures over the plan's exact bytes", "approvals are not judged by this version")
+    return Gate(
+        "G-1", NOT_ENFORCED, "signatures over the plan's exact bytes", "approvals are not judged by this version"
+    )
 
 
 def backup_fresh(started_epoch: float | None, now_epoch: float, max_age: int) -> Gate:
@@ -123,7 +126,9 @@ def preflight_passed(results: Sequence[CheckResult]) -> Gate:
 
 def alone(lock_held: bool, others: Sequence[str]) -> Gate:
     """G-7: the advisory lock is ours and no other session of phasegate is connected to this database."""
-    found = "; ".join(others) or ("no other session" if lock_held else "the lock is held by a session that is gone by now")
+    found = "; ".join(others) or (
+        "no other session" if lock_held else "the lock is held by a session that is gone by now"
+    )
     return judge(
         "G-7", lock_held and not others, "the run's advisory lock, and no other phasegate session", found,
         "wait until the other run ends, or agree with its operator; never end its session during C-07",
@@ -131,8 +136,8 @@ def alone(lock_held: bool, others: Sequence[str]) -> Gate:
 
 
 def within_scope(kinds: Iterable[str], allowed: Sequence[str]) -> Gate:
-    """G-8: a kind is allowed by its own name or by its command (``ALTER TABLE`` allows all its forms)."""
-    outside = sorted({kind for kind in kinds if not any(kind == a or kind.startswith(a + " ") for a in allowed)})
+    """G-8: every kind of statement in the DDL is one that the scope allows."""
+    outside = sorted({kind for kind in kinds if not _kinds.allowed(kind, allowed)})
     return judge(
         "G-8", not outside, "only: " + ", ".join(allowed), ", ".join(outside) or "all within scope",
         "remove the statement from the DDL, or widen scope.statements in phase.yml and have it reviewed",

@@ -88,10 +88,12 @@ def mismatches(declared: Mapping[str, Any], found: Identity) -> list[Mismatch]:
     ``server_version`` may be a major version (``16``) or a complete one (``16.13``). A standby is never the target,
     and neither is a cluster that is declared to be a rehearsal's.
     """
-    result: list[Mismatch] = []
-    for name in ("container", "database", "user", "system_identifier"):
-        if declared.get(name) and declared[name] != getattr(found, name):
-            result.append(Mismatch(name, declared[name], getattr(found, name) or "none"))
+    names = ("container", "database", "user", "system_identifier")
+    result = [
+        Mismatch(name, declared[name], getattr(found, name) or "none")
+        for name in names
+        if declared.get(name) and declared[name] != getattr(found, name)
+    ]
     version = declared.get("server_version")
     if version and version not in (found.server_major, found.server_version.split(" ")[0]):
         result.append(Mismatch("server_version", version, found.server_version))

@@ -241,14 +241,14 @@ def headline(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("verification", _passed(report["verification"])),
         ("schema diff", f"removed {lines['removed']}, added {lines['added']}" if lines else "not made"),
     ]
-    for moved in report["measured"]:
-        rows.append(
-            (
-                moved["column"],
-                f"{moved['changed']} of {moved['rows']} rows changed, "
-                f"distinct {moved['distinct_before']} -> {moved['distinct_after']}",
-            )
+    rows += [
+        (
+            moved["column"],
+            f"{moved['changed']} of {moved['rows']} rows changed, "
+            f"distinct {moved['distinct_before']} -> {moved['distinct_after']}",
         )
+        for moved in report["measured"]
+    ]
     rows.append(("seconds", f"{report['seconds']:.1f}"))
     return rows
 
@@ -323,46 +323,47 @@ def _checks_table(checks: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def markdown(report: Mapping[str, Any], sums: Mapping[str, str]) -> str:
     """Return report.md. ``sums`` are the SHA-256 of the artefacts by name, as far as they are known before the seal."""
-    identity, migration = report["identity"], report["migration"]
-    diff = report["diff"]
-    lines = diff.get("lines", {})
-    out = [
-        f"# Phase {report['phase']['phase']} {report['phase']['revision']} on {report['environment']}: {report['outcome']}",
-        "",
-        report["sentence"],
-        "",
-    ]
+    out = [*_front(report), *_sources(report, sums), *_execution(report), *_comparison(report), *_posture(report)]
+    return "\n".join(out).rstrip("\n") + "\n"
+
+
+def _front(report: Mapping[str, Any]) -> list[str]:
+    """Status line, headline figures, gates."""
+    phase = report["phase"]
+    out = [f"# Phase {phase['phase']} {phase['revision']} on {report['environment']}: {report['outcome']}", ""]
+    out += [report["sentence"], ""]
     if report["reason"]:
         out += ["```text", report["reason"], "```", ""]
     out += _table(("", ""), headline(report)[1:])
-    out += ["## Gates", ""]
-    out += _table(
-        ("gate", "status", "holds when", "expected", "found"),
-        ((g["id"], g["status"], g["title"], g["expected"], g["found"]) for g in report["gates"]),
-    )
-    out += ["## Target", ""]
+    gates = ((g["id"], g["status"], g["title"], g["expected"], g["found"]) for g in report["gates"])
+    return [*out, "## Gates", "", *_table(("gate", "status", "holds when", "expected", "found"), gates)]
+
+
+def _sources(report: Mapping[str, Any], sums: Mapping[str, str]) -> list[str]:
+    """Target, artefacts, DDL source."""
+    identity, backup = report["identity"], report["backup"]
     facts = [("inventory host", report["host"]), *((key.replace("_", " "), value) for key, value in identity.items())]
-    out += _table(("fact", "value"), facts) if identity else ["Not read.", ""]
+    out = ["## Target", "", *(_table(("fact", "value"), facts) if identity else ["Not read.", ""])]
     out += ["## Artefacts", "", f"Bundle `{report['bundle']}`, from {report['started']} to {report['ended']}.", ""]
     out += _table(("file", "SHA-256"), sorted(sums.items()))
-    if report["backup"]:
-        backup = report["backup"]
+    if backup:
         out += [
             f"Backup: {backup['size']} bytes, {backup['toc_entries']} TOC entries, {backup['compression']}, "
             "read in full by pg_restore while it was written.",
             "",
         ]
-    out += ["## DDL source", ""]
-    out += _table(("file", "SHA-256"), report["digests"].items())
-    out += ["## Commands", ""]
-    out += _table(
-        ("command", "status", "what", "started", "seconds"),
-        ((c["id"], c["status"], c["title"], c["started"], c["seconds"]) for c in report["commands"]),
-    )
-    out += ["## Preflight", "", *_checks_table(report["preflight"])]
-    out += ["## Migration", ""]
+    return [*out, "## DDL source", "", *_table(("file", "SHA-256"), report["digests"].items())]
+
+
+def _execution(report: Mapping[str, Any]) -> list[str]:
+    """Commands, preflight, migration."""
+    migration = report["migration"]
+    commands = ((c["id"], c["status"], c["title"], c["started"], c["seconds"]) for c in report["commands"])
+    out = ["## Commands", "", *_table(("command", "status", "what", "started", "seconds"), commands)]
+    out += ["## Preflight", "", *_checks_table(report["preflight"]), "## Migration", ""]
     if migration["statements"]:
-        out += [f"Transaction {migration['xid']}, attempt {migration['attempts']}: {tag_summary(migration['statements'])}.", ""]
+        tags = tag_summary(migration["statements"])
+        out += [f"Transaction {migration['xid']}, attempt {migration['attempts']}: {tags}.", ""]
         rows = ((s["n"], s["line"], s["tag"], s["rows"], s["milliseconds"]) for s in migration["statements"])
         out += _table(("statement", "line", "tag", "rows", "milliseconds"), rows)
         for row in migration["result"] or []:
@@ -371,30 +372,40 @@ def markdown(report: Mapping[str, Any], sums: Mapping[str, str]) -> str:
         out += ["No statement was run.", ""]
     if report["unchanged"] is not None:
         out += [f"Schema fingerprint after the rollback equal to the one before: {text(report['unchanged'])}.", ""]
-    out += ["## Verification", "", *_checks_table(report["verification"])]
+    return out
+
+
+def _comparison(report: Mapping[str, Any]) -> list[str]:
+    """Verification, measured columns, created and changed objects."""
+    diff = report["diff"]
+    lines = diff.get("lines", {})
+    out = ["## Verification", "", *_checks_table(report["verification"])]
     if lines:
         out += [f"DDL lines: removed {lines['removed']}, added {lines['added']}.", ""]
         out += ["```diff", *lines.get("text", "").splitlines(), "```", ""]
     out += ["## Measured columns", ""]
     for moved in report["measured"]:
         out += [f"`{moved['relation']}.{moved['column']}`: {moved['changed']} of {moved['rows']} rows changed.", ""]
-        figures = ((name, moved[f"{name}_before"], moved[f"{name}_after"]) for name in ("distinct", "minimum", "maximum"))
-        out += _table(("", "before", "after"), figures)
+        names = ("distinct", "minimum", "maximum")
+        out += _table(("", "before", "after"), ((n, moved[f"{n}_before"], moved[f"{n}_after"]) for n in names))
     out += [*(report["notes"] if report["measured"] else ["Not measured."]), ""]
     out += [*(f"- {deviation}" for deviation in report["deviations"]), ""] if report["deviations"] else []
     out += ["## Created and changed objects", ""]
     out += ["```diff", *diff.get("text", "").splitlines(), "```", ""] if diff else ["No diff was made.", ""]
-    out += _table(("fingerprint", "SHA-256"), report["fingerprints"].items())
-    out += ["## Not in scope", ""]
-    out += _table(("id", "status", "what", "found"), ((n["id"], n["status"], n["title"], n["found"]) for n in report["non_scope"]))
+    return [*out, *_table(("fingerprint", "SHA-256"), report["fingerprints"].items())]
+
+
+def _posture(report: Mapping[str, Any]) -> list[str]:
+    """Non-scope confirmation, rollback, final posture, next step, cross-references."""
+    untouched = ((n["id"], n["status"], n["title"], n["found"]) for n in report["non_scope"])
+    out = ["## Not in scope", "", *_table(("id", "status", "what", "found"), untouched)]
+    triggers = ((t["id"], t["status"], t["title"], t["found"]) for t in report["triggers"])
     out += ["## Rollback", "", "C-09 was not triggered: a rollback never happens by itself.", ""]
-    out += _table(("trigger", "status", "what", "found"), ((t["id"], t["status"], t["title"], t["found"]) for t in report["triggers"]))
+    out += _table(("trigger", "status", "what", "found"), triggers)
     out += [*(f"- A rollback cannot restore: {item}" for item in report["cannot_restore"]), ""]
-    out += ["## Final posture", "", report["sentence"], ""]
-    out += ["## Next step", "", next_step(report["outcome"]), ""]
+    out += ["## Final posture", "", report["sentence"], "", "## Next step", "", next_step(report["outcome"]), ""]
     out += ["## Cross-references", ""]
-    out += [*(f"- {item['title']}: {item['ref']}" for item in report["cross_references"]), ""]
-    return "\n".join(out).rstrip("\n") + "\n"
+    return [*out, *(f"- {item['title']}: {item['ref']}" for item in report["cross_references"]), ""]
 
 
 def next_step(outcome: str) -> str:

@@ -16,18 +16,17 @@ from ansible_collections.incomex.phasegate.plugins.module_utils import _report
 from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, sha256_file
-from ansible_collections.incomex.phasegate.plugins.module_utils._execute import (
-    COMMITTED,
-    ROLLED_BACK,
-    UNKNOWN,
-    declared_target,
-    resolve,
-    stopped,
-)
+from ansible_collections.incomex.phasegate.plugins.module_utils._execute import declared_target, stopped
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates import FAIL
 from ansible_collections.incomex.phasegate.plugins.module_utils._identity import Identity, read_identity
 from ansible_collections.incomex.phasegate.plugins.module_utils._journal import Entry
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan import canonical_json
+from ansible_collections.incomex.phasegate.plugins.module_utils._transaction import (
+    COMMITTED,
+    ROLLED_BACK,
+    UNKNOWN,
+    resolve,
+)
 
 NOT_STARTED = "NOT_STARTED"
 
@@ -114,9 +113,7 @@ def find_applied(
     return None
 
 
-def look(
-    client: Client, root: str, environment: str, plan: Mapping[str, Any]
-) -> tuple[EarlierRun | None, Identity]:
+def look(client: Client, root: str, environment: str, plan: Mapping[str, Any]) -> tuple[EarlierRun | None, Identity]:
     """Ask the server who it is, and whether this plan's DDL was committed here before."""
     with client.session("phasegate:open") as session:
         identity = read_identity(session, client)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One open psql process as a transport for SQL that phasegate generates. Private to this collection.
+r"""One open psql process as a transport for SQL that phasegate generates. Private to this collection.
 
 psql never interprets a phase author's text here: everything that comes from a phase is a dollar-quoted literal
 (see ``_sql.literal``) inside a statement of our own. psql only carries requests to the server and answers back.
@@ -14,6 +14,7 @@ reading up to the token on each stream gives exactly the answer to this request.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
 import re
@@ -28,8 +29,10 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._sql import copy
 
 # VERBOSITY=verbose puts the SQLSTATE behind the severity, which a server may print in its own language
 _MESSAGE = re.compile(r"^(?P<severity>\S+):\s+(?P<sqlstate>[0-9A-Z]{5}): (?P<text>.*)$")
-_FIELD = re.compile(r"^(?P<name>DETAIL|HINT|CONTEXT|QUERY|LOCATION|STATEMENT|SCHEMA NAME|TABLE NAME|COLUMN NAME|"
-                    r"CONSTRAINT NAME|DATATYPE NAME):\s+(?P<text>.*)$")
+_FIELD = re.compile(
+    r"^(?P<name>DETAIL|HINT|CONTEXT|QUERY|LOCATION|STATEMENT|SCHEMA NAME|TABLE NAME|COLUMN NAME|"
+    r"CONSTRAINT NAME|DATATYPE NAME):\s+(?P<text>.*)$"
+)
 
 
 @dataclass
@@ -114,7 +117,9 @@ class Session:
     """
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        assert process.stdin and process.stdout and process.stderr
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
         self._process = process
         self._stdin: IO[bytes] = process.stdin
         self._stdout: IO[bytes] = process.stdout
@@ -222,8 +227,6 @@ class Session:
 
     def close(self) -> None:
         """End psql; a transaction that is still open is rolled back by the server."""
-        try:
+        with contextlib.suppress(BrokenPipeError):
             self._stdin.close()
-        except BrokenPipeError:
-            pass
         self._process.wait()

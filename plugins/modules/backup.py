@@ -71,13 +71,36 @@ backup:
 """
 
 import json
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup import COMPRESSIONS, back_up
 from ansible_collections.incomex.phasegate.plugins.module_utils._client import CONNECTION_ARGUMENTS, Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import open_directory, run_step
+from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import (
+    Artefacts,
+    open_directory,
+    run_step,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._identity import read_identity
+
+
+def make(client: Client, artefacts: Artefacts, compression: str) -> dict[str, Any]:
+    """Make the backup and its marker file, and journal both."""
+    with run_step(artefacts, "C-01") as step:
+        backup = back_up(client, artefacts.file("backup.dump"), compression)
+        step.data["backup"] = backup.as_dict()
+    with run_step(artefacts, "C-02") as step:
+        step.data.update(sha256=backup.sha256, started_epoch=backup.started_epoch)
+        step.file("backup.json", json.dumps(backup.as_dict(), indent=2, sort_keys=True).encode() + b"\n")
+    return {"changed": True, "backup": backup.as_dict()}
+
+
+def pretend(client: Client) -> dict[str, Any]:
+    """Connect, and say what would be done."""
+    with client.session() as session:
+        read_identity(session, client)
+    return {"changed": True, "msg": f"would back up {client.database} from {client.place}"}
 
 
 def main() -> None:
@@ -93,19 +116,11 @@ def main() -> None:
     client = Client.from_params(module.params)
     try:
         artefacts = open_directory(module.params["artefacts"], check_mode=module.check_mode)
-        if artefacts is None:
-            with client.session() as session:
-                read_identity(session, client)
-            module.exit_json(changed=True, msg=f"would back up {client.database} from {client.place}")
-        with run_step(artefacts, "C-01") as step:
-            backup = back_up(client, artefacts.file("backup.dump"), module.params["compression"])
-            step.data["backup"] = backup.as_dict()
-        with run_step(artefacts, "C-02") as step:
-            step.data.update(sha256=backup.sha256, started_epoch=backup.started_epoch)
-            step.file("backup.json", json.dumps(backup.as_dict(), indent=2, sort_keys=True).encode() + b"\n")
+        result = make(client, artefacts, module.params["compression"]) if artefacts else pretend(client)
     except PhaseGateError as error:
         module.fail_json(msg=str(error))
-    module.exit_json(changed=True, backup=backup.as_dict())
+    else:
+        module.exit_json(**result)
 
 
 if __name__ == "__main__":

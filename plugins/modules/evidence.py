@@ -244,10 +244,11 @@ def main() -> None:
         module.fail_json(msg=str(error), artefacts=error.artefacts.path)
     except PhaseGateError as error:
         module.fail_json(msg=str(error), findings=verify(params["artefacts"]) if params["state"] == "verified" else [])
-    if params["state"] == "sealed" and result["outcome"] not in ("", _report.SUCCESS):
-        lines = [*result.pop("summary"), f"report        {result['report']}"]
-        module.fail_json(msg="\n".join(lines), **result)
-    module.exit_json(**result)
+    else:
+        if params["state"] == "sealed" and result["outcome"] not in ("", _report.SUCCESS):
+            lines = [*result.pop("summary"), f"report        {result['report']}"]
+            module.fail_json(msg="\n".join(lines), **result)
+        module.exit_json(**result)
 
 
 if __name__ == "__main__":

@@ -116,7 +116,6 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._client import C
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, run_step
 from ansible_collections.incomex.phasegate.plugins.module_utils._execute import (
-    COMMITTED,
     Request,
     gates_without_run,
     migrate,
@@ -125,6 +124,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._execute import 
 from ansible_collections.incomex.phasegate.plugins.module_utils._identity import IDENTITY_ARGUMENT
 from ansible_collections.incomex.phasegate.plugins.module_utils._report import migration_log
 from ansible_collections.incomex.phasegate.plugins.module_utils._runs import committed_outcome
+from ansible_collections.incomex.phasegate.plugins.module_utils._transaction import COMMITTED
 
 
 def main() -> None:
@@ -173,7 +173,9 @@ def main() -> None:
     except PhaseGateError as error:
         known = {key: data[key] for key in ("outcome", "unchanged", "fingerprint") if key in data}
         module.fail_json(msg=str(error), **known)
-    module.exit_json(changed=data["outcome"] == COMMITTED, diff={"prepared": data["transaction"]["diff"]["text"]}, **data)
+    module.exit_json(
+        changed=data["outcome"] == COMMITTED, diff={"prepared": data["transaction"]["diff"]["text"]}, **data
+    )
 
 
 if __name__ == "__main__":

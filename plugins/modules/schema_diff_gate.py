@@ -147,7 +147,6 @@ def main() -> None:
     params = module.params
     policy = {name: params[name] for name in ("policy", "allow", "fingerprint") if params[name] is not None}
     artefacts = Artefacts(params["artefacts"])
-    result: dict[str, Any] = {}
     try:
         with run_step(None if module.check_mode else artefacts, "C-08") as step:
             changes, result = judge(artefacts, policy)
@@ -156,9 +155,10 @@ def main() -> None:
             step.file("schema/diff.txt", changes.text().encode("utf-8") + b"\n")
     except PhaseGateError as error:
         module.fail_json(msg=str(error))
-    if params["enforce"] and not result["ok"]:
-        module.fail_json(msg=result["message"], diff=changes.ansible(), **result)
-    module.exit_json(changed=False, diff=changes.ansible(), **result)
+    else:
+        if params["enforce"] and not result["ok"]:
+            module.fail_json(msg=result["message"], diff=changes.ansible(), **result)
+        module.exit_json(changed=False, diff=changes.ansible(), **result)
 
 
 if __name__ == "__main__":

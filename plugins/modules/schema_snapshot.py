@@ -142,58 +142,86 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._session import 
 STEPS = {"before": ("C-03", "C-04"), "after": ("C-08", "C-08")}
 
 
-class Dump:
-    """The ``pg_dump --schema-only`` text of the moment of a snapshot, taken beside it. Owners, privileges and comments
-    are left out, as the DDL-line diff (VA-16) counts none of them."""
+def start_dump(client: Client, snapshot_id: str) -> subprocess.Popen[bytes]:
+    """Start ``pg_dump --schema-only`` under an exported snapshot.
 
-    def __init__(self, client: Client, artefacts: Artefacts, name: str) -> None:
-        self._client = client
-        self._artefacts = artefacts
-        self._name = name
-        self._process: subprocess.Popen[bytes] | None = None
+    Owners, privileges and comments are left out: the DDL-line diff (VA-16) counts none of them.
+    """
+    return client.start(
+        "pg_dump", "--no-password", "--schema-only", "--no-owner", "--no-privileges", "--no-comments",
+        f"--snapshot={snapshot_id}", "--dbname", client.connection_string("phasegate:snapshot"),
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
 
-    def start(self, snapshot_id: str) -> None:
-        """Start pg_dump under an exported snapshot; one that still runs from an earlier attempt is ended first."""
-        if self._process:
-            self._process.kill()
-            self._process.communicate()
-        self._process = self._client.start(
-            "pg_dump", "--no-password", "--schema-only", "--no-owner", "--no-privileges", "--no-comments",
-            f"--snapshot={snapshot_id}", "--dbname", self._client.connection_string("phasegate:snapshot"),
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
 
-    def finish(self) -> None:
-        """Wait for pg_dump and write its text. Raises ``PhaseGateError`` with its words when it failed."""
-        assert self._process
-        text, said = self._process.communicate()
-        if self._process.returncode != 0:
-            raise PhaseGateError(
-                "pg_dump --schema-only failed.",
-                expected="pg_dump ends with status 0",
-                found=said.decode("utf-8", "replace").strip(),
-                next_step="resolve what pg_dump names; nothing was changed",
-            )
-        self._artefacts.write(self._name, text)
+def finish_dump(process: subprocess.Popen[bytes]) -> bytes:
+    """Return the text of a dump when it is complete. Raises ``PhaseGateError`` with pg_dump's words when it failed."""
+    text, said = process.communicate()
+    if process.returncode != 0:
+        raise PhaseGateError(
+            "pg_dump --schema-only failed.",
+            expected="pg_dump ends with status 0",
+            found=said.decode("utf-8", "replace").strip(),
+            next_step="resolve what pg_dump names; nothing was changed",
+        )
+    return text
 
 
 def snapshot(client: Client, artefacts: Artefacts, label: str, declared: _capture.Declared) -> _snapshot.Snapshot:
     """Write the facts, the schema text and the data capture of one moment and return the facts."""
-    dump = Dump(client, artefacts, f"schema/{label}.sql")
     captured: list[_capture.Capture] = []
+    texts: list[bytes] = []
+    dumps: list[subprocess.Popen[bytes]] = []
 
     def beside(session: Session) -> None:
-        dump.start(session.value("SELECT pg_export_snapshot()") or "")
+        dumps.append(start_dump(client, session.value("SELECT pg_export_snapshot()") or ""))
         captured.append(declared.take(session))
 
     def at_the_end(_session: Session) -> None:
-        dump.finish()
+        texts.append(finish_dump(dumps.pop()))
 
     with client.session("phasegate:snapshot") as session:
-        taken = _snapshot.take(session, beside=beside, at_the_end=at_the_end)
+        try:
+            taken = _snapshot.take(session, beside=beside, at_the_end=at_the_end)
+        finally:
+            for process in dumps:
+                process.kill()
+                process.communicate()
     taken.write(artefacts.file(f"schema/{label}.jsonl.gz"))
+    artefacts.write(f"schema/{label}.sql", texts[-1])
     _capture.save(artefacts, label, declared.measures, captured[-1])
     return taken
+
+
+def record(client: Client, artefacts: Artefacts, label: str, declared: _capture.Declared) -> dict[str, Any]:
+    """Take the snapshot, journal it, and compare its data with that of before."""
+    schema_step, data_step = STEPS[label]
+    with run_step(artefacts, schema_step) as step:
+        result = describe(snapshot(client, artefacts, label, declared))
+        step.data.update(result)
+    with run_step(artefacts, data_step) as step:
+        now = _capture.load(artefacts, label, declared.measures)
+        step.data.update(now.state())
+        if label == "after":
+            before = _capture.load(artefacts, "before", declared.measures)
+            result["measured"], result["deviations"] = declared.judge(before, now)
+            step.data.update(measured=result["measured"], deviations=result["deviations"])
+    return {"changed": True, **result}
+
+
+def look(client: Client) -> dict[str, Any]:
+    """Take the fingerprint alone."""
+    with client.session("phasegate:snapshot") as session:
+        return {"changed": False, **describe(_snapshot.take(session))}
+
+
+def describe(facts: _snapshot.Snapshot) -> dict[str, Any]:
+    """Return what the journal and the caller learn of a snapshot."""
+    return {
+        "fingerprint": facts.fingerprint,
+        "objects": len(facts.object_digests()),
+        "unseen": list(facts.header.unseen),
+    }
 
 
 def main() -> None:
@@ -227,39 +255,17 @@ def main() -> None:
     )
     params = module.params
     client = Client.from_params(params)
-    label: str = params["label"]
     try:
         artefacts = open_directory(params["artefacts"], check_mode=module.check_mode)
         if artefacts is None:
-            with client.session("phasegate:snapshot") as session:
-                facts = _snapshot.take(session)
-            module.exit_json(changed=False, **describe(facts))
-        declared = _capture.Declared.from_definition(params["measure"], params["row_counts"])
-        result: dict[str, Any] = {}
-        schema_step, data_step = STEPS[label]
-        with run_step(artefacts, schema_step) as step:
-            facts = snapshot(client, artefacts, label, declared)
-            result.update(describe(facts))
-            step.data.update(result)
-        with run_step(artefacts, data_step) as step:
-            now = _capture.load(artefacts, label, declared.measures)
-            step.data.update(now.state())
-            if label == "after":
-                before = _capture.load(artefacts, "before", declared.measures)
-                result["measured"], result["deviations"] = declared.judge(before, now)
-                step.data.update(measured=result["measured"], deviations=result["deviations"])
+            result = look(client)
+        else:
+            declared = _capture.Declared.from_definition(params["measure"], params["row_counts"])
+            result = record(client, artefacts, params["label"], declared)
     except PhaseGateError as error:
         module.fail_json(msg=str(error))
-    module.exit_json(changed=True, **result)
-
-
-def describe(facts: _snapshot.Snapshot) -> dict[str, Any]:
-    """Return what the journal and the caller learn of a snapshot."""
-    return {
-        "fingerprint": facts.fingerprint,
-        "objects": len(facts.object_digests()),
-        "unseen": list(facts.header.unseen),
-    }
+    else:
+        module.exit_json(**result)
 
 
 if __name__ == "__main__":

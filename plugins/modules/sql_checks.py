@@ -119,7 +119,11 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.incomex.phasegate.plugins.module_utils import _checks
-from ansible_collections.incomex.phasegate.plugins.module_utils._builtin_checks import ddl_checksum, schema_diff, target_identity
+from ansible_collections.incomex.phasegate.plugins.module_utils._builtin_checks import (
+    ddl_checksum,
+    schema_diff,
+    target_identity,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._client import CONNECTION_ARGUMENTS, Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import open_directory, run_step, sha256_file

@@ -1,0 +1,323 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Run a script's statements in one transaction whose outcome is always known. Private to this collection.
+
+Order: BEGIN; what has to hold before; the transaction id to the journal; the statements; the declared counts; what
+has to hold before COMMIT; COMMIT. Any miss rolls back. The outcome of a lost COMMIT is looked up with
+``pg_xact_status``, never assumed. Only a lock timeout is tried again, and only because nothing committed.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Any, Callable, Mapping, Sequence
+
+from ansible_collections.incomex.phasegate.plugins.module_utils import _checks
+from ansible_collections.incomex.phasegate.plugins.module_utils._author_sql import (
+    Answer,
+    run_statement,
+    search_path,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Step
+from ansible_collections.incomex.phasegate.plugins.module_utils._session import ConnectionLost, Session, SqlError
+from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import Snapshot, take
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql import literal
+
+COMMITTED = "COMMITTED"
+ROLLED_BACK = "ROLLED_BACK"
+UNKNOWN = "UNKNOWN"
+
+LOCK_NOT_AVAILABLE = "55P03"
+# How long the server may take to end a transaction whose connection is gone, in seconds.
+RESOLVE_TIMEOUT = 120.0
+
+
+_BLOCKERS = """
+SELECT DISTINCT format('pid %s, user %s, application %s, %s, transaction open for %s s, query: %s', a.pid, a.usename,
+  coalesce(nullif(a.application_name, ''), 'unnamed'), coalesce(a.state, 'state not visible to this role'),
+  coalesce(round(extract(epoch FROM clock_timestamp() - a.xact_start))::text, '?'),
+  coalesce(left(regexp_replace(a.query, '[[:space:]]+', ' ', 'g'), 120), '?'))
+FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+WHERE l.granted AND l.pid <> pg_backend_pid() AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND l.relation IN (SELECT to_regclass(name) FROM unnest({names}::text[]) name)
+"""
+
+
+@dataclass(frozen=True)
+class Script:
+    """An SQL file that is going to run: C-07's DDL or C-09's rollback.
+
+    ``data`` are its verified bytes and ``statements`` the plan's ranges of them; ``rows`` the declared row counts by
+    command tag, in file order; ``result`` the expected trailing SELECT, None when none is declared; ``settings`` the
+    phase's timeouts and search_path.
+    """
+
+    command: str
+    data: bytes
+    statements: Sequence[Mapping[str, Any]]
+    rows: Mapping[str, Any]
+    result: Any
+    settings: Mapping[str, Any]
+
+
+@dataclass
+class Applied:
+    """What happened inside the transaction. ``statements`` in file order, the file's own BEGIN and COMMIT left out."""
+
+    xid: str = ""
+    pid: int = 0
+    attempts: int = 1
+    statements: list[dict[str, Any]] = field(default_factory=list)
+    result: Any = None
+    preflight: list[dict[str, Any]] = field(default_factory=list)
+    checks: list[dict[str, Any]] = field(default_factory=list)
+    measured: list[dict[str, Any]] = field(default_factory=list)
+    diff: dict[str, Any] = field(default_factory=dict)
+
+
+Hook = Callable[[Session, Applied], None]
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What a command adds to the transaction.
+
+    ``before`` runs before the first statement and ``inside`` after the last, each raising ``PhaseGateError`` to roll
+    back; ``observe`` sees every statement after it ran.
+    """
+
+    before: Hook
+    inside: Hook
+    observe: Callable[[Session, Mapping[str, Any]], None] = lambda _session, _statement: None
+
+
+class Stopped(PhaseGateError):
+    """The migration must not go on; raised before COMMIT, so nothing persists."""
+
+
+class LockTimeout(Stopped):
+    """A lock was not granted in time; nothing committed, so the transaction may be tried again."""
+
+
+def blockers(session: Session, relations: Sequence[str]) -> list[str]:
+    """Return who holds locks on these relations (schema-qualified, quoted where needed), one text a session."""
+    names = "ARRAY[" + ", ".join(literal(name) for name in relations) + "]"
+    return [row[0] or "" for row in session.rows(_BLOCKERS.format(names=names))]
+
+
+def _begin(session: Session, settings: Mapping[str, Any]) -> None:
+    session.execute("BEGIN TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE")
+    for name in ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout"):
+        session.set(name, settings[name], local=True)
+    # log_statement = ddl does not see what EXECUTE runs; 'all' logs the literal, where the role may set it
+    session.execute(
+        "SELECT pg_catalog.set_config('log_statement', 'all', true)"
+        " WHERE pg_catalog.has_parameter_privilege('log_statement', 'SET')"
+    )
+
+
+def _run_statements(session: Session, script: Script, hooks: Hooks, applied: Applied) -> None:
+    session.set("search_path", search_path(script.settings["search_path"]), local=True)
+    for statement in script.statements:
+        if not statement["run"]:
+            continue
+        text = script.data[statement["start"] : statement["end"]].decode("utf-8")
+        where = f"statement {statement['n']} ({statement['tag']}, line {statement['line']})"
+        try:
+            answer = run_statement(session, text, returns_rows=statement["returns_rows"])
+        except SqlError as error:
+            if error.sqlstate == LOCK_NOT_AVAILABLE:
+                session.execute("ROLLBACK")
+                holders = blockers(session, statement["relations"])
+                raise LockTimeout(
+                    f"{script.command}: {where} did not get its lock in time; rolled back.",
+                    expected="the lock within lock_timeout",
+                    found="held by " + ("; ".join(holders) or "a session that has ended since"),
+                    next_step="let the blocking session finish or end it, then run again",
+                ) from error
+            raise Stopped(
+                f"{script.command}: {where} was refused; rolled back.",
+                expected="every statement succeeds",
+                found=error.words(),
+                next_step="correct the DDL as a new revision, rehearse it, and have it reviewed",
+            ) from error
+        applied.statements.append(
+            {
+                "n": statement["n"],
+                "tag": statement["tag"],
+                "line": statement["line"],
+                "rows": answer.rows,
+                "milliseconds": round(answer.milliseconds, 3),
+            }
+        )
+        if statement["returns_rows"]:
+            applied.result = answer.result
+        hooks.observe(session, statement)
+    session.set("search_path", search_path(()), local=True)
+
+
+def _check_counts(script: Script, applied: Applied) -> None:
+    """Compare row counts and the trailing SELECT with what the phase declares."""
+    wrong: list[tuple[str, str]] = []
+    for tag, declared in sorted(script.rows.items()):
+        found = [statement for statement in applied.statements if statement["tag"] == tag]
+        for wanted, statement in zip(declared, found):
+            if not _within(wanted, statement["rows"]):
+                where = f"{tag} of line {statement['line']}"
+                wrong.append((f"{where}: {_range(wanted)} rows", f"{where}: {statement['rows']} rows"))
+        if len(found) != len(declared):
+            wrong.append((f"{len(declared)} x {tag}", f"{len(found)} x {tag}"))
+    if script.result is not None:
+        result = _checks.shape(Answer(rows=len(applied.result or []), result=applied.result or []), script.result)
+        if not _checks.equal(script.result, result):
+            wrong.append((f"trailing SELECT {_checks.text(script.result)}", f"trailing SELECT {_checks.text(result)}"))
+    if wrong:
+        raise Stopped(
+            f"{script.command}: a declared count was not met; rolled back before COMMIT.",
+            expected="; ".join(expected for expected, _found in wrong),
+            found="; ".join(found for _expected, found in wrong),
+            next_step="the DDL does not do what its phase declares: correct one of them as a new revision and rehearse it",
+        )
+
+
+def _within(declared: Any, rows: int) -> bool:
+    if not isinstance(declared, Mapping):
+        return bool(declared == rows)
+    most = declared.get("max")
+    return (declared.get("min") or 0) <= rows and (most is None or rows <= most)
+
+
+def _range(declared: Any) -> str:
+    if not isinstance(declared, Mapping):
+        return str(declared)
+    least, most = declared.get("min") or 0, declared.get("max")
+    return f"at least {least}" if most is None else f"{least} to {most}"
+
+
+def resolve(client: Client, xid: str) -> str:
+    """Return COMMITTED, ROLLED_BACK or UNKNOWN for a transaction whose connection is gone.
+
+    Waits while the server still has it in progress. UNKNOWN means that the server cannot be asked, or has
+    forgotten: a human decides (trigger T-1).
+    """
+    deadline = time.monotonic() + RESOLVE_TIMEOUT
+    while time.monotonic() < deadline:
+        try:
+            with client.session("phasegate:resolve") as session:
+                status = session.value(f"SELECT pg_xact_status({literal(xid)}::xid8)")
+        except PhaseGateError:
+            status = "unreachable"
+        if status == "committed":
+            return COMMITTED
+        if status == "aborted":
+            return ROLLED_BACK
+        if status is None:
+            return UNKNOWN
+        time.sleep(0.5)
+    return UNKNOWN
+
+
+def _after(outcome: str, xid: str) -> str:
+    if outcome == UNKNOWN:
+        return (
+            f"T-1: ask the server yourself: SELECT pg_xact_status('{xid}'); do not run the phase again before you know"
+        )
+    return "nothing persists; find the reason in the server's log, then run again"
+
+
+def _commit(session: Session, client: Client, script: Script, applied: Applied, step: Step) -> None:
+    """COMMIT, with the intent on disk before and the outcome looked up after a lost answer."""
+    step.note("commit", {"xid": applied.xid})
+    try:
+        session.execute("COMMIT")
+        status = session.value(f"SELECT pg_xact_status({literal(applied.xid)}::xid8)")
+        outcome = COMMITTED if status == "committed" else ROLLED_BACK
+        reason = f"the server says {status}"
+    except SqlError as error:
+        outcome, reason = ROLLED_BACK, error.words()
+    except ConnectionLost as lost:
+        outcome, reason = resolve(client, applied.xid), lost.found
+    if outcome != COMMITTED:
+        raise Stopped(
+            f"{script.command}: COMMIT of transaction {applied.xid} did not succeed: {outcome}.",
+            expected="COMMIT",
+            found=reason,
+            next_step=_after(outcome, applied.xid),
+        )
+
+
+def _attempt(session: Session, client: Client, script: Script, hooks: Hooks, step: Step, applied: Applied) -> None:
+    """One transaction from BEGIN to COMMIT."""
+    _begin(session, script.settings)
+    hooks.before(session, applied)
+    xid, pid = session.rows("SELECT pg_current_xact_id()::text, pg_backend_pid()::text")[0]
+    applied.xid, applied.pid = xid or "", int(pid or 0)
+    step.note("transaction", {"xid": applied.xid, "pid": applied.pid})
+    _run_statements(session, script, hooks, applied)
+    session.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    session.set("transaction_read_only", "on", local=True)
+    _check_counts(script, applied)
+    hooks.inside(session, applied)
+    _commit(session, client, script, applied, step)
+
+
+def transact(
+    session: Session, client: Client, script: Script, hooks: Hooks, base: Snapshot, step: Step, attempts: int
+) -> Applied:
+    """Run the script to a proven COMMIT and return what happened.
+
+    ``base`` is the schema before; ``attempts`` how often a lock timeout is tried in all. ``step.data`` receives
+    ``outcome`` and ``transaction`` in every case, and after a rollback whether the schema is ``unchanged``.
+    Raises ``PhaseGateError`` unless the transaction committed.
+    """
+    attempt = 0
+    while True:
+        attempt += 1
+        applied = Applied(attempts=attempt)
+        try:
+            _attempt(session, client, script, hooks, step, applied)
+        except LockTimeout as timeout:
+            step.note("lock timeout", {"attempt": attempt, "found": timeout.found})
+            if attempt >= attempts:
+                _leave(session, client, base, step, applied)
+                raise
+        except ConnectionLost as lost:
+            _leave(session, client, base, step, applied)
+            raise _lost(script, lost, applied, step.data["outcome"]) from lost
+        except PhaseGateError:
+            _leave(session, client, base, step, applied)
+            raise
+        else:
+            step.data["outcome"] = COMMITTED
+            return applied
+        finally:
+            step.data["transaction"] = asdict(applied)
+        time.sleep(random.uniform(0.5, 1.0) * 2 ** (attempt - 1))
+
+
+def _lost(script: Script, error: ConnectionLost, applied: Applied, outcome: str) -> Stopped:
+    return Stopped(
+        f"{script.command}: the connection was lost before COMMIT was sent: {outcome}.",
+        expected=error.expected,
+        found=error.found + (f"; transaction {applied.xid}" if applied.xid else "; no transaction was open"),
+        next_step=_after(outcome, applied.xid),
+    )
+
+
+def _leave(session: Session, client: Client, base: Snapshot, step: Step, applied: Applied) -> None:
+    """After a stop: make sure how the transaction ended and whether the schema is as before."""
+    try:
+        session.execute("ROLLBACK")
+        step.data["outcome"] = ROLLED_BACK
+        after = take(session)
+    except ConnectionLost:
+        step.data["outcome"] = resolve(client, applied.xid) if applied.xid else ROLLED_BACK
+        return
+    step.data["unchanged"] = after.fingerprint == base.fingerprint
+    step.data["fingerprint"] = after.fingerprint
