@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -125,20 +126,20 @@ def test_forms_of_expectations(files: PhaseFiles, value: Any) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "line", "what"),
     [
-        ("title: Authority", "title: A: Authority", 3, "not valid YAML"),
-        ("revision: r2", "revision: r2\nrevision: r3", 5, "a key that stands twice"),
-        ("revision: r2", "revision: &r r2", 4, "anchor or alias"),
-        ("revision: r2", "revision: !!binary cjI=", 4, "more than one way"),
-        ("revision: r2", "revision: 2026-05-16", 4, "more than one way"),
-        ("revision: r2", "revision: yes", 4, "more than one way"),
-        ("revision: r2", "revision: 010", 4, "more than one way"),
-        ("revision: r2", "revision: 1:30", 4, "more than one way"),
-        ("revision: r2", "revision: 1.5", 4, "a floating-point number"),
+        ("title: Authority", "title: A: Authority", 4, "not valid YAML"),
+        ("revision: r2", "revision: r2\nrevision: r3", 6, "a key that stands twice"),
+        ("revision: r2", "revision: &r r2", 5, "anchor or alias"),
+        ("revision: r2", "revision: !!binary cjI=", 5, "more than one way"),
+        ("revision: r2", "revision: 2026-05-16", 5, "more than one way"),
+        ("revision: r2", "revision: yes", 5, "more than one way"),
+        ("revision: r2", "revision: 010", 5, "more than one way"),
+        ("revision: r2", "revision: 1:30", 5, "more than one way"),
+        ("revision: r2", "revision: 1.5", 5, "a floating-point number"),
         ("revision: r2", 'revision: "r2\\0"', 4, "an invisible character"),
         ("revision: r2", 'revision: "r\\u202e2"', 4, "an invisible character"),
-        ("revision: r2", "revision: r2\n5: 6", 5, "a key that is not a text"),
-        ("revision: r2", "revision: r2\n[a]: 6", 5, "a key that is not a text"),
-        ("revision: r2", "revision: r2\nnull: 6", 5, "reads as null"),
+        ("revision: r2", "revision: r2\n5: 6", 6, "a key that is not a text"),
+        ("revision: r2", "revision: r2\n[a]: 6", 6, "a key that is not a text"),
+        ("revision: r2", "revision: r2\nnull: 6", 6, "reads as null"),
     ],
 )
 def test_text_that_is_not_plain_yaml(alpha: Path, old: str, new: str, line: int, what: str) -> None:
@@ -199,7 +200,7 @@ def test_every_key_is_described_for_authors() -> None:
             return set(schema.get("properties", {})).union(*map(keys, schema.values()))
         return set().union(*map(keys, schema)) if isinstance(schema, list) else set()
 
-    assert sorted(key for key in keys(_phase_schema.SCHEMA) if f"`{key}`" not in guide) == []
+    assert sorted(key for key in keys(_phase_schema.SCHEMA) if not re.search(rf"`(\w+\.)?{key}`", guide)) == []
 
 
 def test_an_unknown_key_has_its_line_and_a_suggestion(alpha: Path) -> None:
