@@ -382,7 +382,8 @@ def _comparison(report: Mapping[str, Any]) -> list[str]:
     out = ["## Verification", "", *_checks_table(report["verification"])]
     if lines:
         out += [f"DDL lines: removed {lines['removed']}, added {lines['added']}.", ""]
-        out += ["```diff", *lines.get("text", "").splitlines(), "```", ""]
+        out += ["```diff", *(f"-{line}" for line in lines["removed_lines"]), *(f"+{line}" for line in lines["added_lines"])]
+        out += ["```", ""]
     out += ["## Measured columns", ""]
     for moved in report["measured"]:
         out += [f"`{moved['relation']}.{moved['column']}`: {moved['changed']} of {moved['rows']} rows changed.", ""]
