@@ -36,6 +36,8 @@ else:
     HAS_PGLAST = True
 
 from ansible_collections.incomex.phasegate.plugins.module_utils import _kinds
+from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan import check_cover
 from ansible_collections.incomex.phasegate.plugins.module_utils._problems import PhaseFileError, Problem
 
 if TYPE_CHECKING:
@@ -278,6 +280,11 @@ def analyse_file(source: SourceFile, rules: Rules, problems: List[Problem]) -> L
     _check_rows(source, seen, rules, problems)
     if not any(statement["run"] for statement in statements) and not problems:
         problems.append(Problem(source.path, 1, "", "no statement besides BEGIN and COMMIT"))
+    try:
+        if not problems:
+            check_cover(statements, source.data, source.sha256, source.name)
+    except PhaseGateError as error:
+        problems.append(Problem(source.path, 1, "", error.what, expected=error.expected, found=error.found))
     return statements
 
 
@@ -330,16 +337,17 @@ def split_file(source: SourceFile, problems: List[Problem]) -> List[_Piece]:
 
 def _pieces(text: str, raw: Sequence[Any]) -> List[_Piece]:
     pieces: List[_Piece] = []
-    start = position = 0
+    start = position = scanned = 0
+    line = 1
     for statement in raw:
         # pglast counts characters; the plan counts bytes of the UTF-8 file
         first = statement.stmt_location
         last = first + statement.stmt_len if statement.stmt_len else len(text)
         until = len(text) if statement is raw[-1] else last + 1
         end = start + len(text[position:until].encode("utf-8"))
-        line = text.count("\n", 0, first) + 1
+        line += text.count("\n", scanned, first)
         pieces.append(_Piece(start, end, line, text[first:last], statement.stmt))
-        start, position = end, until
+        start, position, scanned = end, until, first
     return pieces
 
 

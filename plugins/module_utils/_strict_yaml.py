@@ -30,6 +30,8 @@ Lines = Dict[Path, int]
 _CORE = "tag:yaml.org,2002:"
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]*)")
 _NOT_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+#: Kinds of plain scalars that YAML 1.1 tells apart by their text.
+_SCALARS = frozenset({"str", "int", "float", "bool", "null", "timestamp", "merge", "value"})
 _CONSTANTS: Dict[str, Dict[str, Any]] = {
     "bool": {"true": True, "false": False},
     "null": {"null": None, "~": None, "": None},
@@ -105,6 +107,9 @@ class _Reader:
 
     def scalar(self, node: yaml.ScalarNode, path: Path) -> Any:
         kind, text = node.tag.replace(_CORE, ""), node.value
+        if kind not in _SCALARS:
+            self.problem(node, path, "a YAML tag", found=node.tag, next_step="remove it")
+            return None
         if kind == "str":
             match = _NOT_TEXT.search(text)
             if match:

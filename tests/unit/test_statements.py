@@ -212,6 +212,7 @@ def test_relations_and_rows(sql: str, relations: list[str], rows: bool) -> None:
         ("-- \u202e\n".encode() + SMALL_DDL, 1, "an invisible control character"),
         (b"", 1, "no statement"),
         (b"  \n-- nothing\n/* here */;", 1, "no statement"),
+        (b";BEGIN;\n" + SMALL_DDL + b"COMMIT;", 1, "the plan's statements are not x.sql"),
         (b"BEGIN;\nCOMMIT;", 1, "no statement besides BEGIN and COMMIT"),
         (b"\n\n\\! touch x\n" + SMALL_DDL, 3, "a psql command"),
         (SMALL_DDL + b"\\copy app.t FROM x\n", 2, "a psql command"),
