@@ -24,6 +24,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._identity import
     mismatches,
     read_identity,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._new_data import baseline
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan import check_cover
 from ansible_collections.incomex.phasegate.plugins.module_utils._policy import evaluate
 from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session
@@ -78,34 +79,46 @@ class Request:
         return hashlib.sha256(self.ddl).hexdigest()
 
 
-def _recorded(artefacts: Artefacts, step: str, key: str) -> Any:
+def recorded(artefacts: Artefacts, step: str, key: str) -> Any:
     """Return ``key`` of the last time that ``step`` was done with it in this run, or None."""
     done = [entry.data for entry in artefacts.journal.entries() if (entry.step, entry.event) == (step, "done")]
     return next((data[key] for data in reversed(done) if key in data), None)
 
 
-def early_gates(session: Session, client: Client, request: Request) -> list[_gates.Gate]:
-    """Judge every gate that does not need the transaction: all but G-6 and, at the end of the run, G-11."""
-    plan, artefacts = request.plan, request.artefacts
-    lock = session.value(f"SELECT pg_try_advisory_lock({ADVISORY_LOCK[0]}, {ADVISORY_LOCK[1]})") == "t"
-    others = [row[0] or "" for row in session.rows(_HOLDERS)]
+def backup_gates(session: Session, identity: Identity, request: Request) -> tuple[list[_gates.Gate], list[Mismatch]]:
+    """Judge G-2 and G-5, and return what is wrong with the cluster that the backup is of."""
     now = float(session.value("SELECT extract(epoch FROM clock_timestamp())") or 0)
-    identity = read_identity(session, client)
-    recorded = _recorded(artefacts, "C-01", "backup")
-    backup = BackupRecord(**recorded) if recorded else None
+    known = recorded(request.artefacts, "C-01", "backup")
+    backup = BackupRecord(**known) if known else None
     foreign = []
     if backup and backup.system_identifier != identity.system_identifier:
         foreign = [Mismatch("cluster of the backup", identity.system_identifier, backup.system_identifier)]
-    problem = unchanged_since(backup, artefacts.file(backup.file)) if backup else None
+    problem = unchanged_since(backup, request.artefacts.file(backup.file)) if backup else None
+    return [
+        _gates.backup_fresh(backup.started_epoch if backup else None, now, request.max_backup_age),
+        _gates.backup_restorable(problem, backup is not None, backup.toc_entries if backup else 0),
+    ], foreign
+
+
+def take_lock(session: Session) -> _gates.Gate:
+    """G-7: take the advisory lock of this database for the session, and look who else is there."""
+    lock = session.value(f"SELECT pg_try_advisory_lock({ADVISORY_LOCK[0]}, {ADVISORY_LOCK[1]})") == "t"
+    return _gates.alone(lock, [row[0] or "" for row in session.rows(_HOLDERS)])
+
+
+def early_gates(session: Session, client: Client, request: Request) -> list[_gates.Gate]:
+    """Judge every gate of C-07 that does not need the transaction: all but G-6."""
+    plan, artefacts = request.plan, request.artefacts
+    identity = read_identity(session, client)
+    of_backup, foreign = backup_gates(session, identity, request)
     rollback = artefacts.file("sql/" + plan["rollback"]["file"])
     return [
         _gates.approval(),
-        _gates.backup_fresh(backup.started_epoch if backup else None, now, request.max_backup_age),
+        *of_backup,
         _gates.digest_matches(plan["ddl"]["sha256"], request.ddl_sha256),
         declared_target(request.declared, identity, foreign),
-        _gates.backup_restorable(problem, backup is not None, backup.toc_entries if backup else 0),
-        _gates.alone(lock, others),
-        _scope(plan),
+        take_lock(session),
+        scope(plan["ddl"]["statements"], plan["phase"]["scope"]["statements"]),
         _gates.rollback_ready(plan["rollback"]["sha256"], sha256_file(rollback) if os.path.isfile(rollback) else None),
         _gates.provenance(),
         _gates.nothing_else_ran(entry.step for entry in artefacts.journal.entries()),
@@ -178,18 +191,18 @@ def _check_inside(session: Session, client: Client, request: Request, applied: A
         )
 
 
-def read_ddl(artefacts: Artefacts, plan: Mapping[str, Any]) -> bytes:
-    """Return the frozen DDL, read once. Raises ``PhaseGateError`` when it is not there."""
-    path = artefacts.file("sql/" + plan["ddl"]["file"])
+def read_frozen(artefacts: Artefacts, name: str) -> bytes:
+    """Return a frozen SQL file of the run, read once. Raises ``PhaseGateError`` when it is not there."""
+    path = artefacts.file("sql/" + name)
     try:
         with open(path, "rb") as stream:
             return stream.read()
     except FileNotFoundError:
         raise Stopped(
-            "C-07: the DDL is not frozen in this run.",
+            f"{name} is not frozen in this run.",
             expected=path,
             found="no such file",
-            next_step="freeze it first (C-05, module sha_gate)",
+            next_step="freeze it first (C-05)",
         ) from None
 
 
@@ -198,7 +211,10 @@ def gates_without_run(client: Client, plan: Mapping[str, Any], declared: Mapping
     with client.session("phasegate:check") as session:
         identity = read_identity(session, client)
         others = [row[0] or "" for row in session.rows(_HOLDERS)]
-    judged = [declared_target(declared, identity), _scope(plan)]
+    judged = [
+        declared_target(declared, identity),
+        scope(plan["ddl"]["statements"], plan["phase"]["scope"]["statements"]),
+    ]
     if others:
         judged.append(_gates.alone(False, others))
     stop_at(judged)
@@ -214,9 +230,10 @@ def declared_target(declared: Mapping[str, Any], identity: Identity, wrong: Sequ
     return _gates.target_is_declared([*mismatches(declared, identity), *wrong], identity.describe(), undeclared)
 
 
-def _scope(plan: Mapping[str, Any]) -> _gates.Gate:
-    kinds = (kind for statement in plan["ddl"]["statements"] if statement["run"] for kind in statement["kinds"])
-    return _gates.within_scope(kinds, plan["phase"]["scope"]["statements"])
+def scope(statements: Sequence[Mapping[str, Any]], allowed: Sequence[str]) -> _gates.Gate:
+    """G-8 for the statements of a file that are going to run."""
+    kinds = (kind for statement in statements if statement["run"] for kind in statement["kinds"])
+    return _gates.within_scope(kinds, allowed)
 
 
 def migrate(client: Client, request: Request, step: Step) -> Applied:
@@ -231,7 +248,7 @@ def migrate(client: Client, request: Request, step: Step) -> Applied:
         step.data["gates"] = [gate.as_dict() for gate in gates]
         stop_at(gates)
         base = take(session)
-        _same_as_recorded(base, request)
+        same_as_recorded(base, request)
         script = Script(
             command="C-07",
             data=request.ddl,
@@ -244,15 +261,17 @@ def migrate(client: Client, request: Request, step: Step) -> Applied:
             before=lambda session, applied: _check_before(session, client, request, step, applied),
             inside=lambda session, applied: _check_inside(session, client, request, applied, base),
         )
-        return transact(session, client, script, hooks, base, step, request.lock_attempts)
+        applied = transact(session, client, script, hooks, base, step, request.lock_attempts)
+        step.data["baseline"] = baseline(session, applied.diff["changes"])
+        return applied
 
 
-def _same_as_recorded(base: Snapshot, request: Request) -> None:
-    recorded = _recorded(request.artefacts, "C-03", "fingerprint")
-    if recorded != base.fingerprint:
+def same_as_recorded(base: Snapshot, request: Request) -> None:
+    known = recorded(request.artefacts, "C-03", "fingerprint")
+    if known != base.fingerprint:
         raise Stopped(
-            "C-07: the schema is not the one of the snapshot before (C-03).",
-            expected=f"fingerprint {recorded or 'of a snapshot made in this run'}",
+            "The schema is not the one of the snapshot before (C-03).",
+            expected=f"fingerprint {known or 'of a snapshot made in this run'}",
             found=f"fingerprint {base.fingerprint}",
             next_step="somebody changed the schema during this run: find out who, then start a new run",
         )

@@ -164,9 +164,12 @@ def provenance() -> Gate:
 COMMANDS = tuple(f"C-0{number}" for number in range(1, 9))
 
 
-def nothing_else_ran(steps: Iterable[str]) -> Gate:
-    """G-11: the journal knows the commands of the phase and the run's own opening and closing, nothing else."""
-    outside = sorted({step for step in steps if step not in (*COMMANDS, "run")})
+def nothing_else_ran(steps: Iterable[str], further: Sequence[str] = ()) -> Gate:
+    """G-11: the journal knows the commands of the phase and the run's own opening and closing, nothing else.
+
+    ``further`` is C-09 in a run that is a rollback.
+    """
+    outside = sorted({step for step in steps if step not in (*COMMANDS, *further, "run")})
     return judge(
         "G-11", not outside, "C-01 ... C-08 only", ", ".join(outside) or "nothing else ran",
         "find out what else wrote to this run's journal before you rely on it",

@@ -34,6 +34,14 @@ SENTENCES = {
     UNKNOWN: "It is NOT KNOWN whether the migration committed (T-1). Find out before you do anything else.",
 }
 
+ROLLBACK_SENTENCES = {
+    SUCCESS: "The phase was rolled back; the schema is as before it.",
+    STOPPED: "The rollback stopped before it began. Nothing was changed.",
+    ROLLED_BACK: "The rollback was given up before COMMIT. The phase is still there.",
+    COMMITTED_NOT_VERIFIED: "The rollback was COMMITTED, but the schema is not as before the phase.",
+    UNKNOWN: "It is NOT KNOWN whether the rollback committed (T-1). Find out before you do anything else.",
+}
+
 COMMANDS = {
     "C-01": "fresh backup",
     "C-02": "digest of the backup and freshness marker",
@@ -43,6 +51,7 @@ COMMANDS = {
     "C-06": "preflight",
     "C-07": "migration in one transaction",
     "C-08": "verification",
+    "C-09": "rollback, explicit only",
 }
 
 TRIGGERS = {
@@ -63,25 +72,26 @@ def _last(entries: Sequence[Entry], step: str, key: str, default: Any = None) ->
     return next((e.data[key] for e in reversed(entries) if e.step == step and key in e.data), default)
 
 
-def _gate_rows(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+def _gate_rows(entries: Sequence[Entry], command: str) -> list[dict[str, Any]]:
     """Return all eleven gates: as judged last, or NOT REACHED. G-11 is judged over the whole journal."""
     judged: dict[str, dict[str, Any]] = {gate.id: gate.as_dict() for gate in _gates.not_reached(_gates.TITLES)}
     for entry in entries:
         judged.update({gate["id"]: gate for gate in entry.data.get("gates", ())})
-    last = _gates.nothing_else_ran(entry.step for entry in entries)
+    last = _gates.nothing_else_ran((entry.step for entry in entries), [command])
     judged[last.id] = last.as_dict()
     return [judged[name] for name in _gates.TITLES]
 
 
-def _outcome(entries: Sequence[Entry], gates: Sequence[Mapping[str, Any]]) -> str:
-    migration = _last(entries, "C-07", "outcome")
-    if migration is None and any(e.step == "C-07" and e.event == "transaction" for e in entries):
+def _outcome(entries: Sequence[Entry], gates: Sequence[Mapping[str, Any]], command: str) -> str:
+    migration = _last(entries, command, "outcome")
+    if migration is None and any(e.step == command and e.event == "transaction" for e in entries):
         return UNKNOWN
     if migration in (None, "NOT_STARTED"):
         return STOPPED
     if migration != "COMMITTED":
         return ROLLED_BACK if migration == "ROLLED_BACK" else UNKNOWN
-    verified = _verified(entries) and not any(gate["status"] == _gates.FAIL for gate in gates)
+    verified = _verified(entries) if command == "C-07" else bool(_last(entries, command, "restored"))
+    verified = verified and not any(gate["status"] == _gates.FAIL for gate in gates)
     return SUCCESS if verified else COMMITTED_NOT_VERIFIED
 
 
@@ -156,14 +166,18 @@ def build(plan: Mapping[str, Any] | None, entries: Sequence[Entry], name: str) -
     """Return the report's facts. ``name`` is the artefact directory's; ``plan`` is None when none could be loaded."""
     phase = plan["phase"] if plan else {}
     start = next((e.data for e in entries if e.step == "run" and e.event == "open"), {})
-    gates = _gate_rows(entries)
-    outcome = _outcome(entries, gates)
-    transaction = _last(entries, "C-07", "transaction", {})
+    undoes = start.get("execution", "")
+    command = "C-09" if undoes else "C-07"
+    gates = _gate_rows(entries, command)
+    outcome = _outcome(entries, gates, command)
+    transaction = _last(entries, command, "transaction", {})
     return {
         "format": FORMAT,
         "bundle": name,
         "outcome": outcome,
-        "sentence": SENTENCES[outcome],
+        "sentence": (ROLLBACK_SENTENCES if undoes else SENTENCES)[outcome],
+        "undoes": undoes,
+        "losses": _last(entries, "C-09", "losses", []),
         "reason": "" if outcome == SUCCESS else _reason(entries),
         "phase": {key: phase.get(key, "") for key in ("phase", "title", "revision")},
         "environment": start.get("environment", ""),
@@ -176,9 +190,9 @@ def build(plan: Mapping[str, Any] | None, entries: Sequence[Entry], name: str) -
         "backup": _last(entries, "C-01", "backup", {}),
         "fingerprints": {
             "before": _last(entries, "C-03", "fingerprint", ""),
-            "after": _last(entries, "C-08", "fingerprint", "") or _last(entries, "C-07", "fingerprint", ""),
+            "after": _last(entries, "C-08", "fingerprint", "") or _last(entries, command, "fingerprint", ""),
         },
-        "unchanged": _last(entries, "C-07", "unchanged"),
+        "unchanged": _last(entries, command, "unchanged"),
         "commands": _commands(entries),
         "gates": gates,
         "preflight": _last(entries, "C-06", "checks", []),
@@ -235,12 +249,16 @@ def headline(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = [
         ("outcome", report["outcome"]),
         ("phase", f"{report['phase']['phase']} {report['phase']['revision']}".strip()),
+        *([("undoes", report["undoes"])] if report["undoes"] else []),
         ("environment", report["environment"]),
-        ("preflight", _passed(report["preflight"])),
         ("statements", tag_summary(report["migration"]["statements"] or []) or "none"),
-        ("verification", _passed(report["verification"])),
-        ("schema diff", f"removed {lines['removed']}, added {lines['added']}" if lines else "not made"),
     ]
+    if not report["undoes"]:
+        rows += [
+            ("preflight", _passed(report["preflight"])),
+            ("verification", _passed(report["verification"])),
+            ("schema diff", f"removed {lines['removed']}, added {lines['added']}" if lines else "not made"),
+        ]
     rows += [
         (
             moved["column"],
@@ -382,7 +400,11 @@ def _comparison(report: Mapping[str, Any]) -> list[str]:
     out = ["## Verification", "", *_checks_table(report["verification"])]
     if lines:
         out += [f"DDL lines: removed {lines['removed']}, added {lines['added']}.", ""]
-        out += ["```diff", *(f"-{line}" for line in lines["removed_lines"]), *(f"+{line}" for line in lines["added_lines"])]
+        out += [
+            "```diff",
+            *(f"-{line}" for line in lines["removed_lines"]),
+            *(f"+{line}" for line in lines["added_lines"]),
+        ]
         out += ["```", ""]
     out += ["## Measured columns", ""]
     for moved in report["measured"]:
@@ -401,16 +423,32 @@ def _posture(report: Mapping[str, Any]) -> list[str]:
     untouched = ((n["id"], n["status"], n["title"], n["found"]) for n in report["non_scope"])
     out = ["## Not in scope", "", *_table(("id", "status", "what", "found"), untouched)]
     triggers = ((t["id"], t["status"], t["title"], t["found"]) for t in report["triggers"])
-    out += ["## Rollback", "", "C-09 was not triggered: a rollback never happens by itself.", ""]
+    out += ["## Rollback", ""]
+    if report["undoes"]:
+        out += [f"This run is C-09, started by an operator: it undoes `{report['undoes']}`.", ""]
+        out += [*(f"- Lost with it, as accepted: {loss['what']}, {loss['rows']} rows" for loss in report["losses"]), ""]
+    else:
+        out += ["C-09 was not triggered: a rollback never happens by itself.", ""]
     out += _table(("trigger", "status", "what", "found"), triggers)
     out += [*(f"- A rollback cannot restore: {item}" for item in report["cannot_restore"]), ""]
-    out += ["## Final posture", "", report["sentence"], "", "## Next step", "", next_step(report["outcome"]), ""]
+    out += [
+        "## Final posture",
+        "",
+        report["sentence"],
+        "",
+        "## Next step",
+        "",
+        next_step(report["outcome"], rollback=bool(report["undoes"])),
+        "",
+    ]
     out += ["## Cross-references", ""]
     return [*out, *(f"- {item['title']}: {item['ref']}" for item in report["cross_references"]), ""]
 
 
-def next_step(outcome: str) -> str:
+def next_step(outcome: str, *, rollback: bool) -> str:
     """Return what comes after a run that ended so."""
+    if rollback and outcome == SUCCESS:
+        return "Review this report. What a rollback cannot restore stands above."
     return {
         SUCCESS: "Review this report. No further phase starts by itself.",
         STOPPED: "Resolve the reason above, then start the phase again; it begins with a new backup.",

@@ -9,13 +9,17 @@ from __future__ import annotations
 import datetime
 import json
 import os
-from dataclasses import dataclass
 from typing import Any, Iterator, Mapping
 
 from ansible_collections.incomex.phasegate.plugins.module_utils import _report
 from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, sha256_file
+from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import (
+    Artefacts,
+    run_step,
+    sha256_file,
+    verify,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._execute import declared_target, stopped
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates import FAIL
 from ansible_collections.incomex.phasegate.plugins.module_utils._identity import Identity, read_identity
@@ -23,7 +27,6 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._journal import 
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan import canonical_json
 from ansible_collections.incomex.phasegate.plugins.module_utils._transaction import (
     COMMITTED,
-    ROLLED_BACK,
     UNKNOWN,
     resolve,
 )
@@ -36,38 +39,31 @@ def events(entries: list[Entry], step: str, event: str) -> list[dict[str, Any]]:
     return [entry.data for entry in entries if (entry.step, entry.event) == (step, event)]
 
 
+# What a run is for, and the command in which it changes the database.
+EXECUTE = "execute"
+ROLLBACK = "rollback"
+COMMAND = {EXECUTE: "C-07", ROLLBACK: "C-09"}
+
+
 def opening(entries: list[Entry]) -> Mapping[str, Any]:
-    """Return what the run was opened with."""
-    return events(entries, "run", "open")[0]
+    """Return what the run was opened with; empty for a run that failed before it could be opened."""
+    return next(iter(events(entries, "run", "open")), {})
 
 
-def journaled_outcome(entries: list[Entry]) -> str | None:
-    """Return C-07's outcome by the journal, NOT_STARTED without a C-07, None when it began and never reported."""
-    reported = events(entries, "C-07", "done") + events(entries, "C-07", "failed") + events(entries, "C-07", "resolved")
+def journaled_outcome(entries: list[Entry], command: str) -> str | None:
+    """Return a command's outcome by the journal, NOT_STARTED without it, None when it began and never reported."""
+    reported = [data for event in ("done", "failed", "resolved") for data in events(entries, command, event)]
     if reported:
         return str(reported[-1].get("outcome", UNKNOWN))
-    return None if events(entries, "C-07", "transaction") else NOT_STARTED
+    return None if events(entries, command, "transaction") else NOT_STARTED
 
 
-def committed_outcome(artefacts: Artefacts) -> dict[str, Any] | None:
-    """Return what C-07 recorded in this run when it committed, else None."""
-    for data in events(artefacts.journal.entries(), "C-07", "done"):
+def committed_outcome(artefacts: Artefacts, command: str) -> dict[str, Any] | None:
+    """Return what a command recorded in this run when it committed, else None."""
+    for data in events(artefacts.journal.entries(), command, "done"):
         if data.get("outcome") == COMMITTED:
             return data
     return None
-
-
-@dataclass(frozen=True)
-class EarlierRun:
-    """An earlier run of the same DDL on the same cluster and database that committed; ``sealed`` or still open."""
-
-    artefacts: Artefacts
-    xid: str
-
-    @property
-    def sealed(self) -> bool:
-        """Return whether its evidence is complete."""
-        return self.artefacts.sealed
 
 
 def _candidates(root: str, slug: str, environment: str) -> Iterator[Artefacts]:
@@ -79,70 +75,73 @@ def _candidates(root: str, slug: str, environment: str) -> Iterator[Artefacts]:
             yield artefacts
 
 
-def find_applied(
-    client: Client, root: str, slug: str, environment: str, ddl_sha256: str, identity: Identity
-) -> EarlierRun | None:
-    """Return the newest run that committed this DDL here, or None.
+def _outcome(client: Client, artefacts: Artefacts, entries: list[Entry], command: str) -> str:
+    """Return how a run's command ended; one that never reported is resolved on the server and the answer journaled.
 
-    A run whose C-07 began and never reported is resolved on the server and the answer journaled. Raises
-    ``PhaseGateError`` when that cannot be told.
+    Raises ``PhaseGateError`` when that cannot be told.
     """
-    for artefacts in _candidates(root, slug, environment):
+    outcome = journaled_outcome(entries, command)
+    if outcome is not None:
+        return outcome
+    xid = str(events(entries, command, "transaction")[-1]["xid"])
+    outcome = resolve(client, xid)
+    if outcome == UNKNOWN:
+        raise PhaseGateError(
+            "An earlier run of this phase has an unknown outcome (T-1).",
+            expected=f"pg_xact_status of transaction {xid} tells committed or aborted",
+            found="the server cannot be asked, or does not remember it",
+            next_step=f"find out by hand whether {artefacts.path} committed before you run anything else",
+        )
+    if not artefacts.sealed:
+        artefacts.journal.append(command, "resolved", {"outcome": outcome, "xid": xid})
+    return outcome
+
+
+def find_applied(
+    client: Client, root: str, environment: str, plan: Mapping[str, Any], identity: Identity
+) -> Artefacts | None:
+    """Return the newest run that committed this plan's DDL on this database and was not rolled back since, or None."""
+    undone: set[str] = set()
+    # newest first; "rollback" sorts after every time stamp, so rollbacks come before the executions that they undid
+    for artefacts in _candidates(root, plan["phase"]["phase"], environment):
         entries = artefacts.journal.entries()
         start = opening(entries)
-        if start["ddl_sha256"] != ddl_sha256 or start["identity"]["system_identifier"] != identity.system_identifier:
+        here = (identity.system_identifier, identity.database)
+        there = start.get("identity", {})
+        if (there.get("system_identifier"), there.get("database")) != here:
             continue
-        if start["identity"]["database"] != identity.database:
+        kind = start["kind"]
+        if kind == EXECUTE and (
+            start["ddl_sha256"] != plan["ddl"]["sha256"] or os.path.basename(artefacts.path) in undone
+        ):
             continue
-        outcome = journaled_outcome(entries)
-        xid = next((str(data["xid"]) for data in reversed(events(entries, "C-07", "transaction"))), "")
-        if outcome is None:
-            outcome = resolve(client, xid)
-            if outcome == UNKNOWN:
-                raise PhaseGateError(
-                    "An earlier run of this phase has an unknown outcome (T-1).",
-                    expected=f"pg_xact_status of transaction {xid} tells committed or aborted",
-                    found="the server cannot be asked, or does not remember it",
-                    next_step=f"find out by hand whether {artefacts.path} committed before you run anything else",
-                )
-            if not artefacts.sealed:
-                artefacts.journal.append("C-07", "resolved", {"outcome": outcome, "xid": xid})
-        if outcome == COMMITTED:
-            return EarlierRun(artefacts, xid)
-        assert outcome in (ROLLED_BACK, NOT_STARTED, UNKNOWN), outcome
+        if _outcome(client, artefacts, entries, COMMAND[kind]) != COMMITTED:
+            continue
+        if kind == EXECUTE:
+            return artefacts
+        undone.add(start["execution"])
     return None
 
 
-def look(client: Client, root: str, environment: str, plan: Mapping[str, Any]) -> tuple[EarlierRun | None, Identity]:
-    """Ask the server who it is, and whether this plan's DDL was committed here before."""
+def look(client: Client) -> Identity:
+    """Ask the server who it is."""
     with client.session("phasegate:open") as session:
-        identity = read_identity(session, client)
-    slug, digest = plan["phase"]["phase"], plan["ddl"]["sha256"]
-    return find_applied(client, root, slug, environment, digest, identity), identity
+        return read_identity(session, client)
 
 
-def open_run(
-    root: str,
-    environment: str,
-    plan: Mapping[str, Any],
-    about: Mapping[str, Any],
-    identity: Identity,
-    declared: Mapping[str, Any],
-) -> Artefacts:
-    """Make the directory with ``plan.json`` and a journal. Raises ``PhaseGateError`` when the target is another one (G-4).
+def open_run(root: str, plan: Mapping[str, Any], about: Mapping[str, Any], declared: Mapping[str, Any]) -> Artefacts:
+    """Make the directory with ``plan.json`` and a journal. Raises ``WrongTarget`` when the target is another one (G-4).
 
-    ``about`` are further facts of the opening for the journal and the report.
+    ``about`` are the facts of the opening for the journal and the report: ``kind``, ``environment``, ``identity`` (as
+    ``Identity.as_dict``), ``host``, ``plan_sha256``, and ``execution`` for a rollback.
     """
-    artefacts = new_directory(root, plan["phase"]["phase"], environment)
+    identity = Identity(**about["identity"])
+    stem = [plan["phase"]["phase"], about["environment"]] + ([ROLLBACK] if about["kind"] == ROLLBACK else [])
+    artefacts = new_directory(root, "_".join(stem))
     artefacts.write("plan.json", canonical_json(plan))
-    opening_data = {
-        **about,
-        "environment": environment,
-        "phase": plan["phase"]["phase"],
-        "ddl_sha256": plan["ddl"]["sha256"],
-        "identity": identity.as_dict(),
-    }
-    artefacts.journal.append("run", "open", opening_data)
+    artefacts.journal.append(
+        "run", "open", {**about, "phase": plan["phase"]["phase"], "ddl_sha256": plan["ddl"]["sha256"]}
+    )
     gate = declared_target(declared, identity)
     if gate.status == FAIL:
         error = stopped([gate])
@@ -188,10 +187,58 @@ def seal(artefacts: Artefacts, reason: str) -> dict[str, Any]:
     return report
 
 
-def new_directory(root: str, slug: str, environment: str) -> Artefacts:
-    """Make ``<root>/<slug>_<environment>_<UTC stamp>`` and return it; a name that is taken gets a counter."""
+def name_of(artefacts: Artefacts) -> str:
+    """Return the name of an artefact directory."""
+    return os.path.basename(artefacts.path.rstrip("/"))
+
+
+def plan_of_execution(execution: Artefacts, identity: Identity) -> dict[str, Any]:
+    """Return the plan of a sealed execution that committed on this database. Raises ``PhaseGateError`` for any other."""
+    findings = verify(execution.path)
+    if findings:
+        raise PhaseGateError(
+            "C-09: the evidence of the execution is not intact.",
+            expected=f"a sealed bundle in {execution.path}",
+            found="; ".join(findings),
+            next_step="use the untouched bundle; it may have to be copied back to this host",
+        )
+    entries = execution.journal.entries()
+    start = opening(entries)
+    outcome = journaled_outcome(entries, COMMAND[EXECUTE])
+    there = start.get("identity", {})
+    found = (start.get("kind"), outcome, there.get("system_identifier"), there.get("database"))
+    expected = (EXECUTE, COMMITTED, identity.system_identifier, identity.database)
+    if found != expected:
+        raise PhaseGateError(
+            "C-09: this bundle is not of an execution that committed on this database.",
+            expected="kind, outcome, system identifier, database: " + ", ".join(expected),
+            found=", ".join(str(fact) for fact in found),
+            next_step="name the artefact directory of the execution that is to be undone",
+        )
+    with open(execution.file("plan.json"), "rb") as stream:
+        plan: dict[str, Any] = json.load(stream)
+    return plan
+
+
+def freeze_rollback(execution: Artefacts, artefacts: Artefacts, plan: Mapping[str, Any]) -> None:
+    """C-05 of a rollback: copy the pinned rollback SQL from the execution. Raises ``PhaseGateError`` for other bytes."""
+    name = f"sql/{plan['rollback']['file']}"
+    with run_step(artefacts, "C-05") as step, open(execution.file(name), "rb") as stream:
+        digest = artefacts.write(name, stream.read())
+        if digest != plan["rollback"]["sha256"]:
+            raise PhaseGateError(
+                "C-05: the rollback SQL is not the pinned file.",
+                expected=f"SHA-256 {plan['rollback']['sha256']}",
+                found=f"SHA-256 {digest}",
+                next_step="use the untouched bundle of the execution",
+            )
+        step.data["files"] = [{"name": name, "sha256": digest}]
+
+
+def new_directory(root: str, stem: str) -> Artefacts:
+    """Make ``<root>/<stem>_<UTC stamp>`` and return it; a name that is taken gets a counter."""
     stamp = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%dT%H%M%SZ")
-    base = os.path.join(root, f"{slug}_{environment}_{stamp}")
+    base = os.path.join(root, f"{stem}_{stamp}")
     os.makedirs(root, mode=0o750, exist_ok=True)
     for suffix in ("", *(f".{number}" for number in range(2, 1000))):
         try:

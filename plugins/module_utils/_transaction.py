@@ -122,6 +122,22 @@ def _begin(session: Session, settings: Mapping[str, Any]) -> None:
     )
 
 
+def _no_lock(session: Session, script: Script, where: str, relations: Sequence[str], error: SqlError) -> LockTimeout:
+    """Roll back and return the error that names who holds locks on these relations."""
+    session.execute("ROLLBACK")
+    holders = blockers(session, relations)
+    return LockTimeout(
+        f"{script.command}: {where}: a lock was not granted in time; rolled back.",
+        expected=f"the lock within lock_timeout ({script.settings['lock_timeout']})",
+        found="held by " + ("; ".join(holders) or f"a session that has ended since ({error.words()})"),
+        next_step="let the blocking session finish or end it, then run again",
+    )
+
+
+def _relations(script: Script) -> list[str]:
+    return sorted({name for statement in script.statements for name in statement["relations"]})
+
+
 def _run_statements(session: Session, script: Script, hooks: Hooks, applied: Applied) -> None:
     session.set("search_path", search_path(script.settings["search_path"]), local=True)
     for statement in script.statements:
@@ -133,14 +149,7 @@ def _run_statements(session: Session, script: Script, hooks: Hooks, applied: App
             answer = run_statement(session, text, returns_rows=statement["returns_rows"])
         except SqlError as error:
             if error.sqlstate == LOCK_NOT_AVAILABLE:
-                session.execute("ROLLBACK")
-                holders = blockers(session, statement["relations"])
-                raise LockTimeout(
-                    f"{script.command}: {where} did not get its lock in time; rolled back.",
-                    expected="the lock within lock_timeout",
-                    found="held by " + ("; ".join(holders) or "a session that has ended since"),
-                    next_step="let the blocking session finish or end it, then run again",
-                ) from error
+                raise _no_lock(session, script, where, statement["relations"], error) from error
             raise Stopped(
                 f"{script.command}: {where} was refused; rolled back.",
                 expected="every statement succeeds",
@@ -255,7 +264,12 @@ def _commit(session: Session, client: Client, script: Script, applied: Applied, 
 def _attempt(session: Session, client: Client, script: Script, hooks: Hooks, step: Step, applied: Applied) -> None:
     """One transaction from BEGIN to COMMIT."""
     _begin(session, script.settings)
-    hooks.before(session, applied)
+    try:
+        hooks.before(session, applied)
+    except SqlError as error:
+        if error.sqlstate == LOCK_NOT_AVAILABLE:
+            raise _no_lock(session, script, "before the first statement", _relations(script), error) from error
+        raise
     xid, pid = session.rows("SELECT pg_current_xact_id()::text, pg_backend_pid()::text")[0]
     applied.xid, applied.pid = xid or "", int(pid or 0)
     step.note("transaction", {"xid": applied.xid, "pid": applied.pid})

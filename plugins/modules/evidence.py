@@ -17,6 +17,7 @@ description:
     the target is the declared one. When a run of the same DDL has committed on this database before, that run is returned.
   - V(sealed) builds C(SUMMARY.txt), C(report.md) and C(report.json) from the journal, and writes C(SHA256SUMS) last. It fails
     when the run did not end in success, after sealing, so that the failure is in the bundle and on the operator's screen.
+    With O(reason) it always fails, in check mode too.
   - V(verified) checks a sealed bundle, without a database.
 extends_documentation_fragment:
   - incomex.phasegate.connection
@@ -30,6 +31,7 @@ attributes:
     description: There is nothing to compare.
   idempotent:
     support: partial
+    description: Depends on O(state).
     details: V(open) makes a new directory unless the phase is applied; V(sealed) leaves a sealed directory as it is.
 options:
   database:
@@ -60,6 +62,11 @@ options:
     description: The plan's SHA-256 as M(incomex.phasegate.phase_plan) returns it.
     type: str
     default: ''
+  execution:
+    description:
+      - The sealed artefact directory of the execution that is to be rolled back, for O(state=open).
+      - The plan and the rollback SQL are taken from there, after its seal was checked.
+    type: path
   artefacts:
     description: The artefact directory, for O(state=sealed) and O(state=verified).
     type: path
@@ -105,6 +112,10 @@ sealed:
   description: Whether the directory is sealed.
   returned: for O(state=open)
   type: bool
+plan:
+  description: The plan of the execution.
+  returned: for O(state=open) with O(execution)
+  type: dict
 identity:
   description: Who the server is.
   returned: for O(state=open)
@@ -151,27 +162,32 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._identity import
 
 def opened(client: Client, params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
     """Open a run, or find the one that applied this DDL already."""
-    earlier, identity = _runs.look(client, params["root"], params["environment"], params["plan"])
-    if earlier:
-        return {
-            "changed": False,
-            "artefacts": earlier.artefacts.path,
-            "applied": True,
-            "sealed": earlier.sealed,
-            "identity": identity.as_dict(),
-        }
-    result = {"changed": True, "applied": False, "sealed": False, "identity": identity.as_dict()}
-    if check_mode:
-        return {**result, "artefacts": ""}
-    artefacts = _runs.open_run(
-        params["root"],
-        params["environment"],
-        params["plan"],
-        {"plan_sha256": params["plan_sha256"], "host": params["inventory_name"]},
-        identity,
-        params["identity"] or {},
-    )
-    return {**result, "artefacts": artefacts.path}
+    identity = _runs.look(client)
+    about = {
+        "kind": _runs.EXECUTE,
+        "environment": params["environment"],
+        "host": params["inventory_name"],
+        "plan_sha256": params["plan_sha256"],
+        "identity": identity.as_dict(),
+    }
+    result = {"changed": True, "applied": False, "sealed": False, "identity": identity.as_dict(), "artefacts": ""}
+    declared = params["identity"] or {}
+    if params["execution"]:
+        execution = Artefacts(params["execution"])
+        plan = _runs.plan_of_execution(execution, identity)
+        about.update(kind=_runs.ROLLBACK, execution=_runs.name_of(execution))
+        result["plan"] = plan
+        if not check_mode:
+            artefacts = _runs.open_run(params["root"], plan, about, declared)
+            _runs.freeze_rollback(execution, artefacts, plan)
+            result["artefacts"] = artefacts.path
+        return result
+    applied = _runs.find_applied(client, params["root"], params["environment"], params["plan"], identity)
+    if applied:
+        return {**result, "changed": False, "applied": True, "sealed": applied.sealed, "artefacts": applied.path}
+    if not check_mode:
+        result["artefacts"] = _runs.open_run(params["root"], params["plan"], about, declared).path
+    return result
 
 
 def sealed(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
@@ -181,7 +197,7 @@ def sealed(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
     if check_mode and changed:
         return {"changed": True, "artefacts": params["artefacts"] or "", "outcome": "", "summary": [], "report": ""}
     if artefacts is None:
-        artefacts = _runs.new_directory(params["root"], params["phase"], params["environment"])
+        artefacts = _runs.new_directory(params["root"], f"{params['phase']}_{params['environment']}")
     report = _runs.seal(artefacts, params["reason"])
     return {
         "changed": changed,
@@ -220,11 +236,13 @@ def main() -> None:
             "phase": {"type": "str"},
             "plan": {"type": "dict"},
             "plan_sha256": {"type": "str", "default": ""},
+            "execution": {"type": "path"},
             "artefacts": {"type": "path"},
             "reason": {"type": "str", "default": ""},
         },
         required_if=[
-            ("state", "open", ["database", "root", "environment", "plan"]),
+            ("state", "open", ["database", "root", "environment"]),
+            ("state", "open", ["plan", "execution"], True),
             ("state", "verified", ["artefacts"]),
             ("state", "sealed", ["artefacts", "root"], True),
         ],
@@ -245,8 +263,12 @@ def main() -> None:
     except PhaseGateError as error:
         module.fail_json(msg=str(error), findings=verify(params["artefacts"]) if params["state"] == "verified" else [])
     else:
-        if params["state"] == "sealed" and result["outcome"] not in ("", _report.SUCCESS):
-            lines = [*result.pop("summary"), f"report        {result['report']}"]
+        if params["state"] == "sealed" and (params["reason"] or result["outcome"] not in ("", _report.SUCCESS)):
+            lines = (
+                [*result.pop("summary"), f"report        {result['report']}"]
+                if result["report"]
+                else [params["reason"]]
+            )
             module.fail_json(msg="\n".join(lines), **result)
         module.exit_json(**result)
 

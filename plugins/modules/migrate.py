@@ -119,11 +119,15 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._execute import 
     Request,
     gates_without_run,
     migrate,
-    read_ddl,
+    read_frozen,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._identity import IDENTITY_ARGUMENT
 from ansible_collections.incomex.phasegate.plugins.module_utils._report import migration_log
-from ansible_collections.incomex.phasegate.plugins.module_utils._runs import committed_outcome
+from ansible_collections.incomex.phasegate.plugins.module_utils._runs import (
+    COMMAND,
+    EXECUTE,
+    committed_outcome,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._transaction import COMMITTED
 
 
@@ -153,14 +157,14 @@ def main() -> None:
             module.fail_json(msg="C-07 needs the artefact directory of an open run: set artefacts.")
         artefacts = Artefacts(params["artefacts"])
         artefacts.require_run()
-        before = committed_outcome(artefacts)
+        before = committed_outcome(artefacts, COMMAND[EXECUTE])
         if before is not None:
             module.exit_json(changed=False, **before)
         with run_step(artefacts, "C-07") as step:
             data = step.data
             request = Request(
                 plan=params["plan"],
-                ddl=read_ddl(artefacts, params["plan"]),
+                ddl=read_frozen(artefacts, params["plan"]["ddl"]["file"]),
                 artefacts=artefacts,
                 declared=params["identity"] or {},
                 max_backup_age=params["max_backup_age"],

@@ -18,7 +18,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._backup import b
 from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, run_step
-from ansible_collections.incomex.phasegate.plugins.module_utils._execute import Request, migrate, read_ddl
+from ansible_collections.incomex.phasegate.plugins.module_utils._execute import Request, migrate, read_frozen
 from ansible_collections.incomex.phasegate.plugins.module_utils._identity import read_identity
 from ansible_collections.incomex.phasegate.plugins.module_utils._phase import load_phase
 from ansible_collections.incomex.phasegate.plugins.modules.phase_plan import plan_of, result_of
@@ -154,7 +154,7 @@ class Run:
                 data = step.data
                 request = Request(
                     plan=self.plan,
-                    ddl=read_ddl(self.artefacts, self.plan),
+                    ddl=read_frozen(self.artefacts, self.plan),
                     artefacts=self.artefacts,
                     declared=self.declared,
                     max_backup_age=self.max_backup_age,

@@ -1,0 +1,156 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""C-09: run a phase's rollback SQL so that the schema is, before COMMIT, exactly as before the phase. Private."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any, Mapping
+
+from ansible_collections.incomex.phasegate.plugins.module_utils import _gates
+from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._diff import diff
+from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, Step
+from ansible_collections.incomex.phasegate.plugins.module_utils._execute import (
+    Request,
+    backup_gates,
+    declared_target,
+    recorded,
+    same_as_recorded,
+    scope,
+    stop_at,
+    take_lock,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._identity import read_identity
+from ansible_collections.incomex.phasegate.plugins.module_utils._new_data import Loss, losses, new_tables
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan import check_cover
+from ansible_collections.incomex.phasegate.plugins.module_utils._policy import evaluate
+from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session
+from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import Snapshot, read_facts, take
+from ansible_collections.incomex.phasegate.plugins.module_utils._transaction import (
+    Applied,
+    Hooks,
+    Script,
+    Stopped,
+    transact,
+)
+
+
+@dataclass(frozen=True)
+class Undo:
+    """A rollback: the sealed ``execution`` that it undoes, what the operator typed, and the loss that is accepted.
+
+    ``confirm`` must be the name of the execution's directory; ``accept_loss`` the exact number of rows that are lost.
+    """
+
+    execution: Artefacts
+    confirm: str
+    accept_loss: int
+
+    @property
+    def name(self) -> str:
+        """Return the name of the execution's directory."""
+        return os.path.basename(self.execution.path.rstrip("/"))
+
+
+def require_confirmation(undo: Undo) -> None:
+    """Raise ``PhaseGateError`` unless the operator typed the execution's name."""
+    if undo.confirm != undo.name:
+        raise Stopped(
+            "C-09: the rollback is not confirmed.",
+            expected=f"the name of the execution that is to be undone, typed out: {undo.name}",
+            found=repr(undo.confirm),
+            next_step=f"read the report of {undo.execution.path}; then run again with -e phasegate_confirm={undo.name}",
+        )
+
+
+def require_accepted(undo: Undo, lost: list[Loss]) -> None:
+    """Raise ``PhaseGateError`` unless exactly the rows that would be lost are accepted."""
+    rows = sum(loss.rows for loss in lost)
+    if rows != undo.accept_loss:
+        raise Stopped(
+            f"C-09: the rollback would lose {rows} rows.",
+            expected=f"the loss of {undo.accept_loss} rows, as accepted",
+            found="; ".join(f"{loss.what}: {loss.rows} rows" for loss in lost) or "no row would be lost",
+            next_step=f"save the data first, or accept the loss with -e phasegate_accept_loss={rows}",
+        )
+
+
+def _gates_of(session: Session, client: Client, request: Request) -> list[_gates.Gate]:
+    """Judge the gates that a rollback has: backup, digest, target, loneliness, scope. The others are C-07's."""
+    rollback = request.plan["rollback"]
+    identity = read_identity(session, client)
+    of_backup, foreign = backup_gates(session, identity, request)
+    return [
+        *of_backup,
+        _gates.digest_matches(rollback["sha256"], request.ddl_sha256),
+        declared_target(request.declared, identity, foreign),
+        take_lock(session),
+        scope(rollback["statements"], request.phase["rollback"]["statements"]),
+    ]
+
+
+def roll_back(client: Client, request: Request, undo: Undo, step: Step) -> Applied:
+    """Run C-09. Returns after a proven COMMIT; raises ``PhaseGateError`` otherwise. ``request.ddl`` is the rollback SQL."""
+    require_confirmation(undo)
+    rollback = request.plan["rollback"]
+    check_cover(rollback["statements"], request.ddl, rollback["sha256"])
+    step.data.update(outcome="NOT_STARTED", gates=[])
+    original = Snapshot.load(undo.execution.file("schema/before.jsonl.gz"))
+    changes: list[Mapping[str, Any]] = recorded(undo.execution, "C-07", "transaction")["diff"]["changes"]
+    known = recorded(undo.execution, "C-07", "baseline") or []
+    with client.session(f"phasegate:run:{os.path.basename(request.artefacts.path)}") as session:
+        gates = _gates_of(session, client, request)
+        step.data["gates"] = [gate.as_dict() for gate in gates]
+        stop_at(gates)
+        base = take(session)
+        same_as_recorded(base, request)
+
+        def before(session: Session, _applied: Applied) -> None:
+            for table in new_tables(changes):
+                session.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+            lost = losses(session, changes, known)
+            step.data["losses"] = [{"what": loss.what, "rows": loss.rows} for loss in lost]
+            require_accepted(undo, lost)
+
+        def inside(session: Session, applied: Applied) -> None:
+            difference = diff(original, read_facts(session))
+            verdict = evaluate(difference, {"policy": "unchanged"})
+            applied.diff = {
+                "ok": verdict.ok,
+                "message": verdict.message,
+                "text": difference.text(),
+                "changes": difference.as_list(),
+            }
+            if not verdict.ok:
+                raise Stopped(
+                    "C-09: the schema would not be as before the phase; rolled back before COMMIT.",
+                    expected=f"the schema of {undo.name} before C-07, fingerprint {original.fingerprint}",
+                    found=verdict.message,
+                    next_step="somebody changed the schema since: decide what to do with those changes first",
+                )
+
+        script = Script(
+            command="C-09",
+            data=request.ddl,
+            statements=rollback["statements"],
+            rows=request.phase["rollback"]["rows"],
+            result=None,
+            settings=request.phase["settings"],
+        )
+        applied = transact(session, client, script, Hooks(before, inside), base, step, request.lock_attempts)
+        after = take(session)
+    step.data["fingerprint"] = after.fingerprint
+    step.data["restored"] = after.fingerprint == original.fingerprint
+    if not step.data["restored"]:
+        raise PhaseGateError(
+            "C-09: the schema is not as before the phase, although it was inside the transaction.",
+            expected=f"fingerprint {original.fingerprint}",
+            found=f"fingerprint {after.fingerprint}: {diff(original, after).text()}",
+            next_step="somebody changed the schema right after the rollback: find out who",
+        )
+    return applied
