@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from typing import Any, Dict, List, Mapping, Pattern, Sequence, TypedDict
+from typing import Any, Dict, List, Mapping, Pattern, Sequence, Tuple, TypedDict
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 
@@ -166,4 +166,64 @@ def _check_left_out(statements: Sequence[Mapping[str, Any]], data: bytes, name: 
 def _not_covered(name: str, expected: str, found: str) -> PhaseGateError:
     return PhaseGateError(
         f"the plan's statements are not {name}", expected=expected, found=found, next_step="plan the phase again"
+    )
+
+
+def freeze(document: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return ``document`` with ``content_sha256``, the SHA-256 of its canonical JSON without that key.
+
+    It tells a document that was changed after it was frozen from another document; it proves nothing, signatures do.
+    """
+    bare = {key: value for key, value in document.items() if key != "content_sha256"}
+    return {**bare, "content_sha256": digest(canonical_json(bare))}
+
+
+def thawed(data: bytes) -> Tuple[Dict[str, Any], str]:
+    """Return the frozen document whose canonical JSON is ``data``, and what is wrong with it, empty when nothing is."""
+    try:
+        document = json.loads(data.decode("utf-8"), parse_float=_no_float, parse_constant=_no_float)
+        frozen = freeze(document) if isinstance(document, dict) else {}
+        canonical = canonical_json(document)
+    except ValueError as error:
+        return {}, f"it is not JSON in UTF-8 ({error})"
+    if not isinstance(document, dict):
+        return {}, "it is not a JSON object"
+    found, expected = frozen["content_sha256"], document.get("content_sha256")
+    if found != expected:
+        return document, f"its content has SHA-256 {found}, and it was frozen with {expected or 'none'}"
+    return document, "" if canonical == data else "its bytes are not the canonical form of its content"
+
+
+def _no_float(text: str) -> None:
+    raise ValueError(f"a floating-point number: {text}")
+
+
+def freeze_plan(
+    plan: Mapping[str, Any],
+    *,
+    target: Mapping[str, Any],
+    rehearsal: Mapping[str, Any],
+    tools: Mapping[str, str],
+    author: str,
+    nonce: str,
+    created_at: str,
+    not_after: str,
+) -> Dict[str, Any]:
+    """Return the content of plan.json: the plan of a phase, with what its rehearsal proved and measured.
+
+    ``plan`` is what ``build_plan`` returns. ``target`` is the cluster that the plan is for, ``tools`` are versions by
+    name, ``nonce`` is hexadecimal, the times are ISO 8601 in UTC. The form of all parts is that of ``_plan_schema``. Same
+    arguments, same bytes: ``canonical_json`` of the result is what reviewers sign.
+    """
+    return freeze(
+        {
+            **plan,
+            "target": dict(target),
+            "rehearsal": dict(rehearsal),
+            "tools": dict(tools),
+            "author": author,
+            "nonce": nonce,
+            "created_at": created_at,
+            "not_after": not_after,
+        }
     )

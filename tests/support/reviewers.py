@@ -1,0 +1,169 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Throw-away reviewers with real keys, the register of a cluster, and a frozen plan for them to sign."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.incomex.phasegate.plugins.module_utils import _approvals, _phase, _plan, _statements
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan import canonical_json, freeze_plan
+from ansible_collections.incomex.phasegate.tests.support.phase_files import ALPHA
+
+SYSTEM_IDENTIFIER = "7384512999999999999"
+#: A moment at which the plan of ``frozen_plan`` may be executed.
+NOW = "2026-05-16T04:00:00Z"
+
+
+@dataclass(frozen=True)
+class Reviewer:
+    """A person with one key: ``key`` is the path of the private one."""
+
+    name: str
+    key: Path
+
+    @classmethod
+    def create(cls, directory: Path, name: str, kind: str = "ed25519") -> Reviewer:
+        """Make a key without a passphrase."""
+        key = directory / name
+        subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-C", name, "-f", str(key)], check=True)
+        return cls(name, key)
+
+    @property
+    def public(self) -> str:
+        """Key type and public key, as files of OpenSSH have them."""
+        return " ".join(Path(f"{self.key}.pub").read_text(encoding="ascii").split()[:2])
+
+    def line(self, options: str = "", names: str = "") -> str:
+        """Return this reviewer's line of allowed_signers."""
+        return " ".join(part for part in (names or self.name, options, self.public) if part) + "\n"
+
+    def sign(self, data: bytes, namespace: str = _approvals.PLAN_NAMESPACE) -> bytes:
+        """Return a signature over ``data``."""
+        argv = ["ssh-keygen", "-q", "-Y", "sign", "-f", str(self.key), "-n", namespace]
+        return subprocess.run(argv, input=data, capture_output=True, check=True).stdout
+
+
+def register(directory: Path, lines: str, policy: dict[str, Any] | None = None, revoked: str | None = None) -> Path:
+    """Write the register of a cluster, closed to other users' writing whatever the umask is."""
+    directory.mkdir(parents=True, exist_ok=True)
+    files = {_approvals.ALLOWED_SIGNERS: lines, _approvals.REVOKED_KEYS: revoked}
+    files[_approvals.POLICY] = None if policy is None else json.dumps(policy)
+    for name, text in files.items():
+        if text is not None:
+            (directory / name).write_text(text, encoding="utf-8")
+            (directory / name).chmod(0o644)
+    directory.chmod(0o755)
+    return directory
+
+
+def alpha_plan() -> dict[str, Any]:
+    """Return the plan of Phase Alpha as phase_plan returns it."""
+    phase = _phase.load_phase(str(ALPHA))
+    statements = _statements.analyse_phase(phase)
+    return _plan.build_plan(
+        phase.definition,
+        _plan.pinned(phase.source.name, phase.source.data),
+        {**_plan.pinned(phase.migrate.name, phase.migrate.data), "statements": statements.migrate},
+        {**_plan.pinned(phase.rollback.name, phase.rollback.data), "statements": statements.rollback},
+    )
+
+
+def rehearsal(plan: dict[str, Any]) -> dict[str, Any]:
+    """Return a rehearsal's figures in the form that plan.json has them."""
+
+    def measured(part: str) -> list[dict[str, Any]]:
+        return [
+            {
+                "n": s["n"],
+                "tag": s["tag"],
+                "line": s["line"],
+                "rows": 86 if s["tag"] == "UPDATE" else None,
+                "microseconds": 400 * s["n"],
+            }
+            for s in plan[part]["statements"]
+            if s["run"]
+        ]
+
+    unit, sandbox, alias = (
+        "public.tac_logical_unit",
+        "sandbox_tac.logical_unit",
+        "cutter_governance.canonical_address_alias",
+    )
+    return {
+        "bundle": "alpha_rehearsal_20260516T031200Z",
+        "seal": "5" * 64,
+        "cluster": {
+            "system_identifier": "7384512000000000001",
+            "server_version": "16.13",
+            "place": "container pg-dry-run-alpha-2026-05-16",
+        },
+        "base_fingerprint": "a" * 64,
+        "result_fingerprint": "b" * 64,
+        "changes": [
+            {
+                "kind": "column",
+                "schema": "public",
+                "identity": ["public", "tac_logical_unit", "authority"],
+                "name": f"{unit}.authority",
+                "attribute": None,
+                "action": "added",
+                "before": None,
+                "after": "text DEFAULT 'draft'::text",
+                "severity": "additive",
+                "rewrites": False,
+                "note": "",
+                "parts": [],
+            },
+        ],
+        "server": {
+            "server_version": "16.13",
+            "timezone": "UTC",
+            "encoding": "UTF8",
+            "extensions": [["plpgsql", "1.0"]],
+        },
+        "statements": measured("ddl"),
+        "locks": [
+            {"relation": unit, "mode": "AccessExclusiveLock", "statement": 5, "held_microseconds": 41_300},
+            {"relation": unit, "mode": "RowExclusiveLock", "statement": 8, "held_microseconds": 22_000},
+            {"relation": sandbox, "mode": "AccessExclusiveLock", "statement": 7, "held_microseconds": 38_100},
+            {"relation": alias, "mode": "AccessExclusiveLock", "statement": 11, "held_microseconds": 9_100},
+        ],
+        "rewrites": [],
+        "wal_bytes": 183_296,
+        "backup": {"sha256": "c" * 64, "size": 64_587_082, "toc_entries": 2712, "tables": 700, "rows": 1_204_331},
+        "rollback": {"statements": measured("rollback"), "restored": True},
+    }
+
+
+def frozen_plan(**changes: Any) -> dict[str, Any]:
+    """Return the content of plan.json for Phase Alpha; ``changes`` replace what the caller of freeze_plan gives."""
+    plan = alpha_plan()
+    parts: dict[str, Any] = {
+        "target": {
+            "environment": "prod",
+            "inventory_name": "db1",
+            "container": "postgres",
+            "database": "directus",
+            "user": "workflow_admin",
+            "server_version": "16.13",
+            "system_identifier": SYSTEM_IDENTIFIER,
+        },
+        "rehearsal": rehearsal(plan),
+        "tools": {"incomex.phasegate": "0.1.0", "pg_dump": "16.13", "pglast": "8.8"},
+        "author": "huyen",
+        "nonce": "00112233445566778899aabbccddeeff",
+        "created_at": "2026-05-16T03:12:00Z",
+        "not_after": "2026-05-19T03:12:00Z",
+    }
+    return freeze_plan(plan, **{**parts, **changes})
+
+
+def plan_bytes(**changes: Any) -> bytes:
+    """Return the bytes of plan.json."""
+    return canonical_json(frozen_plan(**changes))
