@@ -150,8 +150,17 @@ class Artefacts:
         for name in self.names():
             if name.endswith(PARTIAL):
                 os.unlink(self.file(name))
-        lines = [f"{sha256_file(self.file(name))}  {name}\n" for name in self.names()]
-        return self.write(SEAL, "".join(lines).encode("utf-8"))
+        names = self.names()
+        for name in names:
+            if "\n" in name:
+                raise PhaseGateError(
+                    "A file of the artefact directory cannot be sealed.",
+                    expected="names of one line",
+                    found=repr(name),
+                    next_step="phasegate writes no such file: find out who did, and rename or remove it",
+                )
+        lines = [f"{sha256_file(self.file(name))}  {name}\n" for name in names]
+        return self.write(SEAL, os.fsencode("".join(lines)))
 
 
 def _walk(root: str) -> Iterator[str]:
@@ -167,26 +176,38 @@ def verify(path: str) -> list[str]:
     """Return what is wrong with a sealed bundle, one sentence a finding; an empty list when it is intact.
 
     Checks that the seal exists and is well-formed, that every listed file is a regular file inside the bundle
-    with the listed digest, that no file is missing or extra, and that the journal's chain holds.
+    with the listed digest, that no file is missing or extra, that the journal's chain holds, and that the journal
+    is complete: its last line is the run's seal.
     """
     artefacts = Artefacts(path)
     if not os.path.isdir(path):
         return [f"{path} is not a directory"]
     if not artefacts.sealed:
         return [f"the bundle is not sealed: {SEAL} is missing"]
-    if os.path.islink(artefacts.file(SEAL)):
-        return [f"{SEAL} is a symbolic link"]
-    with open(artefacts.file(SEAL), encoding="utf-8", errors="surrogateescape") as stream:
+    # before it is opened: reading a pipe would wait for ever
+    if not stat.S_ISREG(os.lstat(artefacts.file(SEAL)).st_mode):
+        return [f"{SEAL} is not a regular file"]
+    with open(artefacts.file(SEAL), encoding="utf-8", errors="surrogateescape", newline="") as stream:
         listed, findings = _parse_sums(stream.read())
     present = set(artefacts.names())
     findings += [finding for name in sorted(listed) for finding in _compare(artefacts, name, listed[name], present)]
     findings += [f"{name} is not listed in {SEAL}" for name in sorted(present - set(listed))]
-    if not findings:
-        try:
-            artefacts.journal.entries()
-        except PhaseGateError as error:
-            findings.append(str(error).replace("\n", "; "))
-    return findings
+    return findings or _check_journal(artefacts)
+
+
+def _check_journal(artefacts: Artefacts) -> list[str]:
+    """Return what is wrong with a sealed run's journal: cut after any line, its chain would still hold."""
+    try:
+        entries = artefacts.journal.entries()
+    except PhaseGateError as error:
+        return [str(error).replace("\n", "; ")]
+    data = b""
+    if artefacts.has_run:
+        with open(artefacts.file(JOURNAL), "rb") as stream:
+            data = stream.read()
+    if not data.endswith(b"\n") or (entries[-1].step, entries[-1].event) != ("run", "seal"):
+        return [f"{JOURNAL} does not end with the run's seal"]
+    return []
 
 
 def _parse_sums(text: str) -> tuple[dict[str, str], list[str]]:
@@ -203,6 +224,8 @@ def _parse_sums(text: str) -> tuple[dict[str, str], list[str]]:
             findings.append(f"{SEAL} line {number} names {match['name']} again")
         else:
             listed[match["name"]] = match["digest"]
+    if list(listed) != sorted(listed):
+        findings.append(f"{SEAL} is not in the order in which it is written")
     if not text.endswith("\n"):
         findings.append(f"{SEAL} is cut off: its last line has no end")
     return listed, findings
