@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from typing import Mapping, Sequence
 
 # The first OID that no object made by initdb has (FirstNormalObjectId, src/include/access/transam.h).
-_FIRST_USER_OID = 16384
+FIRST_USER_OID = 16384
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def _reg(catalog: str) -> str:
 
 def _own(catalog: str, oid: str) -> str:
     """Return the condition: made by a user, and not a member of an extension."""
-    return f"{oid} >= {_FIRST_USER_OID} AND {_no_member(catalog, oid)}"
+    return f"{oid} >= {FIRST_USER_OID} AND {_no_member(catalog, oid)}"
 
 
 def _no_member(catalog: str, oid: str) -> str:
@@ -118,7 +118,7 @@ _NOTES = {"comment": "note.description", "security_labels": "label.labels"}
 def _list(array: str, ordered: bool = True) -> str:
     """Return an expression for an array as JSON text, sorted unless its order has a meaning; NULL when empty."""
     if ordered:
-        return f"(SELECT pg_catalog.json_agg(v ORDER BY v::text COLLATE \"C\")::text FROM pg_catalog.unnest({array}) v)"
+        return f'(SELECT pg_catalog.json_agg(v ORDER BY v::text COLLATE "C")::text FROM pg_catalog.unnest({array}) v)'
     return f"(SELECT pg_catalog.json_agg(v ORDER BY n)::text FROM pg_catalog.unnest({array}) WITH ORDINALITY AS u (v, n))"
 
 
@@ -127,7 +127,7 @@ def _hidden_options(array: str) -> str:
     return (
         "(SELECT pg_catalog.json_agg(o.option_name || '=sha256:' ||"
         " pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(o.option_value, 'UTF8')), 'hex')"
-        f" ORDER BY o.option_name COLLATE \"C\")::text FROM pg_catalog.pg_options_to_table({array}) o)"
+        f' ORDER BY o.option_name COLLATE "C")::text FROM pg_catalog.pg_options_to_table({array}) o)'
     )
 
 
@@ -175,7 +175,7 @@ def _add(
 
 # Schemas that hold no user's schema: temporary and TOAST ones. Those of initdb are excluded by OID.
 _USER_SCHEMA = (
-    f"(n.oid >= {_FIRST_USER_OID} OR n.nspname = 'public')"
+    f"(n.oid >= {FIRST_USER_OID} OR n.nspname = 'public')"
     " AND n.nspname NOT LIKE 'pg\\_toast%' AND n.nspname NOT LIKE 'pg\\_temp\\_%'"
 )
 
@@ -191,7 +191,7 @@ _add(
 )
 
 _RELATION = (
-    f"c.oid >= {_FIRST_USER_OID} AND c.relpersistence <> 't' AND {_no_member('pg_class', 'c.oid')}"
+    f"c.oid >= {FIRST_USER_OID} AND c.relpersistence <> 't' AND {_no_member('pg_class', 'c.oid')}"
     " AND n.nspname NOT LIKE 'pg\\_toast%'"
 )
 _FROM_RELATION = "pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
@@ -310,15 +310,14 @@ _add(
         "maximum": "s.seqmax",
         "cache": "s.seqcache",
         "cycle": _flag("s.seqcycle"),
-        "owned_by": "own.column_name",
-        "identity": _flag("own.deptype = 'i'"),
+        "owned_by": "(SELECT d.refobjid::pg_catalog.regclass::text || '.' || (SELECT pg_catalog.quote_ident(a.attname)"
+        " FROM pg_catalog.pg_attribute a WHERE a.attrelid = d.refobjid AND a.attnum = d.refobjsubid)"
+        " || CASE d.deptype WHEN 'i' THEN ' as identity' ELSE '' END FROM pg_catalog.pg_depend d"
+        f" WHERE d.classid = {_reg('pg_class')} AND d.objid = c.oid AND d.objsubid = 0"
+        f" AND d.refclassid = {_reg('pg_class')} AND d.refobjsubid > 0 AND d.deptype IN ('a', 'i') LIMIT 1)",
         **_NOTES,
     },
     source=f"FROM {_FROM_RELATION} JOIN pg_catalog.pg_sequence s ON s.seqrelid = c.oid"
-    " LEFT JOIN LATERAL (SELECT d.deptype, d.refobjid::pg_catalog.regclass::text || '.' || pg_catalog.quote_ident(a.attname) AS column_name"
-    f" FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid"
-    f" WHERE d.classid = {_reg('pg_class')} AND d.objid = c.oid AND d.objsubid = 0 AND d.refclassid = {_reg('pg_class')}"
-    " AND d.deptype IN ('a', 'i') LIMIT 1) own ON true"
     f"{_notes('pg_class', 'c.oid')} WHERE c.relkind = 'S' AND {_RELATION}",
 )
 
@@ -346,7 +345,8 @@ _add(
     attributes={
         "type": "pg_catalog.format_type(a.atttypid, a.atttypmod)",
         "not_null": _flag("a.attnotnull"),
-        "default": "CASE WHEN a.attgenerated = '' THEN pg_catalog.pg_get_expr(d.adbin, d.adrelid) END",
+        # without a relation to look up: a default names no column
+        "default": "CASE WHEN a.attgenerated = '' THEN pg_catalog.pg_get_expr(d.adbin, 0) END",
         "generated": "CASE WHEN a.attgenerated <> '' THEN"
         " (CASE a.attgenerated WHEN 's' THEN 'stored ' ELSE a.attgenerated::text || ' ' END)"
         " || pg_catalog.pg_get_expr(d.adbin, d.adrelid) END",
@@ -418,16 +418,16 @@ _add(
         "parents": "parents.names",
         "tablespace": _TABLESPACE,
         "options": f"CASE WHEN c.reloptions IS NOT NULL THEN {_list('c.reloptions')} END",
-        "statistics_targets": "target.list",
+        # only an expression has a target of its own
+        "statistics_targets": "CASE WHEN i.indexprs IS NOT NULL THEN"
+        " (SELECT pg_catalog.string_agg(a.attnum || '=' || a.attstattarget, ',' ORDER BY a.attnum)"
+        " FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND a.attstattarget >= 0) END",
         **_NOTES,
     },
     source=f"FROM pg_catalog.pg_index i JOIN {_FROM_RELATION} ON c.oid = i.indexrelid"
     " JOIN pg_catalog.pg_class t ON t.oid = i.indrelid"
     " LEFT JOIN pg_catalog.pg_constraint k ON k.conindid = i.indexrelid AND k.contype IN ('p', 'u', 'x')"
     f"{_PARENTS.format('c.oid')}"
-    " LEFT JOIN (SELECT a.attrelid, pg_catalog.string_agg(a.attnum || '=' || a.attstattarget, ',' ORDER BY a.attnum) AS list"
-    " FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class x ON x.oid = a.attrelid"
-    " WHERE x.relkind IN ('i', 'I') AND a.attstattarget >= 0 GROUP BY 1) target ON target.attrelid = c.oid"
     f"{_notes('pg_class', 'c.oid')} WHERE {_RELATION} AND {_no_member('pg_class', 't.oid')}",
 )
 
@@ -541,7 +541,7 @@ _ROUTINE_ATTRIBUTES = {
     "support": _function_name("f.prosupport"),
     "settings": f"CASE WHEN f.proconfig IS NOT NULL THEN {_list('f.proconfig')} END",
     "transforms": "CASE WHEN f.protrftypes IS NOT NULL THEN (SELECT pg_catalog.json_agg(pg_catalog.format_type(y, NULL)"
-    " ORDER BY pg_catalog.format_type(y, NULL) COLLATE \"C\")::text FROM pg_catalog.unnest(f.protrftypes) y) END",
+    ' ORDER BY pg_catalog.format_type(y, NULL) COLLATE "C")::text FROM pg_catalog.unnest(f.protrftypes) y) END',
     **_NOTES,
 }
 for _name, _prokinds in (("function", "IN ('f', 'w')"), ("procedure", "= 'p'")):
@@ -931,7 +931,7 @@ _add(
         "owner": "pg_catalog.pg_get_userbyid(o.cfgowner)",
         "parser": "pg_catalog.quote_ident(pn.nspname) || '.' || pg_catalog.quote_ident(p.prsname)",
         "mappings": "(SELECT pg_catalog.json_agg(tt.alias || '=' || (m.mapdict::pg_catalog.regdictionary)::text"
-        " ORDER BY tt.alias COLLATE \"C\", m.mapseqno)::text FROM pg_catalog.pg_ts_config_map m"
+        ' ORDER BY tt.alias COLLATE "C", m.mapseqno)::text FROM pg_catalog.pg_ts_config_map m'
         " JOIN pg_catalog.ts_token_type(o.cfgparser) tt ON tt.tokid = m.maptokentype WHERE m.mapcfg = o.oid)",
         **_NOTES,
     },
@@ -1170,7 +1170,7 @@ for _catalog, _prefix, _label in (
         number="0",
         identity={"catalog": f"'{_catalog}'", "name": _label},
         attributes={"owner": f"pg_catalog.pg_get_userbyid(o.{_prefix}owner)"},
-        source=f"FROM pg_catalog.{_catalog} o WHERE o.oid < {_FIRST_USER_OID} AND o.{_prefix}owner <> 10"
+        source=f"FROM pg_catalog.{_catalog} o WHERE o.oid < {FIRST_USER_OID} AND o.{_prefix}owner <> 10"
         + (" AND o.nspname <> 'public'" if _catalog == "pg_namespace" else ""),
     )
 
@@ -1220,7 +1220,7 @@ def _add_privileges(
     if shown_by_initdb:
         # initdb grants this on what it makes in information_schema, after it has filled pg_init_privs
         born = (
-            f"CASE WHEN {oid} < {_FIRST_USER_OID} AND {schema} <> 'public'"
+            f"CASE WHEN {oid} < {FIRST_USER_OID} AND {schema} <> 'public'"
             f" THEN {born} || pg_catalog.makeaclitem(0, {owner}, '{shown_by_initdb}', false) ELSE {born} END"
         )
     if section == "schema":
@@ -1347,7 +1347,7 @@ _add(
         "d.defaclrole",
         "CASE WHEN d.defaclnamespace = 0 THEN"
         " pg_catalog.acldefault(CASE WHEN d.defaclobjtype = 'S' THEN 's' ELSE d.defaclobjtype END, d.defaclrole)"
-        " ELSE '{}'::pg_catalog.aclitem[] END",
+        " ELSE NULL END",
         "FROM pg_catalog.pg_default_acl d LEFT JOIN pg_catalog.pg_namespace n ON n.oid = d.defaclnamespace",
     )
     + " WHERE acl.has <> acl.born",
@@ -1448,7 +1448,7 @@ _add(
         "grantor": "pg_catalog.pg_get_userbyid(m.grantor)",
     },
     attributes={"admin": _flag("m.admin_option"), "inherit": _flag("m.inherit_option"), "set": _flag("m.set_option")},
-    source=f"FROM pg_catalog.pg_auth_members m WHERE m.oid >= {_FIRST_USER_OID}",
+    source=f"FROM pg_catalog.pg_auth_members m WHERE m.oid >= {FIRST_USER_OID}",
 )
 _add(
     "tablespace",
@@ -1464,20 +1464,11 @@ _add(
         "options": f"CASE WHEN t.spcoptions IS NOT NULL THEN {_list('t.spcoptions')} END",
         **_NOTES,
     },
-    source=f"FROM pg_catalog.pg_tablespace t{_notes('pg_tablespace', 't.oid', shared=True)} WHERE t.oid >= {_FIRST_USER_OID}",
+    source=f"FROM pg_catalog.pg_tablespace t{_notes('pg_tablespace', 't.oid', shared=True)} WHERE t.oid >= {FIRST_USER_OID}",
 )
 
 # Catalogs whose rows are described above, or which hold data, statistics or what follows from other catalogs.
-_KNOWN_CATALOGS = (
-    "pg_aggregate pg_am pg_amop pg_amproc pg_attrdef pg_attribute pg_auth_members pg_authid pg_cast pg_class pg_collation"
-    " pg_constraint pg_conversion pg_database pg_db_role_setting pg_default_acl pg_depend pg_description pg_enum"
-    " pg_event_trigger pg_extension pg_foreign_data_wrapper pg_foreign_server pg_foreign_table pg_index pg_inherits"
-    " pg_init_privs pg_language pg_largeobject pg_largeobject_metadata pg_namespace pg_opclass pg_operator pg_opfamily"
-    " pg_parameter_acl pg_partitioned_table pg_policy pg_proc pg_publication pg_publication_namespace pg_publication_rel"
-    " pg_range pg_replication_origin pg_rewrite pg_seclabel pg_sequence pg_shdepend pg_shdescription pg_shseclabel"
-    " pg_statistic pg_statistic_ext pg_statistic_ext_data pg_subscription pg_subscription_rel pg_tablespace pg_transform"
-    " pg_trigger pg_ts_config pg_ts_config_map pg_ts_dict pg_ts_parser pg_ts_template pg_type pg_user_mapping"
-).split()
+_KNOWN_CATALOGS = ["pg_aggregate", "pg_am", "pg_amop", "pg_amproc", "pg_attrdef", "pg_attribute", "pg_auth_members", "pg_authid", "pg_cast", "pg_class", "pg_collation", "pg_constraint", "pg_conversion", "pg_database", "pg_db_role_setting", "pg_default_acl", "pg_depend", "pg_description", "pg_enum", "pg_event_trigger", "pg_extension", "pg_foreign_data_wrapper", "pg_foreign_server", "pg_foreign_table", "pg_index", "pg_inherits", "pg_init_privs", "pg_language", "pg_largeobject", "pg_largeobject_metadata", "pg_namespace", "pg_opclass", "pg_operator", "pg_opfamily", "pg_parameter_acl", "pg_partitioned_table", "pg_policy", "pg_proc", "pg_publication", "pg_publication_namespace", "pg_publication_rel", "pg_range", "pg_replication_origin", "pg_rewrite", "pg_seclabel", "pg_sequence", "pg_shdepend", "pg_shdescription", "pg_shseclabel", "pg_statistic", "pg_statistic_ext", "pg_statistic_ext_data", "pg_subscription", "pg_subscription_rel", "pg_tablespace", "pg_transform", "pg_trigger", "pg_ts_config", "pg_ts_config_map", "pg_ts_dict", "pg_ts_parser", "pg_ts_template", "pg_type", "pg_user_mapping"]
 
 
 def _add_unknown(what: str, carrier_class: str, oid: str, name: str, value: str, source: str) -> None:
@@ -1499,7 +1490,7 @@ _add_unknown(
     "c.oid",
     "c.relname",
     "'a system catalog that this version does not know'",
-    f"FROM pg_catalog.pg_class c WHERE c.oid < {_FIRST_USER_OID} AND c.relkind = 'r'"
+    f"FROM pg_catalog.pg_class c WHERE c.oid < {FIRST_USER_OID} AND c.relkind = 'r'"
     " AND c.relnamespace = (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname = 'pg_catalog')"
     f" AND c.relname <> ALL ('{{{','.join(_KNOWN_CATALOGS)}}}'::pg_catalog.name[])",
 )
@@ -1509,7 +1500,7 @@ _add_unknown(
     "c.oid",
     "c.oid::pg_catalog.regclass::text",
     "c.relkind",
-    f"FROM pg_catalog.pg_class c WHERE c.oid >= {_FIRST_USER_OID}"
+    f"FROM pg_catalog.pg_class c WHERE c.oid >= {FIRST_USER_OID}"
     " AND c.relkind NOT IN ('r', 'p', 'f', 'v', 'm', 'S', 'i', 'I', 't', 'c')",
 )
 _add_unknown(
@@ -1518,7 +1509,7 @@ _add_unknown(
     "y.oid",
     "y.oid::pg_catalog.regtype::text",
     "y.typtype",
-    f"FROM pg_catalog.pg_type y WHERE y.oid >= {_FIRST_USER_OID} AND (y.typtype NOT IN ('b', 'c', 'd', 'e', 'm', 'p', 'r')"
+    f"FROM pg_catalog.pg_type y WHERE y.oid >= {FIRST_USER_OID} AND (y.typtype NOT IN ('b', 'c', 'd', 'e', 'm', 'p', 'r')"
     " OR y.typtype = 'p' AND y.typisdefined)",
 )
 _add_unknown(
@@ -1527,7 +1518,7 @@ _add_unknown(
     "f.oid",
     "f.oid::pg_catalog.regprocedure::text",
     "f.prokind",
-    f"FROM pg_catalog.pg_proc f WHERE f.oid >= {_FIRST_USER_OID} AND f.prokind NOT IN ('f', 'w', 'p', 'a')",
+    f"FROM pg_catalog.pg_proc f WHERE f.oid >= {FIRST_USER_OID} AND f.prokind NOT IN ('f', 'w', 'p', 'a')",
 )
 _add_unknown(
     "constraint kind",
@@ -1535,6 +1526,6 @@ _add_unknown(
     "k.oid",
     "coalesce(nullif(k.conrelid, 0)::pg_catalog.regclass::text, nullif(k.contypid, 0)::pg_catalog.regtype::text, '') || '.' || k.conname",
     "k.contype",
-    f"FROM pg_catalog.pg_constraint k WHERE k.oid >= {_FIRST_USER_OID}"
+    f"FROM pg_catalog.pg_constraint k WHERE k.oid >= {FIRST_USER_OID}"
     " AND (k.contype NOT IN ('p', 'u', 'f', 'c', 'x', 't') OR k.contypid <> 0 AND k.contype <> 'c')",
 )

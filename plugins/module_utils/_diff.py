@@ -20,7 +20,13 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._severity import
     Severity,
     judge,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import Fact, Snapshot, decode, object_key, schema_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import (
+    Fact,
+    Snapshot,
+    decode,
+    object_key,
+    schema_of,
+)
 
 _Key = Tuple[str, Tuple[str, ...]]  # kind and identity: the name of a fact
 _PRIVILEGES = ("acl", "default_acl")
@@ -82,9 +88,13 @@ class Change:
         if self.action == RENAMED:
             what = f"renamed from {self.before} to {self.after}"
         elif self.attribute is None:
-            what = f"{self.action}: {self.after if self.action == ADDED else self.before}"
+            what = f"{self.action}: {_shown(self.after if self.action == ADDED else self.before)}"
         else:
-            what = f"{self.attribute.replace('_', ' ')}: {_shown(self.before)} -> {_shown(self.after)}"
+            before, after = _shown(self.before), _shown(self.after)
+            if before == after:
+                # the difference is white space alone
+                before, after = json.dumps(self.before), json.dumps(self.after)
+            what = f"{self.attribute.replace('_', ' ')}: {before} -> {after}"
         extras = [self.note] if self.note else []
         if self.rewrites:
             extras.append("rewrites")
@@ -94,7 +104,8 @@ class Change:
 
 
 def _shown(value: str | None) -> str:
-    return "none" if value is None else value
+    """Return a value in one line."""
+    return "none" if value is None else " ".join(value.split())
 
 
 def display(kind: str, identity: Sequence[str]) -> str:

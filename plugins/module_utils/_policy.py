@@ -62,7 +62,7 @@ def _additions_only(diff: Diff, _policy: Mapping[str, Any]) -> tuple[list[Change
 
 def _is_addition(change: Change) -> bool:
     """Additive changes, and a comment or planner setting where none was: nothing that existed is altered."""
-    return change.severity is Severity.ADDITIVE or change.severity is Severity.COSMETIC and change.before is None
+    return change.severity is Severity.ADDITIVE or (change.severity is Severity.COSMETIC and change.before is None)
 
 
 def _unchanged(diff: Diff, _policy: Mapping[str, Any]) -> tuple[list[Change], tuple[str, ...]]:

@@ -58,7 +58,10 @@ class Case(NamedTuple):
 
 @dataclass(frozen=True)
 class Rule:
-    """``kinds`` and ``attributes`` are alternatives ('*' is any, '' the whole object); ``judge`` is a class, or what decides by value."""
+    """One row of the table.
+
+    ``kinds`` and ``attributes`` are alternatives ('*' is any, '' the whole object); ``judge`` is a class, or what decides by value.
+    """
 
     kinds: str
     action: str
@@ -123,7 +126,9 @@ def _parents(case: Case) -> Judgement:
 
 
 # A volatile default is computed for every row. These are not volatile; of other functions the server would have to be asked.
-_STABLE = re.compile(r"(?:\bnow\(\)|\btransaction_timestamp\(\)|\bstatement_timestamp\(\)|\bCURRENT_\w+|\bLOCALTIME\w*)")
+_STABLE = re.compile(
+    r"(?:\bnow\(\)|\btransaction_timestamp\(\)|\bstatement_timestamp\(\)|\bCURRENT_\w+|\bLOCALTIME\w*)"
+)
 
 
 def _new_column(case: Case) -> Judgement:
@@ -153,7 +158,9 @@ def _new_index(case: Case) -> Judgement:
 
 def _new_policy(case: Case) -> Judgement:
     restrictive = case.attributes.get("permissive") == "restrictive"
-    return Judgement(N if restrictive else W, note="rows are hidden or refused" if restrictive else "more rows are reached")
+    return Judgement(
+        N if restrictive else W, note="rows are hidden or refused" if restrictive else "more rows are reached"
+    )
 
 
 def _new_cast(case: Case) -> Judgement:
@@ -162,64 +169,94 @@ def _new_cast(case: Case) -> Judgement:
     return Judgement(X, note="expressions may resolve to other functions")
 
 
-_INTEGERS = ("smallint", "integer", "bigint")
+@dataclass(frozen=True)
+class _Type:
+    """A type as ``format_type`` writes it: its name, and its limits (digits and scale, or length), () without."""
+
+    base: str
+    size: tuple[int, ...]
+
+    @property
+    def whole_digits(self) -> int:
+        """Return how many digits a number may have before its point."""
+        return self.size[0] - self.scale
+
+    @property
+    def scale(self) -> int:
+        return self.size[1] if len(self.size) > 1 else 0
+
+
+_TYPE = re.compile(r"^(?P<base>[a-z]+(?: [a-z]+)*?)(?:\((?P<size>[0-9]+(?:,-?[0-9]+)?)\))?(?P<zone> with(?:out)? time zone)?$")
+_INTEGER_DIGITS = {"smallint": 5, "integer": 10, "bigint": 19}
+_INTEGERS = tuple(_INTEGER_DIGITS)
 _FLOATS = ("real", "double precision")
 _TEXTS = ("character varying", "text")
-_TYPE = re.compile(r"^(?P<base>[a-z]+(?: [a-z]+)*?)(?:\((?P<modifier>[0-9,-]+)\))?(?P<zone> with(?:out)? time zone)?$")
+
+# From, to, and the judgement when the new type's limits hold all that the old type's did. Source of the rewrites: casts
+# that are not binary-coercible in PostgreSQL 16's pg_cast, and length coercions that their support functions do not drop.
+_CONVERSIONS: tuple[tuple[tuple[str, ...], tuple[str, ...], Judgement], ...] = (
+    (("smallint",), ("integer", "bigint"), Judgement(W, rewrites=True)),
+    (("integer",), ("bigint",), Judgement(W, rewrites=True)),
+    (("real",), ("double precision",), Judgement(W, rewrites=True)),
+    (_INTEGERS, ("numeric",), Judgement(W, rewrites=True)),
+    (_TEXTS, _TEXTS, Judgement(W)),
+    (("character",), _TEXTS, Judgement(X, rewrites=True, note="trailing blanks go")),
+    (("bigint", "integer"), ("smallint",), Judgement(D, rewrites=True)),
+    (("bigint",), ("integer",), Judgement(D, rewrites=True)),
+    (("double precision",), ("real",), Judgement(D, rewrites=True)),
+    (("numeric",), (*_INTEGERS, *_FLOATS), Judgement(D, rewrites=True, note="values are rounded or refused")),
+    (_FLOATS, _INTEGERS, Judgement(D, rewrites=True, note="values are rounded or refused")),
+    (_TEXTS, ("character",), Judgement(D, rewrites=True, note="values are cut or padded")),
+)
+
+
+def _parse_type(text: str) -> _Type | None:
+    found = _TYPE.match(text)
+    if not found:
+        return None
+    base = found["base"] + (found["zone"] or "")
+    size = tuple(int(part) for part in (found["size"] or "").split(",") if part)
+    if base in _INTEGER_DIGITS:
+        size = (_INTEGER_DIGITS[base],)
+    elif base in ("character", "bit") and not size:
+        size = (1,)
+    return _Type(base, size)
+
+
+def _holds(new: _Type, old: _Type) -> bool:
+    """Return whether every value within ``old``'s limits is within ``new``'s; no limit holds everything."""
+    if not new.size:
+        return True
+    if not old.size:
+        return False
+    return new.whole_digits >= old.whole_digits and new.scale >= (0 if old.base in _INTEGERS else old.scale)
 
 
 def compare_types(before: str, after: str) -> Judgement:
     """Judge a change of type between two texts of ``format_type``.
 
-    Widening keeps every value and its meaning; ``rewrites`` says whether the table is written anew (source of the rule:
-    the binary-coercible casts and length-coercion functions of PostgreSQL 16's pg_cast and their support functions).
+    Widening keeps every value and its meaning, ``rewrites`` says that the table is written anew.
     """
     if before.endswith("[]") and after.endswith("[]"):
-        judged = compare_types(before[:-2], after[:-2])
-        return judged._replace(rewrites=True)
-    for family in (_INTEGERS, _FLOATS):
-        if before in family and after in family:
-            return Judgement(W if family.index(before) < family.index(after) else D, rewrites=True)
-    old, new = _TYPE.match(before), _TYPE.match(after)
-    if not old or not new:
+        return compare_types(before[:-2], after[:-2])._replace(rewrites=True)
+    old, new = _parse_type(before), _parse_type(after)
+    if old is None or new is None:
         return Judgement(X, rewrites=True)
-    old_base, new_base = old["base"] + (old["zone"] or ""), new["base"] + (new["zone"] or "")
-    old_size = [int(part) for part in (old["modifier"] or "").split(",") if part]
-    new_size = [int(part) for part in (new["modifier"] or "").split(",") if part]
-    if old_base in _TEXTS and new_base in _TEXTS:
-        wider = not new_size or bool(old_size) and old_size[0] <= new_size[0]
-        return Judgement(W if wider else D, rewrites=not wider)
-    if old_base == "character" and new_base in _TEXTS:
-        wider = not new_size or old_size[0] <= new_size[0]
-        return Judgement(X if wider else D, rewrites=True, note="trailing blanks go")
-    if old_base in _TEXTS and new_base == "character":
-        return Judgement(D, rewrites=True, note="values are cut or padded")
-    if old_base in _INTEGERS and new_base == "numeric" and not new_size:
-        return Judgement(W, rewrites=True)
-    if old_base == "numeric" and new_base in (*_INTEGERS, *_FLOATS) or old_base in _FLOATS and new_base in _INTEGERS:
-        return Judgement(D, rewrites=True, note="values are rounded or refused")
-    if old_base != new_base:
-        return Judgement(X, rewrites=True)
-    if old_base == "numeric":
-        if not new_size:
-            return Judgement(W)
-        if not old_size:
-            return Judgement(D, rewrites=True)
-        (old_digits, old_scale), (new_digits, new_scale) = (_digits(old_size), _digits(new_size))
-        if new_scale == old_scale:
-            return Judgement(W if new_digits >= old_digits else D, rewrites=new_digits < old_digits)
-        wider = new_scale > old_scale and new_digits - new_scale >= old_digits - old_scale
-        return Judgement(W if wider else D, rewrites=True)
-    if old_base in ("character", "bit"):
-        longer = (new_size or [1])[0] >= (old_size or [1])[0]
-        return Judgement((W if old_base == "character" else X) if longer else D, rewrites=True)
-    # time, timestamp, interval and bit varying: without a modifier there is no limit
-    wider = not new_size or bool(old_size) and new_size[0] >= old_size[0]
-    return Judgement(W if wider else D, rewrites=not wider)
+    if old.base == new.base:
+        return _compare_limits(old, new)
+    for sources, targets, judgement in _CONVERSIONS:
+        if old.base in sources and new.base in targets:
+            limited = new.base not in _INTEGERS and not _holds(new, old)
+            return Judgement(D, rewrites=True, note="values may not fit") if limited else judgement
+    return Judgement(X, rewrites=True)
 
 
-def _digits(size: Sequence[int]) -> tuple[int, int]:
-    return size[0], size[1] if len(size) > 1 else 0
+def _compare_limits(old: _Type, new: _Type) -> Judgement:
+    if not _holds(new, old):
+        return Judgement(D, rewrites=True, note="values may not fit")
+    # padded to their length, or stored with another scale
+    rewrites = old.base in ("character", "bit") or (old.base == "numeric" and bool(new.size) and new.scale != old.scale)
+    return Judgement(X if old.base == "bit" else W, rewrites=rewrites)
 
 
 def _type(case: Case) -> Judgement:
@@ -228,7 +265,11 @@ def _type(case: Case) -> Judgement:
 
 
 def _default(case: Case) -> Judgement:
-    return Judgement(D, note="rows that do not name it get NULL") if case.after is None else Judgement(X, note="future rows only")
+    return (
+        Judgement(D, note="rows that do not name it get NULL")
+        if case.after is None
+        else Judgement(X, note="future rows only")
+    )
 
 
 def _column_identity(case: Case) -> Judgement:
@@ -256,77 +297,124 @@ def _persistence(case: Case) -> Judgement:
     return Judgement(D if case.after else W, rewrites=True, note="lost at a crash" if case.after else "")
 
 
-def _storage_place(case: Case) -> Judgement:
+def _storage_place(_case: Case) -> Judgement:
     return Judgement(X, rewrites=True)
+
+
+def _generated(case: Case) -> Judgement:
+    return Judgement(X if case.after else D, rewrites=bool(case.after))
+
+
+def _collation(case: Case) -> Judgement:
+    return Judgement(X, rewrites=case.on == "table")
+
+
+def _partition_bound(case: Case) -> Judgement:
+    return Judgement(X if case.after else D)
+
+
+def _populated(case: Case) -> Judgement:
+    return Judgement(D if case.after else A)
 
 
 ADDED, REMOVED, CHANGED, RENAMED = "added", "removed", "changed", "renamed"
 
+# fmt: off
 RULES: tuple[Rule, ...] = (
-    Rule("unknown", "*", "*", Severity.UNKNOWN, "unknown", "nobody can judge what this version does not know"),
-    Rule("*", RENAMED, "*", D, "destructive", "whoever uses the old name fails"),
-    # privileges
-    Rule("acl default_acl", "*", "*", _privileges, "widening or destructive", "a grant widens; a revoke takes something away"),
+    Rule("unknown", "*", "*", Severity.UNKNOWN, "unknown",
+         "nobody can judge what this release does not know"),
+    Rule("*", RENAMED, "*", D, "destructive",
+         "whoever uses the old name fails"),
+    Rule("acl default_acl", "*", "*", _privileges, "widening or destructive",
+         "a grant widens; a revoke takes something away"),
     # things gone
-    Rule("role_setting", "*", "*", X, "changing", "another value is in force for later sessions"),
-    Rule("*", REMOVED, "whole", D, "destructive", "an object is gone, or a guarantee is"),
+    Rule("role_setting", "*", "*", X, "changing",
+         "another value is in force for later sessions"),
+    Rule("*", REMOVED, "whole", D, "destructive",
+         "an object is gone, or a guarantee is"),
     # things new
-    Rule("column", ADDED, "whole", _new_column, "additive or narrowing",
-         "additive when rows and writers need nothing new; NOT NULL without default narrows; a composite type changes shape"),
-    Rule("constraint domain_constraint", ADDED, "whole", N, "narrowing", "writes that were right may fail"),
+    Rule("column", ADDED, "whole", _new_column, "additive, narrowing or changing",
+         "additive when rows and writers need nothing new; NOT NULL without a default narrows; a composite type's rows change shape"),
+    Rule("constraint domain_constraint", ADDED, "whole", N, "narrowing",
+         "writes that were right may fail"),
     Rule("index", ADDED, "whole", _new_index, "additive, narrowing or changing",
          "a unique index refuses writes; an invalid one is unfinished"),
-    Rule("trigger rule event_trigger", ADDED, "whole", X, "changing", "existing statements do something else"),
-    Rule("policy", ADDED, "whole", _new_policy, "widening or narrowing", "permissive policies add rows, restrictive ones take them away"),
-    Rule("cast", ADDED, "whole", _new_cast, "additive or changing", "an implicit or assignment cast takes part in expressions that exist"),
-    Rule("publication_table publication_schema role_membership", ADDED, "whole", W, "widening", "more is published, or permitted"),
-    Rule("system_object", ADDED, "whole", X, "changing", "an object of the system has another owner"),
-    Rule("*", ADDED, "whole", A, "additive", "nothing that exists is touched"),
+    Rule("trigger rule event_trigger", ADDED, "whole", X, "changing",
+         "existing statements do something else"),
+    Rule("policy", ADDED, "whole", _new_policy, "widening or narrowing",
+         "a permissive policy lets more rows pass, a restrictive one fewer"),
+    Rule("cast", ADDED, "whole", _new_cast, "additive or changing",
+         "an implicit or assignment cast takes part in expressions that exist"),
+    Rule("publication_table publication_schema role_membership", ADDED, "whole", W, "widening",
+         "more is published, or permitted"),
+    Rule("system_object", ADDED, "whole", X, "changing",
+         "an object that initdb made has another owner"),
+    Rule("*", ADDED, "whole", A, "additive",
+         "nothing that exists is touched"),
     # attributes of existing objects
-    Rule("*", CHANGED, "comment", C, "cosmetic", "no program behaves differently"),
-    Rule("*", CHANGED, "statistics_target statistics_targets clustered", C, "cosmetic", "matters to planner or maintenance only"),
-    Rule("column", CHANGED, "type", _type, "widening, changing or destructive",
-         "widening keeps every value; narrowed types lose or refuse some; marked when the table is rewritten"),
-    Rule("domain sequence", CHANGED, "type", _type, "widening, changing or destructive", "as for a column"),
+    Rule("*", CHANGED, "comment", C, "cosmetic",
+         "no program behaves differently"),
+    Rule("*", CHANGED, "statistics_target statistics_targets clustered", C, "cosmetic",
+         "matters to planner or maintenance only"),
+    Rule("column", CHANGED, "options", C, "cosmetic",
+         "overrides of planner statistics"),
+    Rule("column domain sequence", CHANGED, "type", _type, "widening, changing or destructive",
+         "widening keeps every value; a narrowed type loses or refuses some"),
     Rule("column domain", CHANGED, "not_null", _switch(off=W, on=D), "widening or destructive",
          "NULL is accepted from now on, or refused"),
-    Rule("column domain", CHANGED, "default", _default, "changing or destructive", "future rows get another value; without a default, NULL"),
-    Rule("column", CHANGED, "generated", lambda case: Judgement(X if case.after else D, rewrites=bool(case.after)),
-         "changing or destructive", "the value is no longer computed, or by another expression"),
+    Rule("column domain", CHANGED, "default", _default, "changing or destructive",
+         "future rows get another value; without a default, NULL"),
+    Rule("column", CHANGED, "generated", _generated, "changing or destructive",
+         "the value is computed by another expression, or no longer"),
     Rule("column", CHANGED, "identity", _column_identity, "changing, widening, narrowing or destructive",
          "an identity that goes leaves no value; ALWAYS refuses given values"),
-    Rule("column", CHANGED, "collation", lambda case: Judgement(X, rewrites=case.on == "table"), "changing", "order and equality change; indexes are rebuilt"),
-    Rule("column", CHANGED, "options", C, "cosmetic", "overrides of planner statistics"),
+    Rule("column", CHANGED, "collation", _collation, "changing",
+         "order and equality change; indexes are built anew"),
     Rule("constraint domain_constraint", CHANGED, "not_valid", _switch(off=A, on=D), "additive or destructive",
-         "validated: the guarantee now covers old rows; the other way it is lost"),
+         "validated: the guarantee covers old rows too; the other way it is lost"),
     Rule("constraint", CHANGED, "disabled_triggers", _switch(off=X, on=D), "changing or destructive",
          "a foreign key whose triggers are off is not enforced"),
-    Rule("index", CHANGED, "invalid", _switch(off=A, on=D), "additive or destructive", "an invalid index is not used, and an invalid unique index guarantees nothing"),
-    Rule("index", CHANGED, "unique", _switch(off=D, on=N), "narrowing or destructive", "the guarantee comes or goes"),
-    Rule("trigger rule event_trigger", CHANGED, "enabled", _enabled, "changing or destructive", "switched off is as good as gone"),
-    Rule("subscription", CHANGED, "enabled", _switch(off=D, on=X), "changing or destructive", "switched off is as good as gone"),
+    Rule("index", CHANGED, "invalid", _switch(off=A, on=D), "additive or destructive",
+         "an invalid index is not used and guarantees nothing"),
+    Rule("index", CHANGED, "unique", _switch(off=D, on=N), "narrowing or destructive",
+         "the guarantee comes or goes"),
+    Rule("trigger rule event_trigger", CHANGED, "enabled", _enabled, "changing or destructive",
+         "switched off is as good as gone"),
+    Rule("subscription", CHANGED, "enabled", _switch(off=D, on=X), "changing or destructive",
+         "switched off is as good as gone"),
     Rule("table", CHANGED, "row_security force_row_security", _switch(off=D, on=N), "narrowing or destructive",
          "row security protects rows, or no longer does"),
-    Rule("table foreign_table index", CHANGED, "parents", _parents, "changing or destructive", "a detached partition's rows leave the parent"),
-    Rule("table foreign_table", CHANGED, "detach_pending", D, "destructive", "a detached partition's rows leave the parent"),
-    Rule("table foreign_table", CHANGED, "partition_bound", lambda case: Judgement(X if case.after else D),
-         "changing or destructive", "detached, or other rows belong here"),
+    Rule("table foreign_table index", CHANGED, "parents", _parents, "changing or destructive",
+         "a detached partition's rows leave the parent"),
+    Rule("table foreign_table", CHANGED, "detach_pending", D, "destructive",
+         "a detached partition's rows leave the parent"),
+    Rule("table foreign_table", CHANGED, "partition_bound", _partition_bound, "changing or destructive",
+         "detached, or other rows belong here"),
     Rule("table materialized_view sequence", CHANGED, "persistence", _persistence, "widening or destructive",
-         "what is unlogged is lost at a crash; rewrites"),
-    Rule("table materialized_view index", CHANGED, "access_method tablespace", _storage_place, "changing", "the files are written anew"),
-    Rule("materialized_view", CHANGED, "populated", lambda case: Judgement(D if case.after else A), "additive or destructive",
+         "what is unlogged is lost at a crash"),
+    Rule("table materialized_view index", CHANGED, "access_method tablespace", _storage_place, "changing",
+         "the files are written anew"),
+    Rule("materialized_view", CHANGED, "populated", _populated, "additive or destructive",
          "what is not populated cannot be read"),
-    Rule("sequence", CHANGED, "maximum", _bound(lambda after, before: after >= before), "widening or narrowing", "more or fewer values"),
-    Rule("sequence", CHANGED, "minimum", _bound(lambda after, before: after <= before), "widening or narrowing", "more or fewer values"),
-    Rule("enum", CHANGED, "labels", _labels, "widening, changing or destructive", "a new label widens; a label that is gone invalidates rows"),
-    Rule("base_type", CHANGED, "shell", _switch(off=A, on=D), "additive or destructive", "a shell type gets its definition"),
+    Rule("sequence", CHANGED, "maximum", _bound(lambda after, before: after >= before), "widening or narrowing",
+         "more or fewer values"),
+    Rule("sequence", CHANGED, "minimum", _bound(lambda after, before: after <= before), "widening or narrowing",
+         "more or fewer values"),
+    Rule("enum", CHANGED, "labels", _labels, "widening, changing or destructive",
+         "a new label widens; a label that is gone takes rows with it"),
+    Rule("base_type", CHANGED, "shell", _switch(off=A, on=D), "additive or destructive",
+         "a shell type gets its definition"),
     Rule("publication", CHANGED, "all_tables insert update delete truncate", _switch(off=D, on=W), "widening or destructive",
          "subscribers get more, or no longer get it"),
-    Rule("role", CHANGED, "superuser inherit create_role create_database login replication bypass_row_security", _switch(off=D, on=W),
-         "widening or destructive", "the role may more, or less"),
-    Rule("role_membership", CHANGED, "*", _switch(off=D, on=W), "widening or destructive", "the member may more, or less"),
-    Rule("*", CHANGED, "*", X, "changing", "whatever uses the object may behave differently"),
+    Rule("role", CHANGED, "superuser inherit create_role create_database login replication bypass_row_security",
+         _switch(off=D, on=W), "widening or destructive",
+         "the role may do more, or less"),
+    Rule("role_membership", CHANGED, "*", _switch(off=D, on=W), "widening or destructive",
+         "the member may do more, or less"),
+    Rule("*", CHANGED, "*", X, "changing",
+         "whatever uses the object may behave differently"),
 )
+# fmt: on
 
 
 def judge(case: Case) -> Judgement:

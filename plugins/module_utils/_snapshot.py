@@ -12,19 +12,22 @@ is the *fingerprint*.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import json
 import os
+import queue
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Callable, IO, Iterator, Mapping, NamedTuple, Sequence
+from typing import IO, Any, Callable, Iterator, Mapping, NamedTuple, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils import _watch
 from ansible_collections.incomex.phasegate.plugins.module_utils._catalog import KINDS, QUERIES, FactQuery, Kind
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session, SqlError
-from ansible_collections.incomex.phasegate.plugins.module_utils._sql import copy_field
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql import copy_field, literal
 
 FORMAT = "incomex.phasegate schema snapshot"
 VERSION = 1
@@ -98,7 +101,8 @@ class Header:
                 "unseen": list(self.unseen),
                 "sections": list(self.sections),
                 "kinds": {
-                    name: {"identity": kind.identity, "attributes": kind.attributes} for name, kind in sorted(KINDS.items())
+                    name: {"identity": kind.identity, "attributes": kind.attributes}
+                    for name, kind in sorted(KINDS.items())
                 },
             }
         )
@@ -189,11 +193,12 @@ class Snapshot:
         The file appears under its name whole or not at all. Raises ``OSError``.
         """
         partial = f"{path}.partial"
-        with open(partial, "wb") as raw:
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "wb") as raw:
             sink = _HashingWriter(raw)
             if path.endswith(".gz"):
                 # no name and no time: equal snapshots are equal files
-                with gzip.GzipFile(filename="", mode="wb", compresslevel=4, fileobj=sink, mtime=0) as packed:  # type: ignore[arg-type]
+                with gzip.GzipFile(filename="", mode="wb", compresslevel=4, fileobj=sink, mtime=0) as packed:
                     self._write_lines(packed)
             else:
                 self._write_lines(sink)
@@ -270,7 +275,9 @@ def _header(path: str, line: bytes) -> Header:
     found = json.loads(line)
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise ValueError("its first line is not the header of a schema snapshot")
-    shapes = {name: {"identity": list(kind.identity), "attributes": list(kind.attributes)} for name, kind in KINDS.items()}
+    shapes = {
+        name: {"identity": list(kind.identity), "attributes": list(kind.attributes)} for name, kind in KINDS.items()
+    }
     if found.get("version") != VERSION or found.get("kinds") != shapes:
         raise PhaseGateError(
             f"The snapshot {path} has another format.",
@@ -305,7 +312,10 @@ def _read(session: Session, query: FactQuery, only: Sequence[int] | None = None)
     own, part = f"{query.carrier_class}/", f" {query.keyed_by}/"
     for row in session.copy_lines(query.sql(only)):
         carrier, number, cells = row.split("\t", 2)
-        yield _line(query.kind, cells), f"{own}{carrier}{part}{number}" if number != "0" else f"{own}{carrier} {own}{carrier}"
+        yield (
+            _line(query.kind, cells),
+            f"{own}{carrier}{part}{number}" if number != "0" else f"{own}{carrier} {own}{carrier}",
+        )
 
 
 # Readable by anybody who can connect, but for these: (what is missing, its catalog query, whether this session sees it).
@@ -322,7 +332,16 @@ _UNSEEN = (
 
 
 def _header_of(session: Session, sections: Sequence[str]) -> Header:
-    settings = ("search_path", "TimeZone", "DateStyle", "IntervalStyle", "extra_float_digits", "quote_all_identifiers", "bytea_output", "lc_monetary")
+    settings = (
+        "search_path",
+        "TimeZone",
+        "DateStyle",
+        "IntervalStyle",
+        "extra_float_digits",
+        "quote_all_identifiers",
+        "bytea_output",
+        "lc_monetary",
+    )
     columns = ["pg_catalog.current_setting('server_version')", "pg_catalog.current_database()"]
     columns += [sight for _what, sight in _UNSEEN]
     columns += [f"pg_catalog.current_setting('{name}')" for name in settings]
@@ -349,19 +368,73 @@ def read_facts(session: Session, *, sections: Sequence[str] = SECTIONS) -> Snaps
 
     ``pg_get_*def`` sees what other sessions commit meanwhile: use ``take`` where that can happen. Raises ``SqlError``.
     """
+    return _read_facts(session, None, sections)
+
+
+def _read_facts(session: Session, helper: Session | None, sections: Sequence[str]) -> Snapshot:
     header = _header_of(session, sections)
-    watched = _watch.look(session)
+    waiting: queue.SimpleQueue[FactQuery] = queue.SimpleQueue()
+    for query in sorted(_queries(header), key=lambda query: query.kind.name not in _LARGE):
+        waiting.put(query)
     facts: dict[str, str] = {}
-    for query in _queries(header):
-        facts.update(_read(session, query))
+    if helper is None:
+        watched = _watch.look(session)
+        facts = _read_waiting(session, waiting)
+    else:
+        snapshot_id = session.value("SELECT pg_catalog.pg_export_snapshot()") or ""
+        helper.execute(f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {literal(snapshot_id)}")
+        try:
+            with ThreadPoolExecutor(1) as pool:
+                other = pool.submit(_read_waiting, helper, waiting)
+                watched = _watch.look(session)
+                facts = _read_waiting(session, waiting)
+                facts.update(other.result())
+        finally:
+            helper.execute("ROLLBACK")
     return Snapshot(header, facts, watched)
+
+
+# The queries that take longest on any large schema: first, so that two sessions end at about the same time.
+_LARGE = ("column", "index", "constraint", "sequence", "table")
+
+
+def _read_waiting(session: Session, waiting: queue.SimpleQueue[FactQuery]) -> dict[str, str]:
+    """Run queries until none is waiting and return their facts."""
+    facts: dict[str, str] = {}
+    with _planning(session):
+        while True:
+            try:
+                query = waiting.get_nowait()
+            except queue.Empty:
+                return facts
+            facts.update(_read(session, query))
+
+
+# The planner cannot know how many catalog rows a condition on OIDs leaves, guesses one, and takes nested loops for
+# ten thousands. For reading everything, hash joins are right; parallel workers cost more to start than they save.
+_PLANNING = {
+    "enable_nestloop": "off",
+    "enable_mergejoin": "off",
+    "max_parallel_workers_per_gather": "0",
+    "work_mem": "64MB",
+}
+
+
+@contextlib.contextmanager
+def _planning(session: Session) -> Iterator[None]:
+    """Plan for full reads within the block. After an error the server takes the settings back with the transaction."""
+    were = session.rows(f"SELECT {', '.join(f'pg_catalog.current_setting({literal(name)})' for name in _PLANNING)}")[0]
+    session.execute("; ".join(f"SET {name} = '{value}'" for name, value in _PLANNING.items()))
+    yield
+    session.execute("; ".join(f"SET {name} = '{value}'" for name, value in zip(_PLANNING, were)))
 
 
 def take(
     session: Session,
     *,
     sections: Sequence[str] = SECTIONS,
-    attempts: int = 10,
+    attempts: int = 20,
+    helper: Session | None = None,
     beside: Callable[[Session], None] = lambda _session: None,
     at_the_end: Callable[[Session], None] = lambda _session: None,
 ) -> Snapshot:
@@ -371,14 +444,16 @@ def take(
     what they read is of the same moment, and so is what another session reads under the exported snapshot meanwhile.
 
     The catalogs' rows are compared with what they are after the transaction: when somebody's DDL committed in between,
-    the facts may mix two states and are read again. Raises ``PhaseGateError`` when no attempt was undisturbed.
+    the facts may mix two states and are read again. ``helper``, a second session on the same database, reads a part of
+    them at the same time under the same snapshot: worth it from some thousand tables on. Raises ``PhaseGateError`` when
+    no attempt was undisturbed.
     """
     reason = ""
     for _attempt in range(attempts):
         session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         try:
             beside(session)
-            snapshot = read_facts(session, sections=sections)
+            snapshot = _read_facts(session, helper, sections)
             at_the_end(session)
         except SqlError as error:
             # an object that vanished between the catalog's row and its description
@@ -436,7 +511,9 @@ def read_changed(session: Session, base: Snapshot) -> Snapshot:
             continue
         for line, locator in _read(session, query, sorted(only)):
             old = before.get(f"{query.kind.name} {locator}")
-            if (old is not None and _identity_text(old) != _identity_text(line)) or '"pg_catalog"' in _identity_text(line):
+            if (old is not None and _identity_text(old) != _identity_text(line)) or '"pg_catalog"' in _identity_text(
+                line
+            ):
                 # A name changed, or a new object is found without its schema: texts far from here may read otherwise now.
                 return read_facts(session, sections=base.header.sections)
             facts[line] = locator

@@ -17,6 +17,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Iterable
 
+from ansible_collections.incomex.phasegate.plugins.module_utils._catalog import FIRST_USER_OID
 from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session
 
 
@@ -43,7 +44,7 @@ def _by_class(class_column: str, object_column: str, row: str) -> str:
     return f"{class_column}::pg_catalog.regclass::text || '/' || {object_column} || '/' || {row}"
 
 
-_USER = "c.{} >= 16384"
+_USER = f"c.{{}} >= {FIRST_USER_OID}"
 
 _CATALOGS = (
     _Catalog("pg_class", _about("pg_class", "c.oid")),
@@ -97,7 +98,7 @@ _CATALOGS = (
     _Catalog("pg_auth_members", _about("pg_authid", "c.roleid"), whole=True),
     _Catalog("pg_init_privs", _by_class("c.classoid", "c.objoid", "c.objsubid"), whole=True),
     _Catalog("pg_description", _by_class("c.classoid", "c.objoid", "c.objsubid"), whole=True,
-             where="(c.objoid >= 16384 OR c.classoid = 'pg_catalog.pg_namespace'::pg_catalog.regclass)"),
+             where=f"(c.objoid >= {FIRST_USER_OID} OR c.classoid = 'pg_catalog.pg_namespace'::pg_catalog.regclass)"),
     _Catalog("pg_shdescription", _by_class("c.classoid", "c.objoid", "0"), whole=True),
     _Catalog("pg_seclabel", _by_class("c.classoid", "c.objoid", "c.objsubid"), whole=True),
     _Catalog("pg_shseclabel", _by_class("c.classoid", "c.objoid", "0"), whole=True),
@@ -141,7 +142,7 @@ class Watched:
         """Return the SHA-256 of the state; only comparable under one reference."""
         state = hashlib.sha256(str(self.reference).encode())
         for catalog in sorted(self.counts):
-            state.update(f"{catalog} {self.counts[catalog]} {','.join(sorted(self.rows[catalog]))}\n".encode("utf-8"))
+            state.update(f"{catalog} {self.counts[catalog]} {','.join(sorted(self.rows[catalog]))}\n".encode())
         return state.hexdigest()
 
 
@@ -161,10 +162,10 @@ def look(session: Session, reference: int | None = None) -> Watched:
             f"SELECT '{catalog.name}', pg_catalog.count(*), pg_catalog.string_agg({catalog.item} || ' ' || c.xmin, ','){listed}"
             f" FROM pg_catalog.{catalog.name} c WHERE {catalog.where}"
         )
-    for view in _VIEWS:
-        parts.append(
-            f"SELECT '{view.name}', pg_catalog.count(*), pg_catalog.string_agg({view.item}, ',') FROM pg_catalog.{view.name} c"
-        )
+    parts += [
+        f"SELECT '{view.name}', pg_catalog.count(*), pg_catalog.string_agg({view.item}, ',') FROM pg_catalog.{view.name} c"
+        for view in _VIEWS
+    ]
     counts: dict[str, int] = {}
     rows: dict[str, frozenset[str]] = {}
     for name, count, listed_rows in session.copy(" UNION ALL ".join(parts)):
@@ -178,8 +179,11 @@ def look(session: Session, reference: int | None = None) -> Watched:
 
 @dataclass(frozen=True)
 class Delta:
-    """What to do to the facts, by ``class/oid``: read the carriers ``touched`` again and forget the rows that are ``gone``;
-    or, when that would not be safe, read ``everything``."""
+    """What to do to the facts, by ``class/oid``.
+
+    Read the carriers ``touched`` again and forget the rows that are ``gone``; or, when that would not be safe, read
+    ``everything``.
+    """
 
     everything: bool
     touched: frozenset[str] = frozenset()
@@ -236,7 +240,7 @@ def compare(session: Session, before: Watched, now: Watched, known: Iterable[str
 
 def _is_system(item: str) -> bool:
     catalog, _slash, oid = item.partition("/")
-    return int(oid) < 16384 and catalog in ("pg_class", "pg_proc", "pg_type")
+    return int(oid) < FIRST_USER_OID and catalog in ("pg_class", "pg_proc", "pg_type")
 
 
 def _with_dependents(session: Session, objects: set[str]) -> set[str]:
