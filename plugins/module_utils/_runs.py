@@ -16,6 +16,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._client import C
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import (
     Artefacts,
+    file_error,
     run_step,
     sha256_file,
     verify,
@@ -185,6 +186,28 @@ def seal(artefacts: Artefacts, reason: str) -> dict[str, Any]:
         artefacts.write("SUMMARY.txt", _report.summary(report).encode("utf-8"))
         artefacts.seal()
     return report
+
+
+def not_sealed(path: str | None, error: OSError) -> PhaseGateError:
+    """Return the operator's message for a run that could not be sealed; ``path`` is None when it has no directory.
+
+    A change that is in the database must be told even where it cannot be written down (T-8).
+    """
+    entries = Artefacts(path).journal.entries() if path else []
+    outcomes = {command: journaled_outcome(entries, command) for command in COMMAND.values()}
+    told = [
+        f"{command} {'is COMMITTED' if outcome == COMMITTED else 'has an UNKNOWN outcome'}"
+        for command, outcome in outcomes.items()
+        if outcome in (COMMITTED, UNKNOWN, None)
+    ]
+    if not told:
+        return file_error(error)
+    return PhaseGateError(
+        f"{', '.join(told)}, but the evidence is incomplete (T-8).",
+        expected="space and the right to write below the artefact directory",
+        found=f"{path} without a seal: {error}",
+        next_step="free space, then run the same command again: it executes nothing twice, verifies, and seals",
+    )
 
 
 def name_of(artefacts: Artefacts) -> str:

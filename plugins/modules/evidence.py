@@ -257,7 +257,8 @@ def main() -> None:
         else:
             result = verified(params["artefacts"])
     except OSError as error:
-        module.fail_json(msg=str(file_error(error)))
+        problem = _runs.not_sealed(params["artefacts"], error) if params["state"] == "sealed" else file_error(error)
+        module.fail_json(msg=str(problem))
     except _runs.WrongTarget as error:
         module.fail_json(msg=str(error), artefacts=error.artefacts.path)
     except PhaseGateError as error:
