@@ -27,9 +27,18 @@ def client(cluster: Cluster, database: str) -> Client:
 
 
 @pytest.fixture(scope="module")
-def session(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Session]:
-    """One open session for the tests of a file that leave nothing behind."""
+def shared_database(cluster: Cluster, phase_alpha_template: str, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The name of a database in the state before Phase Alpha, for the tests of a file that leave nothing behind."""
+    name = request.module.__name__.rpartition(".")[2]
+    cluster.create_database(name, phase_alpha_template)
+    yield name
+    cluster.drop_database(name)
+
+
+@pytest.fixture(scope="module")
+def session(cluster: Cluster, shared_database: str) -> Iterator[Session]:
+    """One open session in that database."""
     from ansible_collections.incomex.phasegate.tests.support.runs import client_of  # noqa: PLC0415
 
-    with client_of(cluster, "postgres").session("phasegate:test") as opened:
+    with client_of(cluster, shared_database).session("phasegate:test") as opened:
         yield opened
