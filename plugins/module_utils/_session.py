@@ -149,6 +149,7 @@ class Session:
             except queue.Empty:
                 break
             if line is None:
+                self._errors.put(None)  # for the next request, which is lost as well
                 break
             messages.append(line)
         self._process.wait()
@@ -165,6 +166,7 @@ class Session:
         while True:
             line = self._errors.get()
             if line is None:
+                self._errors.put(None)
                 raise self._lost()
             if line == token:
                 return parse_messages(lines)
