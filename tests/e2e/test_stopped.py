@@ -1,0 +1,388 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whatever stops a run: the database is as before, the operator reads why, and the reason is sealed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from ansible_collections.incomex.phasegate.tests.support.bundle import Bundle, sha256
+from ansible_collections.incomex.phasegate.tests.support.playbook import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+    from pathlib import Path
+
+    from ansible_collections.incomex.phasegate.tests.support.playbook import Play
+    from ansible_collections.incomex.phasegate.tests.support.target import Target
+
+PHASES = ROOT / "tests" / "fixtures" / "phases"
+# Judged before the transaction opens; G-11 is judged whenever a run is sealed.
+EARLY = {"G-2", "G-3", "G-4", "G-5", "G-7", "G-8"}
+
+
+def assert_told(text: str, words: Collection[str]) -> None:
+    """The text names what was expected, found and what to do, and holds every word."""
+    for part in ("expected: ", "found: ", "next step: ", *words):
+        assert part in text, f"{part!r} is missing in:\n{text}"
+
+
+def assert_stopped(
+    target: Target, run: Play, state: str, *, words: Collection[str], passed: Collection[str] = (), failed: str = ""
+) -> Bundle:
+    """Check one stopped run and return its bundle.
+
+    :param state: the database's state before.
+    :param words: stand in the operator's message, in SUMMARY.txt and in report.md.
+    :param passed: gates that may say PASS, beside G-11.
+    :param failed: the gate that says FAIL, if it was one.
+    """
+    assert run.rc != 0, run.stdout
+    assert target.state() == state
+    assert_told(run.messages, words)
+    bundle = target.bundle()
+    bundle.assert_sealed()
+    assert_told(bundle.reason, words)
+    assert_told(bundle.text("report.md"), words)
+    gates = bundle.gates
+    assert len(gates) == 11
+    assert {gate for gate, status in gates.items() if status == "PASS"} <= {*passed, "G-11"}
+    assert [gate for gate, status in gates.items() if status == "FAIL"] == ([failed] if failed else [])
+    assert "SUCCESS" not in bundle.text("SUMMARY.txt")
+    assert str(bundle.path / "report.md") in run.messages
+    return bundle
+
+
+# -- stopped inside the transaction -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        pytest.param("r1", ["a declared count was not met", "UPDATE of line", "86 rows", "0 rows"], id="r1"),
+        pytest.param(
+            "hidden_drop_column",
+            ["verification failed inside the transaction", "additions_only", "public.tac_logical_unit.body"],
+            id="hidden_drop_column",
+        ),
+    ],
+)
+def test_a_rejected_revision_rolls_back(target: Target, name: str, words: list[str]) -> None:
+    state = target.state()
+    run = target.play_phase(PHASES / name)
+    bundle = assert_stopped(target, run, state, words=words, passed=EARLY | {"G-6"})
+    assert "ROLLED_BACK" in bundle.text("SUMMARY.txt")
+    xid = next(entry["data"]["xid"] for entry in bundle.journal() if entry["event"] == "transaction")
+    assert target.value(f"SELECT pg_xact_status('{xid}')") == "aborted"
+    assert "commit" not in [event for _step, event in bundle.steps()]
+    assert not run.reached("C-08")
+    assert bundle.json("report.json")["unchanged"] is True
+    # The frozen file is evidence of what was tried.
+    assert sha256(bundle.path / "sql" / "migrate.sql") == sha256(PHASES / name / "migrate.sql")
+
+
+def test_a_failed_verification_rolls_back(target: Target, phase: Path) -> None:
+    state = target.state()
+    edit(phase / "phase.yml", 'expect: "86:86:86"', 'expect: "86:86:85"')
+    run = target.play_phase(phase)
+    bundle = assert_stopped(target, run, state, words=["VA-14", "86:86:85"], passed=EARLY | {"G-6"})
+    assert "ROLLED_BACK" in bundle.text("SUMMARY.txt")
+
+
+def test_a_verification_that_fails_after_commit_is_no_success(target: Target, phase: Path) -> None:
+    # True in the migration's own transaction only.
+    edit(
+        phase / "phase.yml",
+        "\nmeasure:\n",
+        "\n  - {id: VA-17, title: Inside, sql: SELECT pg_current_xact_id_if_assigned() IS NOT NULL, expect: true}\n"
+        "\nmeasure:\n",
+    )
+    run = target.play_phase(phase)
+    assert run.rc != 0
+    assert target.migrated
+    bundle = target.bundle()
+    bundle.assert_sealed()
+    summary = bundle.text("SUMMARY.txt")
+    assert "COMMITTED_NOT_VERIFIED" in summary
+    assert "VA-17" in bundle.reason
+    assert "VA-17" in run.messages
+    assert "17/18" in summary
+    triggers = {trigger["id"]: trigger["status"] for trigger in bundle.json("report.json")["triggers"]}
+    assert triggers["T-2"] == "PULLED"
+    assert [name for name, status in triggers.items() if status == "PULLED"] == ["T-2"]
+
+
+# -- stopped by a gate ------------------------------------------------------------------------------------------------
+
+
+def wrong_user(target: Target) -> dict[str, Any]:
+    return {"phasegate_identity": target.identity(user="somebody_else")}
+
+
+def wrong_database(target: Target) -> dict[str, Any]:
+    return {"phasegate_identity": target.identity(database="directus")}
+
+
+def wrong_cluster(target: Target) -> dict[str, Any]:
+    return {"phasegate_identity": target.identity(system_identifier="7000000000000000001")}
+
+
+def wrong_version(target: Target) -> dict[str, Any]:
+    return {"phasegate_identity": target.identity(server_version="15")}
+
+
+def wrong_container(target: Target) -> dict[str, Any]:
+    return {"phasegate_identity": target.identity(container="postgres")}
+
+
+def rehearsal(target: Target) -> dict[str, Any]:
+    identifiers = [target.system_identifier]
+    return {
+        "phasegate_identity": {
+            **target.identity(rehearsal_system_identifiers=identifiers),
+            "system_identifier": None,
+        }
+    }
+
+
+@pytest.mark.parametrize(
+    ("hostvars", "words"),
+    [
+        (wrong_user, ["user somebody_else", "user workflow_admin"]),
+        (wrong_database, ["database directus", "database test_"]),
+        (wrong_cluster, ["system_identifier 7000000000000000001"]),
+        (wrong_version, ["server_version 15", "server_version 16."]),
+        (wrong_container, ["container postgres", "container none"]),
+        (rehearsal, ["not a rehearsal cluster"]),
+    ],
+)
+def test_another_target_is_refused_before_anything_runs(
+    target: Target, hostvars: Callable[[Target], dict[str, Any]], words: list[str]
+) -> None:
+    state = target.state()
+    target.hostvars = hostvars(target)
+    run = target.play()
+    bundle = assert_stopped(target, run, state, words=["G-4", *words], failed="G-4")
+    assert {step for step, _event in bundle.steps()} == {"run"}
+    assert not run.reached("C-01")
+
+
+def test_a_stale_backup_stops_the_migration(target: Target) -> None:
+    state = target.state()
+    target.hostvars = {"phasegate_max_backup_age": 0}
+    run = target.play()
+    words = ["G-2", "a backup at most 0 s old", "s old", "C-01"]
+    assert_stopped(target, run, state, words=words, passed=(EARLY | {"G-6"}) - {"G-2"}, failed="G-2")
+
+
+def test_a_missing_row_stops_at_preflight(target: Target) -> None:
+    target.cluster.psql("DELETE FROM public.tac_logical_unit WHERE ctid = '(0,1)'", target.database)
+    state = target.state()
+    run = target.play()
+    bundle = assert_stopped(target, run, state, words=["C-06", "P-8", "86", "85"], failed="G-6")
+    assert not run.reached("C-07")
+    checks = {check["id"]: check["status"] for check in bundle.json("report.json")["preflight"]}
+    assert checks["P-8"] == "FAIL"
+    assert checks["P-9"] == "PASS"
+    assert "P-8 " in bundle.text("logs/C-06.log")
+
+
+def test_a_check_that_the_server_refuses_is_a_fail_with_its_error(target: Target) -> None:
+    target.cluster.psql("ALTER TABLE public.tac_section_type_vocab RENAME TO gone", target.database)
+    state = target.state()
+    run = target.play()
+    words = ["C-06", "P-10", 'relation "public.tac_section_type_vocab" does not exist']
+    bundle = assert_stopped(target, run, state, words=words, failed="G-6")
+    checks = {check["id"]: check["status"] for check in bundle.json("report.json")["preflight"]}
+    assert [name for name, status in checks.items() if status == "FAIL"] == ["P-10"]
+
+
+def test_an_edited_file_is_not_the_pinned_one(target: Target, phase: Path) -> None:
+    state = target.state()
+    pinned = sha256(phase / "migrate.sql")
+    edit(phase / "migrate.sql", "'canonical-address-v1'", "'canonical-address-v2'")
+    run = target.play_phase(phase)
+    words = [pinned, sha256(phase / "migrate.sql"), "migrate.sql"]
+    assert_stopped(target, run, state, words=words)
+    assert not run.reached("Open")
+
+
+def test_another_run_is_named_and_stops_this_one(target: Target) -> None:
+    holder = subprocess.Popen(
+        [str(target.entry()["phasegate_bindir"]) + "/psql", "-XAtq", "-d", target.cluster.dsn(target.database)],
+        env={**os.environ, "PGAPPNAME": "phasegate:run:other"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdin
+    assert holder.stdout
+    try:
+        holder.stdin.write("SELECT pg_try_advisory_lock(1885888883, 1701273972), 'held';\n")
+        holder.stdin.flush()
+        assert holder.stdout.readline() == "t|held\n"
+        state = target.state()
+        run = target.play()
+        assert_stopped(
+            target, run, state, words=["G-7", "phasegate:run:other"], passed=(EARLY | {"G-6"}) - {"G-7"}, failed="G-7"
+        )
+    finally:
+        holder.stdin.close()
+        holder.wait()
+        holder.stdout.close()
+
+
+# -- stopped by the world ---------------------------------------------------------------------------------------------
+
+
+def test_a_table_that_the_role_cannot_read_makes_a_backup_impossible(target: Target) -> None:
+    role = f"weak_{target.database}"
+    target.cluster.psql(f"CREATE ROLE {role} LOGIN; REVOKE ALL ON public.tac_logical_unit FROM PUBLIC", target.database)
+    try:
+        state = target.state()
+        target.hostvars = {"phasegate_user": role, "phasegate_identity": target.identity(user=role)}
+        run = target.play()
+        bundle = assert_stopped(target, run, state, words=["C-01", "pg_dump", "permission denied for"])
+        assert "backup.dump" not in bundle.files
+        assert not [name for name in bundle.files if name.endswith(".partial")]
+        assert not run.reached("C-03")
+    finally:
+        target.cluster.psql(f"DROP ROLE {role}")
+
+
+def test_an_unreachable_server_is_told(target: Target) -> None:
+    state = target.state()
+    identity = target.identity()
+    target.hostvars = {"phasegate_host": str(target.directory), "phasegate_identity": identity}
+    run = target.play()
+    assert_stopped(target, run, state, words=["No connection to database", str(target.directory)])
+
+
+def test_a_missing_program_is_told(target: Target) -> None:
+    state = target.state()
+    target.hostvars = {"phasegate_bindir": str(target.directory)}
+    run = target.play()
+    assert_stopped(target, run, state, words=["program psql is missing", str(target.directory)])
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Mounts a small file system of its own as the directory of all runs."""
+    root = tmp_path / "artefacts"
+    mounted = []
+
+    def mount(options: str) -> Path:
+        root.mkdir()
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", root], capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+        mounted.append(root)
+        return root
+
+    yield mount
+    for path in mounted:
+        subprocess.run(["umount", path], check=True)
+
+
+def test_a_root_that_cannot_be_written_is_told(target: Target, small: Callable[[str], Path]) -> None:
+    state = target.state()
+    small("ro,size=64k")
+    run = target.play()
+    assert run.rc != 0
+    assert target.state() == state
+    assert_told(run.messages, ["Read-only file system", str(target.root)])
+    assert not run.reached("C-01")
+
+
+@contextlib.contextmanager
+def full_after(root: Path, step: str) -> Iterator[None]:
+    """Fill the file system as soon as the journal of the run says that a step is done."""
+    ended = threading.Event()
+    reached = threading.Event()
+    filler = root / "filler"
+
+    def watch() -> None:
+        while not ended.wait(0.005):
+            for journal in root.glob("*/journal.jsonl"):
+                if f'"step":"{step}","event":"done"'.encode() in journal.read_bytes():
+                    fill(filler)
+                    reached.set()
+                    return
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
+    assert reached.is_set(), f"the run never came to the end of {step}"
+
+
+def fill(filler: Path) -> None:
+    """Write until nothing more fits."""
+    with filler.open("ab", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+
+
+def test_a_full_root_stops_the_run_at_once(target: Target, small: Callable[[str], Path]) -> None:
+    state = target.state()
+    fill(small("size=64k") / "filler")
+    run = target.play()
+    assert run.rc != 0
+    assert target.state() == state
+    assert_told(run.messages, ["No space left on device"])
+    assert not run.reached("C-01")
+
+
+@pytest.mark.parametrize("step", ["C-02", "C-05"])
+def test_a_root_that_becomes_full_stops_the_run_before_commit(
+    target: Target, small: Callable[[str], Path], step: str
+) -> None:
+    state = target.state()
+    with full_after(small("size=1m"), step):
+        run = target.play()
+    assert run.rc != 0
+    assert target.state() == state
+    assert_told(run.messages, ["No space left on device"])
+    assert "COMMITTED" not in run.stdout
+    # What the full disk left is not sealed, so nobody can take it for evidence.
+    assert not list(target.root.glob("*/SHA256SUMS"))
+
+
+def test_a_root_that_becomes_full_after_commit_is_told_and_completed_by_the_next_run(
+    target: Target, small: Callable[[str], Path]
+) -> None:
+    root = small("size=1m")
+    with full_after(root, "C-07"):
+        run = target.play()
+    assert run.rc != 0
+    assert target.migrated
+    assert_told(run.messages, ["No space left on device", "COMMITTED", "T-8"])
+    assert not list(root.glob("*/SHA256SUMS"))
+    (root / "filler").unlink()
+    state = target.state()
+    again = target.play()
+    assert again.rc == 0, again.stdout
+    assert target.state() == state
+    assert not again.reached("C-07")
+    bundle = target.bundle()
+    bundle.assert_sealed()
+    assert "SUCCESS" in bundle.text("SUMMARY.txt")
+    assert "17/17" in bundle.text("SUMMARY.txt")
+
+
+def edit(file: Path, old: str, new: str) -> None:
+    """Replace the first place of a text in a file that must have it."""
+    content = file.read_text(encoding="utf-8")
+    assert old in content
+    file.write_text(content.replace(old, new, 1), encoding="utf-8")
