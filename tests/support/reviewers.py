@@ -11,7 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.incomex.phasegate.plugins.module_utils import _approvals, _phase, _plan, _statements
+from ansible_collections.incomex.phasegate.plugins.module_utils import (
+    _approvals,
+    _phase,
+    _plan,
+    _reviewers,
+    _statements,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan import canonical_json, freeze_plan
 from ansible_collections.incomex.phasegate.tests.support.phase_files import ALPHA
 
@@ -52,8 +58,8 @@ class Reviewer:
 def register(directory: Path, lines: str, policy: dict[str, Any] | None = None, revoked: str | None = None) -> Path:
     """Write the register of a cluster, closed to other users' writing whatever the umask is."""
     directory.mkdir(parents=True, exist_ok=True)
-    files = {_approvals.ALLOWED_SIGNERS: lines, _approvals.REVOKED_KEYS: revoked}
-    files[_approvals.POLICY] = None if policy is None else json.dumps(policy)
+    files = {_reviewers.ALLOWED_SIGNERS: lines, _reviewers.REVOKED_KEYS: revoked}
+    files[_reviewers.POLICY] = None if policy is None else json.dumps(policy)
     for name, text in files.items():
         if text is not None:
             (directory / name).write_text(text, encoding="utf-8")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible_collections.incomex.phasegate.plugins.module_utils import _approvals, _gates
+from ansible_collections.incomex.phasegate.plugins.module_utils import _approvals, _gates, _reviewers, _sshsig
 from ansible_collections.incomex.phasegate.plugins.module_utils._approvals import Anchor, Approvals, Status
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan import digest
@@ -66,15 +66,15 @@ class World:
 
     def with_lines(self, *lines: str, **policy: Any) -> Anchor:
         text = "".join(lines).encode()
-        return replace(self.anchor, allowed_signers=text, signers=_approvals.parse_allowed_signers(text), **policy)
+        return replace(self.anchor, allowed_signers=text, signers=_reviewers.parse_allowed_signers(text), **policy)
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     keys = tmp_path_factory.mktemp("keys")
-    people = [Reviewer.create(keys, name) for name in ("anna", "ben", "huyen", "eve")]
-    lines = "# reviewers of the production cluster\n\n" + "".join(one.line() for one in people[:3])
-    return World(*people, _approvals.read_anchor(str(register(keys / "register", lines))))
+    anna, ben, huyen, eve = (Reviewer.create(keys, name) for name in ("anna", "ben", "huyen", "eve"))
+    lines = "# reviewers of the production cluster\n\n" + anna.line() + ben.line() + huyen.line()
+    return World(anna, ben, huyen, eve, _reviewers.read_anchor(str(register(keys / "register", lines))))
 
 
 # --- enough ----------------------------------------------------------------------------------------------------
@@ -344,7 +344,7 @@ def test_a_plan_without_an_author_passes_nowhere(world: World) -> None:
 
 @pytest.mark.parametrize("not_after", ["", "tomorrow", "2026-05-19T03:12:00"])
 def test_a_plan_without_a_usable_end(world: World, not_after: str) -> None:
-    with pytest.raises(PhaseGateError, match="until when"):
+    with pytest.raises(PhaseGateError, match="not a moment"):
         world.judge(world.signed(world.anna, world.ben), not_after=not_after)
 
 
@@ -409,7 +409,7 @@ def places(*directories: Path) -> list[tuple[str, str]]:
 
 
 def find(*directories: Path) -> Anchor | None:
-    return _approvals._first_anchor(SYSTEM_IDENTIFIER, places(*directories))
+    return _reviewers._first_anchor(SYSTEM_IDENTIFIER, places(*directories))
 
 
 @pytest.fixture
@@ -516,10 +516,10 @@ def test_a_register_without_reviewers_is_not_no_register(world: World, bases: tu
 
 
 def test_a_register_by_its_path(world: World, tmp_path: Path) -> None:
-    anchor = _approvals.read_anchor(str(register(tmp_path / "here", world.anna.line())))
+    anchor = _reviewers.read_anchor(str(register(tmp_path / "here", world.anna.line())))
     assert [one.principals for one in anchor.signers] == [("anna",)]
     with pytest.raises(PhaseGateError, match="does not exist"):
-        _approvals.read_anchor(str(tmp_path / "there"))
+        _reviewers.read_anchor(str(tmp_path / "there"))
 
 
 @pytest.mark.parametrize(
@@ -536,14 +536,14 @@ def test_a_register_by_its_path(world: World, tmp_path: Path) -> None:
 )
 def test_a_faulty_policy(world: World, tmp_path: Path, policy: Any, words: str) -> None:
     with pytest.raises(PhaseGateError, match=words):
-        _approvals.read_anchor(str(register(tmp_path, world.anna.line(), policy)))
+        _reviewers.read_anchor(str(register(tmp_path, world.anna.line(), policy)))
 
 
 def test_a_policy_that_is_not_json(world: World, tmp_path: Path) -> None:
     register(tmp_path, world.anna.line(), {})
     (tmp_path / "policy.json").write_text("threshold: 1", encoding="utf-8")
     with pytest.raises(PhaseGateError, match="JSON"):
-        _approvals.read_anchor(str(tmp_path))
+        _reviewers.read_anchor(str(tmp_path))
 
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJEO0Wa/UNzPgBS9o27/qKdMTczwAwnLAUswUGFxSUEO"
@@ -570,11 +570,11 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJEO0Wa/UNzPgBS9o27/qKdMTczwAwnLAUswU
 )
 def test_a_line_that_is_not_accepted(line: str, words: str) -> None:
     with pytest.raises(PhaseGateError, match=words):
-        _approvals.parse_allowed_signers(line.encode())
+        _reviewers.parse_allowed_signers(line.encode())
 
 
 def test_the_options_of_a_line() -> None:
-    (signer,) = _approvals.parse_allowed_signers(
+    (signer,) = _reviewers.parse_allowed_signers(
         f'anna,a@b.c namespaces="plan@phasegate.incomex,git",valid-after="20260101",VALID-BEFORE="202701012359Z" {KEY} ssh-key of anna\n'.encode()
     )
     assert signer.principals == ("anna", "a@b.c")
@@ -586,7 +586,7 @@ def test_the_options_of_a_line() -> None:
 
 
 def test_without_ssh_keygen(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_approvals, "_PROGRAM_PATH", str(tmp_path))
+    monkeypatch.setattr(_sshsig, "_PROGRAM_PATH", str(tmp_path))
     with pytest.raises(PhaseGateError, match="ssh-keygen is missing"):
         world.judge(world.signed(world.anna))
 
@@ -598,7 +598,7 @@ def test_an_ssh_keygen_of_before_signatures(world: World, tmp_path: Path, monkey
     )
     program.chmod(0o755)
     signatures = world.signed(world.anna)
-    monkeypatch.setattr(_approvals, "_PROGRAM_PATH", str(tmp_path))
+    monkeypatch.setattr(_sshsig, "_PROGRAM_PATH", str(tmp_path))
     with pytest.raises(PhaseGateError, match="too old"):
         world.judge(signatures)
 

@@ -1,0 +1,315 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Who may approve changes to a cluster: its *anchor*, a directory on the target host that no Ansible variable can move.
+
+Standard library only; private to this collection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+import pwd
+import re
+import stat
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, FrozenSet, Iterator, Optional, Sequence, Set, Tuple
+
+from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._sshsig import decoded, string
+
+SYSTEM_ANCHORS = "/etc/phasegate/reviewers"
+USER_ANCHORS = ".config/phasegate/reviewers"
+ALLOWED_SIGNERS = "allowed_signers"
+REVOKED_KEYS = "revoked_keys"
+POLICY = "policy.json"
+
+
+@dataclass(frozen=True)
+class Signer:
+    """One line of ``allowed_signers``: names of one person and one key, and what limits them.
+
+    ``key`` is the public key's blob; times are UTC, None where there is no limit; ``namespaces`` are patterns, none
+    means any.
+    """
+
+    principals: Tuple[str, ...]
+    key: bytes
+    namespaces: Tuple[str, ...] = ()
+    valid_after: Optional[datetime.datetime] = None
+    valid_before: Optional[datetime.datetime] = None
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """Who may approve changes to one cluster, as read once from the files of ``path``.
+
+    ``allowed_signers`` and ``revoked_keys`` are the files' bytes, ``signers`` the first one's lines. ``rollback`` says
+    what a rollback needs: ``approval`` or ``confirmation``.
+    """
+
+    path: str
+    allowed_signers: bytes
+    signers: Tuple[Signer, ...]
+    revoked_keys: Optional[bytes] = None
+    threshold: int = 2
+    author_may_approve: bool = False
+    rollback: str = "approval"
+
+    def names_of(self, key: bytes) -> FrozenSet[str]:
+        """Return every name of the person whose key this is: keys and names that share a line are one person's."""
+        names: Set[str] = set()
+        keys = {key}
+        found = True
+        while found:
+            lines = [one for one in self.signers if one.key in keys or names & {fold(p) for p in one.principals}]
+            more = {fold(principal) for one in lines for principal in one.principals}
+            found = not more <= names or not {one.key for one in lines} <= keys
+            names |= more
+            keys |= {one.key for one in lines}
+        return frozenset(names)
+
+
+def fold(name: str) -> str:
+    return name.casefold()
+
+
+def anchor_path(system_identifier: str) -> str:
+    """Return where the reviewers of a cluster are registered on its host. Raises ``PhaseGateError``."""
+    if not re.fullmatch(r"[0-9]{1,20}", system_identifier):
+        raise PhaseGateError(
+            "The cluster has no usable system identifier.",
+            expected="digits, as pg_control_system() gives them",
+            found=repr(system_identifier),
+            next_step="ask the server: SELECT system_identifier FROM pg_control_system()",
+        )
+    return os.path.join(SYSTEM_ANCHORS, system_identifier)
+
+
+def find_anchor(system_identifier: str) -> Optional[Anchor]:
+    """Return who may approve changes to the cluster, or None when this host registers nobody for it.
+
+    ``/etc/phasegate/reviewers/<system identifier>`` decides; only when it does not exist, the same below the home
+    directory that the user database gives for the effective user. Raises ``PhaseGateError`` for files that others could
+    have written, and for faulty ones.
+    """
+    anchor_path(system_identifier)
+    home = os.path.realpath(pwd.getpwuid(os.geteuid()).pw_dir)
+    return _first_anchor(system_identifier, [("/", SYSTEM_ANCHORS[1:]), (home, USER_ANCHORS)])
+
+
+def _first_anchor(system_identifier: str, places: Sequence[Tuple[str, str]]) -> Optional[Anchor]:
+    anchors = (_anchor_below(base, [*below.split("/"), system_identifier]) for base, below in places)
+    return next((anchor for anchor in anchors if anchor is not None), None)
+
+
+def _anchor_below(base: str, parts: Sequence[str]) -> Optional[Anchor]:
+    try:
+        with _trusted_directory(base, parts) as descriptor:
+            return _read(os.path.join(base, *parts), descriptor)
+    except FileNotFoundError:
+        return None
+
+
+def read_anchor(path: str) -> Anchor:
+    """Return the anchor in the directory ``path``, for reviewers who look at one explicitly. Raises ``PhaseGateError``."""
+    base, name = os.path.split(os.path.abspath(path))
+    try:
+        with _trusted_directory(base, [name], base_too=False) as descriptor:
+            return _read(os.path.join(base, name), descriptor)
+    except FileNotFoundError:
+        raise PhaseGateError(
+            "No reviewers are registered here.",
+            expected=f"a directory with {ALLOWED_SIGNERS}",
+            found=f"{path} does not exist",
+            next_step="register reviewers there, or name the right directory",
+        ) from None
+
+
+@contextlib.contextmanager
+def _trusted_directory(base: str, parts: Sequence[str], *, base_too: bool = True) -> Iterator[int]:
+    """Open ``base``, then each of ``parts`` below it, refusing links and what others can write; yield a descriptor.
+
+    Raises ``FileNotFoundError`` when it does not exist, ``PhaseGateError`` when it cannot be trusted or read.
+    """
+    path = base
+    try:
+        descriptor = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise _untrusted(path, "a directory that can be read", str(error)) from None
+    try:
+        if base_too:
+            _check_owner(path, os.fstat(descriptor))
+        for part in parts:
+            path = os.path.join(path, part)
+            below = _open_below(descriptor, part, path, os.O_DIRECTORY)
+            os.close(descriptor)
+            descriptor = below
+            _check_owner(path, os.fstat(descriptor))
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _open_below(directory: int, name: str, path: str, flags: int) -> int:
+    try:
+        return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | flags, dir_fd=directory)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        wanted = "a directory" if flags else "a regular file"
+        link = os.path.islink(path)
+        raise _untrusted(path, f"{wanted}, no symbolic link", "a symbolic link" if link else str(error)) from None
+
+
+def _check_owner(path: str, status: os.stat_result) -> None:
+    if status.st_uid not in (0, os.geteuid()):
+        raise _untrusted(path, f"owned by root or by the user of this run ({os.geteuid()})", f"owner {status.st_uid}")
+    writable = stat.S_IMODE(status.st_mode) & (stat.S_IWGRP | stat.S_IWOTH)
+    # A sticky directory (/tmp) lets nobody replace what belongs to somebody else.
+    if writable and not (stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX):
+        mode = f"mode {stat.S_IMODE(status.st_mode):04o}"
+        raise _untrusted(path, "writable by its owner only", mode, f"chmod go-w {path}")
+
+
+def _untrusted(path: str, expected: str, found: str, next_step: str = "") -> PhaseGateError:
+    return PhaseGateError(
+        f"The list of reviewers cannot be trusted: {path}",
+        expected=expected,
+        found=found,
+        next_step=next_step or "find out who made it; put a real directory there that only root can write",
+    )
+
+
+def _read_file(directory: int, name: str, path: str) -> Optional[bytes]:
+    try:
+        descriptor = _open_below(directory, name, path, 0)
+    except FileNotFoundError:
+        return None
+    with os.fdopen(descriptor, "rb") as stream:
+        status = os.fstat(stream.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise _untrusted(path, "a regular file", "something else")
+        _check_owner(path, status)
+        return stream.read()
+
+
+def _read(path: str, directory: int) -> Anchor:
+    signers, revoked, policy = (
+        _read_file(directory, name, os.path.join(path, name)) for name in (ALLOWED_SIGNERS, REVOKED_KEYS, POLICY)
+    )
+    if signers is None:
+        raise PhaseGateError(
+            "No reviewers are registered for this cluster, although it has a directory for them.",
+            expected=f"a file {ALLOWED_SIGNERS}",
+            found=f"none in {path}",
+            next_step=f"write {os.path.join(path, ALLOWED_SIGNERS)}: one line for each reviewer, name and public key",
+        )
+    lines = parse_allowed_signers(signers, os.path.join(path, ALLOWED_SIGNERS))
+    return Anchor(path, signers, lines, revoked, **_policy(policy, os.path.join(path, POLICY)))
+
+
+def _policy(data: Optional[bytes], path: str) -> Dict[str, Any]:
+    """Return the checked content of policy.json; nothing when there is none."""
+    if data is None:
+        return {}
+    try:
+        policy = json.loads(data.decode("utf-8"))
+    except ValueError as error:
+        raise _faulty(path, "JSON", str(error)) from None
+    if not isinstance(policy, dict):
+        raise _faulty(path, "a mapping", type(policy).__name__)
+    rules: Dict[str, Tuple[str, Callable[[Any], bool]]] = {
+        "threshold": ("a whole number of at least 1", lambda v: type(v) is int and v >= 1),
+        "author_may_approve": ("true or false", lambda v: isinstance(v, bool)),
+        "rollback": ("approval or confirmation", lambda v: v in ("approval", "confirmation")),
+    }
+    for key, value in policy.items():
+        if key not in rules:
+            raise _faulty(path, "only the keys " + ", ".join(rules), repr(key))
+        if not rules[key][1](value):
+            raise _faulty(path, f"{key}: {rules[key][0]}", json.dumps(value))
+    return policy
+
+
+def _faulty(path: str, expected: str, found: str) -> PhaseGateError:
+    return PhaseGateError(
+        f"The register of reviewers is faulty: {path}", expected=expected, found=found, next_step="correct the file"
+    )
+
+
+_LINE = re.compile(
+    r'(?P<principals>\S+)\s+(?:(?P<options>(?:[^\s"]|"[^"]*")+)\s+)?'
+    r"(?P<type>(?:ssh|ecdsa|sk)-\S+)\s+(?P<key>[A-Za-z0-9+/]+=*)(?:\s.*)?"
+)
+_OPTION = re.compile(r'(?P<name>[A-Za-z-]+)(?:="(?P<value>[^"]*)")?(?:,|\Z)')
+PRINCIPAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]*")
+_TIME = re.compile(r"[0-9]{8}(?:[0-9]{4}(?:[0-9]{2})?)?Z?")
+
+
+def parse_allowed_signers(data: bytes, path: str = ALLOWED_SIGNERS) -> Tuple[Signer, ...]:
+    """Return the lines of an ``allowed_signers`` file (ssh-keygen(1)) that this collection accepts.
+
+    Stricter than OpenSSH, which skips lines that it cannot read: a line is an error here unless it has plain names, one
+    key, and no other options than ``namespaces``, ``valid-after`` and ``valid-before``. A name pattern or a certificate
+    authority would stand for any number of people. Times without ``Z`` are UTC. Raises ``PhaseGateError``.
+    """
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _faulty(path, "UTF-8", str(error)) from None
+    signers = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip() and not line.lstrip().startswith("#"):
+            signers.append(_signer(line.strip(), f"{path}, line {number}"))
+    if not signers:
+        raise _faulty(path, "one line for each reviewer: name and public key", "no reviewer")
+    return tuple(signers)
+
+
+def _signer(line: str, place: str) -> Signer:
+    match = _LINE.fullmatch(line)
+    key = decoded(match["key"]) if match else b""
+    if match is None or not key.startswith(string(match["type"].encode("ascii", "replace"))):
+        raise _faulty(place, "name [options] key-type public-key", line[:80])
+    principals = tuple(match["principals"].split(","))
+    for principal in principals:
+        if not PRINCIPAL.fullmatch(principal):
+            raise _faulty(place, "plain names (letters, digits, . _ @ + -), no pattern", principal)
+    options = _options(match["options"] or "", place)
+    return Signer(
+        principals,
+        key,
+        tuple(filter(None, options.get("namespaces", "").split(","))),
+        _time(options.get("valid-after"), place),
+        _time(options.get("valid-before"), place),
+    )
+
+
+def _options(text: str, place: str) -> Dict[str, str]:
+    options: Dict[str, str] = {}
+    position = 0
+    while position < len(text):
+        match = _OPTION.match(text, position)
+        name = match["name"].lower() if match else ""
+        if match is None or match["value"] is None or name not in ("namespaces", "valid-after", "valid-before"):
+            raise _faulty(place, 'options: namespaces="…", valid-after="…", valid-before="…"', text[position:])
+        options[name] = match["value"]
+        position = match.end()
+    return options
+
+
+def _time(text: Optional[str], place: str) -> Optional[datetime.datetime]:
+    if text is None:
+        return None
+    digits = text.rstrip("Z").ljust(14, "0") if _TIME.fullmatch(text) else ""
+    try:
+        return datetime.datetime.strptime(f"{digits} +0000", "%Y%m%d%H%M%S %z")
+    except ValueError:
+        raise _faulty(place, "a time as YYYYMMDD[HHMM[SS]][Z]", text) from None

@@ -1,0 +1,219 @@
+#!/usr/bin/python
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Approve a plan by signing it."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: approval
+short_description: Approve a plan by signing its bytes with an SSH key
+version_added: 0.1.0
+author: incomex.phasegate contributors (@incomex)
+description:
+  - Signs C(plan.json) with C(ssh-keygen -Y sign) and writes C(plan.json.<reviewer>.sig) beside it. Read the review package
+    of the plan before you approve it.
+  - With O(notes) the verdict is V(PASS_WITH_NOTES). The notes are written to C(plan.json.<reviewer>.notes.md) below a line
+    that names the plan's SHA-256, and signed themselves. Taking them away later invalidates the approval.
+  - Refuses to sign a plan that was changed after it was frozen, does not validate, or has expired.
+  - Run it on the controller. Whether the reviewer may approve is decided on the target host, where the reviewers of a cluster
+    are registered.
+attributes:
+  check_mode:
+    support: full
+    description: The plan is validated; nothing is signed or written.
+  diff_mode:
+    support: none
+    description: A signature is not readable.
+  idempotent:
+    support: full
+    description: An approval with the same key and the same notes is left as it is.
+options:
+  plan:
+    description: Path of C(plan.json).
+    type: path
+    required: true
+  reviewer:
+    description: The name under which the reviewer is registered.
+    type: str
+    required: true
+  key:
+    description: Path of the reviewer's private key, or of the public key when an agent holds the private one.
+    type: path
+    required: true
+  notes:
+    description: Notes on the plan, in Markdown. Without them an earlier approval's notes are removed.
+    type: str
+    default: ''
+requirements:
+  - jsonschema >= 4
+  - ssh-keygen of OpenSSH 8.7 or newer
+seealso:
+  - module: incomex.phasegate.approvals_info
+  - module: incomex.phasegate.plan_review
+"""
+
+EXAMPLES = r"""
+- name: Approve the plan
+  incomex.phasegate.approval:
+    plan: /srv/reviews/alpha_rehearsal_20260516T031200Z/plan.json
+    reviewer: anna
+    key: ~/.ssh/id_ed25519
+  delegate_to: localhost
+
+- name: Approve it with notes, by a key in the agent
+  incomex.phasegate.approval:
+    plan: /srv/reviews/alpha_rehearsal_20260516T031200Z/plan.json
+    reviewer: anna
+    key: ~/.ssh/id_ed25519.pub
+    notes: Watch the replica's lag during the backfill.
+  delegate_to: localhost
+"""
+
+RETURN = r"""
+plan_sha256:
+  description: SHA-256 of C(plan.json), the digest that is approved.
+  returned: success
+  type: str
+verdict:
+  description: V(PASS) or V(PASS_WITH_NOTES).
+  returned: success
+  type: str
+fingerprint:
+  description: Fingerprint of the key that signed.
+  returned: success, except in check mode
+  type: str
+files:
+  description: Paths of the signature and, with O(notes), of the notes and their signature.
+  returned: success
+  type: list
+  elements: str
+"""
+
+import contextlib
+import datetime
+import os
+from typing import Any, Dict, Optional
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible_collections.incomex.phasegate.plugins.module_utils import _approvals, _sshsig
+from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import file_error
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan import digest
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan_schema import HAS_JSONSCHEMA, read_plan
+
+
+def read(path: str) -> Optional[bytes]:
+    """Return a file's bytes, None when there is none."""
+    try:
+        with open(path, "rb") as stream:
+            return stream.read()
+    except FileNotFoundError:
+        return None
+
+
+def plan_to_sign(path: str) -> bytes:
+    """Return the bytes of a plan that may be signed. Raises ``PhaseGateError``, ``OSError``."""
+    with open(path, "rb") as stream:
+        data = stream.read()
+    plan = read_plan(data, path)
+    now = datetime.datetime.now(datetime.timezone.utc)
+    if _approvals.moment(plan["not_after"]) < now:
+        raise PhaseGateError(
+            "This plan has expired.",
+            expected="a plan that may still be executed",
+            found=f"not_after {plan['not_after']}",
+            next_step="rehearse again, which freezes a new plan",
+        )
+    return data
+
+
+def documents(files: _approvals.Files, plan: bytes, notes: str) -> Dict[str, bytes]:
+    """Return what is signed, by the path of its signature."""
+    if not notes:
+        return {files.signature: plan}
+    text = _approvals.notes_header(digest(plan)) + b"\n" + notes.strip().encode("utf-8") + b"\n"
+    return {files.signature: plan, files.notes_signature: text}
+
+
+def write(path: str, data: Optional[bytes]) -> None:
+    """Write a file that others may read, or remove it."""
+    if data is None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        return
+    partial = path + ".partial"
+    with open(partial, "wb") as stream:
+        stream.write(data)
+    os.replace(partial, path)
+
+
+def signed_before(path: str, namespace: str, document: bytes, by: Optional[bytes]) -> bool:
+    """Tell whether a signature file holds over a document, with ``by``: and is by the key of that signature."""
+    found = read(path) or b""
+    if by is not None:
+        one, other = _sshsig.parse_signature(found), _sshsig.parse_signature(by)
+        if one is None or other is None or one.key != other.key:
+            return False
+    return _sshsig.holds(found, namespace, document)
+
+
+def approve(path: str, reviewer: str, key: str, notes: str, *, check_mode: bool) -> Dict[str, Any]:
+    """Sign and write. Returns the module's result. Raises ``PhaseGateError``, ``OSError``."""
+    files = _approvals.Files.of(path, reviewer)
+    plan = plan_to_sign(path)
+    if not os.path.isfile(key):
+        raise PhaseGateError("The key is missing.", expected="a file", found=key, next_step="give the path of a key")
+    signed = documents(files, plan, notes)
+    namespace = _approvals.NOTES_NAMESPACE if notes else _approvals.PLAN_NAMESPACE
+    new: Dict[str, Optional[bytes]] = {
+        signature: None if check_mode else _sshsig.sign(document, key, namespace)
+        for signature, document in signed.items()
+    }
+    changed = not all(signed_before(name, namespace, signed[name], by) for name, by in new.items())
+    wanted = {files.notes: signed.get(files.notes_signature), files.notes_signature: None, **new}
+    changed = changed or read(files.notes) != wanted[files.notes]
+    if changed and not check_mode:
+        # the signature of the plan comes last: without it there is no approval
+        for name in (files.notes, files.notes_signature, files.signature):
+            write(name, wanted[name])
+    result = {
+        "changed": changed,
+        "plan_sha256": digest(plan),
+        "verdict": _approvals.PASS_WITH_NOTES if notes else _approvals.PASS,
+        "files": [files.signature, *([files.notes, files.notes_signature] if notes else [])],
+    }
+    by_key = _sshsig.parse_signature(new[files.signature] or b"")
+    return {**result, "fingerprint": by_key.fingerprint} if by_key else result
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "plan": {"type": "path", "required": True},
+            "reviewer": {"type": "str", "required": True},
+            "key": {"type": "path", "required": True, "no_log": False},
+            "notes": {"type": "str", "default": ""},
+        },
+        supports_check_mode=True,
+    )
+    if not HAS_JSONSCHEMA:
+        module.fail_json(msg=missing_required_lib("jsonschema", reason="on the controller"))
+    params = module.params
+    try:
+        result = approve(
+            params["plan"], params["reviewer"], params["key"], params["notes"].strip(), check_mode=module.check_mode
+        )
+    except PhaseGateError as error:
+        module.fail_json(msg=str(error))
+    except OSError as error:
+        module.fail_json(msg=str(file_error(error)))
+    else:
+        module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
