@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 from dataclasses import asdict, dataclass
 from typing import Any, Mapping, Optional, Sequence
 
@@ -96,15 +97,18 @@ def _read_values(session: Session, measure: Measure) -> tuple[dict[str, str], Ex
     return values, Extent(int(rows or 0), int(distinct or 0), minimum, maximum)
 
 
+def _csv_field(text: str) -> str:
+    # csv.writer leaves a lone carriage return unquoted before Python 3.13, and its own reader then ends the row there
+    return '"' + text.replace('"', '""') + '"' if any(char in text for char in ',"\r\n') else text
+
+
 def _to_csv(measure: Measure, values: Values) -> bytes:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow((measure.key, measure.column))
-    writer.writerows(values.items())
-    return out.getvalue().encode("utf-8")
+    rows = [(measure.key, measure.column), *values.items()]
+    return "".join(",".join(map(_csv_field, row)) + "\n" for row in rows).encode("utf-8")
 
 
 def _from_csv(data: bytes) -> dict[str, str]:
+    csv.field_size_limit(sys.maxsize)  # a measured value may be as long as PostgreSQL's longest text
     rows = list(csv.reader(io.StringIO(data.decode("utf-8"), newline="")))
     return {row[0]: row[1] for row in rows[1:]}
 
