@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import copy
 import difflib
 import hashlib
 import os
@@ -203,7 +202,7 @@ def _with_defaults(schema: Schema, value: Any) -> Any:
         result = {key: _with_defaults(properties.get(key, {}), item) for key, item in value.items()}
         for key, sub in properties.items():
             if key not in result and "default" in sub:
-                result[key] = _with_defaults(sub, copy.deepcopy(sub["default"]))
+                result[key] = _with_defaults(sub, sub["default"])
         return result
     if isinstance(value, list):
         return [_with_defaults(schema.get("items", {}), item) for item in value]

@@ -51,6 +51,10 @@ def test_canonical_json_does_not_depend_on_order(value: dict[str, int]) -> None:
     assert _plan.canonical_json(dict(reversed(value.items()))) == _plan.canonical_json(value)
 
 
+def test_canonical_json_is_utf8_without_spaces() -> None:
+    assert _plan.canonical_json({"b": ["é", 1], "a": None}) == '{"a":null,"b":["é",1]}\n'.encode()
+
+
 @pytest.mark.parametrize("value", [1.5, [1.0], {"a": {"b": float("nan")}}])
 def test_floats_are_refused(value: Any) -> None:
     with pytest.raises(TypeError, match="floating-point"):
@@ -138,6 +142,12 @@ def test_only_a_plain_begin_and_commit_are_left_out(begin: bytes, commit: bytes,
     else:
         with pytest.raises(PhaseGateError, match="the plan's statements are not"):
             _plan.check_cover(ranges, data, _plan.digest(data))
+
+
+def test_no_range_is_empty() -> None:
+    data = b"SELECT 1;SELECT 2;"
+    with pytest.raises(PhaseGateError, match="the plan's statements are not"):
+        _plan.check_cover(make(data, 9, 9, left_out=False), data, _plan.digest(data))
 
 
 def test_a_begin_alone_cannot_be_left_out() -> None:
