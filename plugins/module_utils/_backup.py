@@ -11,6 +11,7 @@ So every byte of the dump goes three ways while it is written: into the file, in
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import os
 import re
@@ -20,6 +21,7 @@ from dataclasses import asdict, dataclass
 from typing import IO, Any
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._contents import Contents, read_contents
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import (
     HashingWriter,
@@ -85,12 +87,13 @@ def _copy(source: IO[bytes], out: HashingWriter, reader: IO[bytes]) -> None:
         reader.close()
 
 
-def _dump(client: Client, path: str, compression: str) -> HashingWriter:
+def _dump(client: Client, path: str, compression: str, snapshot: str) -> HashingWriter:
     """Write one custom-format dump to ``path``, reading it in full on the way. Raises ``PhaseGateError``."""
     connection = client.connection_string("phasegate:backup")
     with atomic_file(path) as out:
         dump = client.start(
             "pg_dump", "--no-password", "--format=custom", f"--compress={COMPRESSIONS[compression]}",
+            f"--snapshot={snapshot}",
             "--dbname", connection,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
@@ -158,28 +161,33 @@ def toc_entries(client: Client, path: str) -> int:
     return int(match[1])
 
 
-def back_up(client: Client, path: str, compression: str) -> BackupRecord:
-    """Dump the database to ``path`` and return its record.
+def back_up(client: Client, path: str, compression: str, *, contents: bool = False) -> tuple[BackupRecord, Contents]:
+    """Dump the database to ``path`` and return its record, and with ``contents`` what every table has at that moment.
 
-    ``compression`` is a key of ``COMPRESSIONS``, or ``auto``: zstd where this pg_dump has it, else gzip.
+    ``compression`` is a key of ``COMPRESSIONS``, or ``auto``: zstd where this pg_dump has it, else gzip. The contents
+    are read under the dump's own snapshot, beside it.
     """
     with client.session("phasegate:backup") as session:
         identity = read_identity(session, client)
-        started = float(session.value("SELECT extract(epoch FROM clock_timestamp())") or 0)
-    version = client.run("pg_dump", "--version").stdout.decode("utf-8", "replace").strip()
-    chosen = "zstd" if compression == "auto" else compression
-    try:
-        out = _dump(client, path, chosen)
-    except DumpFailed as failure:
-        if compression != "auto" or not _UNSUPPORTED.search(failure.said):
-            raise
-        chosen = "gzip"
-        out = _dump(client, path, chosen)
-    return BackupRecord(
+        session.execute("BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        started, snapshot = session.rows("SELECT extract(epoch FROM clock_timestamp()), pg_export_snapshot()")[0]
+        version = client.run("pg_dump", "--version").stdout.decode("utf-8", "replace").strip()
+        chosen = "zstd" if compression == "auto" else compression
+        with concurrent.futures.ThreadPoolExecutor(max_workers=1) as beside:
+            reading = beside.submit(read_contents, session) if contents else None
+            try:
+                out = _dump(client, path, chosen, snapshot or "")
+            except DumpFailed as failure:
+                if compression != "auto" or not _UNSUPPORTED.search(failure.said):
+                    raise
+                chosen = "gzip"
+                out = _dump(client, path, chosen, snapshot or "")
+            found = reading.result() if reading else {}
+    record = BackupRecord(
         file=os.path.basename(path),
         size=out.size,
         sha256=out.sha256,
-        started_epoch=started,
+        started_epoch=float(started or 0),
         database=identity.database,
         system_identifier=identity.system_identifier,
         server_version=identity.server_version,
@@ -188,6 +196,7 @@ def back_up(client: Client, path: str, compression: str) -> BackupRecord:
         toc_entries=toc_entries(client, path),
         read_in_full=True,
     )
+    return record, found
 
 
 def unchanged_since(record: BackupRecord, path: str) -> PhaseGateError | None:

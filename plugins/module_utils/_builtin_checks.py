@@ -47,17 +47,26 @@ def ddl_checksum(required: str | None, found: str | None) -> Judge:
     return judge
 
 
-def schema_diff(path: str | None) -> Judge:
-    """VA-16: the structural verdict holds, and the DDL-line counts are the expected ones."""
+def line_counts(removed: int, added: int, *, ok: bool = True, verdict: str = "") -> Judge:
+    """VA-16: the DDL-line counts are the expected ones and the structural verdict, which decides, holds."""
 
     def judge(check: Mapping[str, Any]) -> Finding:
-        if not path or not os.path.isfile(path):
-            return Finding(None, text(check.get("expect")), "no schema diff was made")
-        with open(path, encoding="utf-8") as stream:
-            result = json.load(stream)
-        lines = {"removed": result["lines"]["removed"], "added": result["lines"]["added"]}
+        lines = {"removed": removed, "added": added}
         expect = check.get("expect") or lines
-        found = text(lines) + ("" if result["ok"] else f"; {result['message']}")
-        return Finding(bool(result["ok"]) and expect == lines, f"{text(expect)}, policy {result['policy']}", found)
+        found = text(lines) + ("" if ok else f"; {verdict}")
+        return Finding(
+            ok and expect == lines, f"{text(expect)} DDL lines, and the structural diff within its policy", found
+        )
 
     return judge
+
+
+def schema_diff(path: str | None) -> Judge:
+    """VA-16 from the result file of the schema diff; without one there is nothing to judge."""
+    if not path or not os.path.isfile(path):
+        return lambda check: Finding(None, text(check.get("expect")), "no schema diff was made")
+    with open(path, encoding="utf-8") as stream:
+        result = json.load(stream)
+    return line_counts(
+        result["lines"]["removed"], result["lines"]["added"], ok=bool(result["ok"]), verdict=result["message"]
+    )

@@ -57,7 +57,7 @@ class Request:
     """Everything that C-07 needs, gathered by the module from files and parameters.
 
     ``ddl`` is the buffer that was read once and is hashed and run; ``declared`` the target's identity by the
-    inventory; ``max_backup_age`` in seconds; ``lock_attempts`` how often a lock timeout is tried in all.
+    inventory; ``max_backup_age`` in seconds; ``lock_attempts`` how often a lock timeout is tried in all; ``capture`` the label of the data before.
     """
 
     plan: Mapping[str, Any]
@@ -66,6 +66,7 @@ class Request:
     declared: Mapping[str, Any]
     max_backup_age: int
     lock_attempts: int
+    capture: str = "before"
 
     @property
     def phase(self) -> Mapping[str, Any]:
@@ -173,7 +174,7 @@ def _check_inside(session: Session, client: Client, request: Request, applied: A
     results = _checks.run_checks(session, checks, _builtins(session, client, request), path)
     applied.checks = [result.as_dict() for result in results]
     declared = Declared.from_definition(request.phase["measure"], request.phase["row_counts"])
-    before = load(request.artefacts, "before", declared.measures)
+    before = load(request.artefacts, request.capture, declared.measures)
     applied.measured, moved = declared.judge(before, declared.take(session))
     changes = diff(base, read_changed(session, base))
     verdict = evaluate(changes, request.phase["diff"])
@@ -236,6 +237,26 @@ def scope(statements: Sequence[Mapping[str, Any]], allowed: Sequence[str]) -> _g
     return _gates.within_scope(kinds, allowed)
 
 
+def migration_script(request: Request) -> Script:
+    """Return the phase's DDL as a script."""
+    return Script(
+        command="C-07",
+        data=request.ddl,
+        statements=request.plan["ddl"]["statements"],
+        rows=request.phase["expect"]["rows"],
+        result=request.phase["expect"].get("result"),
+        settings=request.phase["settings"],
+    )
+
+
+def migration_hooks(client: Client, request: Request, step: Step, base: Snapshot) -> Hooks:
+    """Return what C-07 adds to the transaction: preflight before, verification inside."""
+    return Hooks(
+        before=lambda session, applied: _check_before(session, client, request, step, applied),
+        inside=lambda session, applied: _check_inside(session, client, request, applied, base),
+    )
+
+
 def migrate(client: Client, request: Request, step: Step) -> Applied:
     """Run C-07. Returns after a proven COMMIT; raises ``PhaseGateError`` otherwise, ``step.data['outcome']`` set.
 
@@ -249,19 +270,8 @@ def migrate(client: Client, request: Request, step: Step) -> Applied:
         stop_at(gates)
         base = take(session)
         same_as_recorded(base, request)
-        script = Script(
-            command="C-07",
-            data=request.ddl,
-            statements=request.plan["ddl"]["statements"],
-            rows=request.phase["expect"]["rows"],
-            result=request.phase["expect"].get("result"),
-            settings=request.phase["settings"],
-        )
-        hooks = Hooks(
-            before=lambda session, applied: _check_before(session, client, request, step, applied),
-            inside=lambda session, applied: _check_inside(session, client, request, applied, base),
-        )
-        applied = transact(session, client, script, hooks, base, step, request.lock_attempts)
+        hooks = migration_hooks(client, request, step, base)
+        applied = transact(session, client, migration_script(request), hooks, base, step, request.lock_attempts)
         step.data["baseline"] = baseline(session, applied.diff["changes"])
         return applied
 

@@ -42,6 +42,13 @@ ROLLBACK_SENTENCES = {
     UNKNOWN: "It is NOT KNOWN whether the rollback committed (T-1). Find out before you do anything else.",
 }
 
+REHEARSAL_SENTENCES = {
+    SUCCESS: "The rehearsal succeeded: migrated, verified, rolled back to the schema of before, and migrated again.",
+    STOPPED: "The rehearsal failed. It freezes nothing, and production was only read.",
+}
+
+OF_KIND = {"execute": SENTENCES, "rollback": ROLLBACK_SENTENCES, "rehearsal": REHEARSAL_SENTENCES}
+
 COMMANDS = {
     "C-01": "fresh backup",
     "C-02": "digest of the backup and freshness marker",
@@ -52,6 +59,11 @@ COMMANDS = {
     "C-07": "migration in one transaction",
     "C-08": "verification",
     "C-09": "rollback, explicit only",
+    "R-1": "restore into the rehearsal cluster, contents compared",
+    "R-2": "migration of the copy, measured",
+    "R-3": "verification of the copy",
+    "R-4": "rollback of the copy, schema as before",
+    "R-5": "migration and verification again",
 }
 
 TRIGGERS = {
@@ -93,6 +105,13 @@ def _outcome(entries: Sequence[Entry], gates: Sequence[Mapping[str, Any]], comma
     verified = _verified(entries) if command == "C-07" else bool(_last(entries, command, "restored"))
     verified = verified and not any(gate["status"] == _gates.FAIL for gate in gates)
     return SUCCESS if verified else COMMITTED_NOT_VERIFIED
+
+
+def _rehearsed(entries: Sequence[Entry]) -> str:
+    """Return SUCCESS when the last step of the rehearsal is done and none failed."""
+    failed = any(entry.event == "failed" for entry in entries)
+    done = any((entry.step, entry.event) == ("R-5", "done") for entry in entries)
+    return SUCCESS if done and not failed else STOPPED
 
 
 def _verified(entries: Sequence[Entry]) -> bool:
@@ -143,6 +162,8 @@ def _commands(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     rows = []
     for name, title in COMMANDS.items():
         own = [entry for entry in entries if entry.step == name]
+        if not own and name[0] == "R":
+            continue
         ends = [entry for entry in own if entry.event in ("done", "failed")]
         rows.append(
             {
@@ -169,17 +190,19 @@ def build(plan: Mapping[str, Any] | None, entries: Sequence[Entry], name: str) -
     """Return the report's facts. ``name`` is the artefact directory's; ``plan`` is None when none could be loaded."""
     phase = plan["phase"] if plan else {}
     start = next((e.data for e in entries if e.step == "run" and e.event == "open"), {})
-    undoes = start.get("execution", "")
-    command = "C-09" if undoes else "C-07"
-    gates = _gate_rows(entries, command)
-    outcome = _outcome(entries, gates, command)
-    transaction = _last(entries, command, "transaction", {})
+    kind = start.get("kind", "execute")
+    command = "C-09" if kind == "rollback" else "C-07"
+    gates = [] if kind == "rehearsal" else _gate_rows(entries, command)
+    outcome = _rehearsed(entries) if kind == "rehearsal" else _outcome(entries, gates, command)
+    ran = "R-2" if kind == "rehearsal" else command
+    transaction = _last(entries, ran, "transaction", {})
     return {
         "format": FORMAT,
         "bundle": name,
         "outcome": outcome,
-        "sentence": (ROLLBACK_SENTENCES if undoes else SENTENCES)[outcome],
-        "undoes": undoes,
+        "kind": kind,
+        "sentence": OF_KIND[kind][outcome],
+        "undoes": start.get("execution", ""),
         "losses": _last(entries, "C-09", "losses", []),
         "reason": "" if outcome == SUCCESS else _reason(entries),
         "phase": {key: phase.get(key, "") for key in ("phase", "title", "revision")},
@@ -203,7 +226,7 @@ def build(plan: Mapping[str, Any] | None, entries: Sequence[Entry], name: str) -
             key: transaction.get(key) for key in ("xid", "pid", "attempts", "statements", "result", "checks")
         },
         "expected_tags": phase.get("expect", {}).get("tags", {}),
-        "verification": _last(entries, "C-08", "checks", []),
+        "verification": _last(entries, "R-3" if kind == "rehearsal" else "C-08", "checks", []),
         "diff": _last(entries, "C-08", "diff", {}) or transaction.get("diff", {}),
         "measured": _last(entries, "C-08", "measured", []),
         "notes": [measure["note"] for measure in phase.get("measure", []) if measure.get("note")],
@@ -256,7 +279,7 @@ def headline(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("environment", report["environment"]),
         ("statements", tag_summary(report["migration"]["statements"] or []) or "none"),
     ]
-    if not report["undoes"]:
+    if report["kind"] != "rollback":
         rows += [
             ("preflight", _passed(report["preflight"])),
             ("verification", _passed(report["verification"])),

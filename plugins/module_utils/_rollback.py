@@ -33,6 +33,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._session import 
 from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import Snapshot, read_facts, take
 from ansible_collections.incomex.phasegate.plugins.module_utils._transaction import (
     Applied,
+    Hook,
     Hooks,
     Script,
     Stopped,
@@ -94,11 +95,47 @@ def _gates_of(session: Session, client: Client, request: Request) -> list[_gates
     ]
 
 
+def rollback_script(plan: Mapping[str, Any], data: bytes) -> Script:
+    """Return the phase's rollback SQL as a script. Raises ``PhaseGateError`` when ``data`` is not the pinned file."""
+    rollback, phase = plan["rollback"], plan["phase"]
+    check_cover(rollback["statements"], data, rollback["sha256"])
+    return Script(
+        command="C-09",
+        data=data,
+        statements=rollback["statements"],
+        rows=phase["rollback"]["rows"],
+        result=None,
+        settings=phase["settings"],
+    )
+
+
+def restored(original: Snapshot, name: str) -> Hook:
+    """Return the hook that lets a rollback commit only when the schema is ``original`` again, the one before ``name``."""
+
+    def inside(session: Session, applied: Applied) -> None:
+        difference = diff(original, read_facts(session))
+        verdict = evaluate(difference, {"policy": "unchanged"})
+        applied.diff = {
+            "ok": verdict.ok,
+            "message": verdict.message,
+            "text": difference.text(),
+            "changes": difference.as_list(),
+        }
+        if not verdict.ok:
+            raise Stopped(
+                "C-09: the schema would not be as before the phase; rolled back before COMMIT.",
+                expected=f"the schema before {name}, fingerprint {original.fingerprint}",
+                found=verdict.message,
+                next_step="somebody changed the schema since, or the rollback SQL is not complete: find out which",
+            )
+
+    return inside
+
+
 def roll_back(client: Client, request: Request, undo: Undo, step: Step) -> Applied:
     """Run C-09. Returns after a proven COMMIT; raises ``PhaseGateError`` otherwise. ``request.ddl`` is the rollback SQL."""
     require_confirmation(undo)
-    rollback = request.plan["rollback"]
-    check_cover(rollback["statements"], request.ddl, rollback["sha256"])
+    script = rollback_script(request.plan, request.ddl)
     step.data.update(outcome="NOT_STARTED", gates=[])
     original = Snapshot.load(undo.execution.file("schema/before.jsonl.gz"))
     changes: list[Mapping[str, Any]] = recorded(undo.execution, "C-07", "transaction")["diff"]["changes"]
@@ -117,32 +154,8 @@ def roll_back(client: Client, request: Request, undo: Undo, step: Step) -> Appli
             step.data["losses"] = [{"what": loss.what, "rows": loss.rows} for loss in lost]
             require_accepted(undo, lost)
 
-        def inside(session: Session, applied: Applied) -> None:
-            difference = diff(original, read_facts(session))
-            verdict = evaluate(difference, {"policy": "unchanged"})
-            applied.diff = {
-                "ok": verdict.ok,
-                "message": verdict.message,
-                "text": difference.text(),
-                "changes": difference.as_list(),
-            }
-            if not verdict.ok:
-                raise Stopped(
-                    "C-09: the schema would not be as before the phase; rolled back before COMMIT.",
-                    expected=f"the schema of {undo.name} before C-07, fingerprint {original.fingerprint}",
-                    found=verdict.message,
-                    next_step="somebody changed the schema since: decide what to do with those changes first",
-                )
-
-        script = Script(
-            command="C-09",
-            data=request.ddl,
-            statements=rollback["statements"],
-            rows=request.phase["rollback"]["rows"],
-            result=None,
-            settings=request.phase["settings"],
-        )
-        applied = transact(session, client, script, Hooks(before, inside), base, step, request.lock_attempts)
+        hooks = Hooks(before, inside=restored(original, undo.name))
+        applied = transact(session, client, script, hooks, base, step, request.lock_attempts)
         after = take(session)
     step.data["fingerprint"] = after.fingerprint
     step.data["restored"] = after.fingerprint == original.fingerprint

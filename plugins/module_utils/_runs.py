@@ -43,6 +43,7 @@ def events(entries: list[Entry], step: str, event: str) -> list[dict[str, Any]]:
 # What a run is for, and the command in which it changes the database.
 EXECUTE = "execute"
 ROLLBACK = "rollback"
+REHEARSAL = "rehearsal"
 COMMAND = {EXECUTE: "C-07", ROLLBACK: "C-09"}
 
 
@@ -112,6 +113,8 @@ def find_applied(
         if (there.get("system_identifier"), there.get("database")) != here:
             continue
         kind = start["kind"]
+        if kind == REHEARSAL:
+            continue
         if kind == EXECUTE and (
             start["ddl_sha256"] != plan["ddl"]["sha256"] or os.path.basename(artefacts.path) in undone
         ):
@@ -130,6 +133,12 @@ def look(client: Client) -> Identity:
         return read_identity(session, client)
 
 
+def roles_of(client: Client) -> list[str]:
+    """Return the names of the cluster's roles, PostgreSQL's own left out."""
+    with client.session("phasegate:open") as session:
+        return [row[0] or "" for row in session.rows("SELECT rolname FROM pg_roles WHERE rolname !~ '^pg_' ORDER BY 1")]
+
+
 def open_run(root: str, plan: Mapping[str, Any], about: Mapping[str, Any], declared: Mapping[str, Any]) -> Artefacts:
     """Make the directory with ``plan.json`` and a journal. Raises ``WrongTarget`` when the target is another one (G-4).
 
@@ -137,7 +146,7 @@ def open_run(root: str, plan: Mapping[str, Any], about: Mapping[str, Any], decla
     ``Identity.as_dict``), ``host``, ``plan_sha256``, and ``execution`` for a rollback.
     """
     identity = Identity(**about["identity"])
-    stem = [plan["phase"]["phase"], about["environment"]] + ([ROLLBACK] if about["kind"] == ROLLBACK else [])
+    stem = [plan["phase"]["phase"], about["environment"]] + ([] if about["kind"] == EXECUTE else [about["kind"]])
     artefacts = new_directory(root, "_".join(stem))
     artefacts.write("plan.json", canonical_json(plan))
     artefacts.journal.append(

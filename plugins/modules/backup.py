@@ -40,6 +40,12 @@ options:
     type: str
     choices: [auto, zstd, lz4, gzip, none]
     default: auto
+  contents:
+    description:
+      - Also count and digest the rows of every table, under the dump's own snapshot, into C(backup_contents.json).
+      - A rehearsal compares the restored copy with it. All data is read a second time.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -85,11 +91,14 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import
 from ansible_collections.incomex.phasegate.plugins.module_utils._identity import read_identity
 
 
-def make(client: Client, artefacts: Artefacts, compression: str) -> dict[str, Any]:
+def make(client: Client, artefacts: Artefacts, compression: str, *, contents: bool) -> dict[str, Any]:
     """Make the backup and its marker file, and journal both."""
     with run_step(artefacts, "C-01") as step:
-        backup = back_up(client, artefacts.file("backup.dump"), compression)
+        path = artefacts.file("backup.dump")
+        backup, found = back_up(client, path, compression, contents=contents)
         step.data["backup"] = backup.as_dict()
+        if contents:
+            step.file("backup_contents.json", json.dumps(found, indent=1).encode() + b"\n")
     with run_step(artefacts, "C-02") as step:
         step.data.update(sha256=backup.sha256, started_epoch=backup.started_epoch)
         step.file("backup.json", json.dumps(backup.as_dict(), indent=2, sort_keys=True).encode() + b"\n")
@@ -110,13 +119,18 @@ def main() -> None:
             **CONNECTION_ARGUMENTS,
             "artefacts": {"type": "path", "required": True},
             "compression": {"type": "str", "choices": ["auto", *COMPRESSIONS], "default": "auto"},
+            "contents": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
     client = Client.from_params(module.params)
     try:
         artefacts = open_directory(module.params["artefacts"], check_mode=module.check_mode)
-        result = make(client, artefacts, module.params["compression"]) if artefacts else pretend(client)
+        result = (
+            make(client, artefacts, module.params["compression"], contents=module.params["contents"])
+            if artefacts
+            else pretend(client)
+        )
     except PhaseGateError as error:
         module.fail_json(msg=str(error))
     else:

@@ -62,6 +62,13 @@ options:
     description: The plan's SHA-256 as M(incomex.phasegate.phase_plan) returns it.
     type: str
     default: ''
+  kind:
+    description:
+      - What the run is for, for O(state=open). V(rehearsal) never changes the target itself.
+      - With O(execution) the run is a rollback.
+    type: str
+    choices: [execute, rehearsal]
+    default: execute
   execution:
     description:
       - The sealed artefact directory of the execution that is to be rolled back, for O(state=open).
@@ -172,6 +179,11 @@ def opened(client: Client, params: dict[str, Any], *, check_mode: bool) -> dict[
     }
     result = {"changed": True, "applied": False, "sealed": False, "identity": identity.as_dict(), "artefacts": ""}
     declared = params["identity"] or {}
+    if params["kind"] == _runs.REHEARSAL:
+        about.update(kind=_runs.REHEARSAL, roles=_runs.roles_of(client))
+        if not check_mode:
+            result["artefacts"] = _runs.open_run(params["root"], params["plan"], about, declared).path
+        return result
     if params["execution"]:
         execution = Artefacts(params["execution"])
         plan = _runs.plan_of_execution(execution, identity)
@@ -236,6 +248,7 @@ def main() -> None:
             "phase": {"type": "str"},
             "plan": {"type": "dict"},
             "plan_sha256": {"type": "str", "default": ""},
+            "kind": {"type": "str", "choices": [_runs.EXECUTE, _runs.REHEARSAL], "default": _runs.EXECUTE},
             "execution": {"type": "path"},
             "artefacts": {"type": "path"},
             "reason": {"type": "str", "default": ""},

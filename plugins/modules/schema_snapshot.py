@@ -129,75 +129,22 @@ deviations:
   elements: str
 """
 
-import subprocess
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.incomex.phasegate.plugins.module_utils import _capture, _snapshot
+from ansible_collections.incomex.phasegate.plugins.module_utils import _capture, _moment, _snapshot
 from ansible_collections.incomex.phasegate.plugins.module_utils._client import CONNECTION_ARGUMENTS, Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, open_directory, run_step
-from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session
 
 STEPS = {"before": ("C-03", "C-04"), "after": ("C-08", "C-08")}
-
-
-def start_dump(client: Client, snapshot_id: str) -> subprocess.Popen[bytes]:
-    """Start ``pg_dump --schema-only`` under an exported snapshot.
-
-    Owners, privileges and comments are left out: the DDL-line diff (VA-16) counts none of them.
-    """
-    return client.start(
-        "pg_dump", "--no-password", "--schema-only", "--no-owner", "--no-privileges", "--no-comments",
-        f"--snapshot={snapshot_id}", "--dbname", client.connection_string("phasegate:snapshot"),
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
-
-
-def finish_dump(process: subprocess.Popen[bytes]) -> bytes:
-    """Return the text of a dump when it is complete. Raises ``PhaseGateError`` with pg_dump's words when it failed."""
-    text, said = process.communicate()
-    if process.returncode != 0:
-        raise PhaseGateError(
-            "pg_dump --schema-only failed.",
-            expected="pg_dump ends with status 0",
-            found=said.decode("utf-8", "replace").strip(),
-            next_step="resolve what pg_dump names; nothing was changed",
-        )
-    return text
-
-
-def snapshot(client: Client, artefacts: Artefacts, label: str, declared: _capture.Declared) -> _snapshot.Snapshot:
-    """Write the facts, the schema text and the data capture of one moment and return the facts."""
-    captured: list[_capture.Capture] = []
-    texts: list[bytes] = []
-    dumps: list[subprocess.Popen[bytes]] = []
-
-    def beside(session: Session) -> None:
-        dumps.append(start_dump(client, session.value("SELECT pg_export_snapshot()") or ""))
-        captured.append(declared.take(session))
-
-    def at_the_end(_session: Session) -> None:
-        texts.append(finish_dump(dumps.pop()))
-
-    with client.session("phasegate:snapshot") as session:
-        try:
-            taken = _snapshot.take(session, beside=beside, at_the_end=at_the_end)
-        finally:
-            for process in dumps:
-                process.kill()
-                process.communicate()
-    taken.write(artefacts.file(f"schema/{label}.jsonl.gz"))
-    artefacts.write(f"schema/{label}.sql", texts[-1])
-    _capture.save(artefacts, label, declared.measures, captured[-1])
-    return taken
 
 
 def record(client: Client, artefacts: Artefacts, label: str, declared: _capture.Declared) -> dict[str, Any]:
     """Take the snapshot, journal it, and compare its data with that of before."""
     schema_step, data_step = STEPS[label]
     with run_step(artefacts, schema_step) as step:
-        result = describe(snapshot(client, artefacts, label, declared))
+        result = describe(_moment.record(client, artefacts, label, declared))
         step.data.update(result)
     with run_step(artefacts, data_step) as step:
         now = _capture.load(artefacts, label, declared.measures)

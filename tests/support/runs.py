@@ -134,7 +134,7 @@ class Run:
             str(self.root), self.environment, self.plan, {"plan_sha256": ""}, identity, self.declared
         )
         with run_step(self.artefacts, "C-01") as step:
-            step.data["backup"] = back_up(self.client, self.artefacts.file("backup.dump"), "none").as_dict()
+            step.data["backup"] = back_up(self.client, self.artefacts.file("backup.dump"), "none")[0].as_dict()
         phase = self.plan["phase"]
         declared = _capture.Declared.from_definition(phase["measure"], phase["row_counts"])
         with self.client.session() as session, run_step(self.artefacts, "C-03") as step:

@@ -1,0 +1,71 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a rehearsal measures inside its transaction: locks, rewrites, time, WAL. Private to this collection."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Mapping
+
+from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session
+
+_NOW = "SELECT (1000000 * extract(epoch FROM clock_timestamp()))::int8, pg_current_wal_insert_lsn() - '0/0'"
+
+# Relations of the phase's schemas; the catalogs' own locks are taken by every statement and block nobody for long.
+_LOCKS = """
+SELECT l.relation::regclass::text, l.mode FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
+WHERE l.pid = pg_backend_pid() AND l.locktype = 'relation' AND l.granted
+  AND c.relnamespace NOT IN ('pg_catalog'::regnamespace, 'pg_toast'::regnamespace)
+"""
+
+_FILES = """
+SELECT c.oid::regclass::text, pg_relation_filenode(c.oid) FROM pg_class c
+WHERE c.relkind IN ('r', 'm', 'i') AND c.relnamespace NOT IN ('pg_catalog'::regnamespace, 'pg_toast'::regnamespace)
+"""
+
+
+@dataclass
+class Measurement:
+    """The measurements of one transaction. Times in microseconds by the server's clock; ``wal_bytes`` of the cluster."""
+
+    files: Mapping[str, str] = field(default_factory=dict)
+    started: int = 0
+    wal_start: int = 0
+    first_seen: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+    rewrites: list[str] = field(default_factory=list)
+    locks: list[dict[str, Any]] = field(default_factory=list)
+    microseconds: int = 0
+    wal_bytes: int = 0
+
+    def begin(self, session: Session) -> None:
+        """Remember where it starts; call it in the transaction, before the first statement."""
+        self.files = _files(session)
+        self.started, self.wal_start = _now(session)
+
+    def observe(self, session: Session, statement: Mapping[str, Any]) -> None:
+        """Note the locks that this statement took first."""
+        now, _wal = _now(session)
+        for relation, mode in session.rows(_LOCKS):
+            self.first_seen.setdefault((relation or "", mode or ""), (int(statement["n"]), now))
+
+    def end(self, session: Session) -> None:
+        """Sum up, right before COMMIT: every lock is held until then."""
+        now, wal = _now(session)
+        self.microseconds, self.wal_bytes = now - self.started, wal - self.wal_start
+        after = _files(session)
+        self.rewrites = sorted(name for name, file in self.files.items() if after.get(name, file) != file)
+        self.locks = [
+            {"relation": relation, "mode": mode, "statement": number, "held_microseconds": now - since}
+            for (relation, mode), (number, since) in sorted(self.first_seen.items())
+        ]
+
+
+def _now(session: Session) -> tuple[int, int]:
+    now, wal = session.rows(_NOW)[0]
+    return int(now or 0), int(wal or 0)
+
+
+def _files(session: Session) -> dict[str, str]:
+    return {name or "": file or "" for name, file in session.rows(_FILES)}

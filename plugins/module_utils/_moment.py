@@ -1,0 +1,76 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""One moment of a database: its facts, its schema text and its measured data, all under one snapshot. Private."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+
+from ansible_collections.incomex.phasegate.plugins.module_utils import _capture, _snapshot
+from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts
+from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session
+
+
+class SchemaText:
+    """A running ``pg_dump --schema-only`` under an exported snapshot; its output is read while it comes.
+
+    Owners, privileges and comments are left out: the DDL-line diff (VA-16) counts none of them.
+    """
+
+    def __init__(self, client: Client, snapshot_id: str) -> None:
+        self._process = client.start(
+            "pg_dump", "--no-password", "--schema-only", "--no-owner", "--no-privileges", "--no-comments",
+            f"--snapshot={snapshot_id}", "--dbname", client.connection_string("phasegate:snapshot"),
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        self._said: list[tuple[bytes, bytes]] = []
+        self._reader = threading.Thread(target=lambda: self._said.append(self._process.communicate()), daemon=True)
+        self._reader.start()
+
+    def finish(self) -> bytes:
+        """Return the text when it is complete. Raises ``PhaseGateError`` with pg_dump's words when it failed."""
+        self._reader.join()
+        text, said = self._said[0]
+        if self._process.returncode != 0:
+            raise PhaseGateError(
+                "pg_dump --schema-only failed.",
+                expected="pg_dump ends with status 0",
+                found=said.decode("utf-8", "replace").strip(),
+                next_step="resolve what pg_dump names; nothing was changed",
+            )
+        return text
+
+    def abandon(self) -> None:
+        """End pg_dump; one that has ended is left as it is."""
+        self._process.kill()
+        self._reader.join()
+
+
+def record(client: Client, artefacts: Artefacts, label: str, declared: _capture.Declared) -> _snapshot.Snapshot:
+    """Write ``schema/<label>.jsonl.gz``, ``.sql``, ``_state.json`` and the CSV files of one moment; return the facts."""
+    captured: list[_capture.Capture] = []
+    texts: list[bytes] = []
+    running: list[SchemaText] = []
+
+    def beside(session: Session) -> None:
+        running.append(SchemaText(client, session.value("SELECT pg_export_snapshot()") or ""))
+        captured.append(declared.take(session))
+
+    def at_the_end(_session: Session) -> None:
+        texts.append(running[-1].finish())
+
+    with client.session("phasegate:snapshot") as session:
+        try:
+            taken = _snapshot.take(session, beside=beside, at_the_end=at_the_end)
+        finally:
+            for text in running:
+                text.abandon()
+    taken.write(artefacts.file(f"schema/{label}.jsonl.gz"))
+    artefacts.write(f"schema/{label}.sql", texts[-1])
+    _capture.save(artefacts, label, declared.measures, captured[-1])
+    return taken

@@ -1,0 +1,236 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Rehearse a phase on a restored copy: migrate, verify, roll back, compare, migrate again. Private to this collection.
+
+Every transaction runs by the same code as on production; what it needs there, it needs here. What the rehearsal
+measures and leaves is what the plan pins.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any, Mapping
+
+from ansible_collections.incomex.phasegate.plugins.module_utils import _checks, _moment
+from ansible_collections.incomex.phasegate.plugins.module_utils._builtin_checks import (
+    ddl_checksum,
+    line_counts,
+    target_identity,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._capture import Declared, load
+from ansible_collections.incomex.phasegate.plugins.module_utils._catalog import QUERIES
+from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._ddl_lines import compare as compare_lines
+from ansible_collections.incomex.phasegate.plugins.module_utils._diff import diff
+from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, Step, run_step
+from ansible_collections.incomex.phasegate.plugins.module_utils._execute import (
+    Request,
+    migration_hooks,
+    migration_script,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._identity import read_identity
+from ansible_collections.incomex.phasegate.plugins.module_utils._measurement import Measurement
+from ansible_collections.incomex.phasegate.plugins.module_utils._restore import restore
+from ansible_collections.incomex.phasegate.plugins.module_utils._rollback import restored, rollback_script
+from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session
+from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import Snapshot, decode, take
+from ansible_collections.incomex.phasegate.plugins.module_utils._transaction import Applied, Hooks, transact
+
+_SERVER = """
+SELECT current_setting('server_version'), (SELECT reset_val FROM pg_settings WHERE name = 'TimeZone'),
+       current_setting('server_encoding')
+"""
+_EXTENSIONS = "SELECT extname, extversion FROM pg_extension ORDER BY 1"
+
+
+def server_facts(session: Session) -> dict[str, Any]:
+    """Return what the plan pins of the server: version, TimeZone, encoding, extensions with their versions."""
+    version, timezone, encoding = session.rows(_SERVER)[0]
+    return {
+        "server_version": version,
+        "timezone": timezone,
+        "encoding": encoding,
+        "extensions": [list(row) for row in session.rows(_EXTENSIONS)],
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Rehearsal:
+    """The inputs of a rehearsal: the request as C-07 has it, on the rehearsal's client, and the rollback's bytes."""
+
+    client: Client
+    request: Request
+    rollback: bytes
+    source: Snapshot
+
+    @property
+    def artefacts(self) -> Artefacts:
+        """Return the rehearsal's artefact directory."""
+        return self.request.artefacts
+
+    @property
+    def declared(self) -> Declared:
+        """Return what the phase measures and counts."""
+        return Declared.from_definition(self.request.phase["measure"], self.request.phase["row_counts"])
+
+
+_OF_THE_DATABASE = {query.kind.name for query in QUERIES if query.section != "schema"}
+
+
+def normalise(snapshot: Snapshot) -> Snapshot:
+    """Return what a copy in another database must have too: everything but the settings of the database itself."""
+    return snapshot.with_facts({f: at for f, at in snapshot.facts.items() if decode(f).kind not in _OF_THE_DATABASE})
+
+
+def _same_schema(source: Snapshot, copy: Snapshot) -> None:
+    expected, found = normalise(source), normalise(copy)
+    if expected.fingerprint != found.fingerprint:
+        raise PhaseGateError(
+            "The restored copy has another schema than the source.",
+            expected=f"normalised fingerprint {expected.fingerprint}",
+            found=diff(expected, found).text(),
+            next_step="make what is missing in the rehearsal cluster available (roles, extensions, settings), then run again",
+        )
+
+
+def _migrate(rehearsal: Rehearsal, step: Step, base: Snapshot, capture: str) -> tuple[Applied, Measurement]:
+    """Run C-07 on the copy, measured."""
+    request = dataclasses.replace(rehearsal.request, capture=capture)
+    measurement = Measurement()
+    step.data["gates"] = []
+    with rehearsal.client.session("phasegate:rehearse") as session:
+        hooks = migration_hooks(rehearsal.client, request, step, base)
+
+        def before(session: Session, applied: Applied) -> None:
+            hooks.before(session, applied)
+            measurement.begin(session)
+
+        def inside(session: Session, applied: Applied) -> None:
+            hooks.inside(session, applied)
+            measurement.end(session)
+
+        measured = Hooks(before, inside, measurement.observe)
+        applied = transact(session, rehearsal.client, migration_script(request), measured, base, step, 1)
+    # the gates are production's; here they would only confuse the report
+    del step.data["gates"]
+    return applied, measurement
+
+
+def _verify(rehearsal: Rehearsal, step: Step, before: str, after: str) -> Snapshot:
+    """Run C-08 on the copy: snapshot, measured data, DDL lines, every check. Raises ``PhaseGateError``."""
+    artefacts, request = rehearsal.artefacts, rehearsal.request
+    taken = _moment.record(rehearsal.client, artefacts, after, rehearsal.declared)
+    measures = rehearsal.declared.measures
+    moved, wrong = rehearsal.declared.judge(load(artefacts, before, measures), load(artefacts, after, measures))
+    texts = []
+    for label in (before, after):
+        with open(artefacts.file(f"schema/{label}.sql"), encoding="utf-8") as stream:
+            texts.append(stream.read())
+    lines = compare_lines(*texts)
+    with rehearsal.client.session("phasegate:rehearse") as session:
+        builtins = {
+            "target_identity": target_identity(request.declared, read_identity(session, rehearsal.client)),
+            "ddl_checksum": ddl_checksum(request.plan["ddl"]["sha256"], request.ddl_sha256),
+            "schema_diff": line_counts(lines.removed, lines.added),
+        }
+        checks = [*request.phase["verify"], *_checks.answerable(request.phase["non_scope"])]
+        judged = _checks.run_read_only(session, checks, builtins, request.phase["settings"]["search_path"])
+    results = judged[: len(request.phase["verify"])]
+    step.data.update(checks=[result.as_dict() for result in results], measured=moved, deviations=wrong)
+    _checks.require_all("C-08", results, judged[len(results) :])
+    if wrong:
+        raise PhaseGateError(
+            "C-08: the data is not as declared.",
+            expected="measured columns and row counts as the phase declares them",
+            found="; ".join(wrong),
+            next_step="correct measure or row_counts in phase.yml, or the DDL, as a new revision",
+        )
+    return taken
+
+
+def _roll_back(rehearsal: Rehearsal, step: Step, original: Snapshot) -> Applied:
+    """Run C-09 on the copy and require that the schema is as before."""
+    script = rollback_script(rehearsal.request.plan, rehearsal.rollback)
+    hooks = Hooks(before=lambda _session, _applied: None, inside=restored(original, "the rehearsal"))
+    with rehearsal.client.session("phasegate:rehearse") as session:
+        base = take(session)
+        applied = transact(session, rehearsal.client, script, hooks, base, step, 1)
+        after = take(session)
+    step.data["restored"] = after.fingerprint == original.fingerprint
+    if not step.data["restored"]:
+        raise PhaseGateError(
+            "C-09: the rollback does not give the schema of before.",
+            expected=f"fingerprint {original.fingerprint}",
+            found=diff(original, after).text(),
+            next_step="correct the rollback SQL as a new revision",
+        )
+    return applied
+
+
+def _statements(applied: Applied) -> list[dict[str, Any]]:
+    """Return the statements as the plan has them: times as whole microseconds."""
+    return [
+        {**{key: s[key] for key in ("n", "tag", "line", "rows")}, "microseconds": round(1000 * s["milliseconds"])}
+        for s in applied.statements
+    ]
+
+
+def rehearse(rehearsal: Rehearsal, archive: str, about: Mapping[str, Any]) -> dict[str, Any]:
+    """Rehearse and return what the plan pins of it. Raises ``PhaseGateError`` at the first thing that is not as it must be.
+
+    ``archive`` is the backup's path. ``about`` has ``source`` (system identifier), ``roles``, ``extensions`` and
+    ``contents`` of the source.
+    """
+    client, artefacts = rehearsal.client, rehearsal.artefacts
+    with run_step(artefacts, "R-1") as step:
+        step.data["restore"] = restore(client, archive, **about)
+    with run_step(artefacts, "R-2") as step:
+        base = _moment.record(client, artefacts, "rehearsal_before", rehearsal.declared)
+        step.data["fingerprint"] = base.fingerprint
+        _same_schema(rehearsal.source, base)
+        with client.session("phasegate:rehearse") as session:
+            live = take(session)
+        applied, measurement = _migrate(rehearsal, step, live, "rehearsal_before")
+    with run_step(artefacts, "R-3") as step:
+        result = _verify(rehearsal, step, "rehearsal_before", "rehearsal_after")
+        step.data["fingerprint"] = result.fingerprint
+    with run_step(artefacts, "R-4") as step:
+        undone = _roll_back(rehearsal, step, base)
+    with run_step(artefacts, "R-5") as step:
+        _moment.record(client, artefacts, "rehearsal_again", rehearsal.declared)
+        with client.session("phasegate:rehearse") as session:
+            live = take(session)
+        _migrate(rehearsal, step, live, "rehearsal_again")
+        again = _verify(rehearsal, step, "rehearsal_again", "rehearsal_after_again")
+        if again.fingerprint != result.fingerprint:
+            raise PhaseGateError(
+                "Migrating again after the rollback gives another schema.",
+                expected=f"fingerprint {result.fingerprint}",
+                found=diff(result, again).text(),
+                next_step="correct the DDL or the rollback SQL as a new revision",
+            )
+        with client.session("phasegate:rehearse") as session:
+            server, identity = server_facts(session), read_identity(session, client)
+    proved = {
+        "bundle": artefacts.path.rstrip("/").rpartition("/")[2],
+        "cluster": {
+            "system_identifier": identity.system_identifier,
+            "server_version": identity.server_version,
+            "place": client.place,
+        },
+        "base_fingerprint": normalise(base).fingerprint,
+        "result_fingerprint": normalise(result).fingerprint,
+        "changes": applied.diff["changes"],
+        "server": server,
+        "statements": _statements(applied),
+        "locks": measurement.locks,
+        "rewrites": measurement.rewrites,
+        "wal_bytes": measurement.wal_bytes,
+        "rollback": {"statements": _statements(undone), "restored": True},
+    }
+    artefacts.write("rehearsal.json", json.dumps(proved, indent=2, ensure_ascii=False).encode("utf-8") + b"\n")
+    return proved

@@ -1,0 +1,194 @@
+#!/usr/bin/python
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Freeze a rehearsed plan."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: plan_freeze
+short_description: Freeze what a rehearsal proved into plan.json
+version_added: 0.1.0
+author: incomex.phasegate contributors (@incomex)
+description:
+  - Writes C(plan.json) with the phase's plan, the target it is for, and what the rehearsal proved, in canonical bytes that
+    reviewers sign. The SQL files are written beside it.
+  - The same inputs give the same bytes but for the nonce and the times.
+  - Run it on the controller.
+attributes:
+  check_mode:
+    support: full
+    description: No file is written.
+  diff_mode:
+    support: none
+    description: The files are new.
+  idempotent:
+    support: none
+    description: Every plan has a nonce of its own.
+options:
+  directory:
+    description: The directory that is made for the plan. It must not have a plan yet.
+    type: path
+    required: true
+  plan:
+    description: The plan as M(incomex.phasegate.phase_plan) returns it.
+    type: dict
+    required: true
+  ddl_b64:
+    description: The bytes of the DDL in base64.
+    type: str
+    required: true
+  rollback_b64:
+    description: The bytes of the rollback in base64.
+    type: str
+    required: true
+  rehearsal:
+    description: What M(incomex.phasegate.rehearse) returned.
+    type: dict
+    required: true
+  seal:
+    description: SHA-256 of the C(SHA256SUMS) of the rehearsal's bundle.
+    type: str
+    required: true
+  target:
+    description: The production target as M(incomex.phasegate.evidence) saw it when the rehearsal was opened.
+    type: dict
+    required: true
+  environment:
+    description: Short name of the environment that the plan is for.
+    type: str
+    required: true
+  inventory_name:
+    description: The target's name in the inventory.
+    type: str
+    required: true
+  author:
+    description: Who made the plan.
+    type: str
+    required: true
+  valid_days:
+    description: For how many days the plan may be executed.
+    type: int
+    default: 14
+"""
+
+EXAMPLES = r"""
+- name: Freeze the plan
+  incomex.phasegate.plan_freeze:
+    directory: plans/alpha_prod_rehearsal_20260516T011200Z
+    plan: "{{ phase.plan }}"
+    ddl_b64: "{{ phase.ddl_b64 }}"
+    rollback_b64: "{{ phase.rollback_b64 }}"
+    rehearsal: "{{ rehearsed.rehearsal }}"
+    seal: "{{ sealed.seal }}"
+    target: "{{ run.identity }}"
+    environment: prod
+    inventory_name: prod01
+    author: a.author
+  delegate_to: localhost
+"""
+
+RETURN = r"""
+path:
+  description: Path of C(plan.json).
+  returned: success
+  type: str
+plan_sha256:
+  description: SHA-256 of C(plan.json), the digest to approve.
+  returned: success
+  type: str
+"""
+
+import base64
+import datetime
+import os
+import secrets
+from typing import Any
+
+from ansible.module_utils.ansible_release import __version__ as ansible_version
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import atomic_file
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan import canonical_json, digest, freeze_plan
+
+TARGET = ("container", "database", "user", "server_version", "system_identifier")
+
+
+def utc(moment: datetime.datetime) -> str:
+    """Return a time as the plan has it."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def document(params: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of plan.json."""
+    now = datetime.datetime.now(datetime.timezone.utc)
+    return freeze_plan(
+        params["plan"],
+        target={
+            "environment": params["environment"],
+            "inventory_name": params["inventory_name"],
+            **{name: params["target"][name] for name in TARGET},
+        },
+        rehearsal={**params["rehearsal"], "seal": params["seal"]},
+        tools={"ansible-core": ansible_version},
+        author=params["author"],
+        nonce=secrets.token_hex(16),
+        created_at=utc(now),
+        not_after=utc(now + datetime.timedelta(days=params["valid_days"])),
+    )
+
+
+def write(directory: str, files: dict[str, bytes]) -> None:
+    """Write the files into a directory that has no plan yet. Raises ``PhaseGateError``."""
+    if os.path.lexists(os.path.join(directory, "plan.json")):
+        raise PhaseGateError(
+            "There is a plan already.",
+            expected=f"no plan.json in {directory}",
+            found="one",
+            next_step="name another directory; a plan is never replaced, since people may have signed it",
+        )
+    os.makedirs(directory, mode=0o755, exist_ok=True)
+    for name, data in files.items():
+        with atomic_file(os.path.join(directory, name)) as out:
+            out.write(data)
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "directory": {"type": "path", "required": True},
+            "plan": {"type": "dict", "required": True},
+            "ddl_b64": {"type": "str", "required": True},
+            "rollback_b64": {"type": "str", "required": True},
+            "rehearsal": {"type": "dict", "required": True},
+            "seal": {"type": "str", "required": True},
+            "target": {"type": "dict", "required": True},
+            "environment": {"type": "str", "required": True},
+            "inventory_name": {"type": "str", "required": True},
+            "author": {"type": "str", "required": True},
+            "valid_days": {"type": "int", "default": 14},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    data = canonical_json(document(params))
+    files = {
+        params["plan"]["ddl"]["file"]: base64.b64decode(params["ddl_b64"]),
+        params["plan"]["rollback"]["file"]: base64.b64decode(params["rollback_b64"]),
+        # last: a directory with a plan is complete
+        "plan.json": data,
+    }
+    try:
+        if not module.check_mode:
+            write(params["directory"], files)
+    except PhaseGateError as error:
+        module.fail_json(msg=str(error))
+    else:
+        module.exit_json(changed=True, path=os.path.join(params["directory"], "plan.json"), plan_sha256=digest(data))
+
+
+if __name__ == "__main__":
+    main()

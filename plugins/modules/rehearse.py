@@ -1,0 +1,128 @@
+#!/usr/bin/python
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Rehearse a phase on a restored copy of production."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: rehearse
+short_description: Rehearse a phase on a restored copy of production
+version_added: 0.1.0
+author: incomex.phasegate contributors (@incomex)
+description:
+  - Restores the backup of an open rehearsal run into another cluster, and proves the copy table by table.
+  - On the copy runs preflight, migration and verification, then the rollback, whose result must be the schema of before, then
+    migration and verification again.
+  - Measures locks, table rewrites, times and WAL inside the transaction, for the plan.
+  - The connection options are those of the rehearsal cluster. It is refused when it is the cluster of the backup.
+extends_documentation_fragment:
+  - incomex.phasegate.connection
+attributes:
+  check_mode:
+    support: full
+    description: The rehearsal cluster is looked at; nothing is restored.
+  diff_mode:
+    support: none
+    description: The report of the rehearsal has the differences.
+  idempotent:
+    support: full
+    description: The database of an earlier rehearsal is dropped and made anew; the result is the same.
+options:
+  artefacts:
+    description: The artefact directory of an open rehearsal run with backup, snapshot and frozen SQL.
+    type: path
+  plan:
+    description: The plan as M(incomex.phasegate.phase_plan) returns it.
+    type: dict
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Rehearse on the copy
+  incomex.phasegate.rehearse:
+    container: pg-dry-run-phase-alpha
+    database: directus
+    user: workflow_admin
+    artefacts: "{{ run.artefacts }}"
+    plan: "{{ phase.plan }}"
+"""
+
+RETURN = r"""
+rehearsal:
+  description: What the plan pins of the rehearsal.
+  returned: success, except in check mode
+  type: dict
+"""
+
+import json
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.incomex.phasegate.plugins.module_utils import _runs
+from ansible_collections.incomex.phasegate.plugins.module_utils._client import CONNECTION_ARGUMENTS, Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts
+from ansible_collections.incomex.phasegate.plugins.module_utils._execute import Request, read_frozen, recorded
+from ansible_collections.incomex.phasegate.plugins.module_utils._identity import read_identity
+from ansible_collections.incomex.phasegate.plugins.module_utils._rehearse import Rehearsal, rehearse
+from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import Snapshot
+
+
+def run(client: Client, artefacts: Artefacts, plan: dict[str, Any]) -> dict[str, Any]:
+    """Rehearse in an open run."""
+    artefacts.require_run()
+    start = _runs.opening(artefacts.journal.entries())
+    source = Snapshot.load(artefacts.file("schema/before.jsonl.gz"))
+    backup = recorded(artefacts, "C-01", "backup")
+    with open(artefacts.file("backup_contents.json"), encoding="utf-8") as stream:
+        contents = json.load(stream)
+    request = Request(
+        plan=plan,
+        ddl=read_frozen(artefacts, plan["ddl"]["file"]),
+        artefacts=artefacts,
+        declared={"database": start["identity"]["database"]},
+        max_backup_age=0,
+        lock_attempts=1,
+    )
+    rehearsal = Rehearsal(client, request, read_frozen(artefacts, plan["rollback"]["file"]), source)
+    about = {
+        "source": start["identity"]["system_identifier"],
+        "roles": start["roles"],
+        "extensions": [fact.identity[0] for fact in source.decoded() if fact.kind == "extension"],
+        "contents": contents,
+    }
+    proved = rehearse(rehearsal, artefacts.file(backup["file"]), about)
+    proved["backup"] = {key: backup[key] for key in ("file", "size", "sha256", "toc_entries", "compression")}
+    return {"changed": True, "rehearsal": proved}
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            **CONNECTION_ARGUMENTS,
+            "artefacts": {"type": "path"},
+            "plan": {"type": "dict", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    client = Client.from_params(params)
+    try:
+        if module.check_mode:
+            with client.session() as session:
+                module.exit_json(changed=True, cluster=read_identity(session, client).as_dict())
+        if params["artefacts"] is None:
+            module.fail_json(msg="A rehearsal needs the artefact directory of an open run: set artefacts.")
+        result = run(client, Artefacts(params["artefacts"]), params["plan"])
+    except PhaseGateError as error:
+        module.fail_json(msg=str(error))
+    else:
+        module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
