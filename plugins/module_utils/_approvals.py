@@ -52,6 +52,7 @@ __all__ = [
     "Notes",
     "Status",
     "collect",
+    "file_error",
     "find_anchor",
     "judge",
     "moment",
@@ -123,6 +124,16 @@ def collect(plan: str) -> Tuple[Dict[str, bytes], Dict[str, Tuple[bytes, bytes]]
                 _content(stem_path + _NOTES + _SIGNATURE) if signed else b"",
             )
     return signatures, notes
+
+
+def file_error(error: OSError) -> PhaseGateError:
+    """Return the operator's message for a plan, or a file beside it, that could not be read or written."""
+    return PhaseGateError(
+        "A file of the plan could not be read or written.",
+        expected="plan.json and the right to read and write beside it",
+        found=str(error),
+        next_step="give the right path, or correct the owner and mode of the directory",
+    )
 
 
 def packed(signatures: Mapping[str, bytes], notes: Notes) -> Dict[str, Any]:

@@ -100,7 +100,6 @@ from typing import Any, Dict, Optional
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.incomex.phasegate.plugins.module_utils import _approvals, _sshsig
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import file_error
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan import digest
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan_schema import HAS_JSONSCHEMA, read_plan
 
@@ -210,7 +209,7 @@ def main() -> None:
     except PhaseGateError as error:
         module.fail_json(msg=str(error))
     except OSError as error:
-        module.fail_json(msg=str(file_error(error)))
+        module.fail_json(msg=str(_approvals.file_error(error)))
     else:
         module.exit_json(**result)
 

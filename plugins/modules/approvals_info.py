@@ -124,7 +124,6 @@ from typing import Any, Dict, Optional
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.incomex.phasegate.plugins.module_utils import _approvals, _reviewers
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import file_error
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan import digest, thawed
 
 
@@ -175,7 +174,7 @@ def main() -> None:
     except PhaseGateError as error:
         module.fail_json(msg=str(error))
     except OSError as error:
-        module.fail_json(msg=str(file_error(error)))
+        module.fail_json(msg=str(_approvals.file_error(error)))
     else:
         module.exit_json(changed=False, **result)
 

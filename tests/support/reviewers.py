@@ -1,12 +1,17 @@
 # Copyright (c) 2026, incomex.phasegate contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Throw-away reviewers with real keys, the register of a cluster, and a frozen plan for them to sign."""
+"""Throw-away reviewers with real keys, the register of a cluster, and a frozen plan for them to sign.
+
+``python -m ansible_collections.incomex.phasegate.tests.support.reviewers DIRECTORY`` writes all of it into a directory.
+"""
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -173,3 +178,18 @@ def frozen_plan(**changes: Any) -> dict[str, Any]:
 def plan_bytes(**changes: Any) -> bytes:
     """Return the bytes of plan.json."""
     return canonical_json(frozen_plan(**changes))
+
+
+def main(directory: Path) -> None:
+    """Write a plan that may be executed from now on, its SQL, four keys, and a register that knows three of them."""
+    now = dt.datetime.now(dt.UTC).replace(microsecond=0, tzinfo=None)
+    data = plan_bytes(created_at=f"{now.isoformat()}Z", not_after=f"{(now + dt.timedelta(days=3)).isoformat()}Z")
+    (directory / "plan.json").write_bytes(data)
+    for name in ("migrate.sql", "rollback.sql"):
+        (directory / name).write_bytes((ALPHA.parent / name).read_bytes())
+    people = [Reviewer.create(directory, name) for name in ("anna", "ben", "huyen", "eve")]
+    register(directory / "reviewers", "".join(one.line() for one in people[:3]))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
