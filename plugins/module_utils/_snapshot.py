@@ -509,7 +509,8 @@ def read_changed(session: Session, base: Snapshot) -> Snapshot:
         only = touched.get(query.carrier_class)
         if not only:
             continue
-        for line, locator in _read(session, query, sorted(only)):
+        # the whole answer first: it cannot be left half read
+        for line, locator in list(_read(session, query, sorted(only))):
             old = before.get(f"{query.kind.name} {locator}")
             if (old is not None and _identity_text(old) != _identity_text(line)) or '"pg_catalog"' in _identity_text(
                 line

@@ -98,7 +98,8 @@ _CATALOGS = (
     _Catalog("pg_auth_members", _about("pg_authid", "c.roleid"), whole=True),
     _Catalog("pg_init_privs", _by_class("c.classoid", "c.objoid", "c.objsubid"), whole=True),
     _Catalog("pg_description", _by_class("c.classoid", "c.objoid", "c.objsubid"), whole=True,
-             where=f"(c.objoid >= {FIRST_USER_OID} OR c.classoid = 'pg_catalog.pg_namespace'::pg_catalog.regclass)"),
+             where=f"(c.objoid >= {FIRST_USER_OID} OR c.classoid IN ('pg_catalog.pg_namespace'::pg_catalog.regclass,"
+             " 'pg_catalog.pg_extension'::pg_catalog.regclass))"),
     _Catalog("pg_shdescription", _by_class("c.classoid", "c.objoid", "0"), whole=True),
     _Catalog("pg_seclabel", _by_class("c.classoid", "c.objoid", "c.objsubid"), whole=True),
     _Catalog("pg_shseclabel", _by_class("c.classoid", "c.objoid", "0"), whole=True),
@@ -111,7 +112,7 @@ _CATALOGS = (
 _VIEWS = (
     _Catalog("pg_subscription", "'pg_subscription/' || c.oid || '/' || pg_catalog.hashtextextended(ROW(c.subname, c.subowner,"
              " c.subenabled, c.subbinary, c.substream, c.subtwophasestate, c.subdisableonerr, c.subpasswordrequired,"
-             " c.subrunasowner, c.subslotname, c.subsynccommit, c.subpublications, c.suborigin)::text, 0)", whole=True),
+             " c.subrunasowner, c.subslotname, c.subsynccommit, c.subpublications, c.suborigin{conninfo})::text, 0)", whole=True),
     _Catalog("pg_roles", "'pg_authid/' || c.oid || '/' || pg_catalog.hashtextextended(c::text, 0)", whole=True),
     _Catalog("pg_user_mappings", "'pg_foreign_server/' || c.srvid || '/' || pg_catalog.hashtextextended(c::text, 0)", whole=True),
 )
@@ -151,9 +152,13 @@ def look(session: Session, reference: int | None = None) -> Watched:
 
     ``reference`` is a transaction id modulo 2**32; by default the oldest that is still running. Raises ``SqlError``.
     """
+    current, sees_conninfo = session.rows(
+        "SELECT pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::text,"
+        " pg_catalog.has_column_privilege('pg_catalog.pg_subscription', 'subconninfo', 'SELECT')"
+    )[0]
     if reference is None:
-        current = session.value("SELECT pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::text")
         reference = int(current or 0) % 2**32
+    conninfo = ", c.subconninfo" if sees_conninfo == "t" else ""
     recent = f"pg_catalog.age(c.xmin) <= (SELECT pg_catalog.age('{reference}'::pg_catalog.xid))"
     parts = []
     for catalog in _CATALOGS:
@@ -163,7 +168,8 @@ def look(session: Session, reference: int | None = None) -> Watched:
             f" FROM pg_catalog.{catalog.name} c WHERE {catalog.where}"
         )
     parts += [
-        f"SELECT '{view.name}', pg_catalog.count(*), pg_catalog.string_agg({view.item}, ',') FROM pg_catalog.{view.name} c"
+        f"SELECT '{view.name}', pg_catalog.count(*), pg_catalog.string_agg({view.item.format(conninfo=conninfo)}, ',')"
+        f" FROM pg_catalog.{view.name} c"
         for view in _VIEWS
     ]
     counts: dict[str, int] = {}
