@@ -21,6 +21,7 @@ from typing import Any, Dict, FrozenSet, Iterator, List, Mapping, Optional, Sequ
 
 from ansible_collections.incomex.phasegate.plugins.module_utils import _gates
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import atomic_file
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan import digest, thawed
 from ansible_collections.incomex.phasegate.plugins.module_utils._reviewers import (
     ALLOWED_SIGNERS,
@@ -150,6 +151,20 @@ def unpacked(
     """Return signatures and notes as ``judge`` takes them from what ``packed`` gave. What is not Base64 becomes empty."""
     signatures = {name: decoded(data) for name, data in signatures_b64.items()}
     return signatures, {name: (decoded(text), decoded(data)) for name, (text, data) in notes_b64.items()}
+
+
+def write_beside(plan: str, signatures_b64: Mapping[str, str], notes_b64: Mapping[str, Sequence[str]]) -> None:
+    """Write what ``packed`` gave beside the plan at this path, where ``collect`` finds it. Raises ``PhaseGateError``."""
+    signatures, notes = unpacked(signatures_b64, notes_b64)
+    contents: Dict[str, bytes] = {}
+    for reviewer, signature in signatures.items():
+        files = Files.of(plan, reviewer)
+        contents[files.signature] = signature
+        if reviewer in notes:
+            contents[files.notes], contents[files.notes_signature] = notes[reviewer]
+    for path, data in contents.items():
+        with atomic_file(path) as out:
+            out.write(data)
 
 
 def _base64(data: bytes) -> str:

@@ -6,12 +6,14 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import os
 from dataclasses import dataclass
 from typing import Any, Mapping, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils import _checks, _gates
+from ansible_collections.incomex.phasegate.plugins.module_utils._approvals import collect, judge
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup import BackupRecord, unchanged_since
 from ansible_collections.incomex.phasegate.plugins.module_utils._builtin_checks import ddl_checksum, target_identity
 from ansible_collections.incomex.phasegate.plugins.module_utils._capture import Declared, load
@@ -25,8 +27,10 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._identity import
     read_identity,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._new_data import baseline
-from ansible_collections.incomex.phasegate.plugins.module_utils._plan import check_cover
+from ansible_collections.incomex.phasegate.plugins.module_utils._normalise import normalise
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan import canonical_json, check_cover, digest
 from ansible_collections.incomex.phasegate.plugins.module_utils._policy import evaluate
+from ansible_collections.incomex.phasegate.plugins.module_utils._reviewers import anchor_path, find_anchor
 from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session
 from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import Snapshot, read_changed, take
 from ansible_collections.incomex.phasegate.plugins.module_utils._transaction import (
@@ -86,9 +90,8 @@ def recorded(artefacts: Artefacts, step: str, key: str) -> Any:
     return next((data[key] for data in reversed(done) if key in data), None)
 
 
-def backup_gates(session: Session, identity: Identity, request: Request) -> tuple[list[_gates.Gate], list[Mismatch]]:
-    """Judge G-2 and G-5, and return what is wrong with the cluster that the backup is of."""
-    now = float(session.value("SELECT extract(epoch FROM clock_timestamp())") or 0)
+def backup_gates(identity: Identity, request: Request, now: float) -> tuple[list[_gates.Gate], list[Mismatch]]:
+    """Judge G-2 and G-5 at ``now`` by the server's clock, and return what is wrong with the cluster of the backup."""
     known = recorded(request.artefacts, "C-01", "backup")
     backup = BackupRecord(**known) if known else None
     foreign = []
@@ -107,21 +110,77 @@ def take_lock(session: Session) -> _gates.Gate:
     return _gates.alone(lock, [row[0] or "" for row in session.rows(_HOLDERS)])
 
 
-def early_gates(session: Session, client: Client, request: Request) -> list[_gates.Gate]:
+def approval(request: Request, identity: Identity, now: float) -> _gates.Gate:
+    """G-1: judge the signatures beside the run's plan.json by the reviewers who are registered on this host.
+
+    ``now`` is the database server's clock. Raises ``Stopped`` when plan.json is not the plan that is going to run.
+    """
+    path = request.artefacts.file("plan.json")
+    with open(path, "rb") as stream:
+        data = stream.read()
+    if data != canonical_json(request.plan):
+        raise Stopped(
+            "C-07: the plan is not the one that this run was opened with.",
+            expected=f"the bytes of {path}, SHA-256 {digest(data)}",
+            found=f"SHA-256 {digest(canonical_json(request.plan))}",
+            next_step="open a new run with the plan that shall be executed",
+        )
+    anchor = find_anchor(identity.system_identifier)
+    if anchor is None:
+        return _gates.no_reviewers(anchor_path(identity.system_identifier))
+    if "rehearsal" not in request.plan:
+        return _gates.never_rehearsed(anchor.path)
+    signatures, notes = collect(path)
+    moment = datetime.datetime.fromtimestamp(now, datetime.timezone.utc)
+    return judge(data, signatures, notes, anchor, request.plan["author"], request.plan["not_after"], moment).gate
+
+
+def foreign_plan(plan: Mapping[str, Any], identity: Identity) -> list[Mismatch]:
+    """Return what the target of a rehearsed plan is not."""
+    target = plan.get("target", {})
+    return [
+        Mismatch(f"{name} of the plan", target[name], str(getattr(identity, name)))
+        for name in ("system_identifier", "database", "user", "container")
+        if name in target and target[name] != getattr(identity, name)
+    ]
+
+
+def provenance(request: Request, base: Snapshot) -> _gates.Gate:
+    """G-10: compare the schema now with the one that the rehearsal began with; name what differs where it is known."""
+    rehearsal = request.plan.get("rehearsal")
+    if rehearsal is None:
+        return _gates.no_provenance()
+    required, now = rehearsal["base_fingerprint"], normalise(base)
+    difference = ""
+    path = os.path.join(
+        os.path.dirname(request.artefacts.path), rehearsal["bundle"], "schema/rehearsal_before.jsonl.gz"
+    )
+    if now.fingerprint != required and os.path.isfile(path):
+        rehearsed = normalise(Snapshot.load(path))
+        # only the snapshot that the plan pins tells the truth about the difference
+        difference = diff(rehearsed, now).text() if rehearsed.fingerprint == required else ""
+    return _gates.provenance(required, now.fingerprint, rehearsal["bundle"], difference)
+
+
+def early_gates(session: Session, client: Client, request: Request, base: Snapshot) -> list[_gates.Gate]:
     """Judge every gate of C-07 that does not need the transaction: all but G-6."""
     plan, artefacts = request.plan, request.artefacts
     identity = read_identity(session, client)
-    of_backup, foreign = backup_gates(session, identity, request)
+    now = float(session.value("SELECT extract(epoch FROM clock_timestamp())") or 0)
+    of_backup, foreign = backup_gates(identity, request, now)
     rollback = artefacts.file("sql/" + plan["rollback"]["file"])
+    rehearsed = plan["rehearsal"]["bundle"] if "rehearsal" in plan else None
     return [
-        _gates.approval(),
+        approval(request, identity, now),
         *of_backup,
         _gates.digest_matches(plan["ddl"]["sha256"], request.ddl_sha256),
-        declared_target(request.declared, identity, foreign),
+        declared_target(request.declared, identity, [*foreign, *foreign_plan(plan, identity)]),
         take_lock(session),
         scope(plan["ddl"]["statements"], plan["phase"]["scope"]["statements"]),
-        _gates.rollback_ready(plan["rollback"]["sha256"], sha256_file(rollback) if os.path.isfile(rollback) else None),
-        _gates.provenance(),
+        _gates.rollback_ready(
+            plan["rollback"]["sha256"], sha256_file(rollback) if os.path.isfile(rollback) else None, rehearsed
+        ),
+        provenance(request, base),
         _gates.nothing_else_ran(entry.step for entry in artefacts.journal.entries()),
     ]
 
@@ -183,6 +242,10 @@ def _check_inside(session: Session, client: Client, request: Request, applied: A
     wrong += [("data as declared", text) for text in moved]
     if not verdict.ok:
         wrong.append((f"diff {request.phase['diff']['policy']}", verdict.message))
+    if "rehearsal" in request.plan:
+        rehearsed = evaluate(changes, {"policy": "exact", "changes": request.plan["rehearsal"]["changes"]})
+        if not rehearsed.ok:
+            wrong.append(("the diff that the rehearsal had", rehearsed.message))
     if wrong:
         raise Stopped(
             "C-07: verification failed inside the transaction; rolled back before COMMIT.",
@@ -265,10 +328,10 @@ def migrate(client: Client, request: Request, step: Step) -> Applied:
     check_cover(request.plan["ddl"]["statements"], request.ddl, request.plan["ddl"]["sha256"])
     step.data.update(outcome="NOT_STARTED", gates=[])
     with client.session(f"phasegate:run:{os.path.basename(request.artefacts.path)}") as session:
-        gates = early_gates(session, client, request)
+        base = take(session)
+        gates = early_gates(session, client, request, base)
         step.data["gates"] = [gate.as_dict() for gate in gates]
         stop_at(gates)
-        base = take(session)
         same_as_recorded(base, request)
         hooks = migration_hooks(client, request, step, base)
         applied = transact(session, client, migration_script(request), hooks, base, step, request.lock_attempts)

@@ -65,11 +65,21 @@ def judge(gate: str, holds: bool, expected: str, found: str, next_step: str) -> 
     return Gate(gate, PASS if holds else FAIL, expected, found, "" if holds else next_step)
 
 
-def approval() -> Gate:
-    """G-1: signatures over the plan are not judged by this version."""
-    return Gate(
-        "G-1", NOT_ENFORCED, "signatures over the plan's exact bytes", "approvals are not judged by this version"
+def never_rehearsed(reviewers: str) -> Gate:
+    """G-1 for a plan that comes from phase.yml alone, on a cluster whose reviewers are registered in ``reviewers``."""
+    return judge(
+        "G-1",
+        False,
+        f"a rehearsed plan with the signatures of enough reviewers of {reviewers}",
+        "a phase that was not rehearsed, so nobody can have approved it",
+        "rehearse the phase, have plan.json signed, and execute it with phasegate_plan",
     )
+
+
+def no_reviewers(place: str) -> Gate:
+    """G-1 on a cluster for which nobody is registered."""
+    found = f"no reviewers are registered for this cluster ({place})"
+    return Gate("G-1", NOT_ENFORCED, "signatures over the plan's exact bytes", found)
 
 
 def backup_fresh(started_epoch: float | None, now_epoch: float, max_age: int) -> Gate:
@@ -144,21 +154,32 @@ def within_scope(kinds: Iterable[str], allowed: Sequence[str]) -> Gate:
     )  # fmt: skip
 
 
-def rollback_ready(required: str, found: str | None) -> Gate:
-    """G-9: present and pinned; whether it was rehearsed is not judged by this version."""
+def rollback_ready(required: str, found: str | None, rehearsed: str | None) -> Gate:
+    """G-9: present, pinned, and rehearsed with success in the rehearsal of that name; None without a rehearsal."""
     if found != required:
         return judge(
             "G-9", False, f"rollback SQL with SHA-256 {required}", f"SHA-256 {found}" if found else "no rollback SQL",
             "restore the reviewed rollback file; without it there is no way back that was read by anybody",
         )  # fmt: skip
-    return Gate("G-9", NOT_ENFORCED, "present, pinned and rehearsed",
-                "present and pinned; a rehearsal is not judged by this version")  # fmt: skip
+    if rehearsed is None:
+        return Gate("G-9", NOT_ENFORCED, "present, pinned and rehearsed", "present and pinned; not rehearsed")
+    return Gate("G-9", PASS, "present, pinned and rehearsed", f"rehearsed in {rehearsed}, with the schema of before")
 
 
-def provenance() -> Gate:
-    """G-10: the rehearsal's evidence is not judged by this version."""
-    return Gate("G-10", NOT_ENFORCED, "a rehearsal of this DDL on production's schema",
-                "rehearsals are not judged by this version")  # fmt: skip
+def no_provenance() -> Gate:
+    """G-10 for a plan without a rehearsal."""
+    return Gate("G-10", NOT_ENFORCED, "a rehearsal of this DDL on production's schema", "the phase was not rehearsed")
+
+
+def provenance(required: str, found: str, bundle: str, difference: str) -> Gate:
+    """G-10: the normalised fingerprint of the schema now is the one that the rehearsal in ``bundle`` began with."""
+    return judge(
+        "G-10",
+        required == found,
+        f"the schema that {bundle} began with, normalised fingerprint {required}",
+        f"normalised fingerprint {found}" + (f": {difference}" if difference else ""),
+        "the schema changed since the rehearsal: find out who changed it, then rehearse again on a new backup",
+    )
 
 
 COMMANDS = tuple(f"C-0{number}" for number in range(1, 9))

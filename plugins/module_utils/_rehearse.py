@@ -21,7 +21,6 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._builtin_checks 
     target_identity,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._capture import Declared, load
-from ansible_collections.incomex.phasegate.plugins.module_utils._catalog import QUERIES
 from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._ddl_lines import compare as compare_lines
 from ansible_collections.incomex.phasegate.plugins.module_utils._diff import diff
@@ -34,10 +33,11 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._execute import 
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._identity import read_identity
 from ansible_collections.incomex.phasegate.plugins.module_utils._measurement import Measurement
+from ansible_collections.incomex.phasegate.plugins.module_utils._normalise import normalise
 from ansible_collections.incomex.phasegate.plugins.module_utils._restore import restore
 from ansible_collections.incomex.phasegate.plugins.module_utils._rollback import restored, rollback_script
 from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session
-from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import Snapshot, decode, take
+from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import Snapshot, take
 from ansible_collections.incomex.phasegate.plugins.module_utils._transaction import Applied, Hooks, transact
 
 _SERVER = """
@@ -76,14 +76,6 @@ class Rehearsal:
     def declared(self) -> Declared:
         """Return what the phase measures and counts."""
         return Declared.from_definition(self.request.phase["measure"], self.request.phase["row_counts"])
-
-
-_OF_THE_DATABASE = {query.kind.name for query in QUERIES if query.section != "schema"}
-
-
-def normalise(snapshot: Snapshot) -> Snapshot:
-    """Return what a copy in another database must have too: everything but the settings of the database itself."""
-    return snapshot.with_facts({f: at for f, at in snapshot.facts.items() if decode(f).kind not in _OF_THE_DATABASE})
 
 
 def _same_schema(source: Snapshot, copy: Snapshot) -> None:

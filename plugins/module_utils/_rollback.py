@@ -85,7 +85,8 @@ def _gates_of(session: Session, client: Client, request: Request) -> list[_gates
     """Judge the gates that a rollback has: backup, digest, target, loneliness, scope. The others are C-07's."""
     rollback = request.plan["rollback"]
     identity = read_identity(session, client)
-    of_backup, foreign = backup_gates(session, identity, request)
+    now = float(session.value("SELECT extract(epoch FROM clock_timestamp())") or 0)
+    of_backup, foreign = backup_gates(identity, request, now)
     return [
         *of_backup,
         _gates.digest_matches(rollback["sha256"], request.ddl_sha256),

@@ -74,6 +74,14 @@ options:
       - The sealed artefact directory of the execution that is to be rolled back, for O(state=open).
       - The plan and the rollback SQL are taken from there, after its seal was checked.
     type: path
+  signatures_b64:
+    description: The reviewers' signatures over the plan as M(incomex.phasegate.phase_plan) returns them.
+    type: dict
+    default: {}
+  notes_b64:
+    description: The reviewers' notes as M(incomex.phasegate.phase_plan) returns them.
+    type: dict
+    default: {}
   artefacts:
     description: The artefact directory, for O(state=sealed) and O(state=verified).
     type: path
@@ -154,7 +162,7 @@ findings:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.incomex.phasegate.plugins.module_utils import _report, _runs
+from ansible_collections.incomex.phasegate.plugins.module_utils import _approvals, _report, _runs
 from ansible_collections.incomex.phasegate.plugins.module_utils._client import CONNECTION_ARGUMENTS, Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import (
@@ -198,7 +206,9 @@ def opened(client: Client, params: dict[str, Any], *, check_mode: bool) -> dict[
     if applied:
         return {**result, "changed": False, "applied": True, "sealed": applied.sealed, "artefacts": applied.path}
     if not check_mode:
-        result["artefacts"] = _runs.open_run(params["root"], params["plan"], about, declared).path
+        artefacts = _runs.open_run(params["root"], params["plan"], about, declared)
+        _approvals.write_beside(artefacts.file("plan.json"), params["signatures_b64"], params["notes_b64"])
+        result["artefacts"] = artefacts.path
     return result
 
 
@@ -248,6 +258,8 @@ def main() -> None:
             "phase": {"type": "str"},
             "plan": {"type": "dict"},
             "plan_sha256": {"type": "str", "default": ""},
+            "signatures_b64": {"type": "dict", "default": {}},
+            "notes_b64": {"type": "dict", "default": {}},
             "kind": {"type": "str", "choices": [_runs.EXECUTE, _runs.REHEARSAL], "default": _runs.EXECUTE},
             "execution": {"type": "path"},
             "artefacts": {"type": "path"},

@@ -30,9 +30,13 @@ attributes:
     description: The same files give the same plan, byte for byte.
 options:
   path:
-    description: Path of the phase's C(phase.yml) on the controller.
+    description: Path of the phase's C(phase.yml) on the controller. Either O(path) or O(plan) is given.
     type: path
-    required: true
+  plan:
+    description:
+      - Path of a rehearsed C(plan.json) on the controller, with the SQL files and the reviewers' signatures beside it.
+      - It is returned as it was frozen; C(phase.yml) is not read.
+    type: path
 requirements:
   - pglast >= 7
   - jsonschema >= 4
@@ -70,6 +74,14 @@ rollback_b64:
   description: The bytes of the rollback, Base64.
   returned: success
   type: str
+signatures_b64:
+  description: The signatures beside O(plan) by the name in their file name, Base64; empty with O(path).
+  returned: success
+  type: dict
+notes_b64:
+  description: The reviewers' notes beside O(plan), each as a list of text and signature in Base64; empty with O(path).
+  returned: success
+  type: dict
 summary:
   description: What the phase is, in figures.
   returned: success
@@ -97,11 +109,21 @@ problems:
 """
 
 import base64
+import os
 from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible_collections.incomex.phasegate.plugins.module_utils._approvals import collect, file_error, packed
+from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._phase import HAS_JSONSCHEMA, Phase, load_phase
-from ansible_collections.incomex.phasegate.plugins.module_utils._plan import build_plan, canonical_json, digest, pinned
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan import (
+    build_plan,
+    canonical_json,
+    check_cover,
+    digest,
+    pinned,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan_schema import read_plan
 from ansible_collections.incomex.phasegate.plugins.module_utils._problems import PhaseFileError
 from ansible_collections.incomex.phasegate.plugins.module_utils._statements import HAS_PGLAST, analyse_phase
 from ansible_collections.incomex.phasegate.plugins.module_utils._strict_yaml import HAS_YAML
@@ -118,14 +140,14 @@ def plan_of(phase: Phase) -> Dict[str, Any]:
     )
 
 
-def result_of(phase: Phase, plan: Dict[str, Any]) -> Dict[str, Any]:
+def result_of(plan: Dict[str, Any], ddl: bytes, rollback: bytes) -> Dict[str, Any]:
     """Return the module's result."""
-    definition = phase.definition
+    definition = plan["phase"]
     return {
         "plan": plan,
         "plan_sha256": digest(canonical_json(plan)),
-        "ddl_b64": base64.b64encode(phase.migrate.data).decode("ascii"),
-        "rollback_b64": base64.b64encode(phase.rollback.data).decode("ascii"),
+        "ddl_b64": base64.b64encode(ddl).decode("ascii"),
+        "rollback_b64": base64.b64encode(rollback).decode("ascii"),
         "summary": {
             **{key: definition[key] for key in ("phase", "revision", "title")},
             "tags": definition["expect"]["tags"],
@@ -135,19 +157,46 @@ def result_of(phase: Phase, plan: Dict[str, Any]) -> Dict[str, Any]:
     }
 
 
+def from_phase(path: str) -> Dict[str, Any]:
+    """Return the result for a phase.yml. Raises ``PhaseFileError``."""
+    phase = load_phase(path)
+    return {**result_of(plan_of(phase), phase.migrate.data, phase.rollback.data), **packed({}, {})}
+
+
+def from_plan(path: str) -> Dict[str, Any]:
+    """Return the result for a plan.json. Raises ``PhaseGateError``, ``OSError``."""
+    with open(path, "rb") as stream:
+        plan = read_plan(stream.read(), path)
+    files = []
+    for part in ("ddl", "rollback"):
+        with open(os.path.join(os.path.dirname(path), plan[part]["file"]), "rb") as stream:
+            files.append(stream.read())
+        check_cover(plan[part]["statements"], files[-1], plan[part]["sha256"], plan[part]["file"])
+    return {**result_of(plan, *files), **packed(*collect(path))}
+
+
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(argument_spec={"path": {"type": "path", "required": True}}, supports_check_mode=True)
+    module = AnsibleModule(
+        argument_spec={"path": {"type": "path"}, "plan": {"type": "path"}},
+        mutually_exclusive=[("path", "plan")],
+        required_one_of=[("path", "plan")],
+        supports_check_mode=True,
+    )
     for library, found in (("pglast", HAS_PGLAST), ("jsonschema", HAS_JSONSCHEMA), ("PyYAML", HAS_YAML)):
         if not found:
             module.fail_json(msg=missing_required_lib(library, reason="on the controller"))
+    params = module.params
     try:
-        phase = load_phase(module.params["path"])
-        plan = plan_of(phase)
+        result = from_plan(params["plan"]) if params["plan"] else from_phase(params["path"])
     except PhaseFileError as error:
         module.fail_json(msg=str(error), problems=[problem.as_dict() for problem in error.problems])
+    except OSError as error:
+        module.fail_json(msg=str(file_error(error)))
+    except PhaseGateError as error:
+        module.fail_json(msg=str(error))
     else:
-        module.exit_json(changed=False, **result_of(phase, plan))
+        module.exit_json(changed=False, **result)
 
 
 if __name__ == "__main__":

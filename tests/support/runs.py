@@ -19,8 +19,8 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._client import C
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, run_step
 from ansible_collections.incomex.phasegate.plugins.module_utils._execute import Request, migrate, read_frozen
-from ansible_collections.incomex.phasegate.plugins.module_utils._identity import read_identity
 from ansible_collections.incomex.phasegate.plugins.module_utils._phase import load_phase
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan import canonical_json, digest
 from ansible_collections.incomex.phasegate.plugins.modules.phase_plan import plan_of, result_of
 from ansible_collections.incomex.phasegate.tests.support.cluster import SUPERUSER, bin_directory
 
@@ -93,12 +93,13 @@ class Run:
     environment: str = "test"
     max_backup_age: int = 3600
     lock_attempts: int = 1
+    artefacts: Artefacts = Artefacts("")
 
     @classmethod
     def of(cls, client: Client, root: Path, phase_file: str) -> Run:
         """Plan a phase of files."""
         phase = load_phase(phase_file)
-        result = result_of(phase, plan_of(phase))
+        result = result_of(plan_of(phase), phase.migrate.data, phase.rollback.data)
         ddl, rollback = (base64.b64decode(result[name]) for name in ("ddl_b64", "rollback_b64"))
         return cls(client, root, copy.deepcopy(result["plan"]), ddl, rollback)
 
@@ -128,11 +129,15 @@ class Run:
 
     def prepare(self) -> Run:
         """Do C-01, C-03, C-04 and C-05."""
-        with self.client.session() as session:
-            identity = read_identity(session, self.client)
-        self.artefacts: Artefacts = _runs.open_run(
-            str(self.root), self.environment, self.plan, {"plan_sha256": ""}, identity, self.declared
-        )
+        identity = _runs.look(self.client)
+        about = {
+            "kind": _runs.EXECUTE,
+            "environment": self.environment,
+            "identity": identity.as_dict(),
+            "host": "test01",
+            "plan_sha256": digest(canonical_json(self.plan)),
+        }
+        self.artefacts = _runs.open_run(str(self.root), self.plan, about, self.declared)
         with run_step(self.artefacts, "C-01") as step:
             step.data["backup"] = back_up(self.client, self.artefacts.file("backup.dump"), "none")[0].as_dict()
         phase = self.plan["phase"]
@@ -145,6 +150,13 @@ class Run:
             step.file("sql/" + self.plan["rollback"]["file"], self.rollback)
         return self
 
+    def recorded(self, change: Callable[[dict[str, Any]], None]) -> Run:
+        """Journal another record of the backup than C-01's."""
+        backup = next(e.data["backup"] for e in self.artefacts.journal.entries() if "backup" in e.data)
+        change(backup)
+        self.artefacts.journal.append("C-01", "done", {"backup": backup})
+        return self
+
     def migrate(self) -> Outcome:
         """Do C-07 with what is in the artefact directory now."""
         error: PhaseGateError | None = None
@@ -154,7 +166,7 @@ class Run:
                 data = step.data
                 request = Request(
                     plan=self.plan,
-                    ddl=read_frozen(self.artefacts, self.plan),
+                    ddl=read_frozen(self.artefacts, self.plan["ddl"]["file"]),
                     artefacts=self.artefacts,
                     declared=self.declared,
                     max_backup_age=self.max_backup_age,
