@@ -135,12 +135,18 @@ def preflight_passed(results: Sequence[CheckResult]) -> Gate:
 
 
 def alone(lock_held: bool, others: Sequence[str]) -> Gate:
-    """G-7: the advisory lock is ours and no other session of phasegate is connected to this database."""
-    found = "; ".join(others) or (
-        "no other session" if lock_held else "the lock is held by a session that is gone by now"
-    )
+    """G-7: the advisory lock is ours.
+
+    Other sessions of phasegate are named, but who holds the lock goes on: if each of two stopped because of the
+    other, none would run.
+    """
+    others_found = "; ".join(others)
+    if lock_held:
+        found = f"the lock is ours; waiting for it: {others_found}" if others else "no other session"
+    else:
+        found = others_found or "the lock is held by a session that is gone by now"
     return judge(
-        "G-7", lock_held and not others, "the run's advisory lock, and no other phasegate session", found,
+        "G-7", lock_held, "the run's advisory lock on this database", found,
         "wait until the other run ends, or agree with its operator; never end its session during C-07",
     )  # fmt: skip
 

@@ -11,6 +11,7 @@ has to hold before COMMIT; COMMIT. Any miss rolls back. The outcome of a lost CO
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
 from dataclasses import asdict, dataclass, field
@@ -99,6 +100,19 @@ class Hooks:
 
 class Stopped(PhaseGateError):
     """The migration must not go on; raised before COMMIT, so nothing persists."""
+
+
+class CommitFailed(Stopped):
+    """COMMIT was sent and did not succeed, or nobody can tell: ``outcome`` says which."""
+
+    def __init__(self, script: Script, applied: Applied, outcome: str, reason: str) -> None:
+        self.outcome = outcome
+        super().__init__(
+            f"{script.command}: COMMIT of transaction {applied.xid} did not succeed: {outcome}.",
+            expected="COMMIT",
+            found=reason,
+            next_step=_after(outcome, applied.xid),
+        )
 
 
 class LockTimeout(Stopped):
@@ -195,6 +209,19 @@ def _check_counts(script: Script, applied: Applied) -> None:
         )
 
 
+def _check_deferred(session: Session, script: Script) -> None:
+    """Check the deferred constraints now, where a violation can still be told from a failed COMMIT."""
+    try:
+        session.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    except SqlError as error:
+        raise Stopped(
+            f"{script.command}: a deferred constraint does not hold; rolled back before COMMIT.",
+            expected="every deferred constraint holds after the last statement",
+            found=error.words(),
+            next_step="correct the DDL as a new revision, rehearse it, and have it reviewed",
+        ) from error
+
+
 def _within(declared: Any, rows: int) -> bool:
     if not isinstance(declared, Mapping):
         return bool(declared == rows)
@@ -220,6 +247,8 @@ def resolve(client: Client, xid: str) -> str:
         try:
             with client.session("phasegate:resolve") as session:
                 status = session.value(f"SELECT pg_xact_status({literal(xid)}::xid8)")
+        except SqlError:
+            return UNKNOWN  # it answers, but not this question
         except PhaseGateError:
             status = "unreachable"
         if status == "committed":
@@ -245,20 +274,28 @@ def _commit(session: Session, client: Client, script: Script, applied: Applied, 
     step.note("commit", {"xid": applied.xid})
     try:
         session.execute("COMMIT")
-        status = session.value(f"SELECT pg_xact_status({literal(applied.xid)}::xid8)")
-        outcome = COMMITTED if status == "committed" else ROLLED_BACK
-        reason = f"the server says {status}"
     except SqlError as error:
-        outcome, reason = ROLLED_BACK, error.words()
+        raise CommitFailed(script, applied, ROLLED_BACK, error.words()) from error
     except ConnectionLost as lost:
         outcome, reason = resolve(client, applied.xid), lost.found
+    else:
+        outcome, reason = _look_up(session, client, applied.xid)
     if outcome != COMMITTED:
-        raise Stopped(
-            f"{script.command}: COMMIT of transaction {applied.xid} did not succeed: {outcome}.",
-            expected="COMMIT",
-            found=reason,
-            next_step=_after(outcome, applied.xid),
-        )
+        raise CommitFailed(script, applied, outcome, reason)
+
+
+def _look_up(session: Session, client: Client, xid: str) -> tuple[str, str]:
+    """Return how a transaction ended whose COMMIT raised no error, and what the server says.
+
+    COMMIT of a transaction that had failed rolls back without an error.
+    """
+    try:
+        status = session.value(f"SELECT pg_xact_status({literal(xid)}::xid8)")
+    except SqlError as error:
+        return UNKNOWN, error.words()
+    except ConnectionLost as lost:
+        return resolve(client, xid), lost.found
+    return COMMITTED if status == "committed" else ROLLED_BACK, f"the server says {status}"
 
 
 def _attempt(session: Session, client: Client, script: Script, hooks: Hooks, step: Step, applied: Applied) -> None:
@@ -274,7 +311,7 @@ def _attempt(session: Session, client: Client, script: Script, hooks: Hooks, ste
     applied.xid, applied.pid = xid or "", int(pid or 0)
     step.note("transaction", {"xid": applied.xid, "pid": applied.pid})
     _run_statements(session, script, hooks, applied)
-    session.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    _check_deferred(session, script)
     session.set("transaction_read_only", "on", local=True)
     _check_counts(script, applied)
     hooks.inside(session, applied)
@@ -304,6 +341,11 @@ def transact(
         except ConnectionLost as lost:
             _leave(session, client, base, step, applied)
             raise _lost(script, lost, applied, step.data["outcome"]) from lost
+        except CommitFailed as error:
+            step.data["outcome"] = error.outcome
+            with contextlib.suppress(PhaseGateError):
+                _compare(session, base, step)
+            raise
         except PhaseGateError:
             _leave(session, client, base, step, applied)
             raise
@@ -329,9 +371,13 @@ def _leave(session: Session, client: Client, base: Snapshot, step: Step, applied
     try:
         session.execute("ROLLBACK")
         step.data["outcome"] = ROLLED_BACK
-        after = take(session)
+        _compare(session, base, step)
     except ConnectionLost:
         step.data["outcome"] = resolve(client, applied.xid) if applied.xid else ROLLED_BACK
-        return
+
+
+def _compare(session: Session, base: Snapshot, step: Step) -> None:
+    """Note whether the schema is as before."""
+    after = take(session)
     step.data["unchanged"] = after.fingerprint == base.fingerprint
     step.data["fingerprint"] = after.fingerprint

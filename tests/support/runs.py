@@ -145,10 +145,15 @@ class Run:
         with self.client.session() as session, run_step(self.artefacts, "C-03") as step:
             step.data["fingerprint"] = _snapshot.take(session).fingerprint
             _capture.save(self.artefacts, "before", declared.measures, declared.take(session))
-        with run_step(self.artefacts, "C-05") as step:
-            step.file("sql/" + self.plan["ddl"]["file"], self.ddl)
-            step.file("sql/" + self.plan["rollback"]["file"], self.rollback)
+        with run_step(self.artefacts, "C-05"):
+            self.freeze()
         return self
+
+    def freeze(self) -> None:
+        """Write the plan and its files; again after ``force``, as somebody does who can write to the directory."""
+        self.artefacts.write("plan.json", canonical_json(self.plan))
+        self.artefacts.write("sql/" + self.plan["ddl"]["file"], self.ddl)
+        self.artefacts.write("sql/" + self.plan["rollback"]["file"], self.rollback)
 
     def recorded(self, change: Callable[[dict[str, Any]], None]) -> Run:
         """Journal another record of the backup than C-01's."""

@@ -12,7 +12,7 @@ import pytest
 from ansible_collections.incomex.phasegate.plugins.module_utils import _gates
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks import CheckResult
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._gates import FAIL, PASS, Gate
+from ansible_collections.incomex.phasegate.plugins.module_utils._gates import FAIL, NOT_ENFORCED, PASS, Gate
 from ansible_collections.incomex.phasegate.plugins.module_utils._identity import Identity, Mismatch, mismatches
 from hypothesis import given
 from hypothesis import strategies as st
@@ -52,6 +52,7 @@ CASES: list[tuple[Gate, str, str]] = [
     (_gates.preflight_passed([OK, BAD]), FAIL, "1/2; P-8 found 85, expected 86"),
     (_gates.preflight_passed([OK, OPEN]), FAIL, "1/2; P-2 found no file, expected x"),
     (_gates.alone(True, []), PASS, "no other session"),
+    (_gates.alone(True, ["pid 7, user u"]), PASS, "the lock is ours; waiting for it: pid 7, user u"),
     (_gates.alone(False, ["pid 7, user u"]), FAIL, "pid 7, user u"),
     (_gates.alone(False, []), FAIL, "the lock is held by a session that is gone by now"),
     (_gates.within_scope(["CREATE TABLE", "COMMENT"], ["COMMENT", "CREATE TABLE"]), PASS, "all within scope"),
@@ -59,8 +60,15 @@ CASES: list[tuple[Gate, str, str]] = [
     (_gates.within_scope(["ALTER TABLE DROP COLUMN"], ["ALTER TABLE ADD COLUMN"]), FAIL, "ALTER TABLE DROP COLUMN"),
     (_gates.within_scope(["ALTER TABLESPACE"], ["ALTER TABLE"]), FAIL, "ALTER TABLESPACE"),
     (_gates.within_scope(["DROP TABLE", "CALL", "DROP TABLE"], []), FAIL, "CALL, DROP TABLE"),
-    (_gates.rollback_ready(A, None), FAIL, "no rollback SQL"),
-    (_gates.rollback_ready(A, B), FAIL, f"SHA-256 {B}"),
+    (_gates.rollback_ready(A, None, "r"), FAIL, "no rollback SQL"),
+    (_gates.rollback_ready(A, B, "r"), FAIL, f"SHA-256 {B}"),
+    (_gates.rollback_ready(A, A, None), NOT_ENFORCED, "present and pinned; not rehearsed"),
+    (_gates.rollback_ready(A, A, "alpha_x"), PASS, "rehearsed in alpha_x, with the schema of before"),
+    (_gates.no_reviewers("/p"), NOT_ENFORCED, "no reviewers are registered for this cluster (/p)"),
+    (_gates.never_rehearsed("/p"), FAIL, "a phase that was not rehearsed, so nobody can have approved it"),
+    (_gates.no_provenance(), NOT_ENFORCED, "the phase was not rehearsed"),
+    (_gates.provenance(A, A, "alpha_x", ""), PASS, f"normalised fingerprint {A}"),
+    (_gates.provenance(A, B, "alpha_x", "+ column"), FAIL, f"normalised fingerprint {B}: + column"),
     (_gates.nothing_else_ran(["run", "C-01", "C-08", "run"]), PASS, "nothing else ran"),
     (_gates.nothing_else_ran(["run", "C-09"]), FAIL, "C-09"),
     (_gates.nothing_else_ran(["run", "C-10", "psql"]), FAIL, "C-10, psql"),
@@ -72,7 +80,7 @@ def test_gate(gate: Gate, status: str, found: str) -> None:
     assert (gate.status, gate.found) == (status, found)
     assert gate.expected
     # What to do is said exactly when there is something to do.
-    assert gate.next_step == "" or status == FAIL
+    assert bool(gate.next_step) == (status == FAIL)
 
 
 @given(started=st.floats(0, 1e10), age=st.floats(-1e6, 1e6), limit=st.integers(0, 10**6))

@@ -1,0 +1,676 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""C-07 against a real server: what commits, what rolls back and why, and that the outcome is always known."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from ansible_collections.incomex.phasegate.plugins.module_utils import _runs
+from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import verify
+from ansible_collections.incomex.phasegate.tests.support.phase_files import ALPHA, PhaseFiles
+from ansible_collections.incomex.phasegate.tests.support.runs import (
+    InBackground,
+    Outcome,
+    Run,
+    client_of,
+    fingerprint,
+    wait_for,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
+    from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
+
+PHASES = Path(__file__).parents[1] / "fixtures" / "phases"
+
+#: What a small phase of these tests may be changed in.
+SCOPE = ["CREATE TABLE", "INSERT", "SELECT", "ALTER TABLE ADD COLUMN", "DO", "UPDATE"]
+
+
+@pytest.fixture
+def app(cluster: Cluster, empty_database: str) -> Client:
+    """A client of a database with one schema ``app`` and one table in it."""
+    cluster.psql("CREATE SCHEMA app; CREATE TABLE app.old (id int PRIMARY KEY)", empty_database)
+    return client_of(cluster, empty_database)
+
+
+def small(client: Client, tmp_path: Path, ddl: str = "", **changes: Any) -> Run:
+    """Return a run of a small phase; without ``ddl`` it creates ``app.t``."""
+    directory = tmp_path / "phase"
+    directory.mkdir(exist_ok=True)
+    definition: dict[str, Any] = {"preflight": [{"id": "P-1", "title": "one", "sql": "SELECT 1", "expect": 1}], **changes}
+    files = PhaseFiles(directory)
+    files.write(definition, **({"ddl": ddl.encode()} if ddl else {}))
+    return Run.of(client, tmp_path / "runs", files.path)
+
+
+def tables(cluster: Cluster, client: Client) -> str:
+    return cluster.psql(
+        "SELECT string_agg(relname, ' ' ORDER BY relname) FROM pg_class"
+        " WHERE relnamespace = 'app'::regnamespace AND relkind = 'r'",
+        client.database,
+    )
+
+
+def assert_rolled_back(run: Run, outcome: Outcome, before: str) -> None:
+    assert outcome.data["outcome"] == "ROLLED_BACK"
+    assert outcome.data["unchanged"] is True
+    assert outcome.data["fingerprint"] == before == fingerprint(run.client)
+    (failed,) = run.events("failed")
+    assert failed["outcome"] == "ROLLED_BACK"
+    assert failed["reason"] == outcome.message
+
+
+# --- what commits ----------------------------------------------------------------------------------------------
+
+
+def test_phase_alpha_commits_after_its_checks(client: Client, tmp_path: Path) -> None:
+    run = Run.of(client, tmp_path, str(ALPHA)).prepare()
+    outcome = run.migrate()
+    assert (outcome.message, outcome.data["outcome"]) == ("", "COMMITTED")
+    applied = outcome.data["transaction"]
+    assert [s["rows"] for s in applied["statements"] if s["tag"] == "UPDATE"] == [86]
+    assert applied["result"][0]["tac_authority_draft"] == 86
+    assert {check["status"] for check in applied["preflight"]} == {"PASS"}
+    # VA-16 needs two pg_dump texts; everything else ran before COMMIT
+    assert len([c for c in applied["checks"] if c["id"].startswith("VA-") and c["status"] == "PASS"]) == 16
+    assert applied["diff"]["ok"] is True
+    assert applied["measured"][0] | {"minimum_after": "", "maximum_after": ""} == {
+        "id": "updated_at",
+        "relation": "public.tac_logical_unit",
+        "column": "updated_at",
+        "rows": 86,
+        "changed": 86,
+        "distinct_before": 3,
+        "distinct_after": 1,
+        "minimum_before": "2026-04-29 05:27:37.951703+00",
+        "maximum_before": "2026-04-30 03:12:19.569465+00",
+        "minimum_after": "",
+        "maximum_after": "",
+    }
+    with client.session() as session:
+        assert session.value(f"SELECT pg_xact_status('{applied['xid']}')") == "committed"
+    # the transaction's number and the intent to commit were on disk before COMMIT was sent
+    events = [entry.event for entry in run.artefacts.journal.entries() if entry.step == "C-07"]
+    assert events == ["intent", "transaction", "commit", "done"]
+
+
+def test_the_checks_see_the_uncommitted_state_and_run_before_commit(client: Client, tmp_path: Path) -> None:
+    run = Run.of(client, tmp_path, str(ALPHA))
+    run.plan["phase"]["verify"].append(
+        {"id": "VA-99", "title": "the transaction is still open", "expect": [True, "in progress"], "sql":
+         "SELECT to_jsonb(to_regclass('cutter_governance.canonical_address_alias') IS NOT NULL) UNION ALL"
+         " SELECT to_jsonb(pg_xact_status(pg_current_xact_id_if_assigned()))"}
+    )  # fmt: skip
+    outcome = run.prepare().migrate()
+    assert outcome.message == ""
+    (check,) = (c for c in outcome.data["transaction"]["checks"] if c["id"] == "VA-99")
+    assert (check["status"], check["found"]) == ("PASS", '[true, "in progress"]')
+
+
+def test_a_second_migration_of_a_committed_run_finds_the_outcome(client: Client, tmp_path: Path) -> None:
+    run = Run.of(client, tmp_path, str(ALPHA)).prepare()
+    done = run.migrate()
+    assert _runs.committed_outcome(run.artefacts, "C-07") == json.loads(json.dumps(done.data))
+    # and if it is run all the same, preflight stops it
+    again = run.migrate()
+    assert again.message.startswith("The schema is not the one of the snapshot before")
+
+
+# --- what does not hold before COMMIT --------------------------------------------------------------------------
+
+
+def test_r1_updates_no_row_and_is_rolled_back(client: Client, tmp_path: Path) -> None:
+    before = fingerprint(client)
+    run = Run.of(client, tmp_path, str(PHASES / "r1" / "phase.yml")).prepare()
+    outcome = run.migrate()
+    assert outcome.error
+    assert "86 rows" in outcome.error.expected
+    assert "0 rows" in outcome.error.found
+    assert "a declared count was not met; rolled back before COMMIT" in outcome.message
+    assert_rolled_back(run, outcome, before)
+
+
+def test_a_hidden_drop_column_is_rolled_back(client: Client, tmp_path: Path) -> None:
+    before = fingerprint(client)
+    run = Run.of(client, tmp_path, str(PHASES / "hidden_drop_column" / "phase.yml")).prepare()
+    outcome = run.migrate()
+    assert "identity_profile" in outcome.message
+    assert "additions_only" in outcome.message
+    assert {check["status"] for check in outcome.data["transaction"]["checks"]} <= {"PASS"}
+    assert_rolled_back(run, outcome, before)
+
+
+VERIFY_TWO = [{"id": "VA-1", "title": "two rows", "sql": "SELECT count(*) FROM app.t", "expect": 2}]
+
+
+@pytest.mark.parametrize(
+    ("ddl", "changes", "said"),
+    [
+        (
+            "CREATE TABLE app.t (id int);\n",
+            {"verify": VERIFY_TWO},
+            ("verification failed inside the transaction", "VA-1 2", "VA-1 0"),
+        ),
+        (
+            "CREATE TABLE app.t AS SELECT 1 AS id;\n",
+            {"verify": [*VERIFY_TWO, {"id": "VA-2", "title": "x", "sql": "SELECT * FROM app.none", "expect": 1}],
+             "scope": {"schemas": ["app"], "statements": ["CREATE TABLE AS"]},
+             "expect": {"tags": {"CREATE TABLE AS": 1}}},
+            ("VA-1 1", 'VA-2 error 42P01: relation "app.none" does not exist'),
+        ),
+        (
+            "CREATE TABLE app.t (id int);\n",
+            {"preflight": [{"id": "P-7", "title": "x", "sql": "SELECT 85", "expect": 86}]},
+            ("Stopped at G-6", "P-7 found 85, expected 86"),
+        ),
+        (
+            "CREATE TABLE app.t (id int);\n",
+            {"non_scope": [{"id": "NS-1", "title": "x", "sql": "SELECT to_regclass('app.t') IS NULL", "expect": True}]},
+            ("NS-1 true", "NS-1 false"),
+        ),
+        (
+            "CREATE TABLE app.t (id int);\nINSERT INTO app.old VALUES (1);\n",
+            {"scope": {"schemas": ["app"], "statements": ["CREATE TABLE", "INSERT"]},
+             "expect": {"tags": {"CREATE TABLE": 1, "INSERT": 1}, "rows": {"INSERT": [1]}},
+             "row_counts": ["app.old"]},
+            ("app.old: 0 rows before, 1 after, declared change +0",),
+        ),
+        (
+            "CREATE TABLE app.t (id int);\nSELECT 85 AS n;\n",
+            {"scope": {"schemas": ["app"], "statements": ["CREATE TABLE", "SELECT"]},
+             "expect": {"tags": {"CREATE TABLE": 1, "SELECT": 1}, "result": {"n": 86}}},
+            ('trailing SELECT {"n": 86}', 'trailing SELECT {"n": 85}'),
+        ),
+        (
+            "CREATE TABLE app.t (id int);\nALTER TABLE app.old ADD COLUMN id int;\n",
+            {"scope": {"schemas": ["app"], "statements": ["CREATE TABLE", "ALTER TABLE ADD COLUMN"]},
+             "expect": {"tags": {"CREATE TABLE": 1, "ALTER TABLE": 1}}},
+            ("statement 2 (ALTER TABLE, line 2) was refused; rolled back", '42701: column "id" of relation "old"'),
+        ),
+    ],
+    ids=["check", "check error", "preflight", "non-scope", "row count", "result", "refused"],
+)  # fmt: skip
+def test_any_miss_rolls_back_and_is_named(
+    app: Client, cluster: Cluster, tmp_path: Path, ddl: str, changes: dict[str, Any], said: tuple[str, ...]
+) -> None:
+    before = fingerprint(app)
+    run = small(app, tmp_path, ddl, **changes).prepare()
+    outcome = run.migrate()
+    for words in said:
+        assert words in outcome.message
+    assert_rolled_back(run, outcome, before)
+    assert tables(cluster, app) == "old"
+    assert cluster.psql("SELECT count(*) FROM app.old", app.database) == "0"
+
+
+def test_a_check_cannot_change_what_is_going_to_commit(app: Client, cluster: Cluster, tmp_path: Path) -> None:
+    run = small(app, tmp_path)
+    run.plan["phase"]["verify"][0].update(sql="INSERT INTO app.old VALUES (7) RETURNING id", expect=7)
+    outcome = run.prepare().migrate()
+    assert "VA-1 error 25006: cannot execute INSERT in a read-only transaction" in outcome.message
+    assert (tables(cluster, app), cluster.psql("SELECT count(*) FROM app.old", app.database)) == ("old", "0")
+
+
+def test_a_deferred_constraint_is_checked_before_commit(app: Client, cluster: Cluster, tmp_path: Path) -> None:
+    cluster.psql(
+        "CREATE TABLE app.child (old_id int REFERENCES app.old DEFERRABLE INITIALLY DEFERRED)", app.database
+    )
+    before = fingerprint(app)
+    run = small(
+        app,
+        tmp_path,
+        "CREATE TABLE app.t (id int);\nINSERT INTO app.child VALUES (99);\n",
+        scope={"schemas": ["app"], "statements": ["CREATE TABLE", "INSERT"]},
+        expect={"tags": {"CREATE TABLE": 1, "INSERT": 1}, "rows": {"INSERT": [1]}},
+    ).prepare()
+    outcome = run.migrate()
+    assert outcome.message.startswith("C-07: a deferred constraint does not hold; rolled back before COMMIT.")
+    assert "23503" in outcome.message
+    assert "Key (old_id)=(99) is not present" in outcome.message
+    assert run.events("commit") == []
+    assert_rolled_back(run, outcome, before)
+
+
+# --- SQL that wants to escape ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "COMMIT",
+        "CREATE TABLE app.x (); COMMIT; CREATE TABLE app.y ()",
+        "ROLLBACK",
+        "ROLLBACK; CREATE TABLE app.x ()",
+        "BEGIN",
+        "END",
+        "COMMIT AND CHAIN",
+        "PREPARE TRANSACTION 'x'",
+        "DO $$ BEGIN CREATE TABLE app.x (); COMMIT; END $$",
+        "CREATE PROCEDURE app.p() LANGUAGE plpgsql AS $$ BEGIN COMMIT; END $$; CALL app.p()",
+        "VACUUM",
+        "CREATE DATABASE escaped",
+        "CREATE INDEX CONCURRENTLY ON app.old (id)",
+        "ALTER SYSTEM SET work_mem = '1MB'",
+        "COPY app.old FROM STDIN",
+        "COPY app.old FROM STDIN;\n1\n2\n\\.\n",
+        "COPY app.old TO STDOUT",
+        "\\! touch {escaped}",
+        "\\copy app.old to {escaped}",
+        "\\o {escaped}\nSELECT 1",
+        "SELECT 1 \\g {escaped}",
+        "\\c postgres",
+        "`touch {escaped}`",
+        "\\i {escaped}",
+        ":x",
+        "SELECT 'unterminated",
+        "/* unterminated",
+        "SELECT $$ unterminated",
+        "CREATE TABLE app.x (); SELECT 1/0",
+        "$pg$; COMMIT; CREATE TABLE app.x (); --",
+    ],
+)
+def test_nothing_that_an_author_writes_leaves_the_transaction(
+    cluster: Cluster, escaping: Escape, tmp_path: Path, statement: str
+) -> None:
+    escaped = tmp_path / "escaped"
+    outcome = escaping.run(statement.replace("{escaped}", str(escaped)))
+    assert outcome.data["outcome"] == "ROLLED_BACK", outcome.message
+    assert outcome.data["unchanged"] is True
+    assert "statement 2 (CREATE TABLE, line 1) was refused; rolled back" in outcome.message
+    assert not escaped.exists()
+    assert tables(cluster, escaping.prepared.client) == "old"
+
+
+class Escape:
+    """Forced statements in one prepared run: its plan and frozen DDL are replaced for every one."""
+
+    def __init__(self, client: Client, root: Path) -> None:
+        self.prepared = small(client, root).prepare()
+
+    def run(self, statement: str) -> Outcome:
+        run = self.prepared.force("CREATE TABLE app.first ();\n", statement, "\n;CREATE TABLE app.last ()")
+        run.freeze()
+        return run.migrate()
+
+
+@pytest.fixture(scope="module")
+def escaping(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Escape]:
+    cluster.create_database("escaping")
+    cluster.psql("CREATE SCHEMA app; CREATE TABLE app.old (id int PRIMARY KEY)", "escaping")
+    yield Escape(client_of(cluster, "escaping"), tmp_path_factory.mktemp("escaping"))
+    cluster.drop_database("escaping")
+
+
+def test_a_file_that_was_cut_is_not_the_plans(client: Client, tmp_path: Path) -> None:
+    run = Run.of(client, tmp_path, str(ALPHA)).prepare()
+    frozen = Path(run.artefacts.path) / "sql" / "migrate.sql"
+    for length in (0, 1, len(run.ddl) // 2, len(run.ddl) - 1):
+        frozen.write_bytes(run.ddl[:length])
+        outcome = run.migrate()
+        assert "the file is not the file of the plan" in outcome.message
+        assert run.events("transaction") == []
+
+
+# --- files of the run ------------------------------------------------------------------------------------------
+
+
+def flip_a_bit(run: Run) -> None:
+    path = Path(run.artefacts.path) / "backup.dump"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def truncate(run: Run) -> None:
+    path = Path(run.artefacts.path) / "backup.dump"
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def remove(run: Run) -> None:
+    (Path(run.artefacts.path) / "backup.dump").unlink()
+
+
+def replace_by_another(run: Run) -> None:
+    path = Path(run.artefacts.path) / "backup.dump"
+    path.write_bytes(path.read_bytes().replace(b"app", b"apq"))
+
+
+def older(run: Run) -> None:
+    run.recorded(lambda backup: backup.update(started_epoch=backup["started_epoch"] - 3601))
+
+
+def from_the_future(run: Run) -> None:
+    run.recorded(lambda backup: backup.update(started_epoch=backup["started_epoch"] + 3600))
+
+
+def of_another_cluster(run: Run) -> None:
+    run.recorded(lambda backup: backup.update(system_identifier="1"))
+
+
+def change_rollback(run: Run) -> None:
+    (Path(run.artefacts.path) / "sql" / "rollback.sql").write_bytes(b"SELECT 1;\n")
+
+
+def remove_rollback(run: Run) -> None:
+    (Path(run.artefacts.path) / "sql" / "rollback.sql").unlink()
+
+
+def widen_the_plan(run: Run) -> None:
+    run.plan["ddl"]["statements"][0]["kinds"] = ["DROP TABLE"]
+    run.freeze()
+
+
+def another_step(run: Run) -> None:
+    run.artefacts.journal.append("C-10", "done")
+
+
+def another_target(run: Run) -> None:
+    run.declared = {"system_identifier": "1", "database": "elsewhere"}
+
+
+def rehearsal_target(run: Run) -> None:
+    run.declared = {"rehearsal_system_identifiers": [_runs.look(run.client).system_identifier]}
+
+
+@pytest.mark.parametrize(
+    ("damage", "gate", "found"),
+    [
+        (flip_a_bit, "G-5", "SHA-256"),
+        (truncate, "G-5", "bytes"),
+        (remove, "G-5", "no file"),
+        (replace_by_another, "G-5", "SHA-256"),
+        (older, "G-2", "s old"),
+        (from_the_future, "G-2", "in the future"),
+        (of_another_cluster, "G-4", "cluster of the backup 1"),
+        (change_rollback, "G-9", "SHA-256"),
+        (remove_rollback, "G-9", "no rollback SQL"),
+        (widen_the_plan, "G-8", "DROP TABLE"),
+        (another_step, "G-11", "C-10"),
+        (another_target, "G-4", "system_identifier"),
+        (rehearsal_target, "G-4", "of one"),
+    ],
+)
+def test_a_gate_stops_before_the_transaction(
+    app: Client, tmp_path: Path, damage: Callable[[Run], None], gate: str, found: str
+) -> None:
+    run = small(app, tmp_path).prepare()
+    damage(run)
+    outcome = run.migrate()
+    assert outcome.message.startswith(f"Stopped at {gate} (")
+    assert (outcome.data["outcome"], outcome.gate(gate)["status"]) == ("NOT_STARTED", "FAIL")
+    assert found in outcome.gate(gate)["found"]
+    assert f"{gate} {outcome.gate(gate)['next_step']}" in outcome.message
+    assert run.events("transaction") == []
+
+
+def test_a_run_without_a_backup_stops_at_both_gates(app: Client, tmp_path: Path) -> None:
+    run = small(app, tmp_path).prepare()
+    journal = Path(run.artefacts.journal.path)
+    journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:1]))
+    outcome = run.migrate()
+    assert {gate["id"] for gate in outcome.data["gates"] if gate["status"] == "FAIL"} == {"G-2", "G-5"}
+
+
+def test_a_schema_that_changed_since_the_snapshot_stops(app: Client, cluster: Cluster, tmp_path: Path) -> None:
+    run = small(app, tmp_path).prepare()
+    cluster.psql("ALTER TABLE app.old ADD COLUMN meanwhile int", app.database)
+    outcome = run.migrate()
+    assert "somebody changed the schema during this run" in outcome.message
+    assert outcome.data["outcome"] == "NOT_STARTED"
+
+
+#: A check that needs a lock on ``app.old``.
+WAIT = {"id": "P-1", "title": "wait", "sql": "SELECT count(*) FROM app.old", "expect": 0}
+
+
+def test_the_frozen_buffer_runs_whatever_happens_to_the_file(app: Client, cluster: Cluster, tmp_path: Path) -> None:
+    run = small(app, tmp_path, preflight=[WAIT]).prepare()
+    frozen = Path(run.artefacts.path) / "sql" / "migrate.sql"
+    with app.session() as other:
+        # C-07 has read the file and waits for this lock when the file is exchanged
+        other.execute("BEGIN")
+        other.execute("LOCK TABLE app.old")
+        migration = InBackground(run)
+        wait_for("C-07 waits", lambda: waiting(cluster, app))
+        frozen.write_bytes(b"CREATE TABLE app.evil ();\n")
+        other.execute("ROLLBACK")
+    assert migration.join().message == ""
+    assert tables(cluster, app) == "old t"
+
+
+# --- locks -----------------------------------------------------------------------------------------------------
+
+
+def waiting(cluster: Cluster, client: Client) -> str:
+    """Return the pid of C-07's backend once it waits for a lock."""
+    return cluster.psql(
+        "SELECT max(pid) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND application_name LIKE 'phasegate:run:%' AND wait_event_type = 'Lock'",
+        client.database,
+    )
+
+
+LOCKING = {
+    "scope": {"schemas": ["app"], "statements": ["ALTER TABLE ADD COLUMN"]},
+    "expect": {"tags": {"ALTER TABLE": 1}},
+    "settings": {"lock_timeout": "200ms"},
+}
+
+
+def test_a_lock_timeout_names_the_blocker_and_is_tried_again(app: Client, tmp_path: Path) -> None:
+    before = fingerprint(app)
+    run = small(app, tmp_path, "ALTER TABLE app.old ADD COLUMN note text;\n", **LOCKING).prepare()
+    run.lock_attempts = 2
+    with app.session("reporting") as blocker:
+        blocker.execute("BEGIN")
+        blocker.execute("SELECT count(*) FROM app.old")
+        pid = blocker.value("SELECT pg_backend_pid()")
+        outcome = run.migrate()
+    assert outcome.error
+    assert f"pid {pid}, user workflow_admin, application reporting, idle in transaction" in outcome.error.found
+    assert "query: SELECT pg_backend_pid()" not in outcome.error.expected
+    assert "200ms" in outcome.error.expected
+    assert [event["attempt"] for event in run.events("lock timeout")] == [1, 2]
+    assert outcome.data["transaction"]["attempts"] == 2
+    assert_rolled_back(run, outcome, before)
+
+
+def test_a_lock_that_is_released_between_two_attempts_is_got(app: Client, cluster: Cluster, tmp_path: Path) -> None:
+    run = small(app, tmp_path, "ALTER TABLE app.old ADD COLUMN note text;\n", **LOCKING).prepare()
+    run.lock_attempts = 3
+    with app.session() as blocker:
+        blocker.execute("BEGIN")
+        blocker.execute("SELECT count(*) FROM app.old")
+        migration = InBackground(run)
+        wait_for("the first timeout", lambda: run.events("lock timeout"))
+        blocker.execute("ROLLBACK")
+    outcome = migration.join()
+    assert (outcome.message, outcome.data["outcome"]) == ("", "COMMITTED")
+    assert outcome.data["transaction"]["attempts"] > 1
+    assert "note" in cluster.psql("SELECT string_agg(attname, ' ') FROM pg_attribute"
+                                  " WHERE attrelid = 'app.old'::regclass AND attnum > 0", app.database)  # fmt: skip
+
+
+def test_no_other_error_is_tried_again(app: Client, tmp_path: Path) -> None:
+    settings = {"lock_timeout": "5s", "statement_timeout": "200ms"}
+    run = small(
+        app, tmp_path, "ALTER TABLE app.old ADD COLUMN note text;\n", **{**LOCKING, "settings": settings}
+    ).prepare()
+    run.lock_attempts = 5
+    with app.session() as blocker:
+        blocker.execute("BEGIN")
+        blocker.execute("SELECT count(*) FROM app.old")
+        outcome = run.migrate()
+    assert "57014: canceling statement due to statement timeout" in outcome.message
+    assert (len(run.events("transaction")), outcome.data["outcome"]) == (1, "ROLLED_BACK")
+
+
+# --- two operators ---------------------------------------------------------------------------------------------
+
+
+def test_the_second_operator_is_told_who_runs(app: Client, cluster: Cluster, tmp_path: Path) -> None:
+    first = small(app, tmp_path, preflight=[WAIT]).prepare()
+    second = small(app, tmp_path).prepare()
+    with app.session() as blocker:
+        blocker.execute("BEGIN")
+        blocker.execute("LOCK TABLE app.old")
+        migration = InBackground(first)
+        pid = wait_for("C-07 waits", lambda: waiting(cluster, app))
+        outcome = second.migrate()
+        blocker.execute("ROLLBACK")
+    assert outcome.message.startswith("Stopped at G-7 (")
+    assert f"pid {pid}, user workflow_admin, phasegate:run:{Path(first.artefacts.path).name}" in outcome.message
+    assert outcome.data["outcome"] == "NOT_STARTED"
+    assert migration.join().message == ""
+    assert tables(cluster, app) == "old t"
+
+
+def test_who_holds_the_lock_is_not_stopped_by_who_waits_for_it(app: Client, cluster: Cluster, tmp_path: Path) -> None:
+    # Both connect, one gets the lock: it must win, or both would stop.
+    run = small(app, tmp_path).prepare()
+    with app.session("phasegate:run:small_test_of_somebody_else"):
+        outcome = run.migrate()
+    assert outcome.message == ""
+    assert tables(cluster, app) == "old t"
+
+
+def test_another_database_of_the_cluster_is_no_obstacle(
+    app: Client, cluster: Cluster, database: str, tmp_path: Path
+) -> None:
+    run = small(app, tmp_path).prepare()
+    with client_of(cluster, database).session("phasegate:run:alpha_test") as other:
+        other.execute("SELECT pg_advisory_lock(1885888883, 1701274996)")
+        assert run.migrate().message == ""
+
+
+# --- connections that end --------------------------------------------------------------------------------------
+
+
+def test_a_backend_killed_in_a_statement_is_proved_rolled_back(app: Client, cluster: Cluster, tmp_path: Path) -> None:
+    before = fingerprint(app)
+    run = small(app, tmp_path, settings={"statement_timeout": "1h"})
+    run.force("CREATE TABLE app.t (id int);\n", "SELECT pg_sleep(600)").prepare()
+    migration = InBackground(run)
+    pid = wait_for(
+        "the sleep",
+        lambda: cluster.psql("SELECT max(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'", app.database),
+    )
+    cluster.psql(f"SELECT pg_terminate_backend({pid})")
+    outcome = migration.join()
+    xid = run.events("transaction")[0]["xid"]
+    assert outcome.data["outcome"] == "ROLLED_BACK"
+    assert "the connection was lost before COMMIT was sent: ROLLED_BACK.\n" in outcome.message
+    assert f"transaction {xid}" in outcome.message
+    assert cluster.psql(f"SELECT pg_xact_status('{xid}')") == "aborted"
+    assert fingerprint(app) == before
+    assert run.events("failed")[0]["outcome"] == "ROLLED_BACK"
+
+
+@pytest.fixture
+def ghost_standby(cluster: Cluster) -> Iterator[None]:
+    """Every COMMIT waits for a standby that does not exist, in sessions that ask for it."""
+    cluster.psql("ALTER SYSTEM SET synchronous_standby_names = 'ghost'")
+    cluster.psql("SELECT pg_reload_conf()")
+    yield
+    cluster.psql("ALTER SYSTEM RESET synchronous_standby_names")
+    cluster.psql("SELECT pg_reload_conf()")
+
+
+@pytest.mark.usefixtures("ghost_standby")
+def test_a_commit_whose_answer_is_lost_is_resolved_to_committed(app: Client, cluster: Cluster, tmp_path: Path) -> None:
+    # the throw-away cluster turns it off for every database; a database's own setting comes before that
+    cluster.psql(f'ALTER DATABASE "{app.database}" SET synchronous_commit = on')
+    run = small(app, tmp_path).prepare()
+    migration = InBackground(run)
+    pid = wait_for(
+        "COMMIT waits for the ghost",
+        lambda: cluster.psql("SELECT max(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"),
+    )
+    cluster.psql(f"SELECT pg_terminate_backend({pid})")
+    outcome = migration.join()
+    assert (outcome.data["outcome"], outcome.message) == ("COMMITTED", "")
+    assert tables(cluster, app) == "old t"
+
+
+def killed_after(run: Run, event: str) -> None:
+    """Leave the journal as a controller leaves it that is killed right after this event."""
+    journal = Path(run.artefacts.journal.path)
+    lines = journal.read_bytes().splitlines(keepends=True)
+    while f'"event":"{event}"'.encode() not in lines[-1]:
+        lines.pop()
+    journal.write_bytes(b"".join(lines))
+
+
+@pytest.mark.parametrize("event", ["commit", "transaction"])
+def test_a_run_that_died_after_its_commit_is_found_by_the_next(app: Client, tmp_path: Path, event: str) -> None:
+    run = small(app, tmp_path).prepare()
+    assert run.migrate().message == ""
+    killed_after(run, event)
+    found = _runs.find_applied(app, str(tmp_path / "runs"), "test", run.plan, _runs.look(app))
+    assert found == run.artefacts
+    assert run.events("resolved")[0]["outcome"] == "COMMITTED"
+
+
+def test_a_run_that_died_before_its_commit_is_not_applied(app: Client, tmp_path: Path) -> None:
+    run = small(app, tmp_path, verify=VERIFY_TWO).prepare()
+    assert run.migrate().data["outcome"] == "ROLLED_BACK"
+    killed_after(run, "transaction")
+    assert _runs.find_applied(app, str(tmp_path / "runs"), "test", run.plan, _runs.look(app)) is None
+    assert run.events("resolved")[0]["outcome"] == "ROLLED_BACK"
+
+
+def test_a_commit_that_cannot_be_looked_up_is_not_called_a_rollback(
+    cluster: Cluster, empty_database: str, tmp_path: Path
+) -> None:
+    cluster.psql(
+        f'CREATE ROLE owner_of_app LOGIN; GRANT CREATE ON DATABASE "{empty_database}" TO owner_of_app;'
+        " REVOKE EXECUTE ON FUNCTION pg_xact_status(xid8) FROM PUBLIC;"
+        " GRANT EXECUTE ON FUNCTION pg_control_system() TO owner_of_app;"
+        " CREATE SCHEMA app AUTHORIZATION owner_of_app",
+        empty_database,
+    )
+    client = client_of(cluster, empty_database, "owner_of_app")
+    try:
+        outcome = small(client, tmp_path).prepare().migrate()
+        assert tables(cluster, client) == "t"
+        assert outcome.data["outcome"] == "UNKNOWN"
+        assert "T-1: ask the server yourself" in outcome.message
+    finally:
+        cluster.psql(f'DROP DATABASE "{empty_database}" WITH (FORCE)')
+        cluster.psql("DROP ROLE owner_of_app")
+
+
+# --- a seal for every end --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("phase", ["alpha", "r1"])
+def test_every_end_can_be_sealed_and_its_bundle_verifies(client: Client, tmp_path: Path, phase: str) -> None:
+    files = ALPHA if phase == "alpha" else PHASES / phase / "phase.yml"
+    run = Run.of(client, tmp_path, str(files)).prepare()
+    outcome = run.migrate()
+    report = _runs.seal(run.artefacts, "")
+    assert verify(run.artefacts.path) == []
+    assert report["outcome"] == ("COMMITTED_NOT_VERIFIED" if phase == "alpha" else "ROLLED_BACK")
+    assert report["reason"] == outcome.message
+    # the report can be built again from the bundle alone
+    copy = shutil.copytree(run.artefacts.path, tmp_path / "copy" / Path(run.artefacts.path).name)
+    assert _runs.seal(type(run.artefacts)(str(copy)), "") == report
+
+
+def test_a_wrong_target_is_refused_at_the_opening(app: Client, tmp_path: Path) -> None:
+    run = small(app, tmp_path)
+    run.declared = {"database": "another"}
+    with pytest.raises(PhaseGateError, match="Stopped at G-4") as caught:
+        run.prepare()
+    assert isinstance(caught.value, _runs.WrongTarget)
+    assert verify(caught.value.artefacts.path) == []
