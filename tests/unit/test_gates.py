@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 A, B = "a" * 64, "b" * 64
 OK = CheckResult("P-1", "", "PASS", "1", "1")
 BAD = CheckResult("P-8", "", "FAIL", "86", "85")
+OTHER_FILE = PhaseGateError("", expected="1 byte", found="2 bytes", next_step="start anew")
 OPEN = CheckResult("P-2", "", "NOT RUN", "x", "no file")
 
 CASES: list[tuple[Gate, str, str]] = [
@@ -46,7 +47,7 @@ CASES: list[tuple[Gate, str, str]] = [
     ),
     (_gates.backup_restorable(None, True, 2712), PASS, "2712 TOC entries, read in full, digest unchanged"),
     (_gates.backup_restorable(None, False, 0), FAIL, "no backup in this run"),
-    (_gates.backup_restorable(PhaseGateError("", expected="1 byte", found="2 bytes"), True, 7), FAIL, "2 bytes"),
+    (_gates.backup_restorable(OTHER_FILE, True, 7), FAIL, "2 bytes"),
     (_gates.preflight_passed([OK]), PASS, "1/1"),
     (_gates.preflight_passed([]), FAIL, "0/0"),
     (_gates.preflight_passed([OK, BAD]), FAIL, "1/2; P-8 found 85, expected 86"),
