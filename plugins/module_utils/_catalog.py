@@ -841,7 +841,13 @@ _add(
     carrier_class="pg_collation",
     carrier="o.oid",
     number="0",
-    identity={"schema": "n.nspname", "name": "o.collname", "encoding": "pg_catalog.pg_encoding_to_char(o.collencoding)"},
+    identity={
+        "schema": "n.nspname",
+        "name": "o.collname",
+        # -1 is any: a copy of a built-in collation has that, and gets the database's encoding when it is restored
+        "encoding": "CASE WHEN o.collencoding IN (-1, pg_catalog.pg_char_to_encoding(pg_catalog.getdatabaseencoding()))"
+        " THEN '' ELSE pg_catalog.pg_encoding_to_char(o.collencoding) END",
+    },
     attributes={
         "owner": "pg_catalog.pg_get_userbyid(o.collowner)",
         "provider": "CASE o.collprovider WHEN 'c' THEN 'libc' WHEN 'i' THEN 'icu' WHEN 'd' THEN 'default'"
