@@ -74,3 +74,12 @@ def record(client: Client, artefacts: Artefacts, label: str, declared: _capture.
     artefacts.write(f"schema/{label}.sql", texts[-1])
     _capture.save(artefacts, label, declared.measures, captured[-1])
     return taken
+
+
+def describe(facts: _snapshot.Snapshot) -> dict[str, object]:
+    """Return what the journal and the caller learn of a snapshot."""
+    return {
+        "fingerprint": facts.fingerprint,
+        "objects": len(facts.object_digests()),
+        "unseen": list(facts.header.unseen),
+    }

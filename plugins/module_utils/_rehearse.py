@@ -14,15 +14,9 @@ import dataclasses
 import json
 from typing import Any, Mapping
 
-from ansible_collections.incomex.phasegate.plugins.module_utils import _checks, _moment
-from ansible_collections.incomex.phasegate.plugins.module_utils._builtin_checks import (
-    ddl_checksum,
-    line_counts,
-    target_identity,
-)
-from ansible_collections.incomex.phasegate.plugins.module_utils._capture import Declared, load
+from ansible_collections.incomex.phasegate.plugins.module_utils import _moment
+from ansible_collections.incomex.phasegate.plugins.module_utils._capture import Declared
 from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
-from ansible_collections.incomex.phasegate.plugins.module_utils._ddl_lines import compare as compare_lines
 from ansible_collections.incomex.phasegate.plugins.module_utils._diff import diff
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, Step, run_step
@@ -39,6 +33,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._rollback import
 from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session
 from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import Snapshot, take
 from ansible_collections.incomex.phasegate.plugins.module_utils._transaction import Applied, Hooks, transact
+from ansible_collections.incomex.phasegate.plugins.module_utils._verify import Verification, verify
 
 _SERVER = """
 SELECT current_setting('server_version'), (SELECT reset_val FROM pg_settings WHERE name = 'TimeZone'),
@@ -112,36 +107,18 @@ def _migrate(rehearsal: Rehearsal, step: Step, base: Snapshot, capture: str) -> 
     return applied, measurement
 
 
-def _verify(rehearsal: Rehearsal, step: Step, before: str, after: str) -> Snapshot:
-    """Run C-08 on the copy: snapshot, measured data, DDL lines, every check. Raises ``PhaseGateError``."""
-    artefacts, request = rehearsal.artefacts, rehearsal.request
-    taken = _moment.record(rehearsal.client, artefacts, after, rehearsal.declared)
-    measures = rehearsal.declared.measures
-    moved, wrong = rehearsal.declared.judge(load(artefacts, before, measures), load(artefacts, after, measures))
-    texts = []
-    for label in (before, after):
-        with open(artefacts.file(f"schema/{label}.sql"), encoding="utf-8") as stream:
-            texts.append(stream.read())
-    lines = compare_lines(*texts)
-    with rehearsal.client.session("phasegate:rehearse") as session:
-        builtins = {
-            "target_identity": target_identity(request.declared, read_identity(session, rehearsal.client)),
-            "ddl_checksum": ddl_checksum(request.plan["ddl"]["sha256"], request.ddl_sha256),
-            "schema_diff": line_counts(lines.removed, lines.added),
-        }
-        checks = [*request.phase["verify"], *_checks.answerable(request.phase["non_scope"])]
-        judged = _checks.run_read_only(session, checks, builtins, request.phase["settings"]["search_path"])
-    results = judged[: len(request.phase["verify"])]
-    step.data.update(checks=[result.as_dict() for result in results], measured=moved, deviations=wrong)
-    _checks.require_all("C-08", results, judged[len(results) :])
-    if wrong:
-        raise PhaseGateError(
-            "C-08: the data is not as declared.",
-            expected="measured columns and row counts as the phase declares them",
-            found="; ".join(wrong),
-            next_step="correct measure or row_counts in phase.yml, or the DDL, as a new revision",
-        )
-    return taken
+def _verification(rehearsal: Rehearsal) -> Verification:
+    request = rehearsal.request
+    return Verification(
+        checks=request.phase["verify"],
+        non_scope=request.phase["non_scope"],
+        declared=rehearsal.declared,
+        policy=request.phase["diff"],
+        search_path=request.phase["settings"]["search_path"],
+        identity=request.declared,
+        required_sha256=request.plan["ddl"]["sha256"],
+        found_sha256=request.ddl_sha256,
+    )
 
 
 def _roll_back(rehearsal: Rehearsal, step: Step, original: Snapshot) -> Applied:
@@ -177,7 +154,7 @@ def rehearse(rehearsal: Rehearsal, archive: str, about: Mapping[str, Any]) -> di
     ``archive`` is the backup's path. ``about`` has ``source`` (system identifier), ``roles``, ``extensions`` and
     ``contents`` of the source.
     """
-    client, artefacts = rehearsal.client, rehearsal.artefacts
+    client, artefacts, wanted = rehearsal.client, rehearsal.artefacts, _verification(rehearsal)
     with run_step(artefacts, "R-1") as step:
         step.data["restore"] = restore(client, archive, **about)
     with run_step(artefacts, "R-2") as step:
@@ -188,8 +165,7 @@ def rehearse(rehearsal: Rehearsal, archive: str, about: Mapping[str, Any]) -> di
             live = take(session)
         applied, measurement = _migrate(rehearsal, step, live, "rehearsal_before")
     with run_step(artefacts, "R-3") as step:
-        result = _verify(rehearsal, step, "rehearsal_before", "rehearsal_after")
-        step.data["fingerprint"] = result.fingerprint
+        result = verify(client, artefacts, wanted, step, ("rehearsal_before", "rehearsal_after"))
     with run_step(artefacts, "R-4") as step:
         undone = _roll_back(rehearsal, step, base)
     with run_step(artefacts, "R-5") as step:
@@ -197,7 +173,7 @@ def rehearse(rehearsal: Rehearsal, archive: str, about: Mapping[str, Any]) -> di
         with client.session("phasegate:rehearse") as session:
             live = take(session)
         _migrate(rehearsal, step, live, "rehearsal_again")
-        again = _verify(rehearsal, step, "rehearsal_again", "rehearsal_after_again")
+        again = verify(client, artefacts, wanted, step, ("rehearsal_again", "rehearsal_after_again"))
         if again.fingerprint != result.fingerprint:
             raise PhaseGateError(
                 "Migrating again after the rollback gives another schema.",

@@ -87,48 +87,26 @@ changes:
   elements: dict
 """
 
-import json
 import os
-from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.incomex.phasegate.plugins.module_utils import _ddl_lines
-from ansible_collections.incomex.phasegate.plugins.module_utils._diff import Diff, diff
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, run_step
-from ansible_collections.incomex.phasegate.plugins.module_utils._policy import evaluate
 from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import Snapshot
+from ansible_collections.incomex.phasegate.plugins.module_utils._verify import compare, write_diff
 
 
-def read_text(artefacts: Artefacts, name: str) -> str:
-    """Return one schema text."""
-    with open(artefacts.file(name), encoding="utf-8") as stream:
-        return stream.read()
-
-
-def judge(artefacts: Artefacts, policy: dict[str, Any]) -> tuple[Diff, dict[str, Any]]:
-    """Compare the two snapshots and texts of a directory and return the diff and what there is to say of it."""
-    for label in ("before", "after"):
-        if not os.path.isfile(artefacts.file(f"schema/{label}.jsonl.gz")):
-            raise PhaseGateError(
-                f"There is no snapshot {label} the change.",
-                expected=artefacts.file(f"schema/{label}.jsonl.gz"),
-                found="no such file",
-                next_step=f"take it with module schema_snapshot, label: {label}",
-            )
-    before, after = (Snapshot.load(artefacts.file(f"schema/{label}.jsonl.gz")) for label in ("before", "after"))
-    changes = diff(before, after)
-    verdict = evaluate(changes, policy)
-    lines = _ddl_lines.compare(read_text(artefacts, "schema/before.sql"), read_text(artefacts, "schema/after.sql"))
-    return changes, {
-        "policy": policy["policy"],
-        "ok": verdict.ok,
-        "message": verdict.message,
-        "offending": [change.as_dict() for change in verdict.offending],
-        "lines": lines.as_dict(),
-        "text": changes.text(),
-        "changes": changes.as_list(),
-    }
+def load(artefacts: Artefacts, label: str) -> Snapshot:
+    """Return the facts of one moment. Raises ``PhaseGateError`` when they were not taken."""
+    path = artefacts.file(f"schema/{label}.jsonl.gz")
+    if not os.path.isfile(path):
+        raise PhaseGateError(
+            f"There is no snapshot {label} the change.",
+            expected=path,
+            found="no such file",
+            next_step=f"take it with module schema_snapshot, label: {label}",
+        )
+    return Snapshot.load(path)
 
 
 def main() -> None:
@@ -149,10 +127,9 @@ def main() -> None:
     artefacts = Artefacts(params["artefacts"])
     try:
         with run_step(None if module.check_mode else artefacts, "C-08") as step:
-            changes, result = judge(artefacts, policy)
-            step.data["diff"] = result
-            step.file("schema/diff.json", json.dumps(result, indent=2, ensure_ascii=False).encode("utf-8") + b"\n")
-            step.file("schema/diff.txt", changes.text().encode("utf-8") + b"\n")
+            moments = (load(artefacts, "before"), load(artefacts, "after"))
+            changes, result = compare(artefacts, ("before", "after"), moments, policy)
+            write_diff(step, changes, result)
     except PhaseGateError as error:
         module.fail_json(msg=str(error))
     else:

@@ -144,7 +144,7 @@ def record(client: Client, artefacts: Artefacts, label: str, declared: _capture.
     """Take the snapshot, journal it, and compare its data with that of before."""
     schema_step, data_step = STEPS[label]
     with run_step(artefacts, schema_step) as step:
-        result = describe(_moment.record(client, artefacts, label, declared))
+        result = _moment.describe(_moment.record(client, artefacts, label, declared))
         step.data.update(result)
     with run_step(artefacts, data_step) as step:
         now = _capture.load(artefacts, label, declared.measures)
@@ -159,16 +159,7 @@ def record(client: Client, artefacts: Artefacts, label: str, declared: _capture.
 def look(client: Client) -> dict[str, Any]:
     """Take the fingerprint alone."""
     with client.session("phasegate:snapshot") as session:
-        return {"changed": False, **describe(_snapshot.take(session))}
-
-
-def describe(facts: _snapshot.Snapshot) -> dict[str, Any]:
-    """Return what the journal and the caller learn of a snapshot."""
-    return {
-        "fingerprint": facts.fingerprint,
-        "objects": len(facts.object_digests()),
-        "unseen": list(facts.header.unseen),
-    }
+        return {"changed": False, **_moment.describe(_snapshot.take(session))}
 
 
 def main() -> None:

@@ -1,0 +1,123 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""C-08: compare a moment after with the moment before and run every check, all of it before the first failure. Private."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Mapping, Sequence
+
+from ansible_collections.incomex.phasegate.plugins.module_utils import _checks, _ddl_lines, _moment
+from ansible_collections.incomex.phasegate.plugins.module_utils._builtin_checks import (
+    ddl_checksum,
+    line_counts,
+    target_identity,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._capture import Declared, load
+from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._diff import Diff, diff
+from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, Step
+from ansible_collections.incomex.phasegate.plugins.module_utils._identity import read_identity
+from ansible_collections.incomex.phasegate.plugins.module_utils._policy import evaluate
+from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import Snapshot
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What has to hold after a migration.
+
+    ``checks`` and ``non_scope`` as in phase.yml; ``declared`` what is measured and counted; ``policy`` of the diff;
+    ``identity`` the declared target; the DDL's ``required_sha256`` and the ``found_sha256`` of the frozen file.
+    """
+
+    checks: Sequence[Mapping[str, Any]]
+    non_scope: Sequence[Mapping[str, Any]]
+    declared: Declared
+    policy: Mapping[str, Any]
+    search_path: Sequence[str]
+    identity: Mapping[str, Any]
+    required_sha256: str | None
+    found_sha256: str | None
+
+
+def _text(artefacts: Artefacts, label: str) -> str:
+    with open(artefacts.file(f"schema/{label}.sql"), encoding="utf-8") as stream:
+        return stream.read()
+
+
+def compare(
+    artefacts: Artefacts, labels: tuple[str, str], moments: tuple[Snapshot, Snapshot], policy: Mapping[str, Any]
+) -> tuple[Diff, dict[str, Any]]:
+    """Compare two moments of an artefact directory; return the diff and what there is to say of it (``schema/diff.json``).
+
+    ``labels`` are those of the ``pg_dump`` texts, ``moments`` the facts.
+    """
+    changes = diff(*moments)
+    verdict = evaluate(changes, policy)
+    lines = _ddl_lines.compare(*(_text(artefacts, label) for label in labels))
+    return changes, {
+        "policy": policy["policy"],
+        "ok": verdict.ok,
+        "message": verdict.message,
+        "offending": [change.as_dict() for change in verdict.offending],
+        "lines": lines.as_dict(),
+        "text": changes.text(),
+        "changes": changes.as_list(),
+    }
+
+
+def write_diff(step: Step, changes: Diff, result: Mapping[str, Any]) -> None:
+    """Write ``schema/diff.json`` and ``schema/diff.txt``, and journal the result."""
+    step.data["diff"] = result
+    step.file("schema/diff.json", json.dumps(result, indent=2, ensure_ascii=False).encode("utf-8") + b"\n")
+    step.file("schema/diff.txt", changes.text().encode("utf-8") + b"\n")
+
+
+def verify(
+    client: Client,
+    artefacts: Artefacts,
+    wanted: Verification,
+    step: Step,
+    labels: tuple[str, str] = ("before", "after"),
+) -> Snapshot:
+    """Run C-08 and return the facts after. Raises ``PhaseGateError`` naming everything that does not hold.
+
+    ``step.data`` receives fingerprint, diff, measured, deviations, checks and non_scope, complete also on failure.
+    """
+    before, after = labels
+    taken = _moment.record(client, artefacts, after, wanted.declared)
+    measures = wanted.declared.measures
+    moved, wrong = wanted.declared.judge(load(artefacts, before, measures), load(artefacts, after, measures))
+    original = Snapshot.load(artefacts.file(f"schema/{before}.jsonl.gz"))
+    changes, result = compare(artefacts, labels, (original, taken), wanted.policy)
+    write_diff(step, changes, result)
+    step.data.update(_moment.describe(taken), measured=moved, deviations=wrong)
+    lines = result["lines"]
+    with client.session("phasegate:verify") as session:
+        builtins = {
+            "target_identity": target_identity(wanted.identity, read_identity(session, client)),
+            "ddl_checksum": ddl_checksum(wanted.required_sha256, wanted.found_sha256),
+            "schema_diff": line_counts(lines["removed"], lines["added"], ok=result["ok"], verdict=result["message"]),
+        }
+        everything = [*wanted.checks, *_checks.answerable(wanted.non_scope)]
+        judged = _checks.run_read_only(session, everything, builtins, wanted.search_path)
+    checks, non_scope = judged[: len(wanted.checks)], judged[len(wanted.checks) :]
+    step.data.update(
+        checks=[check.as_dict() for check in checks],
+        summary=_checks.summary(checks),
+        non_scope=[statement.as_dict() for statement in non_scope],
+    )
+    step.file("logs/C-08.log", _checks.table(judged).encode("utf-8"))
+    _checks.require_all("C-08", checks, non_scope)
+    if wrong or not result["ok"]:
+        raise PhaseGateError(
+            "C-08: the checks passed, but schema or data are not as declared.",
+            expected=f"schema diff {result['policy']}, measured columns and row counts as declared",
+            found="; ".join([*([] if result["ok"] else [result["message"]]), *wrong]),
+            next_step=_checks.NEXT_STEPS["C-08"],
+        )
+    return taken
