@@ -109,6 +109,10 @@ deviations:
   returned: once the snapshot is taken
   type: list
   elements: str
+text:
+  description: The structural diff as text.
+  returned: success
+  type: str
 lines:
   description: DDL lines of the two C(pg_dump) texts, as M(incomex.phasegate.schema_diff_gate) returns them.
   returned: success
@@ -183,6 +187,7 @@ def main() -> None:
     module.exit_json(
         changed=True,
         lines=data["diff"]["lines"],
+        text=data["diff"]["text"],
         diff={"prepared": data["diff"]["text"] + "\n"},
         **{key: data[key] for key in TOLD},
     )
