@@ -11,6 +11,7 @@ this collection.
 from __future__ import annotations
 
 import base64
+import contextlib
 import datetime
 import enum
 import fnmatch
@@ -53,12 +54,14 @@ __all__ = [
     "Notes",
     "Status",
     "collect",
+    "content",
     "file_error",
     "find_anchor",
     "judge",
     "moment",
     "notes_header",
     "packed",
+    "put",
     "table",
     "unpacked",
 ]
@@ -117,14 +120,31 @@ def collect(plan: str) -> Tuple[Dict[str, bytes], Dict[str, Tuple[bytes, bytes]]
             continue
         reviewer = name[len(stem) : -len(_SIGNATURE)]
         stem_path = os.path.join(directory, stem + reviewer)
-        signatures[reviewer] = _content(stem_path + _SIGNATURE)
-        if os.path.lexists(stem_path + _NOTES):
-            signed = os.path.lexists(stem_path + _NOTES + _SIGNATURE)
-            notes[reviewer] = (
-                _content(stem_path + _NOTES),
-                _content(stem_path + _NOTES + _SIGNATURE) if signed else b"",
-            )
+        signatures[reviewer] = content(stem_path + _SIGNATURE) or b""
+        text = content(stem_path + _NOTES)
+        if text is not None:
+            notes[reviewer] = (text, content(stem_path + _NOTES + _SIGNATURE) or b"")
     return signatures, notes
+
+
+def content(path: str) -> Optional[bytes]:
+    """Return a file's bytes, None when there is none. Raises ``OSError``."""
+    try:
+        with open(path, "rb") as stream:
+            return stream.read()
+    except FileNotFoundError:
+        return None
+
+
+def put(path: str, data: Optional[bytes]) -> None:
+    """Write a file beside a plan as a whole, with the mode that the umask gives; None removes it. Raises ``OSError``."""
+    if data is None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        return
+    with open(path + ".partial", "wb") as stream:
+        stream.write(data)
+    os.replace(path + ".partial", path)
 
 
 def file_error(error: OSError) -> PhaseGateError:
@@ -169,11 +189,6 @@ def write_beside(plan: str, signatures_b64: Mapping[str, str], notes_b64: Mappin
 
 def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
-
-
-def _content(path: str) -> bytes:
-    with open(path, "rb") as stream:
-        return stream.read()
 
 
 # --- the judgement ---------------------------------------------------------------------------------------------

@@ -92,7 +92,6 @@ files:
   elements: str
 """
 
-import contextlib
 import datetime
 import os
 from typing import Any, Dict, Optional
@@ -102,15 +101,6 @@ from ansible_collections.incomex.phasegate.plugins.module_utils import _approval
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan import digest
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan_schema import HAS_JSONSCHEMA, read_plan
-
-
-def read(path: str) -> Optional[bytes]:
-    """Return a file's bytes, None when there is none."""
-    try:
-        with open(path, "rb") as stream:
-            return stream.read()
-    except FileNotFoundError:
-        return None
 
 
 def plan_to_sign(path: str) -> bytes:
@@ -137,21 +127,9 @@ def documents(files: _approvals.Files, plan: bytes, notes: str) -> Dict[str, byt
     return {files.signature: plan, files.notes_signature: text}
 
 
-def write(path: str, data: Optional[bytes]) -> None:
-    """Write a file that others may read, or remove it."""
-    if data is None:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        return
-    partial = path + ".partial"
-    with open(partial, "wb") as stream:
-        stream.write(data)
-    os.replace(partial, path)
-
-
 def signed_before(path: str, namespace: str, document: bytes, by: Optional[bytes]) -> bool:
     """Tell whether a signature file holds over a document, with ``by``: and is by the key of that signature."""
-    found = read(path) or b""
+    found = _approvals.content(path) or b""
     if by is not None:
         one, other = _sshsig.parse_signature(found), _sshsig.parse_signature(by)
         if one is None or other is None or one.key != other.key:
@@ -173,11 +151,11 @@ def approve(path: str, reviewer: str, key: str, notes: str, *, check_mode: bool)
     }
     changed = not all(signed_before(name, namespace, signed[name], by) for name, by in new.items())
     wanted = {files.notes: signed.get(files.notes_signature), files.notes_signature: None, **new}
-    changed = changed or read(files.notes) != wanted[files.notes]
+    changed = changed or _approvals.content(files.notes) != wanted[files.notes]
     if changed and not check_mode:
         # the signature of the plan comes last: without it there is no approval
         for name in (files.notes, files.notes_signature, files.signature):
-            write(name, wanted[name])
+            _approvals.put(name, wanted[name])
     result = {
         "changed": changed,
         "plan_sha256": digest(plan),

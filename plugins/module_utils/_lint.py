@@ -1,0 +1,69 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Findings of the linter Squawk on a DDL file, where it is installed. Controller only; private to this collection."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from typing import List, Optional
+
+from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
+
+# The session's timeouts are phasegate's to set, from the phase's settings, before the first statement.
+_EXCLUDED = "require-lock-timeout,require-statement-timeout"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One finding. ``line`` counts from 1 in the file; ``help`` may be empty."""
+
+    rule: str
+    line: int
+    message: str
+    help: str
+
+
+def linter() -> Optional[str]:
+    """Return the path of the program, beside Python or on the PATH; None when it is not installed."""
+    places = [os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)]
+    return shutil.which("squawk", path=os.pathsep.join(places))
+
+
+def lint(program: str, ddl: bytes, server_version: str, *, wrapped: bool) -> List[Finding]:
+    """Return what Squawk finds in the file, in its order. Raises ``PhaseGateError`` when it does not work.
+
+    ``wrapped``: the file has no BEGIN of its own, and phasegate's transaction is around it.
+    """
+    with tempfile.TemporaryDirectory(prefix="phasegate-") as directory:
+        # alone in a directory, so that no configuration of anybody's is found
+        with open(os.path.join(directory, "migrate.sql"), "wb") as stream:
+            stream.write(ddl)
+        version = server_version.partition(" ")[0]
+        arguments = ["--reporter=json", f"--exclude={_EXCLUDED}"]
+        arguments.append(f"--pg-version={version if '.' in version else version + '.0'}")
+        arguments += ["--assume-in-transaction"] if wrapped else ["--no-assume-in-transaction"]
+        run = subprocess.run([program, *arguments, "migrate.sql"], cwd=directory, capture_output=True, check=False)
+    try:
+        # its lines count from 0
+        return [Finding(f["rule_name"], f["line"] + 1, f["message"], f["help"] or "") for f in json.loads(run.stdout)]
+    except (ValueError, TypeError, KeyError):
+        raise PhaseGateError(
+            "The linter did not work.",
+            expected=f"findings of {program} as JSON",
+            found=run.stderr.decode("utf-8", "replace").strip()[:500] or f"exit code {run.returncode}",
+            next_step="install the squawk-cli that requirements.txt names, or remove it: it is not required",
+        ) from None
+
+
+def version(program: str) -> str:
+    """Return the linter's version."""
+    run = subprocess.run([program, "--version"], capture_output=True, check=False)
+    return run.stdout.decode("utf-8", "replace").strip().rpartition(" ")[2]
