@@ -53,11 +53,24 @@ def opening(entries: list[Entry]) -> Mapping[str, Any]:
 
 
 def journaled_outcome(entries: list[Entry], command: str) -> str | None:
-    """Return a command's outcome by the journal, NOT_STARTED without it, None when it began and never reported."""
-    reported = [data for event in ("done", "failed", "resolved") for data in events(entries, command, event)]
-    if reported:
-        return str(reported[-1].get("outcome", UNKNOWN))
-    return None if events(entries, command, "transaction") else NOT_STARTED
+    """Return a command's outcome by the journal: COMMITTED once it is, NOT_STARTED without a transaction.
+
+    None when the last transaction's end is not told: it never reported, or reported UNKNOWN. A later attempt that
+    stopped before a transaction of its own tells nothing of the one before.
+    """
+    outcome: str | None = NOT_STARTED
+    for entry in entries:
+        if entry.step != command:
+            continue
+        if entry.event == "transaction":
+            outcome = None
+        elif entry.event in ("done", "failed", "resolved"):
+            told = str(entry.data.get("outcome", NOT_STARTED))
+            if told != NOT_STARTED:
+                outcome = None if told == UNKNOWN else told
+        if outcome == COMMITTED:
+            break
+    return outcome
 
 
 def committed_outcome(artefacts: Artefacts, command: str) -> dict[str, Any] | None:

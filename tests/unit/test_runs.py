@@ -1,0 +1,69 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a journal tells of the runs before: the outcome of the last transaction, however often C-07 was tried."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from ansible_collections.incomex.phasegate.plugins.module_utils import _runs
+from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts
+from ansible_collections.incomex.phasegate.plugins.module_utils._journal import Entry
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+OPENED = ("open", {})
+TRANSACTION = ("transaction", {"xid": "7"})
+COMMIT = ("commit", {"xid": "7"})
+COMMITTED = ("done", {"outcome": "COMMITTED"})
+ROLLED_BACK = ("failed", {"outcome": "ROLLED_BACK"})
+STOPPED = ("failed", {"outcome": "NOT_STARTED"})
+BROKEN = ("failed", {"reason": "no outcome yet"})
+UNKNOWN = ("failed", {"outcome": "UNKNOWN"})
+RESOLVED = ("resolved", {"outcome": "COMMITTED"})
+
+
+@pytest.mark.parametrize(
+    ("events", "outcome"),
+    [
+        ([], "NOT_STARTED"),
+        ([STOPPED], "NOT_STARTED"),
+        ([BROKEN], "NOT_STARTED"),
+        ([TRANSACTION], None),
+        ([TRANSACTION, COMMIT], None),
+        ([TRANSACTION, COMMIT, COMMITTED], "COMMITTED"),
+        ([TRANSACTION, ROLLED_BACK], "ROLLED_BACK"),
+        ([TRANSACTION, UNKNOWN], None),
+        ([TRANSACTION, UNKNOWN, RESOLVED], "COMMITTED"),
+        ([TRANSACTION, COMMIT, RESOLVED], "COMMITTED"),
+        ([STOPPED, TRANSACTION, COMMIT, COMMITTED], "COMMITTED"),
+        ([TRANSACTION, ROLLED_BACK, TRANSACTION, COMMIT, COMMITTED], "COMMITTED"),
+        ([TRANSACTION, COMMIT, COMMITTED, STOPPED], "COMMITTED"),
+        ([TRANSACTION, COMMIT, COMMITTED, TRANSACTION, ROLLED_BACK], "COMMITTED"),
+        ([TRANSACTION, COMMIT, STOPPED], None),
+        ([TRANSACTION, COMMIT, BROKEN], None),
+        ([TRANSACTION, ROLLED_BACK, TRANSACTION], None),
+    ],
+)
+def test_the_outcome_is_that_of_the_last_transaction(
+    events: list[tuple[str, dict[str, Any]]], outcome: str | None
+) -> None:
+    entries = [Entry(n, "", "C-07", event, data) for n, (event, data) in enumerate(events, start=1)]
+    assert _runs.journaled_outcome(entries, "C-07") == outcome
+    assert _runs.journaled_outcome(entries, "C-09") == "NOT_STARTED"
+
+
+def test_two_runs_of_one_second_get_directories_of_their_own(tmp_path: Path) -> None:
+    made = {_runs.new_directory(str(tmp_path / "runs"), "alpha_test").path for _ in range(5)}
+    assert len(made) == 5
+
+
+def test_a_run_that_never_got_a_plan_is_sealed_with_its_reason(tmp_path: Path) -> None:
+    artefacts = _runs.new_directory(str(tmp_path), "alpha_test")
+    report = _runs.seal(artefacts, "phase.yml cannot be read")
+    assert (report["outcome"], report["reason"]) == ("STOPPED", "phase.yml cannot be read")
+    assert "phase.yml cannot be read" in (tmp_path / artefacts.path / "SUMMARY.txt").read_text(encoding="utf-8")
+    assert Artefacts(artefacts.path).sealed
