@@ -29,6 +29,7 @@ from ansible_collections.incomex.phasegate.tests.support.cluster import SUPERUSE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from typing import Self
 
 ARCHIVE = Path(__file__).resolve().parents[2].parent / "shared" / "corpora" / "diff-corpora.tar.zst"
 _serial = itertools.count(1)
@@ -148,7 +149,7 @@ class Loader:
         self._mine = threading.local()
         self._benches = contextlib.ExitStack()
 
-    def __enter__(self) -> Loader:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exception: object) -> None:
@@ -203,13 +204,3 @@ class Loader:
         self._mine.loads = loads + 1
         session: Session = self._mine.session
         return session
-
-
-def statements_of(entry: dict[str, Any]) -> str:
-    """Return a pg_dump statement as one that psql can run."""
-    return str(entry["sql"]).strip().rstrip(";") + ";"
-
-
-def without_transactions(script: str) -> str:
-    """Return a script without BEGIN and COMMIT lines of its own."""
-    return re.sub(r"(?im)^\s*(BEGIN|COMMIT)\s*(TRANSACTION|WORK)?\s*;\s*$", "", script)

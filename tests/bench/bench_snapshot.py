@@ -1,0 +1,117 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Measure snapshot, diff and in-transaction delta on a database of many tables, beside pg_dump of the same.
+
+From the root of the checkout::
+
+    PYTHONPATH=.collections .venv/bin/python -m ansible_collections.incomex.phasegate.tests.bench.bench_snapshot
+
+Every figure is the median of ``--rounds`` alternating runs, so that whatever else the machine does falls on all alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ansible_collections.incomex.phasegate.plugins.module_utils._diff import diff
+from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import read_changed, read_facts, take
+from ansible_collections.incomex.phasegate.tests.support.cluster import running_cluster
+from ansible_collections.incomex.phasegate.tests.support.runs import client_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = Path(__file__).resolve().parents[2]
+PHASE = ROOT / "playbooks" / "phases" / "alpha"
+FIXTURE = ROOT / "tests" / "fixtures" / "phase_alpha.sql"
+
+# Per table: eight columns, two keys, a check, a third of them with a foreign key, an index, every tenth a trigger and a
+# comment, every twentieth a view. Committed by the hundred: one transaction would need a lock for each relation.
+SCHEMA = """
+CREATE SCHEMA app;
+CREATE FUNCTION app.touch() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NEW.updated_at := now(); RETURN NEW; END$$;
+CREATE PROCEDURE app.build(tables int) LANGUAGE plpgsql AS $$
+BEGIN
+  FOR i IN 1..tables LOOP
+    EXECUTE format('CREATE TABLE app.t%s (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, code text NOT NULL UNIQUE,'
+      ' name varchar(200) NOT NULL, amount numeric(12,2) NOT NULL DEFAULT 0 CHECK (amount >= 0), ref_id bigint %s,'
+      ' created_at timestamptz NOT NULL DEFAULT now(), updated_at timestamptz NOT NULL DEFAULT now(), note text)',
+      i, CASE WHEN i % 3 = 0 THEN format('REFERENCES app.t%s (id)', i - 1) END);
+    EXECUTE format('CREATE INDEX ON app.t%s (created_at)', i);
+    IF i % 10 = 0 THEN
+      EXECUTE format('CREATE TRIGGER touch BEFORE UPDATE ON app.t%s FOR EACH ROW EXECUTE FUNCTION app.touch()', i);
+      EXECUTE format('COMMENT ON TABLE app.t%s IS %L', i, 'table ' || i);
+    END IF;
+    IF i % 20 = 0 THEN
+      EXECUTE format('CREATE VIEW app.v%s AS SELECT id, name, amount FROM app.t%s WHERE amount > 0', i, i);
+    END IF;
+    IF i % 100 = 0 THEN COMMIT; END IF;
+  END LOOP;
+END $$;
+"""
+
+
+def timed(run: Callable[[], object]) -> float:
+    """Return the seconds that one call takes."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Build the database, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tables", type=int, default=10_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    with running_cluster({"shared_buffers": "512MB", "max_locks_per_transaction": "20000"}) as cluster:
+        cluster.create_database("bench")
+        cluster.load(FIXTURE, "bench")
+        cluster.psql(SCHEMA, "bench")
+        cluster.psql(f"CALL app.build({arguments.tables})", "bench")
+        cluster.psql("ANALYZE", "bench")
+        client = client_of(cluster, "bench")
+        migration = (PHASE / "migrate.sql").read_text(encoding="utf-8").replace("BEGIN;", "").replace("COMMIT;", "")
+        times: dict[str, list[float]] = {}
+
+        def measure(name: str, run: Callable[[], object]) -> None:
+            times.setdefault(name, []).append(timed(run))
+
+        dump = client.argv("pg_dump", "--schema-only", "--dbname", cluster.dsn("bench"))
+        for _round in range(arguments.rounds):
+            measure("pg_dump", lambda: subprocess.run(dump, stdout=subprocess.DEVNULL, check=True))
+            with client.session("bench") as session, client.session("bench") as helper:
+                measure("snapshot", lambda: take(session, helper=helper))
+            with client.session("bench") as session:
+                measure("snapshot, one session", lambda: take(session))
+            with client.session("bench") as session:
+                base = take(session)
+                measure("fingerprint", lambda: base.fingerprint)
+                base.rows()
+                session.execute("BEGIN")
+                session.execute(migration)
+                measure("delta in the transaction", lambda: read_changed(session, base))
+                changed = read_changed(session, base)
+                measure("delta, fingerprint and diff", lambda: (read_changed(session, base).fingerprint, diff(base, changed)))
+                full = read_facts(session)
+                session.execute("ROLLBACK")
+                assert changed.facts == full.facts, "the delta is not what a full reading gives"
+                measure("diff", lambda: (diff(base, full).text(), base.fingerprint, full.fingerprint))
+        facts = len(base)
+    medians = {name: statistics.median(seconds) for name, seconds in times.items()}
+    print(f"{arguments.tables} tables, {facts} facts, median of {arguments.rounds}")
+    for name, seconds in medians.items():
+        print(f"{name:30} {seconds * 1000:8.0f} ms  {seconds / medians['pg_dump']:5.2f} x pg_dump --schema-only")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"peak memory of this process, three snapshots in it: {peak:.0f} MB")
+
+
+if __name__ == "__main__":
+    main()
