@@ -326,9 +326,9 @@ def _statement(subject: Subject, statement: Mapping[str, Any]) -> Card:
     badges = [Badge(f"line {statement['line']}")]
     if not statement["run"]:
         badges.append(Badge("not sent: phasegate opens and ends the transaction"))
-        return Card(f"{statement['n']}  {statement['tag']}", tuple(badges), tuple(blocks), folded=True)
+        return Card(f"{statement['n']} · {statement['tag']}", tuple(badges), tuple(blocks), folded=True)
     return Card(
-        f"{statement['n']}  {statement['tag']}",
+        f"{statement['n']} · {statement['tag']}",
         (*badges, *_badges(subject, statement, measured, locks), *_lint_badge(findings)),
         tuple(blocks),
     )
@@ -361,12 +361,15 @@ def _badges(
 
 
 def _findings_of(subject: Subject, statement: Mapping[str, Any]) -> List[Finding]:
-    first = subject.ddl.count(b"\n", 0, statement["start"]) + 1
-    last = subject.ddl.count(b"\n", 0, statement["end"]) + 1
-    # the next statement may begin on this one's last line; its own first line decides
-    following = [other["line"] for other in subject.plan["ddl"]["statements"] if other["n"] > statement["n"]]
-    last = min([last, *(line - 1 for line in following if line > statement["line"])])
-    return [finding for finding in subject.findings or () if first <= finding.line <= last]
+    """Return the findings on lines that begin within the statement."""
+    lines = subject.ddl.splitlines(keepends=True)
+
+    def begins(number: int) -> int:
+        before = sum(map(len, lines[: number - 1]))
+        line = b"".join(lines[number - 1 : number])
+        return before + len(line) - len(line.lstrip())
+
+    return [f for f in subject.findings or () if statement["start"] <= begins(f.line) < statement["end"]]
 
 
 def _lint_badge(findings: Sequence[Finding]) -> List[Badge]:
@@ -468,7 +471,7 @@ def _check(check: Mapping[str, Any]) -> Card:
         blocks.append(Listing(check["sql"], "sql"))
     if "expect" in check:
         blocks.append(Paragraph(("Expected: ", Code(text(check["expect"])))))
-    return Card(f"{check['id']}  {check['title']}", (), tuple(blocks), folded=True)
+    return Card(f"{check['id']} · {check['title']}", (), tuple(blocks), folded=True)
 
 
 # --- what was measured -----------------------------------------------------------------------------------------
@@ -554,7 +557,7 @@ def _way_back(subject: Subject) -> List[Block]:
     times = {one["n"]: one for one in subject.rehearsal["rollback"]["statements"]}
     cards = [
         Card(
-            f"{s['n']}  {s['tag']}",
+            f"{s['n']} · {s['tag']}",
             (
                 Badge(f"line {s['line']}"),
                 *([Badge(_time(times[s["n"]]["microseconds"]))] if s["n"] in times else []),

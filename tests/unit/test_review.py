@@ -1,0 +1,436 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The review package: everything a reviewer must see is there, verbatim, and its commands work as they stand."""
+
+from __future__ import annotations
+
+import copy
+import datetime as dt
+import html
+import html.parser
+import re
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from ansible_collections.incomex.phasegate.plugins.module_utils import _approvals, _document, _lint, _reviewers
+from ansible_collections.incomex.phasegate.plugins.module_utils._document import Card, Document, Listing, Notice
+from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._lint import Finding
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan import canonical_json, digest
+from ansible_collections.incomex.phasegate.plugins.module_utils._review import LOCKS, Subject, review
+from ansible_collections.incomex.phasegate.tests.support.phase_files import ALPHA
+from ansible_collections.incomex.phasegate.tests.support.reviewers import NOW, Reviewer, frozen_plan, register
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+PLAN = frozen_plan()
+DDL, ROLLBACK = ((ALPHA.parent / name).read_bytes() for name in ("migrate.sql", "rollback.sql"))
+
+
+def subject(plan: dict[str, Any] = PLAN, **changes: Any) -> Subject:
+    parts: dict[str, Any] = {
+        "plan": plan,
+        "sha256": digest(canonical_json(plan)),
+        "ddl": DDL,
+        "rollback": ROLLBACK,
+        "path": "plans/alpha/plan.json",
+        "findings": [],
+        "linter": "squawk 2.70.0",
+    }
+    return Subject(**{**parts, **changes})
+
+
+def changed(change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+    plan = copy.deepcopy(PLAN)
+    change(plan)
+    return plan
+
+
+def both(document: Document) -> tuple[str, str]:
+    """Return the Markdown, and the page's text as a browser would show it."""
+    page = re.sub(r"<style>.*?</style>|<[^>]*>", "", _document.page(document), flags=re.DOTALL)
+    return _document.markdown(document), html.unescape(page)
+
+
+def cards(document: Document) -> dict[str, Card]:
+    """Return the cards by their titles; the DDL's statements come before the rollback's of the same title."""
+    return {block.title: block for block in reversed(document.blocks) if isinstance(block, Card)}
+
+
+def badges(document: Document, title: str) -> dict[str, str]:
+    return {badge.text: badge.tone for badge in cards(document)[title].badges}
+
+
+def weighed(document: Document) -> list[str]:
+    (notice,) = [block for block in document.blocks if isinstance(block, Notice)]
+    return ["".join(part if isinstance(part, str) else part.text for part in item) for item in notice.items]
+
+
+# --- what is in it ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("part", ["ddl", "rollback"])
+def test_every_statement_is_there_verbatim(part: str) -> None:
+    data = {"ddl": DDL, "rollback": ROLLBACK}[part]
+    for text in both(review(subject())):
+        position = 0
+        for statement in PLAN[part]["statements"]:
+            sql = data[statement["start"] : statement["end"]].decode().strip("\n")
+            position = text.index(sql, position) + len(sql)
+
+
+def test_every_check_is_there_with_its_sql_and_expectation() -> None:
+    phase = PLAN["phase"]
+    for text in both(review(subject())):
+        for check in [*phase["preflight"], *phase["verify"]]:
+            assert f"{check['id']} · {check['title']}" in text
+            assert check.get("sql", "").strip("\n") in text
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "What will run",
+        "What it changes",
+        "Before: preflight",
+        "Inside the transaction, before COMMIT",
+        "After: verification",
+        "What the rehearsal measured",
+        "How to roll back",
+        "What it cannot bring back",
+        "What is out of scope",
+        "How to approve",
+        "How to execute",
+        "Digests and tools",
+        "UPDATE: the server reports 86 rows",
+        "public.tac_logical_unit.updated_at from before the backfill",
+        "ansible-playbook incomex.phasegate.execute -l db1 \\\n    -e phasegate_plan=plans/alpha/plan.json",
+        "docker exec -i postgres pg_restore --username workflow_admin --exit-on-error --dbname directus_restored",
+        "7384512999999999999",
+        "183.3 kB",
+        "2026-05-19 03:12 UTC",
+        "tac_authority_draft 86, tac_authority_enacted 0",
+    ],
+)
+def test_what_a_reviewer_must_find(words: str) -> None:
+    for text in both(review(subject())):
+        assert words in text
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("definition", "sha256"),
+        ("ddl", "sha256"),
+        ("rollback", "sha256"),
+        ("content_sha256",),
+        ("rehearsal", "seal"),
+        ("rehearsal", "base_fingerprint"),
+        ("rehearsal", "result_fingerprint"),
+        ("rehearsal", "bundle"),
+    ],
+)
+def test_every_digest_is_there(path: tuple[str, ...]) -> None:
+    value: Any = PLAN
+    for part in path:
+        value = value[part]
+    for text in both(review(subject())):
+        assert value in text
+
+
+# --- what it says of a statement -------------------------------------------------------------------------------
+
+
+def test_the_badges_of_statements() -> None:
+    document = review(subject())
+    assert badges(document, "5 · ALTER TABLE") == {
+        "line 15": "plain",
+        "2.0 ms": "plain",
+        "ACCESS EXCLUSIVE": "watch",
+        "no rewrite": "good",
+    }
+    assert badges(document, "8 · UPDATE")["86 rows"] == "watch"
+    assert badges(document, "8 · UPDATE")["ROW EXCLUSIVE"] == "plain"
+    assert "no new lock" in badges(document, "6 · ALTER TABLE")
+    assert "not sent: phasegate opens and ends the transaction" in badges(document, "1 · BEGIN")
+
+
+def alias_table(plan: dict[str, Any]) -> None:
+    plan["rehearsal"]["changes"].append(
+        {
+            "kind": "table",
+            "schema": "cutter_governance",
+            "identity": ["cutter_governance", "canonical_address_alias"],
+            "name": "cutter_governance.canonical_address_alias",
+            "attribute": None,
+            "action": "added",
+            "before": None,
+            "after": "",
+            "severity": "additive",
+            "rewrites": False,
+            "note": "",
+            "parts": ["index canonical_address_alias_pkey"],
+        }
+    )
+    plan["rehearsal"]["locks"].append(
+        {
+            "relation": "cutter_governance.canonical_address_alias_pkey",
+            "mode": "AccessExclusiveLock",
+            "statement": 11,
+            "held_microseconds": 9000,
+        }
+    )
+
+
+def test_a_lock_on_what_is_new_makes_nobody_wait() -> None:
+    document = review(subject(changed(alias_table)))
+    assert "no lock on what exists" in badges(document, "11 · CREATE TABLE")
+    assert not any("alias" in item for item in weighed(document) if "wait" in item)
+    assert "nobody: it is new" in _document.markdown(document)
+
+
+def test_a_rewrite_is_marked_where_it_happens() -> None:
+    plan = changed(lambda p: p["rehearsal"]["rewrites"].append("sandbox_tac.logical_unit"))
+    document = review(subject(plan))
+    assert badges(document, "7 · ALTER TABLE")["rewrites"] == "bad"
+    assert badges(document, "5 · ALTER TABLE")["no rewrite"] == "good"
+    assert "sandbox_tac.logical_unit: the whole relation is rewritten." in weighed(document)
+
+
+def test_a_statement_without_measurement_is_marked() -> None:
+    plan = changed(lambda p: p["rehearsal"]["statements"].pop(0))
+    assert badges(review(subject(plan)), "2 · SET")["not measured"] == "watch"
+
+
+def test_a_finding_stands_with_its_statement() -> None:
+    found = [Finding("rule-one", 16, "Beware.", "Do better."), Finding("rule-two", 24, "Look.", "")]
+    document = review(subject(findings=found))
+    assert badges(document, "5 · ALTER TABLE")["1 lint finding"] == "watch"
+    assert badges(document, "7 · ALTER TABLE")["1 lint finding"] == "watch"
+    assert sum("lint finding" in badge.text for card in cards(document).values() for badge in card.badges) == 2
+    for text in both(document):
+        assert "line 16: Beware. Do better." in text
+    assert "Squawk has 2 findings; each stands with its statement." in weighed(document)
+
+
+def test_every_line_of_the_file_belongs_to_one_statement() -> None:
+    for line in range(1, DDL.count(b"\n") + 1):
+        document = review(subject(findings=[Finding("rule", line, "x", "")]))
+        marked = [
+            card for card in cards(document).values() if any(isinstance(b, _document.Bullets) for b in card.blocks)
+        ]
+        assert len(marked) == 1, line
+
+
+# --- what it asks to weigh -------------------------------------------------------------------------------------
+
+
+def severe(plan: dict[str, Any]) -> None:
+    plan["rehearsal"]["changes"][0].update(severity="destructive", action="removed")
+
+
+WEIGHED: list[tuple[dict[str, Any], str]] = [
+    ({}, "public.tac_logical_unit: reads and writes wait for 41.3 ms (ACCESS EXCLUSIVE, from statement 5 to COMMIT)."),
+    ({}, "Statement 8, UPDATE: 86 rows of data changed."),
+    ({}, "The rollback does not bring back: Values written into the new columns"),
+    ({"plan": changed(severe)}, "public.tac_logical_unit.authority: destructive, removed column."),
+    ({"findings": None, "linter": ""}, "The DDL was not linted"),
+    (
+        {"plan": changed(lambda p: p["target"].update(server_version="16.10"))},
+        "Rehearsed on PostgreSQL 16.13, the target has 16.10.",
+    ),
+    (
+        {"ddl": DDL.replace(b"Must report", "Must\u202e\u200b\u00a0 t".encode())},
+        "migrate.sql has 3 characters that cannot be seen",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "words"), WEIGHED)
+def test_what_is_to_be_weighed(changes: dict[str, Any], words: str) -> None:
+    assert any(item.startswith(words) for item in weighed(review(subject(**changes))))
+
+
+def test_nothing_stands_out_of_a_quiet_plan() -> None:
+    def quiet(plan: dict[str, Any]) -> None:
+        plan["rehearsal"].update(locks=[], statements=[], changes=[])
+        plan["phase"]["rollback"]["cannot_restore"] = []
+
+    (notice,) = [block for block in review(subject(changed(quiet))).blocks if isinstance(block, Notice)]
+    assert (notice.tone, notice.title) == ("good", "Nothing stands out")
+
+
+def test_every_lock_mode_of_the_manual_is_known() -> None:
+    assert len(LOCKS) == 8
+    plan = changed(lambda p: p["rehearsal"]["locks"][0].update(mode="FutureLock"))
+    assert badges(review(subject(plan)), "5 · ALTER TABLE")["FUTURE"] == "watch"
+
+
+# --- what it is made of ----------------------------------------------------------------------------------------
+
+
+class Tags(html.parser.HTMLParser):
+    """The open tags of a page, and what it refers to."""
+
+    VOID = ("meta", "br", "hr", "img", "link", "input")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: set[str] = set()
+        self.attributes: list[tuple[str, str | None]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.add(tag)
+        self.attributes += attrs
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+HOSTILE = "</title><script>alert(1)</script> | `x` ``` [a](http://b) *c* \\ \u202e \x07"
+
+
+def hostile() -> Document:
+    def change(plan: dict[str, Any]) -> None:
+        plan["phase"]["title"] = plan["author"] = HOSTILE
+        plan["phase"]["preflight"][2]["title"] = plan["phase"]["preflight"][2]["sql"] = HOSTILE
+        plan["rehearsal"]["locks"][0]["relation"] = plan["target"]["database"] = HOSTILE
+
+    ddl = DDL.replace(
+        b"-- A constant default does not rewrite the table.", b"-- ``` </pre><img src=x onerror=alert(1)> xxxx"
+    )
+    return review(subject(changed(change), ddl=ddl, findings=[Finding(HOSTILE, 20, HOSTILE, "")]))
+
+
+@pytest.mark.parametrize("document", [review(subject()), hostile()], ids=["alpha", "hostile"])
+def test_the_page_is_well_formed_and_needs_nothing_else(document: Document) -> None:
+    page = _document.page(document)
+    tags = Tags()
+    tags.feed(page)
+    tags.close()
+    assert tags.open == []
+    assert not tags.seen & {"script", "img", "link", "iframe", "object"}
+    assert not [name for name, _ in tags.attributes if name in ("src", "srcset", "onerror", "style")]
+    assert all((value or "").startswith("#") for name, value in tags.attributes if name == "href")
+    assert "url(" not in page
+    assert "@import" not in page
+
+
+def test_every_link_of_the_page_leads_somewhere() -> None:
+    page = _document.page(review(subject()))
+    assert set(re.findall(r'href="#([^"]+)"', page)) <= set(re.findall(r'id="([^"]+)"', page))
+
+
+def test_hostile_texts_are_only_texts_in_markdown() -> None:
+    text = _document.markdown(hostile())
+    fenced, fence = [], ""
+    for line in text.split("\n"):
+        if fence:
+            fence = "" if line == fence else fence
+        elif re.match("`{3,}", line):
+            fence = re.match("`{3,}", line)[0]  # type: ignore[index]
+        else:
+            fenced.append(line)
+    outside = re.sub(r"(`+).*?[^`]\1(?!`)", "", "\n".join(fenced))
+    assert fence == ""
+    assert not re.search(r"(?<!\\)<", outside)
+    assert "\u202e" not in text
+    assert "⟨U+202E⟩" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"), [("a\tb\nc é 漢", "a\tb\nc é 漢"), ("a\u200bb\ufeff\r", "a⟨U+200B⟩b⟨U+FEFF⟩⟨U+000D⟩")]
+)
+def test_what_cannot_be_seen_is_shown(text: str, shown: str) -> None:
+    assert _document.visible(text) == shown
+
+
+# --- its commands ----------------------------------------------------------------------------------------------
+
+
+def listings(document: Document, heading: str) -> list[str]:
+    names = [block.text if isinstance(block, _document.Heading) else "" for block in document.blocks]
+    first = names.index(heading) + 1
+    found = []
+    for block in document.blocks[first:]:
+        if isinstance(block, _document.Heading):
+            break
+        if isinstance(block, Listing):
+            found.append(block.text)
+    return found
+
+
+@pytest.mark.parametrize(("which", "verdict"), [(1, "PASS"), (2, "PASS_WITH_NOTES")])
+def test_signing_by_hand_as_it_says_is_an_approval(tmp_path: Path, which: int, verdict: str) -> None:
+    data = canonical_json(PLAN)
+    (tmp_path / "plan.json").write_bytes(data)
+    (tmp_path / "my-notes.md").write_text("Watch the queue.\n", encoding="utf-8")
+    anna = Reviewer.create(tmp_path, "anna")
+    commands = listings(review(subject(path=str(tmp_path / "plan.json"))), "How to approve")
+    script = f"{commands[0]}\n{commands[which]}".replace("NAME", "anna").replace("~/.ssh/id_ed25519", str(anna.key))
+    subprocess.run(["sh", "-ec", script], check=True, capture_output=True)
+    signatures, notes = _approvals.collect(str(tmp_path / "plan.json"))
+    anchor = _reviewers.read_anchor(str(register(tmp_path / "reviewers", anna.line(), {"threshold": 1})))
+    judged = _approvals.judge(
+        data, signatures, notes, anchor, PLAN["author"], PLAN["not_after"], dt.datetime.fromisoformat(NOW)
+    )
+    assert judged.gate.status == "PASS"
+    assert [one.verdict for one in judged.verdicts] == [verdict]
+
+
+def test_the_first_command_notices_another_plan(tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_bytes(canonical_json(PLAN) + b" ")
+    (first, *_) = listings(review(subject(path=str(tmp_path / "plan.json"))), "How to approve")
+    assert subprocess.run(["sh", "-ec", first], check=False, capture_output=True).returncode == 1
+
+
+def test_names_are_quoted_for_the_shell() -> None:
+    plan = changed(lambda p: p["target"].update(database="a b; rm -rf x", container="c$(id)"))
+    text = _document.markdown(review(subject(plan, path="plans/it's/plan.json")))
+    assert "docker exec -i 'c$(id)' createdb --username workflow_admin 'a b; rm -rf x_restored'" in text
+    assert """-e 'phasegate_plan=plans/it'"'"'s/plan.json'""" in text
+
+
+# --- the linter ------------------------------------------------------------------------------------------------
+
+
+def squawk() -> str:
+    program = _lint.linter()
+    if program is None:
+        pytest.skip("squawk is not installed")
+    return program
+
+
+RISKY = b"-- first line\nALTER TABLE public.a ADD COLUMN b text NOT NULL;\n"
+
+
+def test_the_linter_finds_and_tells_where() -> None:
+    (finding,) = _lint.lint(squawk(), RISKY, "16.13", wrapped=True)
+    assert (finding.rule, finding.line) == ("adding-required-field", 2)
+    assert finding.message
+
+
+@pytest.mark.parametrize("version", ["16", "16.13", "16.13 (Debian 16.13-1)"])
+def test_alpha_has_no_finding(version: str) -> None:
+    assert _lint.lint(squawk(), DDL, version, wrapped=False) == []
+
+
+def test_nobodys_configuration_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".squawk.toml").write_text('excluded_rules = ["adding-required-field"]\n', encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert _lint.lint(squawk(), RISKY, "16.13", wrapped=True)
+
+
+def test_a_linter_that_does_not_work_is_told(tmp_path: Path) -> None:
+    program = tmp_path / "squawk"
+    program.write_text("#!/bin/sh\necho no such option >&2\nexit 2\n", encoding="utf-8")
+    program.chmod(0o755)
+    with pytest.raises(PhaseGateError, match="no such option"):
+        _lint.lint(str(program), RISKY, "16.13", wrapped=True)
