@@ -119,7 +119,9 @@ def _list(array: str, ordered: bool = True) -> str:
     """Return an expression for an array as JSON text, sorted unless its order has a meaning; NULL when empty."""
     if ordered:
         return f'(SELECT pg_catalog.json_agg(v ORDER BY v::text COLLATE "C")::text FROM pg_catalog.unnest({array}) v)'
-    return f"(SELECT pg_catalog.json_agg(v ORDER BY n)::text FROM pg_catalog.unnest({array}) WITH ORDINALITY AS u (v, n))"
+    return (
+        f"(SELECT pg_catalog.json_agg(v ORDER BY n)::text FROM pg_catalog.unnest({array}) WITH ORDINALITY AS u (v, n))"
+    )
 
 
 def _hidden_options(array: str) -> str:
@@ -593,7 +595,9 @@ _add(
         **_NOTES,
     },
     source=_ROUTINE_SOURCE.replace(
-        " JOIN pg_catalog.pg_language", " JOIN pg_catalog.pg_aggregate g ON g.aggfnoid = f.oid JOIN pg_catalog.pg_language", 1
+        " JOIN pg_catalog.pg_language",
+        " JOIN pg_catalog.pg_aggregate g ON g.aggfnoid = f.oid JOIN pg_catalog.pg_language",
+        1,
     )
     + "= 'a'",
 )
@@ -712,7 +716,9 @@ _add(
         "default": "y.typdefault",
         **_NOTES,
     },
-    source=_TYPE_SOURCE.format(joins="", where=f"(y.typtype = 'b' OR y.typtype = 'p' AND NOT y.typisdefined) AND NOT {_IS_ARRAY}"),
+    source=_TYPE_SOURCE.format(
+        joins="", where=f"(y.typtype = 'b' OR y.typtype = 'p' AND NOT y.typisdefined) AND NOT {_IS_ARRAY}"
+    ),
 )
 
 _add(
@@ -1474,7 +1480,72 @@ _add(
 )
 
 # Catalogs whose rows are described above, or which hold data, statistics or what follows from other catalogs.
-_KNOWN_CATALOGS = ["pg_aggregate", "pg_am", "pg_amop", "pg_amproc", "pg_attrdef", "pg_attribute", "pg_auth_members", "pg_authid", "pg_cast", "pg_class", "pg_collation", "pg_constraint", "pg_conversion", "pg_database", "pg_db_role_setting", "pg_default_acl", "pg_depend", "pg_description", "pg_enum", "pg_event_trigger", "pg_extension", "pg_foreign_data_wrapper", "pg_foreign_server", "pg_foreign_table", "pg_index", "pg_inherits", "pg_init_privs", "pg_language", "pg_largeobject", "pg_largeobject_metadata", "pg_namespace", "pg_opclass", "pg_operator", "pg_opfamily", "pg_parameter_acl", "pg_partitioned_table", "pg_policy", "pg_proc", "pg_publication", "pg_publication_namespace", "pg_publication_rel", "pg_range", "pg_replication_origin", "pg_rewrite", "pg_seclabel", "pg_sequence", "pg_shdepend", "pg_shdescription", "pg_shseclabel", "pg_statistic", "pg_statistic_ext", "pg_statistic_ext_data", "pg_subscription", "pg_subscription_rel", "pg_tablespace", "pg_transform", "pg_trigger", "pg_ts_config", "pg_ts_config_map", "pg_ts_dict", "pg_ts_parser", "pg_ts_template", "pg_type", "pg_user_mapping"]
+_KNOWN_CATALOGS = [
+    "pg_aggregate",
+    "pg_am",
+    "pg_amop",
+    "pg_amproc",
+    "pg_attrdef",
+    "pg_attribute",
+    "pg_auth_members",
+    "pg_authid",
+    "pg_cast",
+    "pg_class",
+    "pg_collation",
+    "pg_constraint",
+    "pg_conversion",
+    "pg_database",
+    "pg_db_role_setting",
+    "pg_default_acl",
+    "pg_depend",
+    "pg_description",
+    "pg_enum",
+    "pg_event_trigger",
+    "pg_extension",
+    "pg_foreign_data_wrapper",
+    "pg_foreign_server",
+    "pg_foreign_table",
+    "pg_index",
+    "pg_inherits",
+    "pg_init_privs",
+    "pg_language",
+    "pg_largeobject",
+    "pg_largeobject_metadata",
+    "pg_namespace",
+    "pg_opclass",
+    "pg_operator",
+    "pg_opfamily",
+    "pg_parameter_acl",
+    "pg_partitioned_table",
+    "pg_policy",
+    "pg_proc",
+    "pg_publication",
+    "pg_publication_namespace",
+    "pg_publication_rel",
+    "pg_range",
+    "pg_replication_origin",
+    "pg_rewrite",
+    "pg_seclabel",
+    "pg_sequence",
+    "pg_shdepend",
+    "pg_shdescription",
+    "pg_shseclabel",
+    "pg_statistic",
+    "pg_statistic_ext",
+    "pg_statistic_ext_data",
+    "pg_subscription",
+    "pg_subscription_rel",
+    "pg_tablespace",
+    "pg_transform",
+    "pg_trigger",
+    "pg_ts_config",
+    "pg_ts_config_map",
+    "pg_ts_dict",
+    "pg_ts_parser",
+    "pg_ts_template",
+    "pg_type",
+    "pg_user_mapping",
+]
 
 
 def _add_unknown(what: str, carrier_class: str, oid: str, name: str, value: str, source: str) -> None:

@@ -52,7 +52,9 @@ class LineDiff:
         lines = [f"removed {self.removed}, added {self.added} DDL lines"]
         lines += [f"- {line}" for line in self.removed_lines]
         lines += [f"+ {line}" for line in self.added_lines]
-        lines.append(f"all lines: raw -{self.raw[0]} +{self.raw[1]}, normalised -{self.normalised[0]} +{self.normalised[1]}")
+        lines.append(
+            f"all lines: raw -{self.raw[0]} +{self.raw[1]}, normalised -{self.normalised[0]} +{self.normalised[1]}"
+        )
         return "\n".join(lines)
 
 

@@ -231,7 +231,9 @@ class _Comparison:
         pairs = [(key, key) for key in self._old if key in self._new] + list(self._renamed.items())
         for old, new in pairs:
             found.extend(self._attributes(self._old[old].fact, self._new[new].fact))
-        found.sort(key=lambda change: (_ACTIONS.index(change.action), change.kind, change.identity, change.attribute or ""))
+        found.sort(
+            key=lambda change: (_ACTIONS.index(change.action), change.kind, change.identity, change.attribute or "")
+        )
         return found
 
     def _same_rows(self) -> dict[_Key, _Key]:
@@ -247,7 +249,9 @@ class _Comparison:
         return pairs
 
     def _renames(self) -> Iterator[Change]:
-        owners = {object_key(*old): object_key(*new) for old, new in self._renamed.items() if KINDS[old[0]].parent is None}
+        owners = {
+            object_key(*old): object_key(*new) for old, new in self._renamed.items() if KINDS[old[0]].parent is None
+        }
         schemas = {old[1][0]: new[1][0] for old, new in self._renamed.items() if old[0] == "schema"}
         for old, new in self._renamed.items():
             if not _follows(old, new, owners, schemas):
@@ -275,7 +279,9 @@ class _Comparison:
             if key[0] in _PRIVILEGES:
                 has, born = fact.attributes["privileges"], fact.attributes["born_with"]
                 before, after = (has, born) if action == REMOVED else (born, has)
-                yield self._judged(Case(key[0], CHANGED, "privileges", before, after, {}, ""), fact, attribute="privileges")
+                yield self._judged(
+                    Case(key[0], CHANGED, "privileges", before, after, {}, ""), fact, attribute="privileges"
+                )
                 continue
             text = _describe(fact)
             before, after = (text, None) if action == REMOVED else (None, text)
@@ -299,7 +305,8 @@ class _Comparison:
         if self._relation_kinds is None:
             starts = tuple(f'["{kind}",' for kind in _RELATIONS)
             self._relation_kinds = {
-                fact.identity: fact.kind for fact in map(decode, (line for line in self._after.facts if line.startswith(starts)))
+                fact.identity: fact.kind
+                for fact in map(decode, (line for line in self._after.facts if line.startswith(starts)))
             }
         return self._relation_kinds.get(key[1][:2], "")
 
@@ -329,7 +336,9 @@ def _differing(one: Snapshot, other: Snapshot) -> dict[_Key, _Found]:
     return found
 
 
-def _follows(old: _Key, new: _Key, owners: Mapping[tuple[str, ...], tuple[str, ...]], schemas: Mapping[str, str]) -> bool:
+def _follows(
+    old: _Key, new: _Key, owners: Mapping[tuple[str, ...], tuple[str, ...]], schemas: Mapping[str, str]
+) -> bool:
     """Return whether a fact has another name only because its object or its schema has."""
     kind, identity = old
     if kind != "schema":
@@ -342,7 +351,9 @@ def _follows(old: _Key, new: _Key, owners: Mapping[tuple[str, ...], tuple[str, .
     if kind == "acl" or KINDS[kind].parent:
         owner = object_key(*old)
         rest = len(identity) - len(owner) + 1
-        return owners.get(owner) == object_key(*new) and identity[len(identity) - rest :] == new[1][len(identity) - rest :]
+        return (
+            owners.get(owner) == object_key(*new) and identity[len(identity) - rest :] == new[1][len(identity) - rest :]
+        )
     return False
 
 

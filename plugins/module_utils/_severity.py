@@ -186,7 +186,9 @@ class _Type:
         return self.size[1] if len(self.size) > 1 else 0
 
 
-_TYPE = re.compile(r"^(?P<base>[a-z]+(?: [a-z]+)*?)(?:\((?P<size>[0-9]+(?:,-?[0-9]+)?)\))?(?P<zone> with(?:out)? time zone)?$")
+_TYPE = re.compile(
+    r"^(?P<base>[a-z]+(?: [a-z]+)*?)(?:\((?P<size>[0-9]+(?:,-?[0-9]+)?)\))?(?P<zone> with(?:out)? time zone)?$"
+)
 _INTEGER_DIGITS = {"smallint": 5, "integer": 10, "bigint": 19}
 _INTEGERS = tuple(_INTEGER_DIGITS)
 _FLOATS = ("real", "double precision")

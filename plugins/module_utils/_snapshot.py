@@ -382,7 +382,9 @@ def _read_facts(session: Session, helper: Session | None, sections: Sequence[str
         facts = _read_waiting(session, waiting)
     else:
         snapshot_id = session.value("SELECT pg_catalog.pg_export_snapshot()") or ""
-        helper.execute(f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {literal(snapshot_id)}")
+        helper.execute(
+            f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {literal(snapshot_id)}"
+        )
         try:
             with ThreadPoolExecutor(1) as pool:
                 other = pool.submit(_read_waiting, helper, waiting)

@@ -50,7 +50,10 @@ _CATALOGS = (
     _Catalog("pg_class", _about("pg_class", "c.oid")),
     _Catalog("pg_attribute", _about("pg_class", "c.attrelid", "c.attnum")),
     _Catalog("pg_attrdef", _about("pg_class", "c.adrelid")),
-    _Catalog("pg_constraint", "CASE WHEN c.conrelid <> 0 THEN 'pg_class/' || c.conrelid ELSE 'pg_type/' || c.contypid END || '/' || c.oid"),
+    _Catalog(
+        "pg_constraint",
+        "CASE WHEN c.conrelid <> 0 THEN 'pg_class/' || c.conrelid ELSE 'pg_type/' || c.contypid END || '/' || c.oid",
+    ),
     _Catalog("pg_index", _about("pg_class", "c.indrelid", "c.indexrelid")),
     _Catalog("pg_trigger", _about("pg_class", "c.tgrelid")),
     _Catalog("pg_rewrite", _about("pg_class", "c.ev_class")),
@@ -78,8 +81,12 @@ _CATALOGS = (
     _Catalog("pg_ts_template", _about("pg_ts_template", "c.oid"), whole=True),
     _Catalog("pg_ts_dict", _about("pg_ts_dict", "c.oid"), whole=True),
     _Catalog("pg_ts_config", _about("pg_ts_config", "c.oid"), whole=True),
-    _Catalog("pg_ts_config_map", _about("pg_ts_config", "c.mapcfg", "c.maptokentype || '.' || c.mapseqno"), whole=True,
-             where=_USER.format("mapcfg")),
+    _Catalog(
+        "pg_ts_config_map",
+        _about("pg_ts_config", "c.mapcfg", "c.maptokentype || '.' || c.mapseqno"),
+        whole=True,
+        where=_USER.format("mapcfg"),
+    ),
     _Catalog("pg_extension", _about("pg_extension", "c.oid"), whole=True),
     _Catalog("pg_language", _about("pg_language", "c.oid"), whole=True),
     _Catalog("pg_am", _about("pg_am", "c.oid"), whole=True),
@@ -91,30 +98,47 @@ _CATALOGS = (
     _Catalog("pg_foreign_data_wrapper", _about("pg_foreign_data_wrapper", "c.oid"), whole=True),
     _Catalog("pg_foreign_server", _about("pg_foreign_server", "c.oid"), whole=True),
     _Catalog("pg_default_acl", _about("pg_default_acl", "c.oid"), whole=True),
-    _Catalog("pg_database", _about("pg_database", "c.oid"), whole=True,
-             where="c.datname = pg_catalog.current_database()"),
+    _Catalog(
+        "pg_database", _about("pg_database", "c.oid"), whole=True, where="c.datname = pg_catalog.current_database()"
+    ),
     _Catalog("pg_db_role_setting", _about("pg_db_role_setting", "c.setrole", "c.setdatabase"), whole=True),
     _Catalog("pg_tablespace", _about("pg_tablespace", "c.oid"), whole=True),
     _Catalog("pg_auth_members", _about("pg_authid", "c.roleid"), whole=True),
     _Catalog("pg_init_privs", _by_class("c.classoid", "c.objoid", "c.objsubid"), whole=True),
-    _Catalog("pg_description", _by_class("c.classoid", "c.objoid", "c.objsubid"), whole=True,
-             where=f"(c.objoid >= {FIRST_USER_OID} OR c.classoid IN ('pg_catalog.pg_namespace'::pg_catalog.regclass,"
-             " 'pg_catalog.pg_extension'::pg_catalog.regclass))"),
+    _Catalog(
+        "pg_description",
+        _by_class("c.classoid", "c.objoid", "c.objsubid"),
+        whole=True,
+        where=f"(c.objoid >= {FIRST_USER_OID} OR c.classoid IN ('pg_catalog.pg_namespace'::pg_catalog.regclass,"
+        " 'pg_catalog.pg_extension'::pg_catalog.regclass))",
+    ),
     _Catalog("pg_shdescription", _by_class("c.classoid", "c.objoid", "0"), whole=True),
     _Catalog("pg_seclabel", _by_class("c.classoid", "c.objoid", "c.objsubid"), whole=True),
     _Catalog("pg_shseclabel", _by_class("c.classoid", "c.objoid", "0"), whole=True),
     # which objects are members of an extension, or depend on one
-    _Catalog("pg_depend", _by_class("c.classid", "c.objid", "c.refobjid || c.deptype::text"), whole=True,
-             where="c.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass"),
+    _Catalog(
+        "pg_depend",
+        _by_class("c.classid", "c.objid", "c.refobjid || c.deptype::text"),
+        whole=True,
+        where="c.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass",
+    ),
 )
 
 # Without an xmin that anybody may read: compared by what they say.
 _VIEWS = (
-    _Catalog("pg_subscription", "'pg_subscription/' || c.oid || '/' || pg_catalog.hashtextextended(ROW(c.subname, c.subowner,"
-             " c.subenabled, c.subbinary, c.substream, c.subtwophasestate, c.subdisableonerr, c.subpasswordrequired,"
-             " c.subrunasowner, c.subslotname, c.subsynccommit, c.subpublications, c.suborigin{conninfo})::text, 0)", whole=True),
+    _Catalog(
+        "pg_subscription",
+        "'pg_subscription/' || c.oid || '/' || pg_catalog.hashtextextended(ROW(c.subname, c.subowner,"
+        " c.subenabled, c.subbinary, c.substream, c.subtwophasestate, c.subdisableonerr, c.subpasswordrequired,"
+        " c.subrunasowner, c.subslotname, c.subsynccommit, c.subpublications, c.suborigin{conninfo})::text, 0)",
+        whole=True,
+    ),
     _Catalog("pg_roles", "'pg_authid/' || c.oid || '/' || pg_catalog.hashtextextended(c::text, 0)", whole=True),
-    _Catalog("pg_user_mappings", "'pg_foreign_server/' || c.srvid || '/' || pg_catalog.hashtextextended(c::text, 0)", whole=True),
+    _Catalog(
+        "pg_user_mappings",
+        "'pg_foreign_server/' || c.srvid || '/' || pg_catalog.hashtextextended(c::text, 0)",
+        whole=True,
+    ),
 )
 
 _WHOLE = frozenset(item.name for item in (*_CATALOGS, *_VIEWS) if item.whole)
@@ -127,7 +151,19 @@ _COUNTED = frozenset({"pg_class", "pg_constraint", "pg_trigger", "pg_rewrite", "
 _WITHOUT_DEPENDENTS = ("pg_namespace/", "pg_database/", "pg_authid/", "pg_db_role_setting/")
 
 # A change to one of these can change how objects that do not depend on it are written, or what names mean.
-_UNSETTLING = frozenset({"pg_roles", "pg_opclass", "pg_extension", "pg_depend", "pg_am", "pg_language", "pg_collation", "pg_init_privs", "pg_tablespace"})
+_UNSETTLING = frozenset(
+    {
+        "pg_roles",
+        "pg_opclass",
+        "pg_extension",
+        "pg_depend",
+        "pg_am",
+        "pg_language",
+        "pg_collation",
+        "pg_init_privs",
+        "pg_tablespace",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -175,7 +211,8 @@ def look(session: Session, reference: int | None = None) -> Watched:
     counts: dict[str, int] = {}
     rows: dict[str, frozenset[str]] = {}
     for name, count, listed_rows in session.copy(" UNION ALL ".join(parts)):
-        assert name is not None and count is not None
+        assert name is not None
+        assert count is not None
         listed_set = frozenset(listed_rows.split(",")) if listed_rows else frozenset()
         # rows that are listed are compared as such: what remains to count are those that are not
         counts[name] = int(count) - len(listed_set)

@@ -28,6 +28,9 @@ from ansible_collections.incomex.phasegate.tests.support.runs import client_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
+    from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
+
 ROOT = Path(__file__).resolve().parents[2]
 PHASE = ROOT / "playbooks" / "phases" / "alpha"
 FIXTURE = ROOT / "tests" / "fixtures" / "phase_alpha.sql"
@@ -58,11 +61,35 @@ END $$;
 """
 
 
-def timed(run: Callable[[], object]) -> float:
-    """Return the seconds that one call takes."""
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
+def measure(cluster: Cluster, client: Client, migration: str, times: dict[str, list[float]]) -> int:
+    """Run everything once, append the seconds by name to ``times``, and return the number of facts."""
+
+    def note(name: str, run: Callable[[], object]) -> None:
+        start = time.perf_counter()
+        run()
+        times.setdefault(name, []).append(time.perf_counter() - start)
+
+    dump = client.argv("pg_dump", "--schema-only", "--dbname", cluster.dsn("bench"))
+    note("pg_dump", lambda: subprocess.run(dump, stdout=subprocess.DEVNULL, check=True))
+    with client.session("bench") as session, client.session("bench") as helper:
+        note("snapshot, two sessions", lambda: take(session, helper=helper))
+    with client.session("bench") as session:
+        note("snapshot, one session", lambda: take(session))
+    with client.session("bench") as session:
+        base = take(session)
+        note("fingerprint", lambda: base.fingerprint)
+        base.rows()
+        session.execute("BEGIN")
+        session.execute(migration)
+        note("delta in the transaction", lambda: read_changed(session, base))
+        changed = read_changed(session, base)
+        note("fingerprint and diff of the delta", lambda: (changed.fingerprint, diff(base, changed)))
+        full = read_facts(session)
+        session.execute("ROLLBACK")
+    if changed.facts != full.facts:
+        raise SystemExit("the delta is not what a full reading gives")
+    note("diff of two full snapshots", lambda: diff(base, full).text())
+    return len(base)
 
 
 def main() -> None:
@@ -80,35 +107,13 @@ def main() -> None:
         client = client_of(cluster, "bench")
         migration = (PHASE / "migrate.sql").read_text(encoding="utf-8").replace("BEGIN;", "").replace("COMMIT;", "")
         times: dict[str, list[float]] = {}
-
-        def measure(name: str, run: Callable[[], object]) -> None:
-            times.setdefault(name, []).append(timed(run))
-
-        dump = client.argv("pg_dump", "--schema-only", "--dbname", cluster.dsn("bench"))
+        facts = 0
         for _round in range(arguments.rounds):
-            measure("pg_dump", lambda: subprocess.run(dump, stdout=subprocess.DEVNULL, check=True))
-            with client.session("bench") as session, client.session("bench") as helper:
-                measure("snapshot", lambda: take(session, helper=helper))
-            with client.session("bench") as session:
-                measure("snapshot, one session", lambda: take(session))
-            with client.session("bench") as session:
-                base = take(session)
-                measure("fingerprint", lambda: base.fingerprint)
-                base.rows()
-                session.execute("BEGIN")
-                session.execute(migration)
-                measure("delta in the transaction", lambda: read_changed(session, base))
-                changed = read_changed(session, base)
-                measure("delta, fingerprint and diff", lambda: (read_changed(session, base).fingerprint, diff(base, changed)))
-                full = read_facts(session)
-                session.execute("ROLLBACK")
-                assert changed.facts == full.facts, "the delta is not what a full reading gives"
-                measure("diff", lambda: (diff(base, full).text(), base.fingerprint, full.fingerprint))
-        facts = len(base)
+            facts = measure(cluster, client, migration, times)
     medians = {name: statistics.median(seconds) for name, seconds in times.items()}
     print(f"{arguments.tables} tables, {facts} facts, median of {arguments.rounds}")
     for name, seconds in medians.items():
-        print(f"{name:30} {seconds * 1000:8.0f} ms  {seconds / medians['pg_dump']:5.2f} x pg_dump --schema-only")
+        print(f"{name:35} {seconds * 1000:8.0f} ms  {seconds / medians['pg_dump']:5.2f} x pg_dump --schema-only")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"peak memory of this process, three snapshots in it: {peak:.0f} MB")
 

@@ -14,13 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ansible_collections.incomex.phasegate.plugins.module_utils._diff import Diff, diff
+from ansible_collections.incomex.phasegate.plugins.module_utils._diff import Change, Diff, diff
 from ansible_collections.incomex.phasegate.plugins.module_utils._severity import Severity
 from ansible_collections.incomex.phasegate.tests.corpora.corpora import Loader, LoadError, Server, manifest
 from ansible_collections.incomex.phasegate.tests.support.cluster import SUPERUSER, bin_directory, running_cluster
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import Snapshot
@@ -99,7 +99,9 @@ def pairs(root: Path, server: Server, only: Callable[[dict[str, Any]], bool] = l
                 reached = loader.snapshot(*setup, texts["old"], up).fingerprint == new.fingerprint
                 result.about["reached"] = reached
                 if reached is not entry["up_equals_new"]:
-                    result.wrong.append(f"the author's migration {'reaches' if reached else 'does not reach'} the new schema")
+                    result.wrong.append(
+                        f"the author's migration {'reaches' if reached else 'does not reach'} the new schema"
+                    )
         except LoadError as error:
             result.not_loaded = str(error)
         return result
@@ -234,15 +236,21 @@ def explain(result: Result, theirs: str) -> str:
     changes = result.changes.changes if result.changes else ()
     if not changes:
         return "the two schemas are equal"
+    if result.engine == result.ours:
+        return "the author's label goes by the statements, the engine sees what we see"
     gravest = max(changes, key=lambda change: change.severity.rank)
     if _RANK.index(result.ours) > _RANK.index(theirs):
         return f"{gravest.severity.value}: {gravest.kind} {gravest.attribute or gravest.action}"
-    if any(change.severity is Severity.COSMETIC for change in changes) and gravest.severity in _HARMLESS:
+    return _why_milder(result, changes, gravest.severity, theirs)
+
+
+def _why_milder(result: Result, changes: Sequence[Change], gravest: Severity, theirs: str) -> str:
+    if any(change.severity is Severity.COSMETIC for change in changes) and gravest in _HARMLESS:
         return "comments, statistics targets and clustering are cosmetic"
     kinds = {*result.about.get("up_kinds", ()), *result.about.get("text_kinds", ())}
-    if gravest.severity in _HARMLESS and not any("Drop" in kind for kind in kinds):
+    if gravest in _HARMLESS and not any("Drop" in kind for kind in kinds):
         return "the statement could change or revoke, but what it names is new"
-    if theirs == DESTRUCTIVE and gravest.severity not in _HARMLESS:
+    if theirs == DESTRUCTIVE and gravest not in _HARMLESS:
         return "dropped and made again under its name: changed, not gone"
     return ""
 

@@ -53,7 +53,9 @@ def unpacked() -> Iterator[Path]:
         yield Path(named)
         return
     if not ARCHIVE.exists():
-        raise MissingCorporaError("no PHASEGATE_CORPORA in the environment and no ../shared/corpora/diff-corpora.tar.zst")
+        raise MissingCorporaError(
+            "no PHASEGATE_CORPORA in the environment and no ../shared/corpora/diff-corpora.tar.zst"
+        )
     with tempfile.TemporaryDirectory(prefix="phasegate-corpora-") as directory:
         subprocess.run(["tar", "--zstd", "-xf", ARCHIVE, "-C", directory], check=True)
         yield Path(directory)
@@ -169,20 +171,24 @@ class Loader:
         return known
 
     def _load(self, scripts: Sequence[str], stop: bool) -> Snapshot:
-        if stop and not any(map(_NOT_IN_A_TRANSACTION.search, scripts)):
+        if not any(map(_NOT_IN_A_TRANSACTION.search, scripts)):
             with contextlib.suppress(SqlError):
-                return self._rolled_back(scripts)
+                return self._rolled_back(scripts, stop)
         with self._server.database() as name:
             for script in scripts:
                 self._server.psql(name, script, stop=stop)
             return self._server.snapshot(name)
 
-    def _rolled_back(self, scripts: Sequence[str]) -> Snapshot:
+    def _rolled_back(self, scripts: Sequence[str], stop: bool) -> Snapshot:
         session = self._session()
+        # psql's own savepoints let a transaction go on after an error
+        session.execute(f"\\set ON_ERROR_ROLLBACK {'off' if stop else 'on'}")
         session.execute("BEGIN")
         try:
             for script in scripts:
-                session.execute(f"RESET ALL;\n{script}")
+                with contextlib.nullcontext() if stop else contextlib.suppress(SqlError):
+                    session.execute(f"RESET ALL;\n{script}")
+            session.execute("\\set ON_ERROR_ROLLBACK off")
             for name, value in SESSION_SETTINGS.items():
                 session.set(name, value)
             return read_facts(session)

@@ -39,7 +39,9 @@ $_$;
 
 
 def test_noise_does_not_count() -> None:
-    after = BEFORE.replace("aaaa", "bbbb").replace("lock_timeout = 0", "lock_timeout = 1").replace("-- Name", "--\n-- Name")
+    after = (
+        BEFORE.replace("aaaa", "bbbb").replace("lock_timeout = 0", "lock_timeout = 1").replace("-- Name", "--\n-- Name")
+    )
     found = compare(BEFORE, after)
     assert (found.removed, found.added, found.raw) == (0, 0, (0, 0))
 
@@ -92,7 +94,14 @@ def test_dumps_of_the_server_are_counted(cluster: Cluster, database: str) -> Non
     client = client_of(cluster, database)
 
     def dump() -> str:
-        arguments = ("--schema-only", "--no-owner", "--no-privileges", "--no-comments", "--dbname", cluster.dsn(database))
+        arguments = (
+            "--schema-only",
+            "--no-owner",
+            "--no-privileges",
+            "--no-comments",
+            "--dbname",
+            cluster.dsn(database),
+        )
         return client.run("pg_dump", *arguments).stdout.decode()
 
     before = dump()

@@ -53,9 +53,12 @@ def test_a_rename_is_proved_by_the_row_alone() -> None:
     renamed = fact("column", "s", "t", "b", type="integer")
     row = "pg_class/1 pg_attribute/1"
     proved = diff(
-        Snapshot(Header("16.0", "d"), {TABLE: "", COLUMN: row}), Snapshot(Header("16.0", "d"), {TABLE: "", renamed: row})
+        Snapshot(Header("16.0", "d"), {TABLE: "", COLUMN: row}),
+        Snapshot(Header("16.0", "d"), {TABLE: "", renamed: row}),
     )
-    assert [(change.action, change.before, change.after) for change in proved.changes] == [("renamed", "s.t.a", "s.t.b")]
+    assert [(change.action, change.before, change.after) for change in proved.changes] == [
+        ("renamed", "s.t.a", "s.t.b")
+    ]
     elsewhere = Snapshot(Header("16.0", "another"), {TABLE: "", renamed: row})
     unproved = diff(Snapshot(Header("16.0", "d"), {TABLE: "", COLUMN: row}), elsewhere)
     assert [change.action for change in unproved.changes] == ["removed", "added"]
@@ -84,7 +87,9 @@ def test_a_privilege_that_is_taken_from_what_an_object_is_born_with_is_a_revoke(
 @pytest.fixture
 def mixed() -> Diff:
     return diff(
-        snapshot(TABLE, COLUMN, fact("function", "s", "f()", body="SELECT 1\n"), fact("view", "s", "v", definition="x")),
+        snapshot(
+            TABLE, COLUMN, fact("function", "s", "f()", body="SELECT 1\n"), fact("view", "s", "v", definition="x")
+        ),
         snapshot(
             TABLE,
             fact("column", "s", "t", "a", type="bigint"),

@@ -13,6 +13,7 @@ import pytest
 from ansible_collections.incomex.phasegate.plugins.module_utils._diff import diff
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._normalise import normalise
+from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import Fact as SnapshotFact
 from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import (
     Header,
     Snapshot,
@@ -22,7 +23,6 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import
     take,
     unchanged_since,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import Fact as SnapshotFact
 from ansible_collections.incomex.phasegate.tests.support.runs import client_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -199,7 +199,9 @@ def column(schema: str, name: str, **attributes: str | None) -> str:
 
 
 snapshots = st.builds(
-    lambda rows: Snapshot(Header("16.0", "d"), {column(s, n, type=t, default=d): "" for (s, n), (t, d) in rows.items()}),
+    lambda rows: Snapshot(
+        Header("16.0", "d"), {column(s, n, type=t, default=d): "" for (s, n), (t, d) in rows.items()}
+    ),
     st.dictionaries(st.tuples(names, names), st.tuples(names, cells), max_size=6),
 )
 
@@ -270,11 +272,15 @@ def test_a_restored_copy_has_the_same_normalised_fingerprint(cluster: Cluster, e
     copy = f"{empty_database}_copy"
     cluster.create_database(copy)
     try:
-        dump = client_of(cluster, empty_database).run("pg_dump", "--schema-only", "--dbname", cluster.dsn(empty_database))
+        dump = client_of(cluster, empty_database).run(
+            "pg_dump", "--schema-only", "--dbname", cluster.dsn(empty_database)
+        )
         cluster.psql("\n".join(x for x in dump.stdout.decode().splitlines() if "restrict" not in x), copy)
         original, restored = cluster_snapshot(cluster, empty_database, None), cluster_snapshot(cluster, copy, None)
     finally:
         cluster.drop_database(copy)
     assert diff(original, restored)
     assert diff(normalise(original), normalise(restored)).text() == "no difference"
-    assert not [line for line in normalise(original, owners=False).facts if "pg_monitor" in line or "workflow_admin" in line]
+    assert not [
+        line for line in normalise(original, owners=False).facts if "pg_monitor" in line or "workflow_admin" in line
+    ]
