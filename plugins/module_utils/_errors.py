@@ -28,3 +28,7 @@ class PhaseGateError(Exception):
             if text:
                 parts.append(f"  {label}: {text}")
         return "\n".join(parts)
+
+
+class Stopped(PhaseGateError):
+    """The migration must not go on; raised before COMMIT, so nothing persists."""

@@ -19,11 +19,11 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._builtin_checks 
 from ansible_collections.incomex.phasegate.plugins.module_utils._capture import Declared, load
 from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._diff import diff
+from ansible_collections.incomex.phasegate.plugins.module_utils._errors import Stopped
 from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, Step, sha256_file
 from ansible_collections.incomex.phasegate.plugins.module_utils._identity import (
     Identity,
     Mismatch,
-    mismatches,
     read_identity,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._new_data import baseline
@@ -37,7 +37,6 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._transaction imp
     Applied,
     Hooks,
     Script,
-    Stopped,
     transact,
 )
 
@@ -174,7 +173,7 @@ def early_gates(session: Session, client: Client, request: Request, base: Snapsh
         approval(request, identity, now),
         *of_backup,
         _gates.digest_matches(plan["ddl"]["sha256"], request.ddl_sha256),
-        declared_target(request.declared, identity, [*foreign, *foreign_plan(plan, identity)]),
+        _gates.declared_target(request.declared, identity, [*foreign, *foreign_plan(plan, identity)]),
         take_lock(session),
         scope(plan["ddl"]["statements"], plan["phase"]["scope"]["statements"]),
         _gates.rollback_ready(
@@ -183,23 +182,6 @@ def early_gates(session: Session, client: Client, request: Request, base: Snapsh
         provenance(request, base),
         _gates.nothing_else_ran(entry.step for entry in artefacts.journal.entries()),
     ]
-
-
-def stopped(gates: Sequence[_gates.Gate]) -> Stopped:
-    """Return the error that names these failed gates."""
-    return Stopped(
-        "Stopped at " + ", ".join(f"{gate.id} ({gate.title})" for gate in gates) + ".",
-        expected="; ".join(f"{gate.id} {gate.expected}" for gate in gates),
-        found="; ".join(f"{gate.id} {gate.found}" for gate in gates),
-        next_step="; ".join(f"{gate.id} {gate.next_step}" for gate in gates),
-    )
-
-
-def stop_at(gates: Sequence[_gates.Gate]) -> None:
-    """Raise ``Stopped`` naming every failed gate, when one failed."""
-    failed = _gates.failed(gates)
-    if failed:
-        raise stopped(failed)
 
 
 def _check_before(session: Session, client: Client, request: Request, step: Step, applied: Applied) -> None:
@@ -214,7 +196,7 @@ def _check_before(session: Session, client: Client, request: Request, step: Step
     gate = _gates.preflight_passed(checks)
     others = [judged for judged in step.data["gates"] if judged["id"] != gate.id]
     step.data["gates"] = [*others, gate.as_dict()]
-    stop_at([gate])
+    _gates.stop_at([gate])
 
 
 def _builtins(session: Session, client: Client, request: Request) -> _checks.Builtins:
@@ -276,22 +258,14 @@ def gates_without_run(client: Client, plan: Mapping[str, Any], declared: Mapping
         identity = read_identity(session, client)
         others = [row[0] or "" for row in session.rows(_HOLDERS)]
     judged = [
-        declared_target(declared, identity),
+        _gates.declared_target(declared, identity),
         scope(plan["ddl"]["statements"], plan["phase"]["scope"]["statements"]),
     ]
     if others:
         judged.append(_gates.alone(False, others))
-    stop_at(judged)
+    _gates.stop_at(judged)
     not_judged = _gates.not_reached(set(_gates.TITLES) - {gate.id for gate in judged})
     return sorted(judged + not_judged, key=_gates.order)
-
-
-def declared_target(declared: Mapping[str, Any], identity: Identity, wrong: Sequence[Mismatch] = ()) -> _gates.Gate:
-    """G-4, with what else is ``wrong`` about the target."""
-    undeclared = [
-        name for name in ("database", "user", "server_version", "system_identifier") if not declared.get(name)
-    ]
-    return _gates.target_is_declared([*mismatches(declared, identity), *wrong], identity.describe(), undeclared)
 
 
 def scope(statements: Sequence[Mapping[str, Any]], allowed: Sequence[str]) -> _gates.Gate:
@@ -331,7 +305,7 @@ def migrate(client: Client, request: Request, step: Step) -> Applied:
         base = take(session)
         gates = early_gates(session, client, request, base)
         step.data["gates"] = [gate.as_dict() for gate in gates]
-        stop_at(gates)
+        _gates.stop_at(gates)
         same_as_recorded(base, request)
         hooks = migration_hooks(client, request, step, base)
         applied = transact(session, client, migration_script(request), hooks, base, step, request.lock_attempts)

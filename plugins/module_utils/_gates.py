@@ -11,12 +11,12 @@ only make a failure early and readable.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Iterable, Sequence
+from typing import Any, Iterable, Mapping, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils import _kinds
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks import CheckResult, failures, summary
-from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._identity import Mismatch
+from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError, Stopped
+from ansible_collections.incomex.phasegate.plugins.module_utils._identity import Identity, Mismatch, mismatches
 
 PASS = "PASS"
 FAIL = "FAIL"
@@ -221,3 +221,28 @@ def order(gate: Gate) -> int:
 def table(gates: Iterable[Gate]) -> str:
     """Return one line a gate: id, status, title."""
     return "".join(f"{gate.id:<5} {gate.status:<13} {gate.title}\n" for gate in gates)
+
+
+def declared_target(declared: Mapping[str, Any], identity: Identity, wrong: Sequence[Mismatch] = ()) -> Gate:
+    """G-4, with what else is ``wrong`` about the target."""
+    undeclared = [
+        name for name in ("database", "user", "server_version", "system_identifier") if not declared.get(name)
+    ]
+    return target_is_declared([*mismatches(declared, identity), *wrong], identity.describe(), undeclared)
+
+
+def stopped(gates: Sequence[Gate]) -> Stopped:
+    """Return the error that names these failed gates."""
+    return Stopped(
+        "Stopped at " + ", ".join(f"{gate.id} ({gate.title})" for gate in gates) + ".",
+        expected="; ".join(f"{gate.id} {gate.expected}" for gate in gates),
+        found="; ".join(f"{gate.id} {gate.found}" for gate in gates),
+        next_step="; ".join(f"{gate.id} {gate.next_step}" for gate in gates),
+    )
+
+
+def stop_at(gates: Sequence[Gate]) -> None:
+    """Raise ``Stopped`` naming every failed gate, when one failed."""
+    wrong = failed(gates)
+    if wrong:
+        raise stopped(wrong)

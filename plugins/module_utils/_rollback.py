@@ -13,16 +13,14 @@ from typing import Any, Mapping
 from ansible_collections.incomex.phasegate.plugins.module_utils import _gates
 from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._diff import diff
-from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError, Stopped
 from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, Step
 from ansible_collections.incomex.phasegate.plugins.module_utils._execute import (
     Request,
     backup_gates,
-    declared_target,
     recorded,
     same_as_recorded,
     scope,
-    stop_at,
     take_lock,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._identity import read_identity
@@ -36,7 +34,6 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._transaction imp
     Hook,
     Hooks,
     Script,
-    Stopped,
     transact,
 )
 
@@ -90,7 +87,7 @@ def _gates_of(session: Session, client: Client, request: Request) -> list[_gates
     return [
         *of_backup,
         _gates.digest_matches(rollback["sha256"], request.ddl_sha256),
-        declared_target(request.declared, identity, foreign),
+        _gates.declared_target(request.declared, identity, foreign),
         take_lock(session),
         scope(rollback["statements"], request.phase["rollback"]["statements"]),
     ]
@@ -144,7 +141,7 @@ def roll_back(client: Client, request: Request, undo: Undo, step: Step) -> Appli
     with client.session(f"phasegate:run:{os.path.basename(request.artefacts.path)}") as session:
         gates = _gates_of(session, client, request)
         step.data["gates"] = [gate.as_dict() for gate in gates]
-        stop_at(gates)
+        _gates.stop_at(gates)
         base = take(session)
         same_as_recorded(base, request)
 

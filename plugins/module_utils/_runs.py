@@ -21,16 +21,11 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import
     sha256_file,
     verify,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._execute import declared_target, stopped
-from ansible_collections.incomex.phasegate.plugins.module_utils._gates import FAIL
+from ansible_collections.incomex.phasegate.plugins.module_utils._gates import FAIL, declared_target, stopped
 from ansible_collections.incomex.phasegate.plugins.module_utils._identity import Identity, read_identity
 from ansible_collections.incomex.phasegate.plugins.module_utils._journal import Entry
+from ansible_collections.incomex.phasegate.plugins.module_utils._outcome import COMMITTED, UNKNOWN, resolve
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan import canonical_json
-from ansible_collections.incomex.phasegate.plugins.module_utils._transaction import (
-    COMMITTED,
-    UNKNOWN,
-    resolve,
-)
 
 NOT_STARTED = "NOT_STARTED"
 

@@ -24,19 +24,14 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._author_sql impo
     search_path,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
-from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError, Stopped
 from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Step
+from ansible_collections.incomex.phasegate.plugins.module_utils._outcome import COMMITTED, ROLLED_BACK, UNKNOWN, resolve
 from ansible_collections.incomex.phasegate.plugins.module_utils._session import ConnectionLost, Session, SqlError
 from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import Snapshot, take
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql import literal
 
-COMMITTED = "COMMITTED"
-ROLLED_BACK = "ROLLED_BACK"
-UNKNOWN = "UNKNOWN"
-
 LOCK_NOT_AVAILABLE = "55P03"
-# How long the server may take to end a transaction whose connection is gone, in seconds.
-RESOLVE_TIMEOUT = 120.0
 
 
 _BLOCKERS = """
@@ -96,10 +91,6 @@ class Hooks:
     before: Hook
     inside: Hook
     observe: Callable[[Session, Mapping[str, Any]], None] = lambda _session, _statement: None
-
-
-class Stopped(PhaseGateError):
-    """The migration must not go on; raised before COMMIT, so nothing persists."""
 
 
 class CommitFailed(Stopped):
@@ -234,31 +225,6 @@ def _range(declared: Any) -> str:
         return str(declared)
     least, most = declared.get("min") or 0, declared.get("max")
     return f"at least {least}" if most is None else f"{least} to {most}"
-
-
-def resolve(client: Client, xid: str) -> str:
-    """Return COMMITTED, ROLLED_BACK or UNKNOWN for a transaction whose connection is gone.
-
-    Waits while the server still has it in progress. UNKNOWN means that the server cannot be asked, or has
-    forgotten: a human decides (trigger T-1).
-    """
-    deadline = time.monotonic() + RESOLVE_TIMEOUT
-    while time.monotonic() < deadline:
-        try:
-            with client.session("phasegate:resolve") as session:
-                status = session.value(f"SELECT pg_xact_status({literal(xid)}::xid8)")
-        except SqlError:
-            return UNKNOWN  # it answers, but not this question
-        except PhaseGateError:
-            status = "unreachable"
-        if status == "committed":
-            return COMMITTED
-        if status == "aborted":
-            return ROLLED_BACK
-        if status is None:
-            return UNKNOWN
-        time.sleep(0.5)
-    return UNKNOWN
 
 
 def _after(outcome: str, xid: str) -> str:

@@ -122,13 +122,13 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._execute import 
     read_frozen,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._identity import IDENTITY_ARGUMENT
+from ansible_collections.incomex.phasegate.plugins.module_utils._outcome import COMMITTED
 from ansible_collections.incomex.phasegate.plugins.module_utils._report import migration_log
 from ansible_collections.incomex.phasegate.plugins.module_utils._runs import (
     COMMAND,
     EXECUTE,
     committed_outcome,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._transaction import COMMITTED
 
 
 def main() -> None:

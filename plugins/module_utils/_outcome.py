@@ -1,0 +1,47 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""How a transaction ended, and how to find that out when its connection is gone. Private to this collection."""
+
+from __future__ import annotations
+
+import time
+
+from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._session import SqlError
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql import literal
+
+COMMITTED = "COMMITTED"
+ROLLED_BACK = "ROLLED_BACK"
+UNKNOWN = "UNKNOWN"
+
+
+# How long the server may take to end a transaction whose connection is gone, in seconds.
+RESOLVE_TIMEOUT = 120.0
+
+
+def resolve(client: Client, xid: str) -> str:
+    """Return COMMITTED, ROLLED_BACK or UNKNOWN for a transaction whose connection is gone.
+
+    Waits while the server still has it in progress. UNKNOWN means that the server cannot be asked, or has
+    forgotten: a human decides (trigger T-1).
+    """
+    deadline = time.monotonic() + RESOLVE_TIMEOUT
+    while time.monotonic() < deadline:
+        try:
+            with client.session("phasegate:resolve") as session:
+                status = session.value(f"SELECT pg_xact_status({literal(xid)}::xid8)")
+        except SqlError:
+            return UNKNOWN  # it answers, but not this question
+        except PhaseGateError:
+            status = "unreachable"
+        if status == "committed":
+            return COMMITTED
+        if status == "aborted":
+            return ROLLED_BACK
+        if status is None:
+            return UNKNOWN
+        time.sleep(0.5)
+    return UNKNOWN
