@@ -173,16 +173,25 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import
     verify,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._identity import IDENTITY_ARGUMENT
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan import canonical_json, digest
 
 
 def opened(client: Client, params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
     """Open a run, or find the one that applied this DDL already."""
+    found = digest(canonical_json(params["plan"])) if params["plan"] else ""
+    if params["plan_sha256"] not in ("", found):
+        raise PhaseGateError(
+            "This is not the plan that was validated.",
+            expected=f"SHA-256 {params['plan_sha256']}",
+            found=f"SHA-256 {found}",
+            next_step="give plan and plan_sha256 as one result of phase_plan",
+        )
     identity = _runs.look(client)
     about = {
         "kind": _runs.EXECUTE,
         "environment": params["environment"],
         "host": params["inventory_name"],
-        "plan_sha256": params["plan_sha256"],
+        "plan_sha256": found,
         "identity": identity.as_dict(),
     }
     result = {"changed": True, "applied": False, "sealed": False, "identity": identity.as_dict(), "artefacts": ""}
