@@ -1,0 +1,114 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The example that each role's README names does what it says."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import verify
+from ansible_collections.incomex.phasegate.tests.support.phase_files import PhaseFiles
+from ansible_collections.incomex.phasegate.tests.support.playbook import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ansible_collections.incomex.phasegate.tests.support.target import Target
+
+MORE = {
+    "scope": {"schemas": ["sandbox_tac"], "statements": ["CREATE TABLE"]},
+    "verify": [
+        {"id": "VA-1", "title": "empty", "sql": "SELECT count(*) FROM sandbox_tac.more", "expect": 0},
+        {"id": "VA-2", "title": "diff", "builtin": "schema_diff", "expect": {"removed": 0, "added": 1}},
+    ],
+}
+
+
+@pytest.fixture
+def more(tmp_path: Path) -> str:
+    """A phase that makes one table."""
+    directory = tmp_path / "phase"
+    directory.mkdir()
+    files = PhaseFiles(directory)
+    files.write(MORE, ddl=b"CREATE TABLE sandbox_tac.more ();\n", rollback=b"DROP TABLE sandbox_tac.more;\n")
+    return files.path
+
+
+def has_more(target: Target) -> bool:
+    return bool(target.value("SELECT to_regclass('sandbox_tac.more') IS NOT NULL"))
+
+
+def test_every_example_is_named_and_every_named_one_is_there() -> None:
+    roles = sorted((ROOT / "roles").iterdir())
+    named = [role.name for role in roles if "(example.yml)" in (role / "README.md").read_text(encoding="utf-8")]
+    assert named == [role.name for role in roles if (role / "example.yml").exists()]
+
+
+def test_backup(target: Target) -> None:
+    assert target.play("roles/backup/example.yml").rc == 0
+    directory = target.root / "manual_work"
+    record = json.loads((directory / "backup.json").read_text(encoding="utf-8"))
+    assert (record["database"], record["size"]) == (target.database, (directory / "backup.dump").stat().st_size)
+
+
+def test_snapshot(target: Target) -> None:
+    assert target.play("roles/snapshot/example.yml").rc == 0
+    state = json.loads((target.root / "monday" / "schema" / "before_state.json").read_text(encoding="utf-8"))
+    assert state["row_counts"] == {"public.tac_logical_unit": 86, "sandbox_tac.logical_unit": 76}
+    assert state["measures"]["updated_at"]["distinct"] == 3
+
+
+def test_preflight(target: Target) -> None:
+    before = target.state()
+    play = target.play("roles/preflight/example.yml")
+    assert (play.rc, play.stats("changed")) == (0, {})
+    assert target.state() == before
+    assert not target.root.exists()
+
+
+def test_preflight_fails_on_other_data(target: Target) -> None:
+    target.cluster.psql("DELETE FROM sandbox_tac.logical_unit", target.database)
+    play = target.play("roles/preflight/example.yml")
+    assert play.rc != 0
+    assert "failed: P-3" in play.messages
+
+
+def test_verify(target: Target) -> None:
+    assert target.play("roles/verify/example.yml").rc == 0
+    log = (target.root / "maintenance" / "logs" / "C-08.log").read_text(encoding="utf-8")
+    assert (log.count("PASS"), log.count("FAIL")) == (2, 0)
+
+
+def test_verify_finds_what_maintenance_must_not_do(target: Target) -> None:
+    tasks = target.directory / "maintenance.yml"
+    query = {
+        "login_unix_socket": str(target.cluster.socket_directory),
+        "login_user": "workflow_admin",
+        "login_db": target.database,
+        "query": "ALTER TABLE public.tac_logical_unit ADD COLUMN oops int",
+    }
+    tasks.write_text(json.dumps([{"community.postgresql.postgresql_query": query}]), encoding="utf-8")
+    play = target.play("roles/verify/example.yml", extra_vars={"maintenance_tasks": str(tasks)})
+    assert play.rc != 0
+    assert "oops" in play.messages
+
+
+def test_migrate(target: Target, more: str) -> None:
+    assert target.play("roles/migrate/example.yml", extra_vars={"phasegate_phase_file": more}).rc == 0
+    assert has_more(target)
+    assert not (target.bundle().path / "SHA256SUMS").exists()
+
+
+def test_execute(target: Target, more: str) -> None:
+    options = {"phasegate_phase_file": more}
+    assert target.play("roles/execute/example.yml", extra_vars=options).rc == 0
+    assert has_more(target)
+    bundle = target.bundle().path
+    assert verify(str(bundle)) == []
+    assert json.loads((bundle / "report.json").read_text(encoding="utf-8"))["outcome"] == "SUCCESS"
+    again = target.play("roles/execute/example.yml", extra_vars=options)
+    assert (again.rc, again.stats("changed")) == (0, {})
+    assert target.bundle().path == bundle
