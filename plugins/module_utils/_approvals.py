@@ -144,6 +144,8 @@ def put(path: str, data: Optional[bytes]) -> None:
         return
     with open(path + ".partial", "wb") as stream:
         stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
     os.replace(path + ".partial", path)
 
 
