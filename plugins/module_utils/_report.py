@@ -189,7 +189,7 @@ def _reason(entries: Sequence[Entry]) -> str:
 def build(plan: Mapping[str, Any] | None, entries: Sequence[Entry], name: str) -> dict[str, Any]:
     """Return the report's facts. ``name`` is the artefact directory's; ``plan`` is None when none could be loaded."""
     phase = plan["phase"] if plan else {}
-    start = next((e.data for e in entries if e.step == "run" and e.event == "open"), {})
+    start = next((e.data for e in entries if e.step == "run" and e.event in ("open", "not opened")), {})
     kind = start.get("kind", "execute")
     command = "C-09" if kind == "rollback" else "C-07"
     gates = [] if kind == "rehearsal" else _gate_rows(entries, command)
@@ -205,7 +205,11 @@ def build(plan: Mapping[str, Any] | None, entries: Sequence[Entry], name: str) -
         "undoes": start.get("execution", ""),
         "losses": _last(entries, "C-09", "losses", []),
         "reason": "" if outcome == SUCCESS else _reason(entries),
-        "phase": {key: phase.get(key, "") for key in ("phase", "title", "revision")},
+        "phase": {
+            "phase": start.get("phase", ""),
+            "title": phase.get("title", ""),
+            "revision": phase.get("revision", ""),
+        },
         "environment": start.get("environment", ""),
         "host": start.get("host", ""),
         "started": entries[0].at if entries else "",

@@ -229,6 +229,8 @@ def sealed(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
         return {"changed": True, "artefacts": params["artefacts"] or "", "outcome": "", "summary": [], "report": ""}
     if artefacts is None:
         artefacts = _runs.new_directory(params["root"], f"{params['phase']}_{params['environment']}")
+        about = {"phase": params["phase"], "environment": params["environment"], "host": params["inventory_name"]}
+        artefacts.journal.append("run", "not opened", about)
     report = _runs.seal(artefacts, params["reason"])
     return {
         "changed": changed,
