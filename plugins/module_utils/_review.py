@@ -530,6 +530,7 @@ def _makes_wait(lock: Mapping[str, Any], *, new: bool) -> str:
 
 
 def _lock_table(subject: Subject) -> List[Block]:
+    locks = _locks(subject)
     rows = tuple(
         (
             Code(lock["relation"]),
@@ -538,12 +539,15 @@ def _lock_table(subject: Subject) -> List[Block]:
             str(lock["statement"]),
             _time(lock["held_microseconds"]),
         )
-        for lock, new in _locks(subject)
+        for lock, new in locks
+        if _RANK.get(lock["mode"], _UNKNOWN) > _READING
     )
+    reading = len(locks) - len(rows)
+    besides = f" {_number(range(reading), 'lock')} of the kind that readers take are left out." if reading else ""
     if not rows:
-        return [Paragraph(("None on a relation.",))]
+        return [Paragraph((f"None that keeps anybody waiting.{besides}",))]
     return [
-        Paragraph(("Held from the end of the statement until COMMIT, the checks before COMMIT included.",)),
+        Paragraph((f"Held from the end of the statement until COMMIT, the checks before COMMIT included.{besides}",)),
         Table(("Relation", "Mode", "Makes wait", "From statement", "Held"), rows, (3, 4)),
     ]
 
