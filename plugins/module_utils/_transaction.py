@@ -315,6 +315,11 @@ def transact(
         except PhaseGateError:
             _leave(session, client, base, step, applied)
             raise
+        except Exception:
+            # a defect of phasegate: the end of the session ends the transaction, and the server tells how
+            session.close()
+            step.data["outcome"] = resolve(client, applied.xid) if applied.xid else ROLLED_BACK
+            raise
         else:
             step.data["outcome"] = COMMITTED
             return applied

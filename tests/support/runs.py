@@ -93,7 +93,7 @@ class Run:
     environment: str = "test"
     max_backup_age: int = 3600
     lock_attempts: int = 1
-    artefacts: Artefacts = Artefacts("")
+    artefacts: Artefacts = field(default_factory=lambda: Artefacts(""))
 
     @classmethod
     def of(cls, client: Client, root: Path, phase_file: str) -> Run:
@@ -162,6 +162,17 @@ class Run:
         self.artefacts.journal.append("C-01", "done", {"backup": backup})
         return self
 
+    def request(self) -> Request:
+        """Return what C-07 is asked to do, with the DDL that is frozen now."""
+        return Request(
+            plan=self.plan,
+            ddl=read_frozen(self.artefacts, self.plan["ddl"]["file"]),
+            artefacts=self.artefacts,
+            declared=self.declared,
+            max_backup_age=self.max_backup_age,
+            lock_attempts=self.lock_attempts,
+        )
+
     def migrate(self) -> Outcome:
         """Do C-07 with what is in the artefact directory now."""
         error: PhaseGateError | None = None
@@ -169,15 +180,7 @@ class Run:
         try:
             with run_step(self.artefacts, "C-07") as step:
                 data = step.data
-                request = Request(
-                    plan=self.plan,
-                    ddl=read_frozen(self.artefacts, self.plan["ddl"]["file"]),
-                    artefacts=self.artefacts,
-                    declared=self.declared,
-                    max_backup_age=self.max_backup_age,
-                    lock_attempts=self.lock_attempts,
-                )
-                migrate(self.client, request, step)
+                migrate(self.client, self.request(), step)
         except PhaseGateError as stopped:
             error = stopped
         return Outcome(error, data)

@@ -55,7 +55,7 @@ def test_hostile_names_are_measured(client: Client, table: str) -> None:
     quoted = '"' + table.replace('"', '""') + '"'
     measure = {"id": "m", "relation": f"public.{quoted}", "key": 'k"', "column": "select"}
     with client.session() as session:
-        session.execute(f"CREATE TABLE public.{quoted} (\"k\"\"\" int, \"select\" text)")
+        session.execute(f'CREATE TABLE public.{quoted} ("k""" int, "select" text)')
         session.execute(f"INSERT INTO public.{quoted} VALUES (2, E'tab\\there'), (1, NULL)")
         capture = take(session, measure, counts=(f"public.{quoted}",))
     assert capture.values["m"] == {"1": "", "2": "tab\there"}

@@ -152,7 +152,10 @@ def test_a_check_passes_on_the_expected_answer(session: Session, sql: str, expec
         ("SELECT 1; SELECT 2", "error 42P11: cannot open multi-query plan as cursor"),
         ("SELECT 1; COMMIT", "error 42P11: cannot open multi-query plan as cursor"),
         ("COMMIT", "error"),
-        ("DELETE FROM public.tac_logical_unit RETURNING 1", "error 25006: cannot execute DELETE in a read-only transaction"),
+        (
+            "DELETE FROM public.tac_logical_unit RETURNING 1",
+            "error 25006: cannot execute DELETE in a read-only transaction",
+        ),
         ("SELECT nextval('public.s')", "error 42P01"),
         ("SELECT set_config('transaction_read_only', 'off', true)", "error 25001"),
         ("SELECT 'unterminated", "error 42601: unterminated quoted string"),
@@ -186,7 +189,7 @@ def test_a_function_of_the_public_schema_does_not_stand_in_for_a_built_in_one(op
     opened.execute("CREATE FUNCTION public.count(anyelement) RETURNS int LANGUAGE sql AS 'SELECT 999'")
     opened.execute("CREATE FUNCTION public.lower(text) RETURNS text LANGUAGE sql AS $$SELECT 'fooled'$$")
     opened.execute("CREATE TEMP TABLE pg_class (x int)")
-    checks = [
+    checks: list[dict[str, Any]] = [
         {"sql": "SELECT lower('A')", "expect": "a"},
         {"sql": "SELECT count(*) > 100 FROM pg_class", "expect": True},
     ]
@@ -229,7 +232,7 @@ def test_all_checks_see_one_state(client: Client, opened: Session) -> None:
         return Finding(passed=True, expected="", found="")
 
     count = {"sql": "SELECT count(*) FROM sandbox_tac.logical_unit", "expect": 76}
-    checks = [{"id": "1", **count}, {"id": "2", "builtin": "x"}, {"id": "3", **count}]
+    checks: list[dict[str, Any]] = [{"id": "1", **count}, {"id": "2", "builtin": "x"}, {"id": "3", **count}]
     assert [r.found for r in _checks.run_read_only(opened, checks, {"x": insert})] == ["76", "", "76"]
 
 

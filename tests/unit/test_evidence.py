@@ -226,7 +226,9 @@ DAMAGES = [
     Damage(list_no_more, ("sql/rollback.sql is not listed in SHA256SUMS",)),
     Damage(list_outside, ("SHA256SUMS line 1 names a path outside the bundle: ../outside",)),
     Damage(list_absolute, ("SHA256SUMS line 1 names a path outside the bundle: /etc/hostname",)),
-    Damage(list_in_upper_case, ("SHA256SUMS line 1 is not '<sha256>  <name>'", "SUMMARY.txt is not listed in SHA256SUMS")),
+    Damage(
+        list_in_upper_case, ("SHA256SUMS line 1 is not '<sha256>  <name>'", "SUMMARY.txt is not listed in SHA256SUMS")
+    ),
     Damage(edit_the_journal_and_sum_again, ("The journal is not intact at line 2",)),
     Damage(cut_the_journal_and_sum_again, (UNFINISHED,)),
     Damage(tear_the_journal_and_sum_again, (UNFINISHED,)),
@@ -253,7 +255,10 @@ def test_damage_is_found_and_named(bundle: Path, damage: Damage) -> None:
 def test_a_seal_of_another_form_leaves_every_file_unlisted(bundle: Path, damage: Callable[[Path], None]) -> None:
     files = sum(path.is_file() for path in bundle.rglob("*")) - 1
     damage(bundle)
-    assert sum("not listed in SHA256SUMS" in finding or "but missing" in finding for finding in verify(str(bundle))) >= files
+    assert (
+        sum("not listed in SHA256SUMS" in finding or "but missing" in finding for finding in verify(str(bundle)))
+        >= files
+    )
 
 
 def test_what_is_no_directory_does_not_verify(tmp_path: Path) -> None:
@@ -275,7 +280,9 @@ def test_any_changed_byte_of_any_file_is_found(bundle: Path, data: st.DataObject
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100)
-@given(sums=st.one_of(st.binary(max_size=300), st.text("0123456789abcdef /.\n\t\u2028\x0c", max_size=200).map(str.encode)))
+@given(
+    sums=st.one_of(st.binary(max_size=300), st.text("0123456789abcdef /.\n\t\u2028\x0c", max_size=200).map(str.encode))
+)
 def test_no_seal_makes_the_verifier_stumble(bundle: Path, sums: bytes) -> None:
     (bundle / SEAL).write_bytes(sums)
     assert verify(str(bundle))
@@ -329,7 +336,7 @@ def test_a_file_appears_complete_or_not_at_all(tmp_path: Path) -> None:
     def write(*, stop: bool) -> str:
         with _evidence.atomic_file(str(tmp_path / "dump")) as out:
             out.write(b"one")
-            assert sorted(os.listdir(tmp_path)) == ["dump.partial"]
+            assert [path.name for path in tmp_path.iterdir()] == ["dump.partial"]
             if stop:
                 raise KeyboardInterrupt
             out.write(b"two")
@@ -338,7 +345,7 @@ def test_a_file_appears_complete_or_not_at_all(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         write(stop=True)
-    assert os.listdir(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
     assert write(stop=False) == sha256(tmp_path / "dump") == hashlib.sha256(b"onetwo").hexdigest()
     assert (tmp_path / "dump").stat().st_mode & 0o777 == 0o600
 
@@ -364,9 +371,14 @@ def test_a_step_that_fails_is_journaled_with_its_reason(tmp_path: Path, error: E
     artefacts.create()
     artefacts.journal.append("run", "open")
     expected = PhaseGateError if isinstance(error, OSError) else type(error)
-    with pytest.raises(expected), run_step(artefacts, "C-06", {"why": "to see"}) as step:
-        step.data["so far"] = 3
-        raise error
+
+    def fail() -> None:
+        with run_step(artefacts, "C-06", {"why": "to see"}) as step:
+            step.data["so far"] = 3
+            raise error
+
+    with pytest.raises(expected):
+        fail()
     intent, failed = artefacts.journal.entries()[1:]
     assert (intent.event, intent.data) == ("intent", {"why": "to see"})
     assert (failed.event, failed.data["so far"]) == ("failed", 3)

@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from ansible_collections.incomex.phasegate.plugins.module_utils import _runs
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import verify
+from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import run_step, verify
+from ansible_collections.incomex.phasegate.plugins.module_utils._execute import migration_script
+from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import take
+from ansible_collections.incomex.phasegate.plugins.module_utils._transaction import Hooks, transact
 from ansible_collections.incomex.phasegate.tests.support.phase_files import ALPHA, PhaseFiles
 from ansible_collections.incomex.phasegate.tests.support.runs import (
     InBackground,
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
+    from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session
+    from ansible_collections.incomex.phasegate.plugins.module_utils._transaction import Applied
     from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
 
 PHASES = Path(__file__).parents[1] / "fixtures" / "phases"
@@ -47,7 +52,10 @@ def small(client: Client, tmp_path: Path, ddl: str = "", **changes: Any) -> Run:
     """Return a run of a small phase; without ``ddl`` it creates ``app.t``."""
     directory = tmp_path / "phase"
     directory.mkdir(exist_ok=True)
-    definition: dict[str, Any] = {"preflight": [{"id": "P-1", "title": "one", "sql": "SELECT 1", "expect": 1}], **changes}
+    definition: dict[str, Any] = {
+        "preflight": [{"id": "P-1", "title": "one", "sql": "SELECT 1", "expect": 1}],
+        **changes,
+    }
     files = PhaseFiles(directory)
     files.write(definition, **({"ddl": ddl.encode()} if ddl else {}))
     return Run.of(client, tmp_path / "runs", files.path)
@@ -200,7 +208,7 @@ VERIFY_TWO = [{"id": "VA-1", "title": "two rows", "sql": "SELECT count(*) FROM a
     ],
     ids=["check", "check error", "preflight", "non-scope", "row count", "result", "refused"],
 )  # fmt: skip
-def test_any_miss_rolls_back_and_is_named(
+def test_any_miss_rolls_back_and_is_named(  # noqa: PLR0917 - pytest passes by name
     app: Client, cluster: Cluster, tmp_path: Path, ddl: str, changes: dict[str, Any], said: tuple[str, ...]
 ) -> None:
     before = fingerprint(app)
@@ -222,9 +230,7 @@ def test_a_check_cannot_change_what_is_going_to_commit(app: Client, cluster: Clu
 
 
 def test_a_deferred_constraint_is_checked_before_commit(app: Client, cluster: Cluster, tmp_path: Path) -> None:
-    cluster.psql(
-        "CREATE TABLE app.child (old_id int REFERENCES app.old DEFERRABLE INITIALLY DEFERRED)", app.database
-    )
+    cluster.psql("CREATE TABLE app.child (old_id int REFERENCES app.old DEFERRABLE INITIALLY DEFERRED)", app.database)
     before = fingerprint(app)
     run = small(
         app,
@@ -648,6 +654,24 @@ def test_a_commit_that_cannot_be_looked_up_is_not_called_a_rollback(
     finally:
         cluster.psql(f'DROP DATABASE "{empty_database}" WITH (FORCE)')
         cluster.psql("DROP ROLE owner_of_app")
+
+
+@pytest.mark.parametrize(("statement", "outcome"), [("SELECT 1", "ROLLED_BACK"), ("COMMIT", "COMMITTED")])
+def test_after_a_defect_of_our_own_the_server_is_asked(
+    app: Client, cluster: Cluster, tmp_path: Path, statement: str, outcome: str
+) -> None:
+    def fail(session: Session, _applied: Applied) -> None:
+        session.execute(statement)
+        raise ZeroDivisionError
+
+    run = small(app, tmp_path).prepare()
+    hooks = Hooks(before=lambda _session, _applied: None, inside=fail)
+    with app.session() as session, run_step(run.artefacts, "C-06") as step:
+        base = take(session)
+        with pytest.raises(ZeroDivisionError):
+            transact(session, app, migration_script(run.request()), hooks, base, step, 1)
+    assert step.data["outcome"] == outcome
+    assert tables(cluster, app) == ("old t" if outcome == "COMMITTED" else "old")
 
 
 # --- a seal for every end --------------------------------------------------------------------------------------

@@ -136,7 +136,9 @@ def test_each_other_fact_is_a_mismatch(change: dict[str, Any], mismatch: Mismatc
     assert mismatches(DECLARED, replace(PRODUCTION, **change)) == [mismatch]
 
 
-@pytest.mark.parametrize(("declared", "found"), [("1", "16.13"), ("16.1", "16.13"), ("16.13.1", "16.13"), ("6", "16.13")])
+@pytest.mark.parametrize(
+    ("declared", "found"), [("1", "16.13"), ("16.1", "16.13"), ("16.13.1", "16.13"), ("6", "16.13")]
+)
 def test_a_version_is_not_compared_as_a_prefix(declared: str, found: str) -> None:
     assert mismatches({"server_version": declared}, replace(PRODUCTION, server_version=found))
 

@@ -15,7 +15,6 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._journal import 
 if TYPE_CHECKING:
     from pathlib import Path
 
-OPENED = ("open", {})
 TRANSACTION = ("transaction", {"xid": "7"})
 COMMIT = ("commit", {"xid": "7"})
 COMMITTED = ("done", {"outcome": "COMMITTED"})

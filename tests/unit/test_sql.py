@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import TYPE_CHECKING
 
 import pytest
@@ -75,7 +76,7 @@ def test_an_identifier_names_one_object(session: Session, name: str) -> None:
 def test_a_tag_that_occurs_in_the_text_is_not_used(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     for text in ("x $pgdead$ y", "ends with $pgdead", "$pgdead$", "$pgdead$pgdead"):
         tags = iter(["dead", "dead", "beef"])
-        monkeypatch.setattr(_sql.secrets, "token_hex", lambda _bytes, tags=tags: next(tags))
+        monkeypatch.setattr(secrets, "token_hex", lambda _bytes, tags=tags: next(tags))
         quoted = _sql.literal(text)
         monkeypatch.undo()
         assert quoted.startswith("$pgbeef$")
