@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import verify
+from ansible_collections.incomex.phasegate.tests.support.cluster import SUPERUSER, bin_directory, running_cluster
 from ansible_collections.incomex.phasegate.tests.support.phase_files import PhaseFiles
 from ansible_collections.incomex.phasegate.tests.support.playbook import ROOT
 
@@ -86,7 +87,7 @@ def test_verify_finds_what_maintenance_must_not_do(target: Target) -> None:
     tasks = target.directory / "maintenance.yml"
     query = {
         "login_unix_socket": str(target.cluster.socket_directory),
-        "login_user": "workflow_admin",
+        "login_user": SUPERUSER,
         "login_db": target.database,
         "query": "ALTER TABLE public.tac_logical_unit ADD COLUMN oops int",
     }
@@ -102,7 +103,26 @@ def test_migrate(target: Target, more: str) -> None:
     assert not (target.bundle().path / "SHA256SUMS").exists()
 
 
-def test_execute(target: Target, more: str) -> None:
+def test_rehearse(target: Target, more: str) -> None:
+    with running_cluster() as rehearsal:
+        target.hostvars = {
+            "phasegate_plans": str(target.directory / "plans"),
+            "phasegate_author": "anna",
+            "phasegate_rehearsal": {
+                "bindir": str(bin_directory()),
+                "host": str(rehearsal.socket_directory),
+                "database": target.database,
+                "user": SUPERUSER,
+            },
+        }
+        play = target.play("roles/rehearse/example.yml", extra_vars={"phasegate_phase_file": more})
+    assert play.rc == 0, play.stdout
+    assert not has_more(target)
+    (plan,) = (target.directory / "plans").glob("*/plan.json")
+    assert json.loads(plan.read_text(encoding="utf-8"))["author"] == "anna"
+
+
+def test_execute_and_roll_back(target: Target, more: str) -> None:
     options = {"phasegate_phase_file": more}
     assert target.play("roles/execute/example.yml", extra_vars=options).rc == 0
     assert has_more(target)
@@ -112,3 +132,7 @@ def test_execute(target: Target, more: str) -> None:
     again = target.play("roles/execute/example.yml", extra_vars=options)
     assert (again.rc, again.stats("changed")) == (0, {})
     assert target.bundle().path == bundle
+    options = {"phasegate_execution": str(bundle), "phasegate_confirm": bundle.name}
+    assert target.play("roles/rollback/example.yml", extra_vars=options).rc == 0
+    assert not has_more(target)
+    assert [verify(str(made.path)) for made in target.bundles()] == [[], []]
