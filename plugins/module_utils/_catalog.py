@@ -46,7 +46,9 @@ class FactQuery:
 
     ``carrier`` and ``number`` are SQL expressions of type oid and int8; ``carrier_class`` is the catalog the carrier
     is in, ``keyed_by`` the catalog whose rows the numbers are taken from: a row that vanishes there is a fact that vanishes.
-    ``cells`` holds one expression per identity and attribute name. ``section`` is schema, database or cluster.
+    ``cells`` holds one expression per identity and attribute name. ``section`` is schema, database or cluster. ``shapes``
+    are the letters (relkind, typtype, prokind) of the carriers that can have such facts, '' for any; ``-`` stands for
+    objects that initdb made, which are only ever read with everything else.
     """
 
     kind: Kind
@@ -57,6 +59,7 @@ class FactQuery:
     cells: tuple[str, ...]
     source: str
     section: str = "schema"
+    shapes: str = ""
 
     def sql(self, only: Sequence[int] | None = None) -> str:
         """Return the query for all facts, or for those of the carriers ``only``."""
@@ -157,6 +160,7 @@ def _add(
     parent: tuple[str, tuple[int, ...]] | None = None,
     keyed_by: str | None = None,
     section: str = "schema",
+    shapes: str = "",
 ) -> None:
     kind = Kind(name, namespace or name, tuple(identity), tuple(attributes), schema_at, parent)
     known = KINDS.setdefault(name, kind)
@@ -171,6 +175,7 @@ def _add(
             (*identity.values(), *attributes.values()),
             source,
             section,
+            shapes,
         )
     )
 
@@ -207,6 +212,7 @@ _ACCESS_METHOD = "(SELECT a.amname FROM pg_catalog.pg_am a WHERE a.oid = c.relam
 
 _add(
     "table",
+    shapes="rp",
     namespace="relation",
     carrier_class="pg_class",
     carrier="c.oid",
@@ -237,6 +243,7 @@ _add(
 
 _add(
     "foreign_table",
+    shapes="f",
     namespace="relation",
     carrier_class="pg_class",
     carrier="c.oid",
@@ -258,6 +265,7 @@ _add(
 
 _add(
     "view",
+    shapes="v",
     namespace="relation",
     carrier_class="pg_class",
     carrier="c.oid",
@@ -274,6 +282,7 @@ _add(
 
 _add(
     "materialized_view",
+    shapes="m",
     namespace="relation",
     carrier_class="pg_class",
     carrier="c.oid",
@@ -297,6 +306,7 @@ _add(
 
 _add(
     "sequence",
+    shapes="S",
     namespace="relation",
     carrier_class="pg_class",
     carrier="c.oid",
@@ -325,6 +335,7 @@ _add(
 
 _add(
     "composite_type",
+    shapes="c",
     namespace="relation",
     carrier_class="pg_class",
     carrier="c.oid",
@@ -337,10 +348,11 @@ _add(
 
 _add(
     "column",
+    shapes="rpfvmc",
     namespace="column",
     parent=("relation", (0, 1)),
     carrier_class="pg_class",
-    carrier="a.attrelid",
+    carrier="c.oid",
     number="a.attnum",
     keyed_by="pg_attribute",
     identity={"schema": "n.nspname", "relation": "c.relname", "name": "a.attname"},
@@ -374,10 +386,11 @@ _add(
 
 _add(
     "constraint",
+    shapes="rpf",
     namespace="constraint",
     parent=("relation", (0, 1)),
     carrier_class="pg_class",
-    carrier="k.conrelid",
+    carrier="c.oid",
     number="k.oid::pg_catalog.int8",
     keyed_by="pg_constraint",
     identity={"schema": "n.nspname", "relation": "c.relname", "name": "k.conname"},
@@ -394,17 +407,18 @@ _add(
     },
     source=f"FROM pg_catalog.pg_constraint k JOIN {_FROM_RELATION} ON c.oid = k.conrelid"
     " LEFT JOIN (SELECT t.tgconstraint, pg_catalog.string_agg(t.tgenabled::text, '' ORDER BY t.tgtype, t.tgrelid) AS states"
-    " FROM pg_catalog.pg_trigger t WHERE t.tgisinternal AND t.tgconstraint <> 0 GROUP BY 1"
-    " HAVING pg_catalog.bool_or(t.tgenabled <> 'O')) off ON off.tgconstraint = k.oid"
+    " FROM pg_catalog.pg_trigger t WHERE t.tgisinternal AND t.tgconstraint <> 0 AND t.tgenabled <> 'O' GROUP BY 1) off"
+    " ON off.tgconstraint = k.oid"
     f"{_notes('pg_constraint', 'k.oid')} WHERE k.contype IN ('p', 'u', 'f', 'c', 'x') AND {_RELATION}",
 )
 
 _add(
     "index",
+    shapes="rpm",
     namespace="index",
     parent=("relation", (0, 1)),
     carrier_class="pg_class",
-    carrier="i.indrelid",
+    carrier="t.oid",
     number="i.indexrelid::pg_catalog.int8",
     keyed_by="pg_class",
     identity={"schema": "n.nspname", "relation": "t.relname", "name": "c.relname"},
@@ -428,17 +442,18 @@ _add(
     },
     source=f"FROM pg_catalog.pg_index i JOIN {_FROM_RELATION} ON c.oid = i.indexrelid"
     " JOIN pg_catalog.pg_class t ON t.oid = i.indrelid"
-    " LEFT JOIN pg_catalog.pg_constraint k ON k.conindid = i.indexrelid AND k.contype IN ('p', 'u', 'x')"
+    " LEFT JOIN pg_catalog.pg_constraint k ON k.conrelid = i.indrelid AND k.conindid = i.indexrelid AND k.contype IN ('p', 'u', 'x')"
     f"{_PARENTS.format('c.oid')}"
     f"{_notes('pg_class', 'c.oid')} WHERE {_RELATION} AND {_no_member('pg_class', 't.oid')}",
 )
 
 _add(
     "trigger",
+    shapes="rpvf",
     namespace="trigger",
     parent=("relation", (0, 1)),
     carrier_class="pg_class",
-    carrier="t.tgrelid",
+    carrier="c.oid",
     number="t.oid::pg_catalog.int8",
     keyed_by="pg_trigger",
     identity={"schema": "n.nspname", "relation": "c.relname", "name": "t.tgname"},
@@ -455,10 +470,11 @@ _add(
 
 _add(
     "rule",
+    shapes="rpvmf",
     namespace="rule",
     parent=("relation", (0, 1)),
     carrier_class="pg_class",
-    carrier="r.ev_class",
+    carrier="c.oid",
     number="r.oid::pg_catalog.int8",
     keyed_by="pg_rewrite",
     identity={"schema": "n.nspname", "relation": "c.relname", "name": "r.rulename"},
@@ -475,10 +491,11 @@ _add(
 
 _add(
     "policy",
+    shapes="rp",
     namespace="policy",
     parent=("relation", (0, 1)),
     carrier_class="pg_class",
-    carrier="p.polrelid",
+    carrier="c.oid",
     number="p.oid::pg_catalog.int8",
     keyed_by="pg_policy",
     identity={"schema": "n.nspname", "relation": "c.relname", "name": "p.polname"},
@@ -546,9 +563,10 @@ _ROUTINE_ATTRIBUTES = {
     ' ORDER BY pg_catalog.format_type(y, NULL) COLLATE "C")::text FROM pg_catalog.unnest(f.protrftypes) y) END',
     **_NOTES,
 }
-for _name, _prokinds in (("function", "IN ('f', 'w')"), ("procedure", "= 'p'")):
+for _name, _shapes, _prokinds in (("function", "fw", "IN ('f', 'w')"), ("procedure", "p", "= 'p'")):
     _add(
         _name,
+        shapes=_shapes,
         namespace="routine",
         carrier_class="pg_proc",
         carrier="f.oid",
@@ -560,6 +578,7 @@ for _name, _prokinds in (("function", "IN ('f', 'w')"), ("procedure", "= 'p'")):
 
 _add(
     "aggregate",
+    shapes="a",
     namespace="routine",
     carrier_class="pg_proc",
     carrier="f.oid",
@@ -611,6 +630,7 @@ _TYPE_OWNER = {"owner": "pg_catalog.pg_get_userbyid(y.typowner)"}
 
 _add(
     "enum",
+    shapes="e",
     namespace="type",
     carrier_class="pg_type",
     carrier="y.oid",
@@ -627,6 +647,7 @@ _add(
 
 _add(
     "domain",
+    shapes="d",
     namespace="type",
     carrier_class="pg_type",
     carrier="y.oid",
@@ -645,10 +666,11 @@ _add(
 
 _add(
     "domain_constraint",
+    shapes="d",
     namespace="domain_constraint",
     parent=("type", (0, 1)),
     carrier_class="pg_type",
-    carrier="k.contypid",
+    carrier="y.oid",
     number="k.oid::pg_catalog.int8",
     keyed_by="pg_constraint",
     identity={**_TYPE_IDENTITY, "constraint": "k.conname"},
@@ -664,6 +686,7 @@ _add(
 
 _add(
     "range",
+    shapes="r",
     namespace="type",
     carrier_class="pg_type",
     carrier="y.oid",
@@ -688,6 +711,7 @@ _IS_ARRAY = "EXISTS (SELECT FROM pg_catalog.pg_type e WHERE e.oid = y.typelem AN
 
 _add(
     "base_type",
+    shapes="bp",
     namespace="type",
     carrier_class="pg_type",
     carrier="y.oid",
@@ -1176,6 +1200,7 @@ for _catalog, _prefix, _label in (
 ):
     _add(
         "system_object",
+        shapes="-" if _catalog in ("pg_class", "pg_proc", "pg_type") else "",
         schema_at=None,
         carrier_class=_catalog,
         carrier="o.oid",
@@ -1287,7 +1312,7 @@ _add_privileges(
     name="c.relname",
     column="a.attname",
     number="a.attnum",
-    oid="a.attrelid",
+    oid="c.oid",
     acl="a.attacl",
     owner="c.relowner",
     letter="'c'",
@@ -1548,9 +1573,10 @@ _KNOWN_CATALOGS = [
 ]
 
 
-def _add_unknown(what: str, carrier_class: str, oid: str, name: str, value: str, source: str) -> None:
+def _add_unknown(what: str, carrier_class: str, oid: str, name: str, value: str, source: str, shapes: str = "") -> None:
     _add(
         "unknown",
+        shapes=shapes,
         schema_at=None,
         carrier_class=carrier_class,
         carrier=oid,
@@ -1570,6 +1596,7 @@ _add_unknown(
     f"FROM pg_catalog.pg_class c WHERE c.oid < {FIRST_USER_OID} AND c.relkind = 'r'"
     " AND c.relnamespace = (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname = 'pg_catalog')"
     f" AND c.relname <> ALL ('{{{','.join(_KNOWN_CATALOGS)}}}'::pg_catalog.name[])",
+    shapes="-",
 )
 _add_unknown(
     "relation kind",

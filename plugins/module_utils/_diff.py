@@ -30,7 +30,6 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import
 
 _Key = Tuple[str, Tuple[str, ...]]  # kind and identity: the name of a fact
 _PRIVILEGES = ("acl", "default_acl")
-_RELATIONS = ("table", "foreign_table", "view", "materialized_view", "sequence", "composite_type")
 _ACTIONS = (REMOVED, RENAMED, CHANGED, ADDED)
 
 
@@ -303,11 +302,8 @@ class _Comparison:
         if parent is None or parent[0] != "relation":
             return key[0]
         if self._relation_kinds is None:
-            starts = tuple(f'["{kind}",' for kind in _RELATIONS)
-            self._relation_kinds = {
-                fact.identity: fact.kind
-                for fact in map(decode, (line for line in self._after.facts if line.startswith(starts)))
-            }
+            names = {key[1][:2] for key in (*self._old, *self._new) if KINDS[key[0]].parent == ("relation", (0, 1))}
+            self._relation_kinds = self._after.relation_kinds(names)
         return self._relation_kinds.get(key[1][:2], "")
 
     @staticmethod
@@ -330,7 +326,7 @@ class _Comparison:
 
 def _differing(one: Snapshot, other: Snapshot) -> dict[_Key, _Found]:
     found = {}
-    for line in sorted(one.facts.keys() - other.facts.keys()):
+    for line in sorted(one.only_here(other)):
         fact = decode(line)
         found[(fact.kind, fact.identity)] = _Found(fact, one.facts[line])
     return found

@@ -21,7 +21,7 @@ import queue
 import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import IO, Any, Callable, Iterator, Mapping, NamedTuple, Sequence
+from typing import IO, Any, Callable, Collection, Iterable, Iterator, Mapping, NamedTuple, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils import _watch
 from ansible_collections.incomex.phasegate.plugins.module_utils._catalog import KINDS, QUERIES, FactQuery, Kind
@@ -120,7 +120,10 @@ class Snapshot:
         self.facts = facts
         self.watched = watched
         self._digests: dict[tuple[str, ...], str] | None = None
+        self._schemas: dict[str, str] | None = None
+        self._members: dict[tuple[str, ...], list[str]] | None = None
         self._rows: dict[str, list[str]] | None = None
+        self._origin: tuple[Snapshot, frozenset[str], frozenset[str]] | None = None
 
     def __len__(self) -> int:
         return len(self.facts)
@@ -148,21 +151,32 @@ class Snapshot:
             self._rows = rows
         return self._rows
 
+    def members(self) -> dict[tuple[str, ...], list[str]]:
+        """Return the lines of each object by ``(schema, namespace, names...)``. Computed once."""
+        if self._members is None:
+            members: dict[tuple[str, ...], list[str]] = {}
+            for line in self.facts:
+                members.setdefault(_digest_key(line), []).append(line)
+            self._members = members
+        return self._members
+
     def object_digests(self) -> dict[tuple[str, ...], str]:
         """Return the digest of each object by ``(schema, namespace, names...)``. Computed once."""
         if self._digests is None:
-            members: dict[tuple[str, ...], list[bytes]] = {}
-            for line in self.facts:
-                key = _digest_key(line)
-                members.setdefault(key, []).append(hashlib.sha256(line.encode("utf-8")).digest())
-            self._digests = {key: _digest_of(digests) for key, digests in members.items()}
+            self._digests = {key: _digest_of(lines) for key, lines in self.members().items()}
         return self._digests
 
     def schema_digests(self) -> dict[str, str]:
-        """Return the digest of each schema by name; '' stands for what is in no schema."""
+        """Return the digest of each schema by name; '' stands for what is in no schema. Computed once."""
+        if self._schemas is None:
+            self._schemas = self._digests_of_schemas(None)
+        return self._schemas
+
+    def _digests_of_schemas(self, only: set[str] | None) -> dict[str, str]:
         schemas: dict[str, list[str]] = {}
         for key, digest in self.object_digests().items():
-            schemas.setdefault(key[0], []).append(_ENCODER.encode([key, digest]))
+            if only is None or key[0] in only:
+                schemas.setdefault(key[0], []).append(_ENCODER.encode([key, digest]))
         return {name: _sha256("\n".join(sorted(lines))) for name, lines in schemas.items()}
 
     @property
@@ -171,21 +185,55 @@ class Snapshot:
         schemas = sorted(self.schema_digests().items())
         return _sha256("\n".join([f"{FORMAT} {VERSION}", *(_ENCODER.encode(schema) for schema in schemas)]))
 
-    def with_facts(self, facts: dict[str, str], watched: _watch.Watched | None = None) -> Snapshot:
-        """Return a snapshot of other facts under the same header; digests of untouched objects are not computed again."""
+    def with_changes(
+        self, removed: frozenset[str], added: dict[str, str], watched: _watch.Watched | None = None
+    ) -> Snapshot:
+        """Return this snapshot without the lines ``removed`` and with those ``added``.
+
+        What was computed of this one is kept for the objects that are the same.
+        """
+        facts = {**self.facts, **added}
+        for line in removed:
+            del facts[line]
         other = Snapshot(self.header, facts, watched)
-        if self._digests is not None:
-            touched = {_digest_key(line) for line in self.facts.keys() ^ facts.keys()}
-            digests = {key: digest for key, digest in self._digests.items() if key not in touched}
-            members: dict[tuple[str, ...], list[bytes]] = {}
-            if touched:
-                for line in facts:
-                    key = _digest_key(line)
-                    if key in touched:
-                        members.setdefault(key, []).append(hashlib.sha256(line.encode("utf-8")).digest())
-            digests.update((key, _digest_of(lines)) for key, lines in members.items())
-            other._digests = digests
+        # a line that was here already may come from another row now
+        new = frozenset(added.keys() - self.facts.keys())
+        other._origin = (self, removed, new)
+        if self._members is not None and self._digests is not None:
+            members = dict(self._members)
+            digests = dict(self._digests)
+            keys = {_digest_key(line) for line in (*removed, *new)}
+            for key in keys:
+                lines = [line for line in members.get(key, ()) if line not in removed]
+                lines += [line for line in new if _digest_key(line) == key]
+                members[key] = lines
+                digests[key] = _digest_of(lines)
+                if not lines:
+                    del members[key], digests[key]
+            other._members, other._digests = members, digests
+            if self._schemas is not None:
+                touched = {key[0] for key in keys}
+                kept = {name: digest for name, digest in self._schemas.items() if name not in touched}
+                other._schemas = {**kept, **other._digests_of_schemas(touched)}
         return other
+
+    def only_here(self, other: Snapshot) -> frozenset[str]:
+        """Return the lines that ``other`` lacks."""
+        if self._origin and self._origin[0] is other:
+            return self._origin[2]
+        if other._origin and other._origin[0] is self:
+            return other._origin[1]
+        return frozenset(self.facts.keys() - other.facts.keys())
+
+    def relation_kinds(self, names: Collection[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
+        """Return the kind of each of these relations, named by schema and name, that is here."""
+        found: dict[tuple[str, ...], str] = {}
+        for name in names:
+            for line in self.members().get((name[0], "relation", *name), ()):
+                fact = decode(line)
+                if KINDS[fact.kind].namespace == "relation":
+                    found[name] = fact.kind
+        return found
 
     def write(self, path: str) -> str:
         """Write the snapshot, compressed when the name ends in ``.gz``, and return the SHA-256 of the file.
@@ -240,8 +288,9 @@ def _digest_key(line: str) -> tuple[str, ...]:
     return (schema_of(kind, identity), *object_key(kind, identity))
 
 
-def _digest_of(digests: list[bytes]) -> str:
-    return hashlib.sha256(b"".join(sorted(digests))).hexdigest()
+def _digest_of(lines: Iterable[str]) -> str:
+    digests = sorted(hashlib.sha256(line.encode("utf-8")).digest() for line in lines)
+    return hashlib.sha256(b"".join(digests)).hexdigest()
 
 
 def _sha256(text: str) -> str:
@@ -497,18 +546,18 @@ def read_changed(session: Session, base: Snapshot) -> Snapshot:
     delta = _watch.compare(session, base.watched, watched, rows)
     if delta.everything:
         return read_facts(session, sections=base.header.sections)
-    facts = dict(base.facts)
     before: dict[str, str] = {}
-    for row in delta.touched | delta.gone:
+    for row in (*delta.touched, *delta.gone):
         for line in rows.get(row, ()):
             before[f"{_kind_of(line)} {base.facts[line]}"] = line
-            facts.pop(line, None)
-    touched: dict[str, list[int]] = {}
-    for row in delta.touched:
-        name, _slash, oid = row.partition("/")
-        touched.setdefault(name, []).append(int(oid))
+    now: dict[str, str] = {}
     for query in _queries(base.header):
-        only = touched.get(query.carrier_class)
+        prefix = f"{query.carrier_class}/"
+        only = [
+            int(row[len(prefix) :])
+            for row, shape in delta.touched.items()
+            if row.startswith(prefix) and (not query.shapes or shape in query.shapes)
+        ]
         if not only:
             continue
         # the whole answer first: it cannot be left half read
@@ -519,8 +568,9 @@ def read_changed(session: Session, base: Snapshot) -> Snapshot:
             ):
                 # A name changed, or a new object is found without its schema: texts far from here may read otherwise now.
                 return read_facts(session, sections=base.header.sections)
-            facts[line] = locator
-    return base.with_facts(facts, watched)
+            now[line] = locator
+    was = frozenset(before.values())
+    return base.with_changes(was.difference(now), now, watched)
 
 
 def _kind_of(line: str) -> str:

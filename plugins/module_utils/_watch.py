@@ -14,8 +14,8 @@ follows their wrap-around.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from typing import Iterable
+from dataclasses import dataclass, field
+from typing import Iterable, Mapping
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._catalog import FIRST_USER_OID
 from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session
@@ -48,8 +48,8 @@ _USER = f"c.{{}} >= {FIRST_USER_OID}"
 
 _CATALOGS = (
     _Catalog("pg_class", _about("pg_class", "c.oid")),
+    # a default never changes without its column's row, so pg_attrdef is left out
     _Catalog("pg_attribute", _about("pg_class", "c.attrelid", "c.attnum")),
-    _Catalog("pg_attrdef", _about("pg_class", "c.adrelid")),
     _Catalog(
         "pg_constraint",
         "CASE WHEN c.conrelid <> 0 THEN 'pg_class/' || c.conrelid ELSE 'pg_type/' || c.contypid END || '/' || c.oid",
@@ -120,7 +120,8 @@ _CATALOGS = (
         "pg_depend",
         _by_class("c.classid", "c.objid", "c.refobjid || c.deptype::text"),
         whole=True,
-        where="c.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass",
+        where="c.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass"
+        " AND c.refobjid = ANY (ARRAY(SELECT x.oid FROM pg_catalog.pg_extension x))",
     ),
 )
 
@@ -224,12 +225,12 @@ def look(session: Session, reference: int | None = None) -> Watched:
 class Delta:
     """What to do to the facts, by ``class/oid``.
 
-    Read the carriers ``touched`` again and forget the rows that are ``gone``; or, when that would not be safe, read
+    Read the carriers ``touched`` again (with the letter of their shape, '' without one) and forget the rows that are ``gone``; or, when that would not be safe, read
     ``everything``.
     """
 
     everything: bool
-    touched: frozenset[str] = frozenset()
+    touched: Mapping[str, str] = field(default_factory=dict)
     gone: frozenset[str] = frozenset()
 
 
@@ -278,7 +279,7 @@ def compare(session: Session, before: Watched, now: Watched, known: Iterable[str
     for name in vanished_in:
         left = {f"{name}/{oid}" for (oid,) in session.copy(f"SELECT c.oid FROM pg_catalog.{name} c")}
         gone |= {row for row in known if row.startswith(f"{name}/") and row not in left}
-    return Delta(False, frozenset(_with_dependents(session, objects) if objects else ()), frozenset(gone))
+    return Delta(False, _shaped(session, _with_dependents(session, objects)) if objects else {}, frozenset(gone))
 
 
 def _is_system(item: str) -> bool:
@@ -305,6 +306,27 @@ def _with_dependents(session: Session, objects: set[str]) -> set[str]:
     if parts:
         found |= {item or "" for (item,) in session.copy(" UNION ".join(parts))}
     return found
+
+
+# An array type and a table's row type come and go with what they belong to, and have no facts.
+_SHAPE_OF = {
+    "pg_class": "SELECT 'pg_class/' || c.oid, c.relkind::text FROM pg_catalog.pg_class c WHERE c.oid = ANY ({})"
+    " AND c.relkind NOT IN ('i', 'I', 't')",
+    "pg_type": "SELECT 'pg_type/' || y.oid, y.typtype::text FROM pg_catalog.pg_type y WHERE y.oid = ANY ({}) AND NOT EXISTS"
+    " (SELECT FROM pg_catalog.pg_type e WHERE e.oid = y.typelem AND e.typarray = y.oid) AND NOT EXISTS"
+    " (SELECT FROM pg_catalog.pg_class c WHERE c.oid = y.typrelid AND c.relkind <> 'c')",
+    "pg_proc": "SELECT 'pg_proc/' || f.oid, f.prokind::text FROM pg_catalog.pg_proc f WHERE f.oid = ANY ({})",
+}
+
+
+def _shaped(session: Session, objects: set[str]) -> dict[str, str]:
+    """Return the objects that can have facts, each with its shape."""
+    classes = _by_classes(objects)
+    shaped = {item: "" for item in objects if item.partition("/")[0] not in _SHAPE_OF}
+    queries = [sql.format(_array(classes[name])) for name, sql in _SHAPE_OF.items() if name in classes]
+    if queries:
+        shaped.update((item or "", shape or "") for item, shape in session.copy(" UNION ALL ".join(queries)))
+    return shaped
 
 
 def _by_classes(items: Iterable[str]) -> dict[str, list[int]]:
