@@ -199,10 +199,14 @@ def look(session: Session, reference: int | None = None) -> Watched:
     recent = f"pg_catalog.age(c.xmin) <= (SELECT pg_catalog.age('{reference}'::pg_catalog.xid))"
     parts = []
     for catalog in _CATALOGS:
-        listed = "" if catalog.whole else f" FILTER (WHERE {recent})"
+        if catalog.whole or catalog.name in _COUNTED:
+            listed, where = ("" if catalog.whole else f" FILTER (WHERE {recent})"), catalog.where
+        else:
+            # rows of these vanish only together with one that is counted
+            listed, where = "", f"{catalog.where} AND {recent}"
         parts.append(
             f"SELECT '{catalog.name}', pg_catalog.count(*), pg_catalog.string_agg({catalog.item} || ' ' || c.xmin, ','){listed}"
-            f" FROM pg_catalog.{catalog.name} c WHERE {catalog.where}"
+            f" FROM pg_catalog.{catalog.name} c WHERE {where}"
         )
     parts += [
         f"SELECT '{view.name}', pg_catalog.count(*), pg_catalog.string_agg({view.item.format(conninfo=conninfo)}, ',')"
