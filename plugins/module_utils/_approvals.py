@@ -23,7 +23,7 @@ from typing import Any, Dict, FrozenSet, Iterator, List, Mapping, Optional, Sequ
 from ansible_collections.incomex.phasegate.plugins.module_utils import _gates
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import atomic_file
-from ansible_collections.incomex.phasegate.plugins.module_utils._plan import digest, thawed
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan import canonical_json, digest, thawed
 from ansible_collections.incomex.phasegate.plugins.module_utils._reviewers import (
     ALLOWED_SIGNERS,
     PRINCIPAL,
@@ -47,6 +47,7 @@ __all__ = [
     "PASS",
     "PASS_WITH_NOTES",
     "PLAN_NAMESPACE",
+    "ROLLBACK_NAMESPACE",
     "Anchor",
     "Approval",
     "Approvals",
@@ -58,10 +59,12 @@ __all__ = [
     "file_error",
     "find_anchor",
     "judge",
+    "judge_rollback",
     "moment",
     "notes_header",
     "packed",
     "put",
+    "rollback_request",
     "table",
     "unpacked",
 ]
@@ -74,6 +77,9 @@ PLAN_NAMESPACE = "plan@phasegate.incomex"
 #: Namespace of a signature over notes, and of one over plan.json that is given with notes: taking the notes away then
 #: does not turn it into an approval without.
 NOTES_NAMESPACE = "notes@phasegate.incomex"
+
+#: Namespace of a signature over the request to roll one execution back.
+ROLLBACK_NAMESPACE = "rollback@phasegate.incomex"
 
 PASS = "PASS"
 PASS_WITH_NOTES = "PASS_WITH_NOTES"
@@ -269,16 +275,26 @@ def notes_header(plan_sha256: str) -> bytes:
 
 @dataclass(frozen=True)
 class _Case:
-    """What all signatures of a judgement have in common. ``changed`` says what is wrong with plan.json itself."""
+    """What all signatures of a judgement have in common.
 
-    plan_bytes: bytes
-    sha256: str
+    ``what`` is signed: the plan or the rollback request, in one of ``namespaces``. ``changed`` says what is wrong with its
+    bytes. ``next_step`` is for the case that approvals are missing.
+    """
+
+    what: str
+    data: bytes
+    namespaces: Tuple[str, ...]
     changed: str
     anchor: Anchor
     author: str
-    not_after: datetime.datetime
+    not_after: Optional[datetime.datetime]
     now: datetime.datetime
+    next_step: str
     verifier: Verifier
+
+    @property
+    def sha256(self) -> str:
+        return digest(self.data)
 
     def by_author(self, key: bytes) -> bool:
         return fold(self.author) in self.anchor.names_of(key)
@@ -299,17 +315,74 @@ def judge(
     the key does. ``author`` and ``not_after`` (ISO 8601, UTC) are the plan's, ``now`` has a time zone. Raises
     ``PhaseGateError`` when signatures cannot be judged at all.
     """
-    sha256 = digest(plan_bytes)
     plan, changed = thawed(plan_bytes)
     if anchor is None:
         return _without_anchor(plan, signatures)
-    with tempfile.TemporaryDirectory(prefix="phasegate-") as directory:
-        now = now.astimezone(datetime.timezone.utc)
-        verifier = Verifier(directory, anchor.allowed_signers, anchor.revoked_keys, now)
-        case = _Case(plan_bytes, sha256, changed, anchor, author, moment(not_after), now, verifier)
-        verdicts = _distinct(
-            [(data, _judged(case, name, data, notes.get(name))) for name, data in sorted(signatures.items())], anchor
+    with _verifier(anchor, now) as verifier:
+        case = _Case(
+            what="plan",
+            data=plan_bytes,
+            namespaces=(PLAN_NAMESPACE, NOTES_NAMESPACE),
+            changed=changed,
+            anchor=anchor,
+            author=author,
+            not_after=moment(not_after),
+            now=now,
+            next_step=f"have it reviewed and signed by {{missing}} more of the reviewers registered in {_literal(anchor.path)}",
+            verifier=verifier,
         )
+        return _approvals(case, signatures, notes)
+
+
+def rollback_request(execution: str, seal: str, accept_loss: int) -> bytes:
+    """Return what reviewers sign to have one execution rolled back; it follows from its arguments alone.
+
+    ``execution`` is the name of the execution's directory, ``seal`` the SHA-256 of its SHA256SUMS, ``accept_loss`` the
+    number of rows that may be lost.
+    """
+    request = {"format": "phasegate-rollback/1", "execution": execution, "seal": seal, "accept_loss": accept_loss}
+    return canonical_json(request)
+
+
+def judge_rollback(
+    request: bytes, signatures: Mapping[str, bytes], anchor: Anchor, author: str, now: datetime.datetime
+) -> Approvals:
+    """Judge every signature over a rollback request, and G-1 of the rollback, by the rules of ``judge``.
+
+    ``author`` is the executed plan's. There are no notes, and no end but the signers' own. Raises ``PhaseGateError``.
+    """
+    text = request.decode("utf-8").rstrip("\n")
+    command = f"printf '%s\\n' '{text}' | ssh-keygen -Y sign -f KEY -n {ROLLBACK_NAMESPACE} > NAME.sig"
+    with _verifier(anchor, now) as verifier:
+        case = _Case(
+            what="rollback request",
+            data=request,
+            namespaces=(ROLLBACK_NAMESPACE,),
+            changed="",
+            anchor=anchor,
+            author=author,
+            not_after=None,
+            now=now,
+            next_step=f"let {{missing}} more of the reviewers registered in {_literal(anchor.path)} sign it: {_literal(command)}",
+            verifier=verifier,
+        )
+        return _approvals(case, signatures, {})
+
+
+def _literal(text: str) -> str:
+    """Return a text that ``str.format`` gives back."""
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+@contextlib.contextmanager
+def _verifier(anchor: Anchor, now: datetime.datetime) -> Iterator[Verifier]:
+    with tempfile.TemporaryDirectory(prefix="phasegate-") as directory:
+        yield Verifier(directory, anchor.allowed_signers, anchor.revoked_keys, now)
+
+
+def _approvals(case: _Case, signatures: Mapping[str, bytes], notes: Notes) -> Approvals:
+    judged = [(data, _judged(case, name, data, notes.get(name))) for name, data in sorted(signatures.items())]
+    verdicts = _distinct(judged, case.anchor)
     return Approvals(verdicts, _gate(case, verdicts))
 
 
@@ -374,7 +447,7 @@ def _rejections(
 ) -> Iterator[Tuple[Status, str]]:
     """Give what keeps this from being an approval, the most telling reason first; the caller wants only that one."""
     yield from _signature_rejections(case, data, signature, lines)
-    if case.now > case.not_after:
+    if case.not_after is not None and case.now > case.not_after:
         yield Status.PLAN_EXPIRED, f"the approval ended with the plan at {case.not_after.isoformat()}"
     if not case.anchor.author_may_approve and case.by_author(signature.key):
         yield Status.AUTHOR, f"{case.author} is the plan's author and cannot approve it"
@@ -389,16 +462,16 @@ def _signature_rejections(
 ) -> Iterator[Tuple[Status, str]]:
     """Give what keeps this from being a registered reviewer's signature over this plan, now."""
     space, names = signature.namespace, _names(lines)
-    if space not in (PLAN_NAMESPACE, NOTES_NAMESPACE):
-        yield Status.OTHER_NAMESPACE, f"signed for another purpose, in namespace {space!r} and not {PLAN_NAMESPACE}"
+    if space not in case.namespaces:
+        yield Status.OTHER_NAMESPACE, f"signed for another purpose, in namespace {space!r} and not {case.namespaces[0]}"
     if not lines:
         yield Status.STRANGER, f"the key {signature.fingerprint} is not registered in {case.anchor.path}"
-    if not case.verifier.over(data, space, case.plan_bytes):
+    if not case.verifier.over(data, space, case.data):
         if case.changed:
             yield Status.PLAN_CHANGED, f"the signature does not hold, and plan.json was changed: {case.changed}"
-        yield Status.OTHER_PLAN, f"not a signature over this plan, whose SHA-256 is {case.sha256}"
-    if case.verifier.problem(data, space, case.plan_bytes, names, revoked=True):
-        said = case.verifier.problem(data, space, case.plan_bytes, names, revoked=False)
+        yield Status.OTHER_PLAN, f"not a signature over this {case.what}, whose SHA-256 is {case.sha256}"
+    if case.verifier.problem(data, space, case.data, names, revoked=True):
+        said = case.verifier.problem(data, space, case.data, names, revoked=False)
         if not said:
             yield Status.REVOKED, f"the key {signature.fingerprint} was revoked in {case.anchor.path}/{REVOKED_KEYS}"
         yield _limits(case, lines, space, said)
@@ -475,15 +548,15 @@ def _gate(case: _Case, verdicts: Sequence[Approval]) -> _gates.Gate:
     found += [f"{one.signer} ({one.verdict}, {one.fingerprint})" for one in counted]
     found += [f"rejected: {one.message}" for one in rejected]
     problems = [f"plan.json was changed: {case.changed}"] if case.changed else []
-    if not case.author and not case.anchor.author_may_approve:
+    if not case.author and case.not_after and not case.anchor.author_may_approve:
         problems.append("the plan does not name its author")
-    who = "distinct reviewers" if case.anchor.author_may_approve else "distinct reviewers, its author not among them"
+    who = "distinct reviewers" + ("" if case.anchor.author_may_approve else ", the plan's author not among them")
     return _gates.judge(
         "G-1",
         len(counted) >= threshold and not problems,
-        f"{threshold} approvals of the plan with SHA-256 {case.sha256} by {who}",
+        f"{threshold} approvals of the {case.what} with SHA-256 {case.sha256} by {who}",
         "; ".join(problems + found),
         "rehearse again and have the new plan reviewed"
         if problems or any(one.status is Status.PLAN_EXPIRED for one in rejected)
-        else f"have it reviewed and signed by {threshold - len(counted)} more of the reviewers registered in {case.anchor.path}",
+        else case.next_step.format(missing=threshold - len(counted)),
     )

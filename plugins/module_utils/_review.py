@@ -585,7 +585,12 @@ def _way_back(subject: Subject) -> List[Block]:
         *cards,
         *_bullets("What it cannot bring back", phase["rollback"]["cannot_restore"]),
         Heading(3, "Commands"),
-        Paragraph(("STAMP is the execution's time, ROOT the directory of all runs on the target host.",)),
+        Paragraph(
+            (
+                "STAMP is the execution's time, ROOT the directory of all runs on the target host. Where reviewers have to approve a "
+                "rollback too, it is refused at first, and prints the command that they sign it with.",
+            )
+        ),
         Listing(
             _command(
                 ["ansible-playbook", "incomex.phasegate.rollback", "-l", target["inventory_name"]],

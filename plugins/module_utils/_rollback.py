@@ -6,15 +6,17 @@
 
 from __future__ import annotations
 
+import datetime
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Mapping
 
 from ansible_collections.incomex.phasegate.plugins.module_utils import _gates
+from ansible_collections.incomex.phasegate.plugins.module_utils._approvals import judge_rollback, rollback_request
 from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._diff import diff
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError, Stopped
-from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, Step
+from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import SEAL, Artefacts, Step, sha256_file
 from ansible_collections.incomex.phasegate.plugins.module_utils._execute import (
     Request,
     backup_gates,
@@ -23,10 +25,11 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._execute import 
     scope,
     take_lock,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._identity import read_identity
+from ansible_collections.incomex.phasegate.plugins.module_utils._identity import Identity, read_identity
 from ansible_collections.incomex.phasegate.plugins.module_utils._new_data import Loss, losses, new_tables
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan import check_cover
 from ansible_collections.incomex.phasegate.plugins.module_utils._policy import evaluate
+from ansible_collections.incomex.phasegate.plugins.module_utils._reviewers import anchor_path, find_anchor
 from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session
 from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import Snapshot, read_facts, take
 from ansible_collections.incomex.phasegate.plugins.module_utils._transaction import (
@@ -42,12 +45,14 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._transaction imp
 class Undo:
     """A rollback: the sealed ``execution`` that it undoes, what the operator typed, and the loss that is accepted.
 
-    ``confirm`` must be the name of the execution's directory; ``accept_loss`` the exact number of rows that are lost.
+    ``confirm`` must be the name of the execution's directory; ``accept_loss`` the exact number of rows that are lost;
+    ``signatures`` are reviewers' over exactly this rollback, by a label.
     """
 
     execution: Artefacts
     confirm: str
     accept_loss: int
+    signatures: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -78,13 +83,26 @@ def require_accepted(undo: Undo, lost: list[Loss]) -> None:
         )
 
 
-def _gates_of(session: Session, client: Client, request: Request) -> list[_gates.Gate]:
-    """Judge the gates that a rollback has: backup, digest, target, loneliness, scope. The others are C-07's."""
+def approval(undo: Undo, request: Request, identity: Identity, now: float) -> _gates.Gate:
+    """G-1 of a rollback: what the register of the cluster's reviewers asks for. ``now`` is the database server's clock."""
+    anchor = find_anchor(identity.system_identifier)
+    if anchor is None:
+        return _gates.no_reviewers(anchor_path(identity.system_identifier))
+    if anchor.rollback == "confirmation":
+        return _gates.judge("G-1", True, f"a typed confirmation, as {anchor.path} says", undo.confirm, "")
+    wanted = rollback_request(undo.name, sha256_file(undo.execution.file(SEAL)), undo.accept_loss)
+    moment = datetime.datetime.fromtimestamp(now, datetime.timezone.utc)
+    return judge_rollback(wanted, undo.signatures, anchor, request.plan.get("author", ""), moment).gate
+
+
+def _gates_of(session: Session, client: Client, request: Request, undo: Undo) -> list[_gates.Gate]:
+    """Judge the gates that a rollback has: approval, backup, digest, target, loneliness, scope. The others are C-07's."""
     rollback = request.plan["rollback"]
     identity = read_identity(session, client)
     now = float(session.value("SELECT extract(epoch FROM clock_timestamp())") or 0)
     of_backup, foreign = backup_gates(identity, request, now)
     return [
+        approval(undo, request, identity, now),
         *of_backup,
         _gates.digest_matches(rollback["sha256"], request.ddl_sha256),
         _gates.declared_target(request.declared, identity, foreign),
@@ -139,7 +157,7 @@ def roll_back(client: Client, request: Request, undo: Undo, step: Step) -> Appli
     changes: list[Mapping[str, Any]] = recorded(undo.execution, "C-07", "transaction")["diff"]["changes"]
     known = recorded(undo.execution, "C-07", "baseline") or []
     with client.session(f"phasegate:run:{os.path.basename(request.artefacts.path)}") as session:
-        gates = _gates_of(session, client, request)
+        gates = _gates_of(session, client, request, undo)
         step.data["gates"] = [gate.as_dict() for gate in gates]
         _gates.stop_at(gates)
         base = take(session)

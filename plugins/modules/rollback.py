@@ -46,6 +46,13 @@ options:
     description: The exact number of rows in objects of the phase that may be lost.
     type: int
     default: 0
+  signatures_b64:
+    description:
+      - The reviewers' signatures over exactly this rollback, Base64, by a name. They are needed when the register of the
+        cluster's reviewers says that a rollback needs approval, which is its default.
+      - The refusal without them has the command that makes one.
+    type: dict
+    default: {}
   max_backup_age:
     description: How old the backup may be when the rollback starts, in seconds by the database server's clock (G-2).
     type: int
@@ -90,6 +97,7 @@ import json
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.incomex.phasegate.plugins.module_utils._approvals import unpacked
 from ansible_collections.incomex.phasegate.plugins.module_utils._client import CONNECTION_ARGUMENTS, Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, run_step
@@ -139,13 +147,15 @@ def main() -> None:
             "execution": {"type": "path", "required": True},
             "confirm": {"type": "str", "default": ""},
             "accept_loss": {"type": "int", "default": 0},
+            "signatures_b64": {"type": "dict", "default": {}},
             "max_backup_age": {"type": "int", "default": 3600},
             "lock_attempts": {"type": "int", "default": 3},
         },
         supports_check_mode=True,
     )
     params = module.params
-    undo = Undo(Artefacts(params["execution"]), params["confirm"], params["accept_loss"])
+    signatures, _ = unpacked(params["signatures_b64"], {})
+    undo = Undo(Artefacts(params["execution"]), params["confirm"], params["accept_loss"], signatures)
     try:
         require_confirmation(undo)
         if module.check_mode:

@@ -392,6 +392,66 @@ def test_signed_notes_are_no_approval(world: World) -> None:
     assert approval.status is Status.OTHER_PLAN
 
 
+# --- a rollback ------------------------------------------------------------------------------------------------
+
+REQUEST = _approvals.rollback_request("alpha_prod_20260516T031200Z", "5" * 64, 3)
+
+
+def judge_rollback(world: World, signatures: dict[str, bytes], **policy: Any) -> Approvals:
+    anchor = replace(world.anchor, **policy)
+    return _approvals.judge_rollback(REQUEST, signatures, anchor, AUTHOR, at(NOW))
+
+
+def signed_rollback(*reviewers: Reviewer, request: bytes = REQUEST) -> dict[str, bytes]:
+    return {one.name: one.sign(request, _approvals.ROLLBACK_NAMESPACE) for one in reviewers}
+
+
+def test_two_reviewers_may_have_an_execution_rolled_back(world: World) -> None:
+    judged = judge_rollback(world, signed_rollback(world.anna, world.ben))
+    assert judged.gate.status == _gates.PASS
+    assert digest(REQUEST) in judged.gate.expected
+
+
+def test_an_approval_of_the_plan_is_none_of_its_rollback(world: World) -> None:
+    judged = judge_rollback(world, world.signed(world.anna, world.ben))
+    assert {one.status for one in judged.verdicts} == {Status.OTHER_NAMESPACE}
+    assert judged.gate.status == _gates.FAIL
+    (other_way,) = world.judge({"anna": world.anna.sign(PLAN, _approvals.ROLLBACK_NAMESPACE)}).verdicts
+    assert other_way.status is Status.OTHER_NAMESPACE
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("alpha_prod_20260516T031201Z", "5" * 64, 3),
+        ("alpha_prod_20260516T031200Z", "6" * 64, 3),
+        ("alpha_prod_20260516T031200Z", "5" * 64, 4),
+    ],
+)
+def test_a_rollback_of_something_else_is_not_approved(world: World, arguments: tuple[str, str, int]) -> None:
+    other = _approvals.rollback_request(*arguments)
+    judged = judge_rollback(world, signed_rollback(world.anna, world.ben, request=other))
+    assert {one.status for one in judged.verdicts} == {Status.OTHER_PLAN}
+    assert "not a signature over this rollback request" in judged.gate.found
+
+
+def test_the_rules_of_a_rollback_are_those_of_a_plan(world: World) -> None:
+    judged = judge_rollback(
+        world, signed_rollback(world.anna, world.huyen, world.eve) | {"x": signed_rollback(world.anna)["anna"]}
+    )
+    assert [one.status for one in judged.verdicts] == [Status.VALID, Status.STRANGER, Status.AUTHOR, Status.SAME_KEY]
+    assert judged.gate.status == _gates.FAIL
+
+
+def test_the_refused_rollback_tells_the_command_that_approves_it(world: World, tmp_path: Path) -> None:
+    gate = judge_rollback(world, {}).gate
+    assert "let 2 more of the reviewers" in gate.next_step
+    command = gate.next_step.partition("sign it: ")[2].replace("KEY", str(world.anna.key)).replace("NAME", "anna")
+    subprocess.run(["sh", "-ec", command], cwd=tmp_path, check=True, capture_output=True)
+    signature = (tmp_path / "anna.sig").read_bytes()
+    assert judge_rollback(world, {"anna": signature}, threshold=1).gate.status == _gates.PASS
+
+
 # --- the register ----------------------------------------------------------------------------------------------
 
 
