@@ -10,6 +10,7 @@ A directory is *sealed* when it has ``SHA256SUMS``, which is written last. Nothi
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import re
@@ -130,6 +131,19 @@ class Artefacts:
                 found=f"{SEAL} in {self.path}",
                 next_step="open a new run",
             )
+
+    @contextlib.contextmanager
+    def busy(self) -> Iterator[None]:
+        """Hold the directory while something is written into it beside the run's other steps: the backup.
+
+        Waits for whoever holds it. The kernel lets go when the holder ends, however it ends.
+        """
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
     def file(self, name: str) -> str:
         """Return the path of an artefact by its name relative to the directory."""

@@ -182,6 +182,12 @@ def seal(artefacts: Artefacts, reason: str) -> dict[str, Any]:
 
     ``reason`` is journaled as the run's failure when no step told one.
     """
+    # a backup in the background has to end first: nothing may come into a sealed directory
+    with artefacts.busy():
+        return _seal(artefacts, reason)
+
+
+def _seal(artefacts: Artefacts, reason: str) -> dict[str, Any]:
     path = artefacts.file("plan.json")
     plan = None
     if os.path.isfile(path):

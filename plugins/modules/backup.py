@@ -46,6 +46,12 @@ options:
       - A rehearsal compares the restored copy with it. All data is read a second time.
     type: bool
     default: false
+  background:
+    description:
+      - Return once the backup is on its way in a process of its own. Only in the directory of an open run.
+      - What comes of it is in the run's journal. M(incomex.phasegate.migrate) and the seal wait for it.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -60,7 +66,7 @@ EXAMPLES = r"""
 RETURN = r"""
 backup:
   description: What is known of the backup.
-  returned: success, except in check mode
+  returned: success, except in check mode and in the background
   type: dict
   contains:
     file: {description: Name of the file in the artefact directory., type: str}
@@ -77,9 +83,10 @@ backup:
 """
 
 import json
-from typing import Any
+from typing import Any, Callable
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.incomex.phasegate.plugins.module_utils import _background
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup import COMPRESSIONS, back_up
 from ansible_collections.incomex.phasegate.plugins.module_utils._client import CONNECTION_ARGUMENTS, Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
@@ -91,18 +98,43 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import
 from ansible_collections.incomex.phasegate.plugins.module_utils._identity import read_identity
 
 
-def make(client: Client, artefacts: Artefacts, compression: str, *, contents: bool) -> dict[str, Any]:
-    """Make the backup and its marker file, and journal both."""
-    with run_step(artefacts, "C-01") as step:
-        path = artefacts.file("backup.dump")
-        backup, found = back_up(client, path, compression, contents=contents)
-        step.data["backup"] = backup.as_dict()
-        if contents:
-            step.file("backup_contents.json", json.dumps(found, indent=1).encode() + b"\n")
-    with run_step(artefacts, "C-02") as step:
-        step.data.update(sha256=backup.sha256, started_epoch=backup.started_epoch)
-        step.file("backup.json", json.dumps(backup.as_dict(), indent=2, sort_keys=True).encode() + b"\n")
+def make(
+    client: Client,
+    artefacts: Artefacts,
+    compression: str,
+    *,
+    contents: bool,
+    started: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    """Make the backup and its marker file, and journal both. ``started`` is called when nothing can start before it."""
+    with artefacts.busy():
+        with run_step(artefacts, "C-01") as step:
+            started()
+            path = artefacts.file("backup.dump")
+            backup, found = back_up(client, path, compression, contents=contents)
+            step.data["backup"] = backup.as_dict()
+            if contents:
+                step.file("backup_contents.json", json.dumps(found, indent=1).encode() + b"\n")
+        with run_step(artefacts, "C-02") as step:
+            step.data.update(sha256=backup.sha256, started_epoch=backup.started_epoch)
+            step.file("backup.json", json.dumps(backup.as_dict(), indent=2, sort_keys=True).encode() + b"\n")
     return {"changed": True, "backup": backup.as_dict()}
+
+
+def start(client: Client, artefacts: Artefacts, compression: str, *, contents: bool) -> dict[str, Any]:
+    """Start the backup in a process of its own. Raises ``PhaseGateError`` when it does not come about."""
+    artefacts.require_run()
+    on_its_way = _background.start(
+        lambda started: make(client, artefacts, compression, contents=contents, started=started)
+    )
+    if not on_its_way:
+        raise PhaseGateError(
+            "C-01: the backup could not be started in the background.",
+            expected="a process that journals C-01",
+            found="it ended before",
+            next_step="run it in the foreground (background: false) to see why",
+        )
+    return {"changed": True, "msg": "the backup is on its way"}
 
 
 def pretend(client: Client) -> dict[str, Any]:
@@ -120,17 +152,18 @@ def main() -> None:
             "artefacts": {"type": "path", "required": True},
             "compression": {"type": "str", "choices": ["auto", *COMPRESSIONS], "default": "auto"},
             "contents": {"type": "bool", "default": False},
+            "background": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
     client = Client.from_params(module.params)
     try:
         artefacts = open_directory(module.params["artefacts"], check_mode=module.check_mode)
-        result = (
-            make(client, artefacts, module.params["compression"], contents=module.params["contents"])
-            if artefacts
-            else pretend(client)
-        )
+        if artefacts is None:
+            result = pretend(client)
+        else:
+            how = start if module.params["background"] else make
+            result = how(client, artefacts, module.params["compression"], contents=module.params["contents"])
     except PhaseGateError as error:
         module.fail_json(msg=str(error))
     else:

@@ -128,7 +128,16 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._runs import (
     COMMAND,
     EXECUTE,
     committed_outcome,
+    events,
 )
+
+
+def require_backup(artefacts: Artefacts) -> None:
+    """Wait for a backup that is still on its way. Raises ``PhaseGateError`` with its reason when it failed."""
+    with artefacts.busy():
+        failed = events(artefacts.journal.entries(), "C-01", "failed")
+    if failed:
+        raise PhaseGateError(str(failed[-1]["reason"]))
 
 
 def main() -> None:
@@ -160,6 +169,7 @@ def main() -> None:
         before = committed_outcome(artefacts, COMMAND[EXECUTE])
         if before is not None:
             module.exit_json(changed=False, **before)
+        require_backup(artefacts)
         with run_step(artefacts, "C-07") as step:
             data = step.data
             request = Request(

@@ -1,0 +1,37 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Let a piece of work outlive the module that starts it. Private to this collection."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Callable
+
+
+def start(work: Callable[[Callable[[], None]], object]) -> bool:
+    """Run ``work`` in a process of its own and return once it said that it is on its way, or False when it ended before.
+
+    ``work`` gets the function to call for that. The process has a session of its own and no standard streams, so that
+    neither the connection nor the module's end touches it. What it has to say goes into the journal.
+    """
+    said, saying = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(said)
+        os.setsid()
+        # the second fork leaves the session without a leader: no terminal can ever come to it
+        if os.fork():
+            os._exit(0)
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for stream in (0, 1, 2):
+            os.dup2(nothing, stream)
+        with contextlib.suppress(BaseException):
+            work(lambda: None if os.write(saying, b"1") == 0 else os.close(saying))
+        os._exit(0)
+    os.close(saying)
+    os.waitpid(child, 0)
+    with os.fdopen(said, "rb") as answer:
+        return bool(answer.read(1) == b"1")
