@@ -255,7 +255,7 @@ def test_a_table_that_the_role_cannot_read_makes_a_backup_impossible(target: Tar
         bundle = assert_stopped(target, run, state, words=["C-01", "pg_dump", "permission denied for"])
         assert "backup.dump" not in bundle.files
         assert not [name for name in bundle.files if name.endswith(".partial")]
-        assert not run.reached("C-03")
+        assert not run.reached("C-07")
     finally:
         target.cluster.psql(f"DROP ROLE {role}")
 
