@@ -53,8 +53,6 @@ def evaluate(diff: Diff, policy: Mapping[str, Any]) -> Verdict:
     kept = tuple(
         change for change in offending if change.severity is Severity.UNKNOWN or not any(e(change) for e in exceptions)
     )
-    if offending and not kept and name == "exact" and "fingerprint" in policy:
-        missing = ()
     return Verdict(not kept and not missing, kept, missing, _message(name, diff, kept, missing))
 
 

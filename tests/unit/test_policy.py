@@ -59,6 +59,7 @@ STRANGE = diff(state(TABLE), state(TABLE, UNKNOWN))
         (ADDED, {"policy": "unchanged", "allow": [{"class": "additive"}]}, True),
         (ADDED, {"policy": "exact", "fingerprint": ADDED.after.fingerprint}, True),
         (ADDED, {"policy": "exact", "fingerprint": "0" * 64}, False),
+        (ADDED, {"policy": "exact", "fingerprint": "0" * 64, "allow": [{"class": "additive"}]}, False),
         (ADDED, {"policy": "exact", "changes": ADDED.as_list()}, True),
         (DROPPED, {"policy": "exact", "changes": ADDED.as_list()}, False),
         (ADDED, {"policy": "exact", "changes": DROPPED.as_list()}, False),
