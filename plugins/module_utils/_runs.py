@@ -68,12 +68,17 @@ def journaled_outcome(entries: list[Entry], command: str) -> str | None:
     return outcome
 
 
-def committed_outcome(artefacts: Artefacts, command: str) -> dict[str, Any] | None:
-    """Return what a command recorded in this run when it committed, else None."""
-    for data in events(artefacts.journal.entries(), command, "done"):
-        if data.get("outcome") == COMMITTED:
-            return data
-    return None
+def committed_outcome(client: Client, artefacts: Artefacts, command: str) -> dict[str, Any] | None:
+    """Return what a command recorded in this run when it committed, else None.
+
+    One that never reported is resolved on the server first. Raises ``PhaseGateError`` when that cannot be told.
+    """
+    entries = artefacts.journal.entries()
+    if _outcome(client, artefacts, entries, command) != COMMITTED:
+        return None
+    return next(
+        (data for data in events(entries, command, "done") if data["outcome"] == COMMITTED), {"outcome": COMMITTED}
+    )
 
 
 def _candidates(root: str, slug: str, environment: str) -> Iterator[Artefacts]:

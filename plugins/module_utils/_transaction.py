@@ -275,7 +275,8 @@ def _attempt(session: Session, client: Client, script: Script, hooks: Hooks, ste
         raise
     xid, pid = session.rows("SELECT pg_current_xact_id()::text, pg_backend_pid()::text")[0]
     applied.xid, applied.pid = xid or "", int(pid or 0)
-    step.note("transaction", {"xid": applied.xid, "pid": applied.pid})
+    # the gates too: when this process dies, the journal is all that a later run can report from
+    step.note("transaction", {"xid": applied.xid, "pid": applied.pid, "gates": step.data.get("gates", [])})
     _run_statements(session, script, hooks, applied)
     _check_deferred(session, script)
     session.set("transaction_read_only", "on", local=True)

@@ -166,7 +166,7 @@ def main() -> None:
             module.fail_json(msg="C-07 needs the artefact directory of an open run: set artefacts.")
         artefacts = Artefacts(params["artefacts"])
         artefacts.require_run()
-        before = committed_outcome(artefacts, COMMAND[EXECUTE])
+        before = committed_outcome(client, artefacts, COMMAND[EXECUTE])
         if before is not None:
             module.exit_json(changed=False, **before)
         require_backup(artefacts)

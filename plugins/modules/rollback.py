@@ -116,7 +116,7 @@ def told(data: dict[str, Any]) -> dict[str, Any]:
 def run(client: Client, params: dict[str, Any], artefacts: Artefacts, undo: Undo) -> dict[str, Any]:
     """Run C-09 in an open run."""
     artefacts.require_run()
-    before = committed_outcome(artefacts, COMMAND[ROLLBACK])
+    before = committed_outcome(client, artefacts, COMMAND[ROLLBACK])
     if before is not None:
         return {"changed": False, **told(before)}
     with open(artefacts.file("plan.json"), "rb") as stream:

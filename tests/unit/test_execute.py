@@ -128,7 +128,7 @@ def test_the_checks_see_the_uncommitted_state_and_run_before_commit(client: Clie
 def test_a_second_migration_of_a_committed_run_finds_the_outcome(client: Client, tmp_path: Path) -> None:
     run = Run.of(client, tmp_path, str(ALPHA)).prepare()
     done = run.migrate()
-    assert _runs.committed_outcome(run.artefacts, "C-07") == json.loads(json.dumps(done.data))
+    assert _runs.committed_outcome(run.client, run.artefacts, "C-07") == json.loads(json.dumps(done.data))
     # and if it is run all the same, preflight stops it
     again = run.migrate()
     assert again.message.startswith("The schema is not the one of the snapshot before")
