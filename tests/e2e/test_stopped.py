@@ -177,6 +177,26 @@ def test_another_target_is_refused_before_anything_runs(
     assert not run.reached("C-01")
 
 
+@pytest.mark.parametrize(
+    ("hostvars", "spoil", "words"),
+    [
+        pytest.param(wrong_cluster, "", ["system_identifier"], id="target"),
+        pytest.param(None, "DELETE FROM sandbox_tac.logical_unit WHERE ctid = '(0,1)'", ["P-9"], id="preflight"),
+    ],
+)
+def test_check_mode_fails_where_the_run_would(
+    target: Target, hostvars: Callable[[Target], dict[str, Any]] | None, spoil: str, words: list[str]
+) -> None:
+    target.cluster.psql(spoil, target.database)
+    state = target.state()
+    target.hostvars = hostvars(target) if hostvars else {}
+    run = target.play(arguments="--check")
+    assert run.rc != 0, run.stdout
+    assert_told(run.messages, words)
+    assert target.state() == state
+    assert not target.root.exists()
+
+
 def test_a_stale_backup_stops_the_migration(target: Target) -> None:
     state = target.state()
     target.hostvars = {"phasegate_max_backup_age": 0}
