@@ -9,6 +9,7 @@ The authors' label comes from the text of their migration (``additive``, ``chang
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import Snapshot
 
 WORKERS = 2
+_EXTENSION = re.compile(r'^CREATE EXTENSION (?:IF NOT EXISTS )?"?([\w-]+)', re.MULTILINE)
 EMPTY, ADDITIVE, CHANGING, DESTRUCTIVE = "empty", "additive", "changing", "destructive"
 _AUTHORS = {"empty": EMPTY, "additive": ADDITIVE, "changing": CHANGING, "change": CHANGING, "destructive": DESTRUCTIVE}
 _ENGINE = {"noop": EMPTY, "additive": ADDITIVE, "changes": CHANGING, "removes": DESTRUCTIVE}
@@ -113,6 +115,7 @@ def pairs(root: Path, server: Server, only: Callable[[dict[str, Any]], bool] = l
 def history(root: Path, server: Server) -> list[Result]:
     """Judge consecutive dumps of one project; what a dump refers to and this server lacks is left out of it."""
     entries = manifest(root, "history/manifest.json")
+    available = set(server.psql("postgres", "SELECT name FROM pg_available_extensions").split())
     loader = Loader(server)
 
     def one(entry: dict[str, Any]) -> Result:
@@ -123,9 +126,11 @@ def history(root: Path, server: Server) -> list[Result]:
             engine=_ENGINE.get(entry["structural"]["cls"], ""),
             about=entry,
         )
-        old, new = (
-            loader.snapshot((root / entry[name]).read_text(encoding="utf-8"), stop=False) for name in ("old", "new")
-        )
+        texts = [(root / entry[name]).read_text(encoding="utf-8") for name in ("old", "new")]
+        if any(set(_EXTENSION.findall(text)) - available for text in texts):
+            # without its extensions a dump is another schema than the one the engine saw
+            result.engine, result.about = "", {}
+        old, new = (loader.snapshot(text, stop=False) for text in texts)
         _judge(result, old, new)
         return result
 
