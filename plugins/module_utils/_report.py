@@ -194,7 +194,8 @@ def build(plan: Mapping[str, Any] | None, entries: Sequence[Entry], name: str) -
     command = "C-09" if kind == "rollback" else "C-07"
     gates = [] if kind == "rehearsal" else _gate_rows(entries, command)
     outcome = _rehearsed(entries) if kind == "rehearsal" else _outcome(entries, gates, command)
-    ran = "R-2" if kind == "rehearsal" else command
+    # a rehearsal verifies by R-3 what an execution verifies by C-08, and preflight is inside its transaction
+    ran, verified = ("R-2", "R-3") if kind == "rehearsal" else (command, "C-08")
     transaction = _last(entries, ran, "transaction", {})
     return {
         "format": FORMAT,
@@ -220,22 +221,22 @@ def build(plan: Mapping[str, Any] | None, entries: Sequence[Entry], name: str) -
         "backup": _last(entries, "C-01", "backup", {}),
         "fingerprints": {
             "before": _last(entries, "C-03", "fingerprint", ""),
-            "after": _last(entries, "C-08", "fingerprint", "") or _last(entries, command, "fingerprint", ""),
+            "after": _last(entries, verified, "fingerprint", "") or _last(entries, command, "fingerprint", ""),
         },
         "unchanged": _last(entries, command, "unchanged"),
         "commands": _commands(entries),
         "gates": gates,
-        "preflight": _last(entries, "C-06", "checks", []),
+        "preflight": _last(entries, "C-06", "checks", []) or transaction.get("preflight", []),
         "migration": {
             key: transaction.get(key) for key in ("xid", "pid", "attempts", "statements", "result", "checks")
         },
         "expected_tags": phase.get("expect", {}).get("tags", {}),
-        "verification": _last(entries, "R-3" if kind == "rehearsal" else "C-08", "checks", []),
-        "diff": _last(entries, "C-08", "diff", {}) or transaction.get("diff", {}),
-        "measured": _last(entries, "C-08", "measured", []),
+        "verification": _last(entries, verified, "checks", []),
+        "diff": _last(entries, verified, "diff", {}) or transaction.get("diff", {}),
+        "measured": _last(entries, verified, "measured", []),
         "notes": [measure["note"] for measure in phase.get("measure", []) if measure.get("note")],
-        "deviations": _last(entries, "C-08", "deviations", []),
-        "non_scope": _non_scope(phase, _last(entries, "C-08", "non_scope", [])),
+        "deviations": _last(entries, verified, "deviations", []),
+        "non_scope": _non_scope(phase, _last(entries, verified, "non_scope", [])),
         "triggers": _triggers(entries, outcome),
         "cannot_restore": phase.get("rollback", {}).get("cannot_restore", []),
         "cross_references": phase.get("cross_references", []),
@@ -317,7 +318,9 @@ def summary(report: Mapping[str, Any]) -> str:
     lines += [f"{label:<13} {value}" for label, value in headline(report)]
     if report["reason"]:
         lines += ["", "Reason", report["reason"]]
-    lines += ["", gate_table(report).rstrip("\n"), "", f"bundle        {report['bundle']}"]
+    if report["gates"]:
+        lines += ["", gate_table(report).rstrip("\n")]
+    lines += ["", f"bundle        {report['bundle']}"]
     return "\n".join(lines) + "\n"
 
 

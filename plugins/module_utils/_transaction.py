@@ -32,6 +32,10 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql import literal
 
 LOCK_NOT_AVAILABLE = "55P03"
+INSUFFICIENT_PRIVILEGE = "42501"
+
+NEW_REVISION = "correct the DDL as a new revision, rehearse it, and have it reviewed"
+NO_PRIVILEGE = "run as the role that owns the object, or let its owner grant what the server names as missing"
 
 
 _BLOCKERS = """
@@ -159,7 +163,7 @@ def _run_statements(session: Session, script: Script, hooks: Hooks, applied: App
                 f"{script.command}: {where} was refused; rolled back.",
                 expected="every statement succeeds",
                 found=error.words(),
-                next_step="correct the DDL as a new revision, rehearse it, and have it reviewed",
+                next_step=NO_PRIVILEGE if error.sqlstate == INSUFFICIENT_PRIVILEGE else NEW_REVISION,
             ) from error
         applied.statements.append(
             {
@@ -209,7 +213,7 @@ def _check_deferred(session: Session, script: Script) -> None:
             f"{script.command}: a deferred constraint does not hold; rolled back before COMMIT.",
             expected="every deferred constraint holds after the last statement",
             found=error.words(),
-            next_step="correct the DDL as a new revision, rehearse it, and have it reviewed",
+            next_step=NEW_REVISION,
         ) from error
 
 
