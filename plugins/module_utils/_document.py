@@ -366,7 +366,8 @@ summary:focus-visible,a:focus-visible{outline:2px solid var(--accent);outline-of
 .card h4{flex:1 1 8rem}
 .card p,.card ul{font-size:.95rem}.card table{margin-bottom:0}.card tr:last-child td{border-bottom:0}
 .badge{font-size:.8rem;font-weight:600;padding:.1rem .5rem;border-radius:.3rem;background:var(--wash);color:var(--soft);white-space:nowrap}
-.badge.good{background:var(--good-wash);color:var(--good)}.badge.watch{background:var(--watch-wash);color:var(--watch)}.badge.bad{background:var(--bad-wash);color:var(--bad)}
+.badge.good{background:var(--good-wash);color:var(--good)}.badge.watch{background:var(--watch-wash);color:var(--watch)}
+.badge.bad{background:var(--bad-wash);color:var(--bad)}
 .notice{margin:1.4rem 0;padding:.9rem 1.2rem;border-radius:.4rem;background:var(--wash)}
 .notice h3{margin:0 0 .3rem}.notice ul{max-width:none;margin:.3rem 0 0}
 .notice.good{background:var(--good-wash)}.notice.watch{background:var(--watch-wash)}.notice.bad{background:var(--bad-wash)}
@@ -377,7 +378,8 @@ footer{margin-top:4rem;color:var(--soft);font-size:.85rem}
 .card{padding:.8rem .85rem}pre{font-size:.8rem}
 table,tbody,tr,td{display:block}thead{display:none}
 tr{padding:.55rem 0;border-bottom:1px solid var(--line)}td{border:0;padding:.1rem 0;display:grid;grid-template-columns:7.2rem 1fr;gap:.6rem}
-td::before{content:attr(data-label);color:var(--soft);font-size:.85rem}td>code{min-width:0;justify-self:start;overflow-wrap:anywhere!important}td:empty{display:none}.n{text-align:left;white-space:normal}}
+td::before{content:attr(data-label);color:var(--soft);font-size:.85rem}td>code{min-width:0;justify-self:start;overflow-wrap:anywhere!important}
+td:empty{display:none}.n{text-align:left;white-space:normal}}
 @media print{:root{--paper:#fff;--card:#fff;--ink:#000;--soft:#444;--line:#bbb;--wash:#f4f4f4;--accent:#000;--good:#0b4d2b;--good-wash:#fff;
 --watch:#6b4000;--watch-wash:#fff;--bad:#8b0000;--bad-wash:#fff;--string:#5a2e00;--comment:#555}
 @page{margin:18mm 16mm}html{font-size:9.5pt}main{max-width:none;padding:0}nav{display:none}

@@ -229,8 +229,8 @@ def look(session: Session, reference: int | None = None) -> Watched:
 class Delta:
     """What to do to the facts, by ``class/oid``.
 
-    Read the carriers ``touched`` again (with the letter of their shape, '' without one) and forget the rows that are ``gone``; or, when that would not be safe, read
-    ``everything``.
+    Read the carriers ``touched`` again (with the letter of their shape, '' without one) and forget the rows that are
+    ``gone``; or, when that would not be safe, read ``everything``.
     """
 
     everything: bool
