@@ -303,6 +303,8 @@ def migrate(client: Client, request: Request, step: Step) -> Applied:
     step.data.update(outcome="NOT_STARTED", gates=[])
     with client.session(f"phasegate:run:{os.path.basename(request.artefacts.path)}") as session:
         base = take(session)
+        # what the in-transaction diff needs of it is worked out here, not while locks are held
+        base.rows()
         gates = early_gates(session, client, request, base)
         step.data["gates"] = [gate.as_dict() for gate in gates]
         _gates.stop_at(gates)
