@@ -62,7 +62,7 @@ CASES = {
     "missing DDL": (without_ddl, ["migrate.sql"]),
     "missing phase.yml": (without_definition, ["phase.yml"]),
     "NUL": (ddl(lambda content: content.replace(b"UPDATE", b"UPD\0ATE", 1)), ["migrate.sql", "NUL"]),
-    "CR": (ddl(lambda content: content.replace(b"\n", b"\r\n")), ["migrate.sql", "CR"]),
+    "CR": (ddl(lambda content: content.replace(b"\n", b"\r\n")), ["migrate.sql", "carriage return"]),
     "BOM": (ddl(lambda content: b"\xef\xbb\xbf" + content), ["migrate.sql", "byte order mark"]),
     "not UTF-8": (ddl(lambda content: content + b"-- caf\xe9\n"), ["migrate.sql", "UTF-8"]),
     "shell escape of psql": (before_the_end(b"\\! touch /tmp/phasegate-was-here"), ["migrate.sql", "\\"]),
