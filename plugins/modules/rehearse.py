@@ -83,7 +83,8 @@ def run(client: Client, artefacts: Artefacts, plan: dict[str, Any]) -> dict[str,
         plan=plan,
         ddl=read_frozen(artefacts, plan["ddl"]["file"]),
         artefacts=artefacts,
-        declared={"database": start["identity"]["database"]},
+        # the copy may have another name than production's database
+        declared={"database": client.database},
         max_backup_age=0,
         lock_attempts=1,
     )
