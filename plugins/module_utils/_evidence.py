@@ -16,7 +16,7 @@ import os
 import re
 import stat
 from dataclasses import dataclass
-from typing import IO, Any, Iterator
+from typing import IO, Any, Iterator, Mapping
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._journal import Journal
@@ -159,13 +159,16 @@ class Artefacts:
         """Return the names of all files below the directory, sorted, the seal left out."""
         return sorted(name for name in _walk(self.path) if name != SEAL)
 
-    def seal(self) -> str:
-        """Write SHA256SUMS over every file and return its own SHA-256. Leftover partial files are removed first."""
+    def sums(self) -> dict[str, str]:
+        """Return the SHA-256 of every file by name. Leftover partial files are removed first."""
         for name in self.names():
             if name.endswith(PARTIAL):
                 os.unlink(self.file(name))
-        names = self.names()
-        for name in names:
+        return {name: sha256_file(self.file(name)) for name in self.names()}
+
+    def seal(self, sums: Mapping[str, str]) -> str:
+        """Write SHA256SUMS over every file, ``sums`` as the method of that name returns them; return its own SHA-256."""
+        for name in sums:
             if "\n" in name:
                 raise PhaseGateError(
                     "A file of the artefact directory cannot be sealed.",
@@ -173,8 +176,7 @@ class Artefacts:
                     found=repr(name),
                     next_step="phasegate writes no such file: find out who did, and rename or remove it",
                 )
-        lines = [f"{sha256_file(self.file(name))}  {name}\n" for name in names]
-        return self.write(SEAL, os.fsencode("".join(lines)))
+        return self.write(SEAL, os.fsencode("".join(f"{sums[name]}  {name}\n" for name in sorted(sums))))
 
 
 def _walk(root: str) -> Iterator[str]:

@@ -107,20 +107,6 @@ def _migrate(rehearsal: Rehearsal, step: Step, base: Snapshot, capture: str) -> 
     return applied, measurement
 
 
-def _verification(rehearsal: Rehearsal) -> Verification:
-    request = rehearsal.request
-    return Verification(
-        checks=request.phase["verify"],
-        non_scope=request.phase["non_scope"],
-        declared=rehearsal.declared,
-        policy=request.phase["diff"],
-        search_path=request.phase["settings"]["search_path"],
-        identity=request.declared,
-        required_sha256=request.plan["ddl"]["sha256"],
-        found_sha256=request.ddl_sha256,
-    )
-
-
 def _roll_back(rehearsal: Rehearsal, step: Step, original: Snapshot) -> Applied:
     """Run C-09 on the copy and require that the schema is as before."""
     script = rollback_script(rehearsal.request.plan, rehearsal.rollback)
@@ -154,7 +140,8 @@ def rehearse(rehearsal: Rehearsal, archive: str, about: Mapping[str, Any]) -> di
     ``archive`` is the backup's path. ``about`` has ``source`` (system identifier), ``roles``, ``extensions`` and
     ``contents`` of the source.
     """
-    client, artefacts, wanted = rehearsal.client, rehearsal.artefacts, _verification(rehearsal)
+    client, artefacts, request = rehearsal.client, rehearsal.artefacts, rehearsal.request
+    wanted = Verification.of_plan(request.plan, request.declared, request.ddl_sha256)
     with run_step(artefacts, "R-1") as step:
         step.data["restore"] = restore(client, archive, **about)
     with run_step(artefacts, "R-2") as step:

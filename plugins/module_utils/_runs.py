@@ -18,14 +18,13 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import
     Artefacts,
     file_error,
     run_step,
-    sha256_file,
     verify,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates import FAIL, declared_target, stopped
 from ansible_collections.incomex.phasegate.plugins.module_utils._identity import Identity, read_identity
 from ansible_collections.incomex.phasegate.plugins.module_utils._journal import Entry
 from ansible_collections.incomex.phasegate.plugins.module_utils._outcome import COMMITTED, UNKNOWN, resolve
-from ansible_collections.incomex.phasegate.plugins.module_utils._plan import canonical_json
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan import canonical_json, digest
 
 NOT_STARTED = "NOT_STARTED"
 
@@ -40,6 +39,8 @@ EXECUTE = "execute"
 ROLLBACK = "rollback"
 REHEARSAL = "rehearsal"
 COMMAND = {EXECUTE: "C-07", ROLLBACK: "C-09"}
+
+REPORTS = ("report.json", "report.md", "SUMMARY.txt")
 
 
 def opening(entries: list[Entry]) -> Mapping[str, Any]:
@@ -152,9 +153,17 @@ def roles_of(client: Client) -> list[str]:
         return [row[0] or "" for row in session.rows("SELECT rolname FROM pg_roles WHERE rolname !~ '^pg_' ORDER BY 1")]
 
 
-def open_run(root: str, plan: Mapping[str, Any], about: Mapping[str, Any], declared: Mapping[str, Any]) -> Artefacts:
-    """Make the directory with ``plan.json`` and a journal. Raises ``WrongTarget`` when the target is another one (G-4).
+def open_run(
+    root: str,
+    plan: Mapping[str, Any],
+    about: Mapping[str, Any],
+    declared: Mapping[str, Any],
+    files: Mapping[str, bytes],
+) -> Artefacts:
+    """Make the directory with ``plan.json``, a journal, and the frozen SQL (C-05).
 
+    Raises ``NotOpened`` when the target is another one (G-4), or the SQL is not the plan's. ``files`` are the bytes of
+    the plan's ``ddl`` and ``rollback``.
     ``about`` are the facts of the opening for the journal and the report: ``kind``, ``environment``, ``identity`` (as
     ``Identity.as_dict``), ``host``, ``plan_sha256``, and ``execution`` for a rollback.
     """
@@ -165,17 +174,38 @@ def open_run(root: str, plan: Mapping[str, Any], about: Mapping[str, Any], decla
     artefacts.journal.append(
         "run", "open", {**about, "phase": plan["phase"]["phase"], "ddl_sha256": plan["ddl"]["sha256"]}
     )
-    gate = declared_target(declared, identity)
-    if gate.status == FAIL:
-        error = stopped([gate])
-        artefacts.journal.append("run", "failed", {"reason": str(error), "gates": [gate.as_dict()]})
+    try:
+        gate = declared_target(declared, identity)
+        if gate.status == FAIL:
+            error = stopped([gate])
+            artefacts.journal.append("run", "failed", {"reason": str(error), "gates": [gate.as_dict()]})
+            raise error
+        _freeze(artefacts, plan, files)
+    except PhaseGateError as error:
         seal(artefacts, "")
-        raise WrongTarget(error, artefacts)
+        raise NotOpened(error, artefacts) from error
     return artefacts
 
 
-class WrongTarget(PhaseGateError):
-    """G-4 failed when the run was opened; ``artefacts`` is its sealed directory."""
+def _freeze(artefacts: Artefacts, plan: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
+    """C-05: write the SQL as ``sql/<name>``. Raises ``PhaseGateError`` for bytes that the plan does not pin."""
+    with run_step(artefacts, "C-05") as step:
+        step.data["files"] = []
+        for part, data in files.items():
+            name, pinned, found = plan[part]["file"], plan[part]["sha256"], digest(data)
+            if found != pinned or os.path.basename(name) != name:
+                raise PhaseGateError(
+                    f"C-05: {name} is not the pinned file.",
+                    expected=f"SHA-256 {pinned}, and a name without a directory",
+                    found=f"SHA-256 {found}",
+                    next_step="find out who changed the file; a changed file is a new revision that needs its own review",
+                )
+            artefacts.write(f"sql/{name}", data)
+            step.data["files"].append({"name": f"sql/{name}", "sha256": found, "size": len(data)})
+
+
+class NotOpened(PhaseGateError):
+    """G-4 or C-05 failed when the run was opened; ``artefacts`` is its sealed directory."""
 
     def __init__(self, error: PhaseGateError, artefacts: Artefacts) -> None:
         self.artefacts = artefacts
@@ -208,11 +238,17 @@ def _seal(artefacts: Artefacts, reason: str) -> dict[str, Any]:
     report = _report.build(plan, entries, name)
     if not artefacts.sealed:
         artefacts.write("logs/driver.log", _report.driver_log(entries).encode("utf-8"))
-        sums = {item: sha256_file(artefacts.file(item)) for item in artefacts.names()}
-        artefacts.write("report.json", json.dumps(report, indent=2, ensure_ascii=False).encode("utf-8") + b"\n")
-        artefacts.write("report.md", _report.markdown(report, sums).encode("utf-8"))
-        artefacts.write("SUMMARY.txt", _report.summary(report).encode("utf-8"))
-        artefacts.seal()
+        sums = artefacts.sums()
+        # those of a seal that was interrupted
+        sums = {item: digest for item, digest in sums.items() if item not in REPORTS}
+        texts = (
+            json.dumps(report, indent=2, ensure_ascii=False) + "\n",
+            _report.markdown(report, sums),
+            _report.summary(report),
+        )
+        for item, text in zip(REPORTS, texts):
+            sums[item] = artefacts.write(item, text.encode("utf-8"))
+        artefacts.seal(sums)
     return report
 
 
@@ -269,21 +305,6 @@ def plan_of_execution(execution: Artefacts, identity: Identity) -> dict[str, Any
     with open(execution.file("plan.json"), "rb") as stream:
         plan: dict[str, Any] = json.load(stream)
     return plan
-
-
-def freeze_rollback(execution: Artefacts, artefacts: Artefacts, plan: Mapping[str, Any]) -> None:
-    """C-05 of a rollback: copy the pinned rollback SQL from the execution. Raises ``PhaseGateError`` for other bytes."""
-    name = f"sql/{plan['rollback']['file']}"
-    with run_step(artefacts, "C-05") as step, open(execution.file(name), "rb") as stream:
-        digest = artefacts.write(name, stream.read())
-        if digest != plan["rollback"]["sha256"]:
-            raise PhaseGateError(
-                "C-05: the rollback SQL is not the pinned file.",
-                expected=f"SHA-256 {plan['rollback']['sha256']}",
-                found=f"SHA-256 {digest}",
-                next_step="use the untouched bundle of the execution",
-            )
-        step.data["files"] = [{"name": name, "sha256": digest}]
 
 
 def new_directory(root: str, stem: str) -> Artefacts:

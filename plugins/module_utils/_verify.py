@@ -43,6 +43,30 @@ class Verification:
     required_sha256: str | None
     found_sha256: str | None
 
+    @classmethod
+    def of_plan(cls, plan: Mapping[str, Any], identity: Mapping[str, Any], found_sha256: str) -> Verification:
+        """Return what a plan's phase wants to hold after its DDL, whose digest was found to be ``found_sha256``."""
+        phase = plan["phase"]
+        return cls(
+            checks=phase["verify"],
+            non_scope=phase["non_scope"],
+            declared=Declared.from_definition(phase["measure"], phase["row_counts"]),
+            policy=phase["diff"],
+            search_path=phase["settings"]["search_path"],
+            identity=identity,
+            required_sha256=plan["ddl"]["sha256"],
+            found_sha256=found_sha256,
+        )
+
+
+TOLD = ("fingerprint", "checks", "summary", "non_scope", "measured", "deviations")
+
+
+def told(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a caller learns of C-08, as far as it came."""
+    known = {key: data[key] for key in TOLD if key in data}
+    return {**known, **{key: data["diff"][key] for key in ("lines", "text") if "diff" in data}}
+
 
 def _text(artefacts: Artefacts, label: str) -> str:
     with open(artefacts.file(f"schema/{label}.sql"), encoding="utf-8") as stream:

@@ -13,8 +13,9 @@ short_description: Open, seal and verify the artefact directory of a run
 version_added: 0.1.0
 author: incomex.phasegate contributors (@incomex)
 description:
-  - V(open) makes C(<root>/<phase>_<environment>_<UTC stamp>/) with the plan and a hash-chained journal, after it made sure that
-    the target is the declared one. When a run of the same DDL has committed on this database before, that run is returned.
+  - V(open) makes C(<root>/<phase>_<environment>_<UTC stamp>/) with the plan, a hash-chained journal and the frozen SQL (C-05),
+    after it made sure that the target is the declared one. When a run of the same DDL has committed on this database
+    before, that run is returned.
   - V(sealed) builds C(SUMMARY.txt), C(report.md) and C(report.json) from the journal, and writes C(SHA256SUMS) last. It fails
     when the run did not end in success, after sealing, so that the failure is in the bundle and on the operator's screen.
     With O(reason) it always fails, in check mode too.
@@ -62,6 +63,12 @@ options:
     description: The plan's SHA-256 as M(incomex.phasegate.phase_plan) returns it.
     type: str
     default: ''
+  ddl_b64:
+    description: The DDL's bytes as M(incomex.phasegate.phase_plan) returns them, frozen below C(sql/) (C-05). Needed with O(plan).
+    type: str
+  rollback_b64:
+    description: The rollback SQL's bytes, likewise.
+    type: str
   kind:
     description:
       - What the run is for, for O(state=open). V(rehearsal) never changes the target itself.
@@ -101,6 +108,8 @@ EXAMPLES = r"""
     environment: prod
     plan: "{{ phase.plan }}"
     plan_sha256: "{{ phase.plan_sha256 }}"
+    ddl_b64: "{{ phase.ddl_b64 }}"
+    rollback_b64: "{{ phase.rollback_b64 }}"
   register: run
 
 - name: Seal it
@@ -159,6 +168,7 @@ findings:
   elements: str
 """
 
+import base64
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -186,6 +196,7 @@ def opened(client: Client, params: dict[str, Any], *, check_mode: bool) -> dict[
             found=f"SHA-256 {found}",
             next_step="give plan and plan_sha256 as one result of phase_plan",
         )
+    files = {part: base64.b64decode(params[f"{part}_b64"] or "") for part in ("ddl", "rollback")}
     identity = _runs.look(client)
     about = {
         "kind": _runs.EXECUTE,
@@ -199,7 +210,7 @@ def opened(client: Client, params: dict[str, Any], *, check_mode: bool) -> dict[
     if params["kind"] == _runs.REHEARSAL:
         about.update(kind=_runs.REHEARSAL, roles=_runs.roles_of(client))
         if not check_mode:
-            result["artefacts"] = _runs.open_run(params["root"], params["plan"], about, declared).path
+            result["artefacts"] = _runs.open_run(params["root"], params["plan"], about, declared, files).path
         return result
     if params["execution"]:
         execution = Artefacts(params["execution"])
@@ -207,15 +218,15 @@ def opened(client: Client, params: dict[str, Any], *, check_mode: bool) -> dict[
         about.update(kind=_runs.ROLLBACK, execution=_runs.name_of(execution))
         result["plan"] = plan
         if not check_mode:
-            artefacts = _runs.open_run(params["root"], plan, about, declared)
-            _runs.freeze_rollback(execution, artefacts, plan)
-            result["artefacts"] = artefacts.path
+            with open(execution.file(f"sql/{plan['rollback']['file']}"), "rb") as stream:
+                files = {"rollback": stream.read()}
+            result["artefacts"] = _runs.open_run(params["root"], plan, about, declared, files).path
         return result
     applied = _runs.find_applied(client, params["root"], params["environment"], params["plan"], identity)
     if applied:
         return {**result, "changed": False, "applied": True, "sealed": applied.sealed, "artefacts": applied.path}
     if not check_mode:
-        artefacts = _runs.open_run(params["root"], params["plan"], about, declared)
+        artefacts = _runs.open_run(params["root"], params["plan"], about, declared, files)
         _approvals.write_beside(artefacts.file("plan.json"), params["signatures_b64"], params["notes_b64"])
         result["artefacts"] = artefacts.path
     return result
@@ -269,6 +280,8 @@ def main() -> None:
             "phase": {"type": "str"},
             "plan": {"type": "dict"},
             "plan_sha256": {"type": "str", "default": ""},
+            "ddl_b64": {"type": "str"},
+            "rollback_b64": {"type": "str"},
             "signatures_b64": {"type": "dict", "default": {}},
             "notes_b64": {"type": "dict", "default": {}},
             "kind": {"type": "str", "choices": [_runs.EXECUTE, _runs.REHEARSAL], "default": _runs.EXECUTE},
@@ -282,6 +295,7 @@ def main() -> None:
             ("state", "verified", ["artefacts"]),
             ("state", "sealed", ["artefacts", "root"], True),
         ],
+        required_together=[("plan", "ddl_b64", "rollback_b64")],
         supports_check_mode=True,
     )
     params = module.params
@@ -295,7 +309,7 @@ def main() -> None:
     except OSError as error:
         problem = _runs.not_sealed(params["artefacts"], error) if params["state"] == "sealed" else file_error(error)
         module.fail_json(msg=str(problem))
-    except _runs.WrongTarget as error:
+    except _runs.NotOpened as error:
         module.fail_json(msg=str(error), artefacts=error.artefacts.path)
     except PhaseGateError as error:
         module.fail_json(msg=str(error), findings=verify(params["artefacts"]) if params["state"] == "verified" else [])

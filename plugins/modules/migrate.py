@@ -45,6 +45,12 @@ options:
     description: How old the backup may be when the migration starts, in seconds by the database server's clock (G-2).
     type: int
     default: 3600
+  verify:
+    description:
+      - Whether C-08 follows in the same process once the DDL has committed, as M(incomex.phasegate.verify) does it with what the
+        plan declares.
+    type: bool
+    default: false
   lock_attempts:
     description:
       - How often the transaction is tried in all when a lock is not granted within the phase's C(lock_timeout).
@@ -106,6 +112,10 @@ transaction:
     checks: {description: Verification results before COMMIT., type: list, elements: dict}
     measured: {description: How the measured columns moved., type: list, elements: dict}
     diff: {description: The structural diff and its verdict., type: dict}
+verification:
+  description: What C-08 found, as M(incomex.phasegate.verify) returns it; empty unless O(verify) and committed.
+  returned: once the run is known to be open
+  type: dict
 """
 
 from typing import Any
@@ -130,6 +140,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._runs import (
     committed_outcome,
     events,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._verify import Verification, told, verify
 
 
 def require_backup(artefacts: Artefacts) -> None:
@@ -150,12 +161,14 @@ def main() -> None:
             "plan": {"type": "dict", "required": True},
             "max_backup_age": {"type": "int", "default": 3600},
             "lock_attempts": {"type": "int", "default": 3},
+            "verify": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
     params = module.params
     client = Client.from_params(params)
     data: dict[str, Any] = {}
+    verification: dict[str, Any] = {}
     try:
         if module.check_mode:
             gates = gates_without_run(client, params["plan"], params["identity"] or {})
@@ -170,26 +183,31 @@ def main() -> None:
         if before is not None:
             module.exit_json(changed=False, **before)
         require_backup(artefacts)
+        request = Request(
+            plan=params["plan"],
+            ddl=read_frozen(artefacts, params["plan"]["ddl"]["file"]),
+            artefacts=artefacts,
+            declared=params["identity"] or {},
+            max_backup_age=params["max_backup_age"],
+            lock_attempts=max(1, params["lock_attempts"]),
+        )
         with run_step(artefacts, "C-07") as step:
             data = step.data
-            request = Request(
-                plan=params["plan"],
-                ddl=read_frozen(artefacts, params["plan"]["ddl"]["file"]),
-                artefacts=artefacts,
-                declared=params["identity"] or {},
-                max_backup_age=params["max_backup_age"],
-                lock_attempts=max(1, params["lock_attempts"]),
-            )
             try:
                 migrate(client, request, step)
             finally:
                 step.file("logs/C-07.log", migration_log(step.data).encode("utf-8"))
+        if params["verify"]:
+            with run_step(artefacts, "C-08") as step:
+                verification = step.data
+                wanted = Verification.of_plan(request.plan, request.declared, request.ddl_sha256)
+                verify(client, artefacts, wanted, step)
     except PhaseGateError as error:
         known = {key: data[key] for key in ("outcome", "unchanged", "fingerprint") if key in data}
-        module.fail_json(msg=str(error), **known)
-    module.exit_json(
-        changed=data["outcome"] == COMMITTED, diff={"prepared": data["transaction"]["diff"]["text"]}, **data
-    )
+        committed = known.get("outcome") == COMMITTED
+        module.fail_json(msg=str(error), changed=committed, verification=told(verification), **known)
+    difference = {"prepared": data["transaction"]["diff"]["text"]}
+    module.exit_json(changed=True, diff=difference, verification=told(verification), **data)
 
 
 if __name__ == "__main__":

@@ -129,9 +129,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._client import C
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, run_step, sha256_file
 from ansible_collections.incomex.phasegate.plugins.module_utils._identity import IDENTITY_ARGUMENT
-from ansible_collections.incomex.phasegate.plugins.module_utils._verify import Verification, verify
-
-TOLD = ("fingerprint", "checks", "summary", "non_scope", "measured", "deviations")
+from ansible_collections.incomex.phasegate.plugins.module_utils._verify import Verification, told, verify
 
 
 def wanted(params: dict[str, Any]) -> Verification:
@@ -183,14 +181,8 @@ def main() -> None:
             data = step.data
             verify(Client.from_params(module.params), artefacts, wanted(module.params), step)
     except PhaseGateError as error:
-        module.fail_json(msg=str(error), **{key: data[key] for key in TOLD if key in data})
-    module.exit_json(
-        changed=True,
-        lines=data["diff"]["lines"],
-        text=data["diff"]["text"],
-        diff={"prepared": data["diff"]["text"] + "\n"},
-        **{key: data[key] for key in TOLD},
-    )
+        module.fail_json(msg=str(error), **told(data))
+    module.exit_json(changed=True, diff={"prepared": data["diff"]["text"] + "\n"}, **told(data))
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ def test_tags_that_nothing_has_skip_no_gate(target: Target, arguments: str) -> N
 
 @pytest.mark.parametrize(
     "task",
-    ["C-05 | Freeze DDL and rollback", "C-06 | Run the preflight checks", "C-07 | Run the DDL", "C-07 | Migrate"],
+    ["C-03, C-04 | Make the snapshot", "C-06 | Run the preflight checks", "C-07 | Migrate", "C-08 | Verify"],
 )
 def test_starting_in_the_middle_commits_nothing(target: Target, task: str) -> None:
     state = target.state()

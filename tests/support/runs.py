@@ -137,7 +137,8 @@ class Run:
             "host": "test01",
             "plan_sha256": digest(canonical_json(self.plan)),
         }
-        self.artefacts = _runs.open_run(str(self.root), self.plan, about, self.declared)
+        files = {"ddl": self.ddl, "rollback": self.rollback}
+        self.artefacts = _runs.open_run(str(self.root), self.plan, about, self.declared, files)
         with run_step(self.artefacts, "C-01") as step:
             step.data["backup"] = back_up(self.client, self.artefacts.file("backup.dump"), "none")[0].as_dict()
         phase = self.plan["phase"]
@@ -145,8 +146,6 @@ class Run:
         with self.client.session() as session, run_step(self.artefacts, "C-03") as step:
             step.data["fingerprint"] = _snapshot.take(session).fingerprint
             _capture.save(self.artefacts, "before", declared.measures, declared.take(session))
-        with run_step(self.artefacts, "C-05"):
-            self.freeze()
         return self
 
     def freeze(self) -> None:

@@ -292,7 +292,7 @@ def test_no_seal_makes_the_verifier_stumble(bundle: Path, sums: bytes) -> None:
 def test_a_file_of_any_name_is_sealed_and_verified(bundle: Path, name: str) -> None:
     (bundle / "logs" / name).write_bytes(b"x")
     (bundle / SEAL).unlink()
-    Artefacts(str(bundle)).seal()
+    Artefacts(str(bundle)).seal(Artefacts(str(bundle)).sums())
     assert verify(str(bundle)) == []
 
 
@@ -300,14 +300,14 @@ def test_a_name_that_a_line_cannot_hold_is_not_sealed(bundle: Path) -> None:
     (bundle / "logs" / "two\nlines").write_bytes(b"x")
     (bundle / SEAL).unlink()
     with pytest.raises(PhaseGateError, match="cannot be sealed"):
-        Artefacts(str(bundle)).seal()
+        Artefacts(str(bundle)).seal(Artefacts(str(bundle)).sums())
     assert not (bundle / SEAL).exists()
 
 
 def test_sealing_removes_what_a_killed_run_left_unfinished(bundle: Path) -> None:
     (bundle / SEAL).unlink()
     (bundle / "backup.dump.partial").write_bytes(b"half a dump")
-    Artefacts(str(bundle)).seal()
+    Artefacts(str(bundle)).seal(Artefacts(str(bundle)).sums())
     assert verify(str(bundle)) == []
     assert not (bundle / "backup.dump.partial").exists()
 

@@ -696,5 +696,5 @@ def test_a_wrong_target_is_refused_at_the_opening(app: Client, tmp_path: Path) -
     run.declared = {"database": "another"}
     with pytest.raises(PhaseGateError, match="Stopped at G-4") as caught:
         run.prepare()
-    assert isinstance(caught.value, _runs.WrongTarget)
+    assert isinstance(caught.value, _runs.NotOpened)
     assert verify(caught.value.artefacts.path) == []
