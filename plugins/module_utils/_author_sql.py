@@ -96,6 +96,16 @@ def run_statement(session: Session, sql: str, *, returns_rows: bool) -> Answer:
     return _answer(session)
 
 
+def run_alone(session: Session, sql: str) -> None:
+    r"""Run one statement outside of a transaction; a refusal of the server is raised as ``SqlError``.
+
+    The server gives the literal back as a row, and psql's ``\gexec`` sends what a row holds as it is: it reads neither
+    backslash commands nor variables in it (PostgreSQL manual, psql). A text of several statements is one implicit
+    transaction, which a statement with CONCURRENTLY refuses.
+    """
+    session.execute(f"SELECT {literal(sql)} \\gexec")
+
+
 def run_query(session: Session, sql: str) -> Answer:
     """Run one query in the open transaction; a refusal of the server is the answer's ``error``.
 

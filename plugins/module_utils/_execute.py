@@ -37,6 +37,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._transaction imp
     Applied,
     Hooks,
     Script,
+    complete,
     transact,
 )
 
@@ -209,7 +210,11 @@ def _builtins(session: Session, client: Client, request: Request) -> _checks.Bui
 def _check_inside(session: Session, client: Client, request: Request, applied: Applied, base: Snapshot) -> None:
     """Verification, measured data and structural diff on the uncommitted state."""
     # VA-16 needs pg_dump, which cannot see this transaction; the structural diff below stands for it
-    checks = [check for check in request.phase["verify"] if check.get("builtin") != "schema_diff"]
+    checks = [
+        check
+        for check in request.phase["verify"]
+        if check.get("builtin") != "schema_diff" and not check.get("after_commit")
+    ]
     checks += _checks.answerable(request.phase["non_scope"])
     path = request.phase["settings"]["search_path"]
     results = _checks.run_checks(session, checks, _builtins(session, client, request), path)
@@ -225,7 +230,9 @@ def _check_inside(session: Session, client: Client, request: Request, applied: A
     if not verdict.ok:
         wrong.append((f"diff {request.phase['diff']['policy']}", verdict.message))
     if "rehearsal" in request.plan:
-        rehearsed = evaluate(changes, {"policy": "exact", "changes": request.plan["rehearsal"]["changes"]})
+        rehearsed = evaluate(
+            changes, {"policy": "exact", "changes": request.plan["rehearsal"]["changes_before_commit"]}
+        )
         if not rehearsed.ok:
             wrong.append(("the diff that the rehearsal had", rehearsed.message))
     if wrong:
@@ -295,7 +302,7 @@ def migration_hooks(client: Client, request: Request, step: Step, base: Snapshot
 
 
 def migrate(client: Client, request: Request, step: Step) -> Applied:
-    """Run C-07. Returns after a proven COMMIT; raises ``PhaseGateError`` otherwise, ``step.data['outcome']`` set.
+    """Run C-07. Returns when all of it is done; raises ``PhaseGateError`` otherwise, ``step.data['outcome']`` set.
 
     ``step.data`` receives ``gates``, ``statements`` and the rest for the journal, complete also on failure.
     """
@@ -310,9 +317,27 @@ def migrate(client: Client, request: Request, step: Step) -> Applied:
         _gates.stop_at(gates)
         same_as_recorded(base, request)
         hooks = migration_hooks(client, request, step, base)
-        applied = transact(session, client, migration_script(request), hooks, base, step, request.lock_attempts)
+        script = migration_script(request)
+        applied = transact(session, client, script, hooks, base, step, request.lock_attempts)
         step.data["baseline"] = baseline(session, applied.diff["changes"])
+        complete(session, client, script, applied, step)
+        _require_rehearsed(session, request, base)
         return applied
+
+
+def _require_rehearsed(session: Session, request: Request, base: Snapshot) -> None:
+    """Compare all that was done with the rehearsal; without statements after COMMIT that was judged before it."""
+    if "rehearsal" not in request.plan or not any(one["after_commit"] for one in request.plan["ddl"]["statements"]):
+        return
+    rehearsed = {"policy": "exact", "changes": request.plan["rehearsal"]["changes"]}
+    verdict = evaluate(diff(base, take(session)), rehearsed)
+    if not verdict.ok:
+        raise Stopped(
+            "C-07: the schema is not the rehearsed one; the phase is COMMITTED.",
+            expected="the diff that the rehearsal had",
+            found=verdict.message,
+            next_step="find out what else changed the schema; decide whether to roll the phase back",
+        )
 
 
 def same_as_recorded(base: Snapshot, request: Request) -> None:

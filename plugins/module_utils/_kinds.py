@@ -263,6 +263,16 @@ TRANSACTION_TAGS: Dict[str, str] = {
 #: Tags whose row count the author declares.
 ROW_TAGS: FrozenSet[str] = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE", "COPY"})
 
+#: Kinds that refuse a transaction: each is a statement that runs by itself, after COMMIT → the strongest lock that it
+#: holds on a table while it runs (PostgreSQL manual, 13.3.1, and the page of each command).
+AFTER_COMMIT: Dict[str, str] = {
+    "CREATE INDEX CONCURRENTLY": "ShareUpdateExclusiveLock",
+    "DROP INDEX CONCURRENTLY": "ShareUpdateExclusiveLock",
+    "REINDEX CONCURRENTLY": "ShareUpdateExclusiveLock",
+    # on the partition, at the end; on the partitioned table SHARE UPDATE EXCLUSIVE
+    "ALTER TABLE DETACH PARTITION CONCURRENTLY": "AccessExclusiveLock",
+}
+
 #: Tags that no scope can allow, each with the reason.
 REFUSED: Dict[str, str] = {
     **dict.fromkeys(TRANSACTION_TAGS.values(), "it controls the transaction, which phasegate opens and ends"),
@@ -479,6 +489,7 @@ _PARENTS: Dict[str, str] = {f"{tag} {words}": tag for tag, several in _SUBCOMMAN
 #: Kinds that no wider kind implies.
 _ALONE = {
     "SET LOCAL",
+    *AFTER_COMMIT,
     *(f"COPY {direction} {place}" for direction in ("FROM", "TO") for place in ("FILE", "PROGRAM")),
     *(f"DROP {words} CASCADE" for words in OBJECT_WORDS.values()),
     *(f"{tag} CASCADE" for tag in ("TRUNCATE TABLE", "REVOKE", "REVOKE ROLE", "DROP OWNED")),

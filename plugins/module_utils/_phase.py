@@ -250,6 +250,12 @@ def _id_problems(definition: Dict[str, Any], at: Places) -> Iterator[Problem]:
 
 def _check_problems(check: Dict[str, Any], stage: str, path: Path, at: Places) -> Iterator[Problem]:
     builtin = check.get("builtin")
+    if "after_commit" in check and (stage != "verify" or builtin):
+        yield at.problem(
+            (*path, "after_commit"),
+            "it belongs to a check with sql under verify",
+            next_step="remove it, or move the check",
+        )
     if (builtin is None) == ("sql" not in check):
         yield at.problem(path, "a check needs one of sql and builtin", found="both" if builtin else "neither")
     elif builtin is None:

@@ -111,6 +111,10 @@ _CHECK: Schema = _mapping(
             "description": "target_identity or ddl_checksum (preflight), schema_diff (verify)",
             "enum": ["target_identity", "ddl_checksum", "schema_diff"],
         },
+        "after_commit": {
+            "description": "true: a check of verify that holds only once the statements after COMMIT have run",
+            "const": True,
+        },
     },
     ["id", "title"],
 )
@@ -153,6 +157,9 @@ SCHEMA: Schema = {
                         "lock_timeout": _duration("longest wait for a lock", "5s"),
                         "statement_timeout": _duration("longest time for a statement", "60s"),
                         "idle_in_transaction_session_timeout": _duration("longest pause between statements", "60s"),
+                        "after_commit_timeout": _duration(
+                            "longest time for a statement after COMMIT, waits included", "1h"
+                        ),
                     },
                     [],
                 ),

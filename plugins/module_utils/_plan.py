@@ -23,7 +23,9 @@ class Statement(TypedDict):
     """A statement of an SQL file. ``start`` and ``end`` are byte offsets, ``line`` counts from 1, so does ``n``.
 
     ``run`` is false for the file's own BEGIN and COMMIT, which phasegate does not send. ``relations`` are the tables,
-    views, indexes and sequences that it names, each as SQL text with its schema.
+    views, indexes and sequences that it names, each as SQL text with its schema. ``after_commit`` is empty for a
+    statement of the transaction; for one that refuses a transaction it is the index or partition that it makes, drops,
+    rebuilds or detaches, as SQL text with its schema.
     """
 
     n: int
@@ -35,6 +37,7 @@ class Statement(TypedDict):
     relations: List[str]
     returns_rows: bool
     run: bool
+    after_commit: str
 
 
 def canonical_json(value: Any) -> bytes:
@@ -88,6 +91,14 @@ def build_plan(
 _SPACE = re.compile(rb"[ \t\n\r\f\v]+|--[^\n]*(?:\n|\Z)")
 _BEGIN = re.compile(rb"(?:begin(?:\s+(?:work|transaction))?|start\s+transaction)\s*;?", re.IGNORECASE)
 _COMMIT = re.compile(rb"(?:commit|end)(?:\s+(?:work|transaction))?\s*;?", re.IGNORECASE)
+_NAME = rb'(?:"(?:[^"]|"")+"|[\w$\x80-\xff]+)'
+_QUALIFIED = rb"(?:" + _NAME + rb"\s*\.\s*)?" + _NAME
+# What may run outside of a transaction. The server refuses each of these in a text of several statements.
+_AFTER_COMMIT = re.compile(
+    rb"(?:create\s+(?:unique\s+)?index|drop\s+index|reindex\s*(?:\([^()]*\)\s*)?(?:index|table)"
+    rb"|alter\s+table\s+" + _QUALIFIED + rb"\s+detach\s+partition\s+" + _QUALIFIED + rb")\s+concurrently\b",
+    re.IGNORECASE,
+)
 
 
 def _after_space(data: bytes, position: int) -> int:
@@ -128,8 +139,9 @@ def _is_only(data: bytes, pattern: Pattern[bytes]) -> bool:
 def check_cover(statements: Sequence[Mapping[str, Any]], data: bytes, sha256: str, name: str = "the file") -> None:
     """Check, without a parser, that ``statements`` are exactly the file whose bytes are ``data``.
 
-    The digest is the required one, the ranges are contiguous from the first byte to the last, none is empty, and only
-    a BEGIN as the first and a COMMIT as the last statement, both together, are left out of the run.
+    The digest is the required one, the ranges are contiguous from the first byte to the last, none is empty, only a
+    BEGIN as the first and a COMMIT as the last statement of the transaction, both together, are left out of the run, and
+    what runs after COMMIT stands at the end and begins as such a statement does.
     Raises ``PhaseGateError``.
     """
     found = digest(data)
@@ -148,7 +160,18 @@ def check_cover(statements: Sequence[Mapping[str, Any]], data: bytes, sha256: st
         position = end
     if position != len(data):
         raise _not_covered(name, f"ranges up to byte {len(data)}", f"the last one ends at {position}")
-    _check_left_out(statements, data, name)
+    transaction = [statement for statement in statements if not statement["after_commit"]]
+    _check_after_commit(statements, len(transaction), data, name)
+    _check_left_out(transaction, data, name)
+
+
+def _check_after_commit(statements: Sequence[Mapping[str, Any]], first: int, data: bytes, name: str) -> None:
+    for index, statement in enumerate(statements):
+        text = data[statement["start"] : statement["end"]]
+        if statement["after_commit"] and index < first:
+            raise _not_covered(name, "statements after COMMIT at the end only", repr(text[:80]))
+        if statement["after_commit"] and not _AFTER_COMMIT.match(text, _after_space(text, 0)):
+            raise _not_covered(name, "a statement with CONCURRENTLY after COMMIT", repr(text[:80]))
 
 
 def _check_left_out(statements: Sequence[Mapping[str, Any]], data: bytes, name: str) -> None:

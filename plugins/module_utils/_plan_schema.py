@@ -61,7 +61,7 @@ _FILE_KEYS: Dict[str, Schema] = {
 _RANGE: Schema = {
     "description": "a statement: byte range, line, tag, kinds, relations, and whether phasegate runs it",
     "type": "object",
-    "required": ["n", "start", "end", "line", "tag", "kinds", "relations", "returns_rows", "run"],
+    "required": ["n", "start", "end", "line", "tag", "kinds", "relations", "returns_rows", "run", "after_commit"],
     "properties": {
         "n": _count("number in the file", 1),
         "start": _count("offset of its first byte"),
@@ -72,6 +72,9 @@ _RANGE: Schema = {
         "relations": _TEXTS,
         "returns_rows": {"type": "boolean"},
         "run": {"type": "boolean"},
+        "after_commit": _text(
+            "what it makes, drops, rebuilds or detaches after COMMIT; empty for a statement of the transaction"
+        ),
     },
 }
 _MEASURED = _list(
@@ -102,6 +105,8 @@ _TARGET = _object(
     },
 )
 
+_CHANGES = _list("the structural diff from base to result", {"type": "object", "required": ["kind", "name"]})
+
 _REHEARSAL = _object(
     "what the rehearsal proved and measured",
     {
@@ -113,7 +118,8 @@ _REHEARSAL = _object(
         ),
         "base_fingerprint": _SHA256,
         "result_fingerprint": _SHA256,
-        "changes": _list("the structural diff from base to result", {"type": "object", "required": ["kind", "name"]}),
+        "changes": _CHANGES,
+        "changes_before_commit": {**_CHANGES, "description": "what of them is there before COMMIT"},
         "server": _object(
             "settings of the server that a result depends on",
             {

@@ -32,7 +32,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._restore import 
 from ansible_collections.incomex.phasegate.plugins.module_utils._rollback import restored, rollback_script
 from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session
 from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import Snapshot, take
-from ansible_collections.incomex.phasegate.plugins.module_utils._transaction import Applied, Hooks, transact
+from ansible_collections.incomex.phasegate.plugins.module_utils._transaction import Applied, Hooks, complete, transact
 from ansible_collections.incomex.phasegate.plugins.module_utils._verify import Verification, verify
 
 _SERVER = """
@@ -100,8 +100,9 @@ def _migrate(rehearsal: Rehearsal, step: Step, base: Snapshot, capture: str) -> 
             hooks.inside(session, applied)
             measurement.end(session)
 
-        measured = Hooks(before, inside, measurement.observe)
-        applied = transact(session, rehearsal.client, migration_script(request), measured, base, step, 1)
+        measured, script = Hooks(before, inside, measurement.observe), migration_script(request)
+        applied = transact(session, rehearsal.client, script, measured, base, step, 1)
+        complete(session, rehearsal.client, script, applied, step)
     # the gates are production's; here they would only confuse the report
     del step.data["gates"]
     return applied, measurement
@@ -110,10 +111,11 @@ def _migrate(rehearsal: Rehearsal, step: Step, base: Snapshot, capture: str) -> 
 def _roll_back(rehearsal: Rehearsal, step: Step, original: Snapshot) -> Applied:
     """Run C-09 on the copy and require that the schema is as before."""
     script = rollback_script(rehearsal.request.plan, rehearsal.rollback)
-    hooks = Hooks(before=lambda _session, _applied: None, inside=restored(original, "the rehearsal"))
+    hooks = Hooks(before=lambda _session, _applied: None, inside=restored(original, "the rehearsal", script))
     with rehearsal.client.session("phasegate:rehearse") as session:
         base = take(session)
         applied = transact(session, rehearsal.client, script, hooks, base, step, 1)
+        complete(session, rehearsal.client, script, applied, step)
         after = take(session)
     step.data["restored"] = after.fingerprint == original.fingerprint
     if not step.data["restored"]:
@@ -153,6 +155,7 @@ def rehearse(rehearsal: Rehearsal, archive: str, about: Mapping[str, Any]) -> di
         applied, measurement = _migrate(rehearsal, step, live, "rehearsal_before")
     with run_step(artefacts, "R-3") as step:
         result = verify(client, artefacts, wanted, step, ("rehearsal_before", "rehearsal_after"))
+        changes = step.data["diff"]["changes"]
     with run_step(artefacts, "R-4") as step:
         undone = _roll_back(rehearsal, step, base)
     with run_step(artefacts, "R-5") as step:
@@ -179,7 +182,8 @@ def rehearse(rehearsal: Rehearsal, archive: str, about: Mapping[str, Any]) -> di
         },
         "base_fingerprint": normalise(base).fingerprint,
         "result_fingerprint": normalise(result).fingerprint,
-        "changes": applied.diff["changes"],
+        "changes": changes,
+        "changes_before_commit": applied.diff["changes"],
         "server": server,
         "statements": _statements(applied),
         "locks": measurement.locks,

@@ -14,6 +14,7 @@ import datetime
 from typing import Any, Iterable, Mapping, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils import _gates
+from ansible_collections.incomex.phasegate.plugins.module_utils._after_commit import REFUSED, left
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks import text
 from ansible_collections.incomex.phasegate.plugins.module_utils._journal import Entry
 
@@ -23,6 +24,7 @@ FORMAT = "phasegate-report/1"
 SUCCESS = "SUCCESS"
 STOPPED = "STOPPED"
 ROLLED_BACK = "ROLLED_BACK"
+COMMITTED_INCOMPLETE = "COMMITTED_INCOMPLETE"
 COMMITTED_NOT_VERIFIED = "COMMITTED_NOT_VERIFIED"
 UNKNOWN = "UNKNOWN"
 
@@ -30,6 +32,7 @@ SENTENCES = {
     SUCCESS: "The phase was committed and verified.",
     STOPPED: "The run stopped before the migration began. Nothing was changed.",
     ROLLED_BACK: "The migration was rolled back. Nothing was changed.",
+    COMMITTED_INCOMPLETE: "The transaction was COMMITTED, but a statement that runs after it was not completed.",
     COMMITTED_NOT_VERIFIED: "The phase was COMMITTED, but its verification did not pass. Nothing is rolled back by itself.",
     UNKNOWN: "It is NOT KNOWN whether the migration committed (T-1). Find out before you do anything else.",
 }
@@ -38,6 +41,7 @@ ROLLBACK_SENTENCES = {
     SUCCESS: "The phase was rolled back; the schema is as before it.",
     STOPPED: "The rollback stopped before it began. Nothing was changed.",
     ROLLED_BACK: "The rollback was given up before COMMIT. The phase is still there.",
+    COMMITTED_INCOMPLETE: "The rollback was COMMITTED, but a statement that runs after it was not completed.",
     COMMITTED_NOT_VERIFIED: "The rollback was COMMITTED, but the schema is not as before the phase.",
     UNKNOWN: "It is NOT KNOWN whether the rollback committed (T-1). Find out before you do anything else.",
 }
@@ -94,7 +98,9 @@ def _gate_rows(entries: Sequence[Entry], command: str) -> list[dict[str, Any]]:
     return [judged[name] for name in _gates.TITLES]
 
 
-def _outcome(entries: Sequence[Entry], gates: Sequence[Mapping[str, Any]], command: str) -> str:
+def _outcome(
+    plan: Mapping[str, Any] | None, entries: Sequence[Entry], gates: Sequence[Mapping[str, Any]], command: str
+) -> str:
     migration = _last(entries, command, "outcome")
     if migration is None and any(e.step == command and e.event == "transaction" for e in entries):
         return UNKNOWN
@@ -102,6 +108,8 @@ def _outcome(entries: Sequence[Entry], gates: Sequence[Mapping[str, Any]], comma
         return STOPPED
     if migration != "COMMITTED":
         return ROLLED_BACK if migration == "ROLLED_BACK" else UNKNOWN
+    if plan and left(plan["rollback" if command == "C-09" else "ddl"]["statements"], entries, command):
+        return COMMITTED_INCOMPLETE
     verified = _verified(entries) if command == "C-07" else bool(_last(entries, command, "restored"))
     verified = verified and not any(gate["status"] == _gates.FAIL for gate in gates)
     return SUCCESS if verified else COMMITTED_NOT_VERIFIED
@@ -135,15 +143,19 @@ def _triggers(entries: Sequence[Entry], outcome: str) -> list[dict[str, str]]:
     offending = diff.get("offending", [])
     failed = [c["id"] for c in _last(entries, "C-08", "checks", []) if c["status"] != "PASS"]
     gone = [c["name"] for c in offending if c["action"] != "added"]
+    invalid = [e.data["left"] for e in entries if e.event == REFUSED and e.data["left"]]
     pulled = {
         "T-1": [outcome] if outcome == UNKNOWN else [],
         "T-2": failed,
         "T-3": _last(entries, "C-08", "deviations", []),
         "T-4": gone,
         "T-5": [c["name"] for c in offending if c["action"] == "added"],
-        "T-6": [c["name"] for c in offending if c["action"] != "added" and c["kind"] in ("constraint", "index")],
+        "T-6": [
+            *(c["name"] for c in offending if c["action"] != "added" and c["kind"] in ("constraint", "index")),
+            *(invalid[-1:] if outcome == COMMITTED_INCOMPLETE else []),
+        ],
     }
-    concerned = outcome in (SUCCESS, COMMITTED_NOT_VERIFIED, UNKNOWN)
+    concerned = outcome in (SUCCESS, COMMITTED_INCOMPLETE, COMMITTED_NOT_VERIFIED, UNKNOWN)
     rows = []
     for name, title in TRIGGERS.items():
         found = pulled.get(name, [])
@@ -193,7 +205,7 @@ def build(plan: Mapping[str, Any] | None, entries: Sequence[Entry], name: str) -
     kind = start.get("kind", "execute")
     command = "C-09" if kind == "rollback" else "C-07"
     gates = [] if kind == "rehearsal" else _gate_rows(entries, command)
-    outcome = _rehearsed(entries) if kind == "rehearsal" else _outcome(entries, gates, command)
+    outcome = _rehearsed(entries) if kind == "rehearsal" else _outcome(plan, entries, gates, command)
     # a rehearsal verifies by R-3 what an execution verifies by C-08, and preflight is inside its transaction
     ran, verified = ("R-2", "R-3") if kind == "rehearsal" else (command, "C-08")
     transaction = _last(entries, ran, "transaction", {})
@@ -486,6 +498,7 @@ def next_step(outcome: str, *, rollback: bool) -> str:
         SUCCESS: "Review this report. No further phase starts by itself.",
         STOPPED: "Resolve the reason above, then start the phase again; it begins with a new backup.",
         ROLLED_BACK: "Resolve the reason above. A change of the DDL is a new revision.",
+        COMMITTED_INCOMPLETE: "Do what the reason above says, then run the same command again, or roll back.",
         COMMITTED_NOT_VERIFIED: "Keep everything as it is. Decide whether to roll back; the rollback is a command of its own.",
         UNKNOWN: "Ask the server for the status of the transaction named above before anything else runs.",
     }[outcome]

@@ -11,7 +11,7 @@ import shlex
 from dataclasses import dataclass
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
 
-from ansible_collections.incomex.phasegate.plugins.module_utils import _gates
+from ansible_collections.incomex.phasegate.plugins.module_utils import _gates, _kinds
 from ansible_collections.incomex.phasegate.plugins.module_utils._approvals import (
     NOTES_NAMESPACE,
     PLAN_NAMESPACE,
@@ -121,9 +121,11 @@ def review(subject: Subject) -> Document:
         *_commands(subject),
         *_origins(subject),
     ]
+    after = _after_commit(plan["ddl"])
     lead = (
-        f"Phase {phase['phase']}, revision {phase['revision']}: {_number(_sent(plan['ddl']), 'statement')} in one transaction on "
-        f"{target['inventory_name']}, rehearsed on a copy. Reviewers approve it by signing exactly these bytes."
+        f"Phase {phase['phase']}, revision {phase['revision']}: {_number(_sent(plan['ddl']), 'statement')} in one transaction"
+        + (f", {_number(after, 'statement')} after it," if after else "")
+        + f" on {target['inventory_name']}, rehearsed on a copy. Reviewers approve it by signing exactly these bytes."
     )
     return Document("Command review", phase["title"], lead, subject.sha256, blocks)
 
@@ -169,7 +171,11 @@ def _mode(mode: str) -> str:
 
 
 def _sent(part: Mapping[str, Any]) -> List[Mapping[str, Any]]:
-    return [statement for statement in part["statements"] if statement["run"]]
+    return [statement for statement in part["statements"] if statement["run"] and not statement["after_commit"]]
+
+
+def _after_commit(part: Mapping[str, Any]) -> List[Mapping[str, Any]]:
+    return [statement for statement in part["statements"] if statement["after_commit"]]
 
 
 def _bare(relation: str) -> str:
@@ -221,6 +227,10 @@ def _attention(subject: Subject) -> Notice:
                     f": {change.get('severity')}, {change.get('action')} {change['kind'].replace('_', ' ')}.",
                 )
             )
+    items += [
+        (f"Statement {one['n']}, {one['kinds'][0]}: it runs after COMMIT, and nothing rolls it back.",)
+        for one in _after_commit(subject.plan["ddl"])
+    ]
     for statement in subject.rehearsal["statements"]:
         if statement["tag"] in _ROW_TAGS and statement["rows"]:
             items.append(
@@ -280,6 +290,7 @@ def _what_runs(subject: Subject) -> List[Block]:
         "search_path": ", ".join(settings["search_path"]) or "empty",
         "TimeZone": "UTC",
     }
+    after = _after_commit(subject.plan["ddl"])
     return [
         Heading(2, "What will run"),
         Paragraph(
@@ -288,6 +299,10 @@ def _what_runs(subject: Subject) -> List[Block]:
                 Code(subject.plan["ddl"]["file"]),
                 ", statement by statement, in one transaction. Locks, times and rows are those of the rehearsal; every lock is "
                 "held until COMMIT.",
+                f" {_number(after, 'statement')} at the end runs by itself after COMMIT, each for at most "
+                f"{settings['after_commit_timeout']}; its lock is the one that PostgreSQL's manual names for it."
+                if after
+                else "",
             )
         ),
         Paragraph(
@@ -347,10 +362,11 @@ def _badges(
         if statement["tag"] in _ROW_TAGS and measured["rows"] is not None:
             badges.append(Badge(_rows(measured["rows"]), "watch" if measured["rows"] else "plain"))
         badges.append(Badge(_time(measured["microseconds"])))
+    if statement["after_commit"]:
+        return [*badges, *_after_commit_badges(statement)]
     existing = [lock for lock, new in locks if not new]
     if existing:
-        strongest = existing[0]["mode"]
-        badges.append(Badge(_mode(strongest), "watch" if _RANK.get(strongest, _UNKNOWN) >= _BLOCKING else "plain"))
+        badges.append(_lock_badge(existing[0]["mode"]))
     else:
         badges.append(Badge("no lock on what exists" if locks else "no new lock"))
     rewritten = {_bare(name) for name in subject.rehearsal["rewrites"]}
@@ -358,6 +374,16 @@ def _badges(
         touched = rewritten & {_bare(name) for name in statement["relations"]}
         badges.append(Badge("rewrites", "bad") if touched else Badge("no rewrite", "good"))
     return badges
+
+
+def _after_commit_badges(statement: Mapping[str, Any]) -> List[Badge]:
+    if not statement["after_commit"]:
+        return []
+    return [Badge("after COMMIT, by itself", "watch"), _lock_badge(_kinds.AFTER_COMMIT[statement["kinds"][0]])]
+
+
+def _lock_badge(mode: str) -> Badge:
+    return Badge(_mode(mode), "watch" if _RANK.get(mode, _UNKNOWN) >= _BLOCKING else "plain")
 
 
 def _findings_of(subject: Subject, statement: Mapping[str, Any]) -> List[Finding]:
@@ -471,7 +497,8 @@ def _check(check: Mapping[str, Any]) -> Card:
         blocks.append(Listing(check["sql"], "sql"))
     if "expect" in check:
         blocks.append(Paragraph(("Expected: ", Code(text(check["expect"])))))
-    return Card(f"{check['id']} · {check['title']}", (), tuple(blocks), folded=True)
+    badges = (Badge("after COMMIT only", "watch"),) if check.get("after_commit") else ()
+    return Card(f"{check['id']} · {check['title']}", badges, tuple(blocks), folded=True)
 
 
 # --- what was measured -----------------------------------------------------------------------------------------
@@ -566,6 +593,7 @@ def _way_back(subject: Subject) -> List[Block]:
                 Badge(f"line {s['line']}"),
                 *([Badge(_time(times[s["n"]]["microseconds"]))] if s["n"] in times else []),
                 *([] if s["run"] else [Badge("not sent: phasegate opens and ends the transaction")]),
+                *_after_commit_badges(s),
             ),
             (Listing(subject.rollback[s["start"] : s["end"]].decode("utf-8"), "sql"),),
             folded=not s["run"],

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Mapping
 
 from ansible_collections.incomex.phasegate.plugins.module_utils import _gates
@@ -37,6 +37,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._transaction imp
     Hook,
     Hooks,
     Script,
+    complete,
     transact,
 )
 
@@ -125,11 +126,17 @@ def rollback_script(plan: Mapping[str, Any], data: bytes) -> Script:
     )
 
 
-def restored(original: Snapshot, name: str) -> Hook:
-    """Return the hook that lets a rollback commit only when the schema is ``original`` again, the one before ``name``."""
+def restored(original: Snapshot, name: str, script: Script) -> Hook:
+    """Return the hook that lets a rollback commit only when the schema is ``original`` again, the one before ``name``.
+
+    Only the indexes that the script's statements after COMMIT are about may differ until then.
+    """
+    later = {one["after_commit"].replace('"', "") for one in script.statements if one["after_commit"]}
 
     def inside(session: Session, applied: Applied) -> None:
         difference = diff(original, read_facts(session))
+        due = [c for c in difference.changes if c.kind != "index" or f"{c.schema}.{c.identity[-1]}" not in later]
+        difference = replace(difference, changes=tuple(due))
         verdict = evaluate(difference, {"policy": "unchanged"})
         applied.diff = {
             "ok": verdict.ok,
@@ -170,8 +177,9 @@ def roll_back(client: Client, request: Request, undo: Undo, step: Step) -> Appli
             step.data["losses"] = [{"what": loss.what, "rows": loss.rows} for loss in lost]
             require_accepted(undo, lost)
 
-        hooks = Hooks(before, inside=restored(original, undo.name))
+        hooks = Hooks(before, inside=restored(original, undo.name, script))
         applied = transact(session, client, script, hooks, base, step, request.lock_attempts)
+        complete(session, client, script, applied, step)
         after = take(session)
     step.data["fingerprint"] = after.fingerprint
     step.data["restored"] = after.fingerprint == original.fingerprint

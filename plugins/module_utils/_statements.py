@@ -176,6 +176,7 @@ def analyse_phase(phase: Phase) -> PhaseStatements:
     rollback = analyse_file(phase.rollback, _rules(definition, "rollback"), problems)
     if any(statement["run"] for statement in migrate):
         problems.extend(_expectation_problems(phase, migrate))
+        problems.extend(_after_commit_problems(phase, migrate))
     functions = frozenset(definition["scope"]["functions"])
     for section in ("preflight", "verify", "non_scope"):
         for index, check in enumerate(definition[section]):
@@ -216,15 +217,29 @@ def _expectation_problems(phase: Phase, statements: Sequence[Statement]) -> Iter
             found=_counted(found),
             next_step="declare what was found if it is what the phase means, or correct the file",
         )
-    last = [statement for statement in statements if statement["run"]][-1]
-    if "result" in expect and not last["returns_rows"]:
+    last = [statement for statement in statements if statement["run"] and not statement["after_commit"]][-1:]
+    if "result" in expect and not any(statement["returns_rows"] for statement in last):
         yield phase.at.problem(
             ("expect", "result"),
-            f"the last statement of {phase.migrate.name} returns no rows",
-            expected="a SELECT at the end of the file",
-            found=f"{last['tag']} on line {last['line']}",
+            f"the last statement of {phase.migrate.name} in its transaction returns no rows",
+            expected="a SELECT at the end of the transaction",
+            found="".join(f"{statement['tag']} on line {statement['line']}" for statement in last) or "no statement",
             next_step="add the SELECT, or remove expect.result",
         )
+
+
+def _after_commit_problems(phase: Phase, statements: Sequence[Statement]) -> Iterator[Problem]:
+    """Refuse to excuse a check from being judged before COMMIT when no statement runs after it."""
+    if any(statement["after_commit"] for statement in statements):
+        return
+    for index, check in enumerate(phase.definition["verify"]):
+        if check.get("after_commit"):
+            yield phase.at.problem(
+                ("verify", index, "after_commit"),
+                f"no statement of {phase.migrate.name} runs after COMMIT",
+                expected="a check that is judged before COMMIT",
+                next_step="remove after_commit",
+            )
 
 
 def _counted(tags: Mapping[str, int]) -> str:
@@ -239,7 +254,8 @@ def analyse_file(source: SourceFile, rules: Rules, problems: List[Problem]) -> L
     pieces = split_file(source, problems)
     if not pieces:
         return []
-    outer = _outer(pieces)
+    body = _body(pieces)
+    outer = _outer(body)
     temporary: Set[str] = set()
     seen: Dict[str, int] = collections.Counter()
     statements: List[Statement] = []
@@ -247,10 +263,16 @@ def analyse_file(source: SourceFile, rules: Rules, problems: List[Problem]) -> L
         report = _Reporter(source.path, piece, problems)
         try:
             tag, kinds = classify(piece.node, outer=number in outer)
+            after_commit = _subject(piece.node) if _concurrently(piece.node) else ""
         except _RefusedError as error:
             report(error.what, next_step=error.next_step)
             continue
         run = number not in outer
+        if after_commit and number <= len(body):
+            report(
+                f"{kinds[0]} before the end of the file: it cannot run in a transaction",
+                next_step="move it behind everything else, after COMMIT; it runs there by itself",
+            )
         names = _names(piece.node)
         temporary |= _temporary(piece.node)
         if run:
@@ -275,6 +297,7 @@ def analyse_file(source: SourceFile, rules: Rules, problems: List[Problem]) -> L
                 ),
                 "returns_rows": _returns_rows(piece.node),
                 "run": run,
+                "after_commit": after_commit,
             }
         )
     _check_rows(source, seen, rules, problems)
@@ -385,8 +408,16 @@ def _syntax_problem(source: SourceFile, text: str, error: Any) -> Problem:
     return Problem(source.path, line, "", what, found=found, next_step=step)
 
 
+def _body(pieces: Sequence[_Piece]) -> Sequence[_Piece]:
+    """Return the statements of the transaction: all but those at the end that refuse one."""
+    last = max((n for n, piece in enumerate(pieces, start=1) if not _concurrently(piece.node)), default=0)
+    return pieces[:last]
+
+
 def _outer(pieces: Sequence[_Piece]) -> FrozenSet[int]:
     """Return the numbers of the file's own BEGIN and COMMIT, if it has both, first and last."""
+    if not pieces:
+        return frozenset()
     kinds = [piece.node.kind.name if _is(piece.node, ast.TransactionStmt) else "" for piece in pieces]
     opens = kinds[0] in ("TRANS_STMT_BEGIN", "TRANS_STMT_START") and not pieces[0].node.options
     closes = kinds[-1] == "TRANS_STMT_COMMIT" and not pieces[-1].node.chain
@@ -439,6 +470,8 @@ def classify(node: Any, *, outer: bool = False) -> Tuple[str, List[str]]:
         raise _RefusedError(f"a statement that phasegate does not know ({name})", "report it; nothing unknown is run")
     if not outer:
         _refuse(node, tag)
+    if _concurrently(node):
+        kinds = ["ALTER TABLE DETACH PARTITION CONCURRENTLY" if tag == "ALTER TABLE" else f"{tag} CONCURRENTLY"]
     if _behaviour(node) == "DROP_CASCADE" and tag.startswith(("DROP ", "TRUNCATE ", "REVOKE")):
         kinds = [f"{kind} CASCADE" for kind in kinds]
     return tag, list(dict.fromkeys(kinds))
@@ -483,6 +516,31 @@ def _concurrently(node: Any) -> bool:
     return _is(node, ast.IndexStmt, ast.DropStmt) and bool(node.concurrent)
 
 
+def _subject(node: Any) -> str:
+    """Return the index or partition that a statement with CONCURRENTLY is about, as SQL text with its schema.
+
+    A later run asks the catalog about it when nobody knows whether the statement was completed.
+    """
+    if _is(node, ast.IndexStmt):
+        if node.if_not_exists:
+            raise _RefusedError(
+                "CREATE INDEX CONCURRENTLY IF NOT EXISTS: it passes over an invalid index of that name",
+                "remove IF NOT EXISTS; a later run finds an index that is there by itself",
+            )
+        schema, name = node.relation.schemaname, node.idxname
+    elif _is(node, ast.DropStmt):
+        schema, name = _pair(_strings(node.objects[0]) or ("",))
+    else:
+        relation = node.cmds[0].def_.name if _is(node, ast.AlterTableStmt) else node.relation
+        schema, name = relation.schemaname, relation.relname
+    if not schema or not name or (_is(node, ast.DropStmt) and len(node.objects) > 1):
+        raise _RefusedError(
+            "CONCURRENTLY without one index or partition that has a name and a schema",
+            "write one statement for each, the schema in front, and CREATE INDEX with the name of the index",
+        )
+    return quoted(schema, name)
+
+
 def _whole_reindex(node: Any) -> bool:
     whole = ("REINDEX_OBJECT_SCHEMA", "REINDEX_OBJECT_SYSTEM", "REINDEX_OBJECT_DATABASE")
     return _is(node, ast.ReindexStmt) and node.kind.name in whole
@@ -494,11 +552,6 @@ def _moves_database(node: Any) -> bool:
 
 #: Forms of otherwise allowed statements that no phase can contain: condition, sentence, next step.
 _REFUSALS: Tuple[Tuple[Callable[[Any], bool], str, str], ...] = (
-    (
-        _concurrently,
-        "CONCURRENTLY cannot run in a transaction, and a phase is one transaction",
-        "build or drop it without CONCURRENTLY if the lock is acceptable, or outside of a phase",
-    ),
     (_whole_reindex, "REINDEX of a whole schema or database cannot run in a transaction", "name the tables"),
     (_moves_database, "ALTER DATABASE SET TABLESPACE cannot run in a transaction", ""),
     (

@@ -7,6 +7,8 @@
 Order: BEGIN; what has to hold before; the transaction id to the journal; the statements; the declared counts; what
 has to hold before COMMIT; COMMIT. Any miss rolls back. The outcome of a lost COMMIT is looked up with
 ``pg_xact_status``, never assumed. Only a lock timeout is tried again, and only because nothing committed.
+
+``complete`` then runs the statements that refuse a transaction, if the script has any.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import Any, Callable, Mapping, Sequence
 
-from ansible_collections.incomex.phasegate.plugins.module_utils import _checks
+from ansible_collections.incomex.phasegate.plugins.module_utils import _after_commit, _checks
 from ansible_collections.incomex.phasegate.plugins.module_utils._author_sql import (
     Answer,
     run_statement,
@@ -68,7 +70,7 @@ class Script:
 
 @dataclass
 class Applied:
-    """What happened inside the transaction. ``statements`` in file order, the file's own BEGIN and COMMIT left out."""
+    """What happened. ``statements`` in file order, the file's own BEGIN and COMMIT left out; the rest before COMMIT."""
 
     xid: str = ""
     pid: int = 0
@@ -150,7 +152,7 @@ def _relations(script: Script) -> list[str]:
 def _run_statements(session: Session, script: Script, hooks: Hooks, applied: Applied) -> None:
     session.set("search_path", search_path(script.settings["search_path"]), local=True)
     for statement in script.statements:
-        if not statement["run"]:
+        if not statement["run"] or statement["after_commit"]:
             continue
         text = script.data[statement["start"] : statement["end"]].decode("utf-8")
         where = f"statement {statement['n']} ({statement['tag']}, line {statement['line']})"
@@ -331,6 +333,17 @@ def transact(
         finally:
             step.data["transaction"] = asdict(applied)
         time.sleep(random.uniform(0.5, 1.0) * 2 ** (attempt - 1))
+
+
+def complete(session: Session, client: Client, script: Script, applied: Applied, step: Step) -> None:
+    """Run what is left of the script after its COMMIT; ``applied`` and ``step.data`` receive it, complete or not.
+
+    Raises ``PhaseGateError`` at the first statement that is not completed; the outcome stays COMMITTED.
+    """
+    try:
+        _after_commit.run(session, client, script, applied, step)
+    finally:
+        step.data["transaction"] = asdict(applied)
 
 
 def _lost(script: Script, error: ConnectionLost, applied: Applied, outcome: str) -> Stopped:

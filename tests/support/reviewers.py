@@ -106,6 +106,22 @@ def rehearsal(plan: dict[str, Any]) -> dict[str, Any]:
         "sandbox_tac.logical_unit",
         "cutter_governance.canonical_address_alias",
     )
+    changes = [
+        {
+            "kind": "column",
+            "schema": "public",
+            "identity": ["public", "tac_logical_unit", "authority"],
+            "name": f"{unit}.authority",
+            "attribute": None,
+            "action": "added",
+            "before": None,
+            "after": "text DEFAULT 'draft'::text",
+            "severity": "additive",
+            "rewrites": False,
+            "note": "",
+            "parts": [],
+        },
+    ]
     return {
         "bundle": "alpha_rehearsal_20260516T031200Z",
         "seal": "5" * 64,
@@ -116,22 +132,8 @@ def rehearsal(plan: dict[str, Any]) -> dict[str, Any]:
         },
         "base_fingerprint": "a" * 64,
         "result_fingerprint": "b" * 64,
-        "changes": [
-            {
-                "kind": "column",
-                "schema": "public",
-                "identity": ["public", "tac_logical_unit", "authority"],
-                "name": f"{unit}.authority",
-                "attribute": None,
-                "action": "added",
-                "before": None,
-                "after": "text DEFAULT 'draft'::text",
-                "severity": "additive",
-                "rewrites": False,
-                "note": "",
-                "parts": [],
-            },
-        ],
+        "changes": changes,
+        "changes_before_commit": changes,
         "server": {
             "server_version": "16.13",
             "timezone": "UTC",

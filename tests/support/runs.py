@@ -120,6 +120,7 @@ class Run:
                     "relations": [],
                     "returns_rows": returns_rows,
                     "run": True,
+                    "after_commit": "",
                 }
             )
             position += len(piece)

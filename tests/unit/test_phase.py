@@ -93,6 +93,7 @@ def test_defaults_are_filled_in(files: PhaseFiles) -> None:
         "lock_timeout": "5s",
         "statement_timeout": "60s",
         "idle_in_transaction_session_timeout": "60s",
+        "after_commit_timeout": "1h",
     }
     assert definition["diff"] == {"policy": "additions_only", "allow": []}
     assert definition["scope"]["functions"] == []
@@ -317,6 +318,26 @@ def test_missing_keys(files: PhaseFiles, key: str) -> None:
         ),
         ({"expect": {"tags": {"SELECT": 1}, "result": [[1]]}}, "expect.result", "not an expectation"),
         ({"settings": {"search_path": ["other"]}}, "settings.search_path[0]", "not in scope.schemas"),
+        (
+            {"preflight": [{**CHECK, "id": "P-1", "after_commit": True}]},
+            "preflight[0].after_commit",
+            "belongs to a check with sql under verify",
+        ),
+        (
+            {
+                "verify": [
+                    {
+                        "id": "V",
+                        "title": "t",
+                        "builtin": "schema_diff",
+                        "expect": {"removed": 0, "added": 0},
+                        "after_commit": True,
+                    }
+                ]
+            },
+            "verify[0].after_commit",
+            "belongs to a check with sql under verify",
+        ),
         ({"scope": {"schemas": ["app"], "statements": ["VACUUM"]}}, "scope.statements[0]", "that no phase can have"),
     ],
 )

@@ -32,7 +32,7 @@ JSON = st.recursive(
 def make(data: bytes, *cuts: int, left_out: bool = True) -> list[dict[str, Any]]:
     """Ranges of ``data`` between ``cuts``, the first and the last left out of the run."""
     edges = [0, *cuts, len(data)]
-    ranges = [{"start": start, "end": end, "run": True} for start, end in itertools.pairwise(edges)]
+    ranges = [{"start": start, "end": end, "run": True, "after_commit": ""} for start, end in itertools.pairwise(edges)]
     if left_out:
         ranges[0]["run"] = ranges[-1]["run"] = False
     return ranges

@@ -88,7 +88,7 @@ def test_ranges_are_the_file(parts: list[tuple[str, str]], tail: str) -> None:
     data = text.encode("utf-8")
     pieces = split(text)
     assert [piece["text"].strip() for piece in pieces[:-1]] == [statement for _, statement in parts[:-1]]
-    ranges = [{"start": piece["start"], "end": piece["end"], "run": True} for piece in pieces]
+    ranges = [{"start": piece["start"], "end": piece["end"], "run": True, "after_commit": ""} for piece in pieces]
     _plan.check_cover(ranges, data, _plan.digest(data))
     for (before, statement), piece in zip(parts, pieces, strict=True):
         assert data[piece["start"] : piece["end"]].decode("utf-8").startswith(before + statement)
@@ -243,11 +243,18 @@ def test_relations_and_rows(sql: str, relations: list[str], rows: bool) -> None:
         (b"ALTER SYSTEM SET work_mem = '1GB';\n", 1, "ALTER SYSTEM cannot be in a phase"),
         (b"VACUUM app.t;\n", 1, "VACUUM cannot be in a phase"),
         (b"CREATE DATABASE x;\n", 1, "CREATE DATABASE cannot be in a phase"),
-        (b"CREATE INDEX CONCURRENTLY i ON app.t (id);\n", 1, "CONCURRENTLY cannot run in a transaction"),
-        (b"DROP INDEX CONCURRENTLY app.i;\n", 1, "CONCURRENTLY cannot run in a transaction"),
-        (b"REINDEX TABLE CONCURRENTLY app.t;\n", 1, "CONCURRENTLY cannot run in a transaction"),
+        (b"CREATE INDEX CONCURRENTLY i ON app.t (id);\nSELECT 1", 1, "CONCURRENTLY before the end of the file"),
+        (b"BEGIN;\nDROP INDEX CONCURRENTLY app.i;\nCOMMIT;\n", 2, "CONCURRENTLY before the end of the file"),
+        (b"CREATE INDEX CONCURRENTLY ON app.t (id);\n", 1, "CONCURRENTLY without one index or partition"),
+        (b"CREATE INDEX CONCURRENTLY IF NOT EXISTS i ON app.t (id);\n", 1, "passes over an invalid index"),
+        (b"DROP INDEX CONCURRENTLY app.i, app.j;\n", 1, "CONCURRENTLY without one index or partition"),
+        (b"DROP INDEX CONCURRENTLY i;\n", 1, "CONCURRENTLY without one index or partition"),
+        (b"CREATE /* why */ INDEX CONCURRENTLY i ON app.t (id);\n", 1, "the plan's statements are not"),
+        (b"CREATE INDEX CONCURRENTLY i ON app.t (id);\nCOMMIT;\n", 1, "CONCURRENTLY before the end of the file"),
+        (b"BEGIN;\nSELECT 1;\nDROP INDEX CONCURRENTLY app.i", 1, "BEGIN cannot be in a phase"),
+        (b"REINDEX (CONCURRENTLY) SCHEMA app;\n", 1, "REINDEX of a whole schema"),
         (b"REINDEX SCHEMA app;\n", 1, "REINDEX of a whole schema"),
-        (b"ALTER TABLE app.t DETACH PARTITION app.u CONCURRENTLY;\n", 1, "CONCURRENTLY cannot run"),
+        (b"ALTER TABLE app.t DETACH PARTITION u CONCURRENTLY;\n", 1, "CONCURRENTLY without one index or partition"),
         (b"ALTER DATABASE x SET TABLESPACE y;\n", 1, "ALTER DATABASE SET TABLESPACE"),
         (b"CLUSTER;\n", 1, "CLUSTER without a table"),
         (b"CREATE SCHEMA app CREATE TABLE t ();\n", 1, "CREATE SCHEMA with statements inside"),

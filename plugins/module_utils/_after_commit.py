@@ -1,0 +1,236 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Statements that refuse a transaction: each runs by itself after COMMIT. Private to this collection.
+
+Nothing rolls them back. So every one is announced in the journal before it is sent, its end is journaled after, and where
+nobody knows that end the catalog tells: an index that is there and valid is done, an invalid one stops the run.
+"""
+
+from __future__ import annotations
+
+import enum
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Mapping, Sequence
+
+from ansible_collections.incomex.phasegate.plugins.module_utils._author_sql import run_alone, search_path
+from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError, Stopped
+from ansible_collections.incomex.phasegate.plugins.module_utils._outcome import RESOLVE_TIMEOUT
+from ansible_collections.incomex.phasegate.plugins.module_utils._session import ConnectionLost, Session, SqlError
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql import literal
+
+if TYPE_CHECKING:
+    from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
+    from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Step
+    from ansible_collections.incomex.phasegate.plugins.module_utils._journal import Entry
+    from ansible_collections.incomex.phasegate.plugins.module_utils._transaction import Applied, Script
+
+# Events of the journal, each with the number ``n`` of the statement.
+BEGUN = "statement"
+ENDED = "statement done"
+REFUSED = "statement failed"
+
+
+class State(enum.Enum):
+    """What the catalog says of a statement: its effect is there, is not there, or is there in part."""
+
+    DONE = "done"
+    OPEN = "open"
+    BROKEN = "broken"
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """``catalog`` is a query for at most one row, a state and what is broken; without a row the state is ``otherwise``.
+
+    ``repair`` says how to take away what is broken.
+    """
+
+    catalog: str
+    otherwise: State
+    repair: str
+
+
+_INDEX = """
+SELECT CASE WHEN i.indisvalid AND i.indisready AND i.indislive THEN {valid} ELSE {invalid} END,
+       format('invalid index %I.%I', n.nspname, c.relname)
+FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE i.indexrelid = to_regclass({{name}})
+"""
+# REINDEX builds a new index beside the old one and exchanges them; one that is given up leaves one of the two
+_LEFT_BY_REINDEX = """
+SELECT 'broken', string_agg(format('invalid index %I.%I', n.nspname, c.relname), ', ' ORDER BY c.relname)
+FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE NOT i.indisvalid AND c.relname ~ '_cc(new|old)[0-9]*$'
+  AND i.indrelid IN (SELECT to_regclass({name}) UNION SELECT x.indrelid FROM pg_index x WHERE x.indexrelid = to_regclass({name}))
+HAVING count(*) > 0
+"""
+_DETACHING = """
+SELECT CASE WHEN inhdetachpending THEN 'broken' ELSE 'open' END, 'a detach that is not finalized'
+FROM pg_inherits WHERE inhrelid = to_regclass({name})
+"""
+_KINDS = {
+    "CREATE INDEX CONCURRENTLY": _Kind(
+        _INDEX.format(valid="'done'", invalid="'broken'"), State.OPEN, "DROP INDEX CONCURRENTLY {name};"
+    ),
+    "DROP INDEX CONCURRENTLY": _Kind(
+        # what a drop that was given up leaves can be dropped again
+        _INDEX.format(valid="'open'", invalid="'open'"),
+        State.DONE,
+        "DROP INDEX CONCURRENTLY {name};",
+    ),
+    "REINDEX CONCURRENTLY": _Kind(
+        _LEFT_BY_REINDEX, State.OPEN, "DROP INDEX CONCURRENTLY for each index whose name ends in _ccnew or _ccold"
+    ),
+    "ALTER TABLE DETACH PARTITION CONCURRENTLY": _Kind(
+        _DETACHING, State.DONE, "ALTER TABLE … DETACH PARTITION {name} FINALIZE;"
+    ),
+}
+
+
+def told(entries: Sequence[Entry], command: str) -> dict[int, str]:
+    """Return, by the journal, the last event of each statement after COMMIT."""
+    return {
+        int(entry.data["n"]): entry.event
+        for entry in entries
+        if entry.step == command and entry.event in (BEGUN, ENDED, REFUSED)
+    }
+
+
+def left(statements: Sequence[Mapping[str, Any]], entries: Sequence[Entry], command: str) -> list[Mapping[str, Any]]:
+    """Return the statements after COMMIT of which the journal does not say that they are done."""
+    known = told(entries, command)
+    return [one for one in statements if one["after_commit"] and known.get(one["n"]) != ENDED]
+
+
+def look(session: Session, statement: Mapping[str, Any]) -> tuple[State, str]:
+    """Return what the catalog says of a statement, and what is broken ('' when nothing is)."""
+    kind = _KINDS[statement["kinds"][0]]
+    rows = session.rows(kind.catalog.format(name=literal(statement["after_commit"])))
+    if not rows:
+        return kind.otherwise, ""
+    state = State(rows[0][0])
+    return state, (rows[0][1] or "") if state is State.BROKEN else ""
+
+
+def run(session: Session, client: Client, script: Script, applied: Applied, step: Step) -> None:
+    """Run what is left of the script after its COMMIT, in file order; ``applied.statements`` receives each.
+
+    Raises ``PhaseGateError`` at the first one that is not completed. What the journal says is done is not run again; of
+    one that was announced and never reported, the catalog decides.
+    """
+    entries = step.artefacts.journal.entries() if step.artefacts else []
+    known, todo = told(entries, step.name), left(script.statements, entries, step.name)
+    if not todo:
+        return
+    pid = session.value("SELECT pg_backend_pid()")
+    for statement in todo:
+        if known.get(statement["n"]) == BEGUN and look(session, statement)[0] is State.DONE:
+            _ended(step, applied, statement, 0.0)
+        else:
+            _run_one(session, client, script, statement, applied, step, pid or "")
+    session.set("search_path", search_path(()))
+
+
+def _run_one(
+    session: Session,
+    client: Client,
+    script: Script,
+    statement: Mapping[str, Any],
+    applied: Applied,
+    step: Step,
+    pid: str,
+) -> None:
+    state, broken = look(session, statement)
+    if state is State.BROKEN:
+        raise _stopped(script, statement, f"{broken}, left by an earlier attempt", State.BROKEN)
+    text = script.data[statement["start"] : statement["end"]].decode("utf-8")
+    # nobody's reads or writes queue behind these, whose waits for old transactions a lock_timeout would end; only
+    # the end of a detach takes a lock for which others wait
+    detach = statement["kinds"][0].startswith("ALTER TABLE")
+    session.set("lock_timeout", script.settings["lock_timeout"] if detach else "0")
+    session.set("statement_timeout", script.settings["after_commit_timeout"])
+    session.set("search_path", search_path(script.settings["search_path"]))
+    step.note(BEGUN, {key: statement[key] for key in ("n", "tag", "line", "after_commit")})
+    started = time.monotonic()
+    try:
+        run_alone(session, text)
+    except SqlError as error:
+        state, broken = look(session, statement)
+        step.note(REFUSED, {"n": statement["n"], "found": error.words(), "left": broken})
+        raise _stopped(script, statement, "; ".join(filter(None, (error.words(), broken))), state) from error
+    except ConnectionLost as lost:
+        raise _lost(client, script, statement, applied, step, pid, lost) from lost
+    state, broken = look(session, statement)
+    if state is State.BROKEN:
+        step.note(REFUSED, {"n": statement["n"], "found": "no error", "left": broken})
+        raise _stopped(script, statement, broken, state)
+    _ended(step, applied, statement, 1000 * (time.monotonic() - started))
+
+
+def _ended(step: Step, applied: Applied, statement: Mapping[str, Any], milliseconds: float) -> None:
+    told_of = {key: statement[key] for key in ("n", "tag", "line")}
+    applied.statements.append({**told_of, "rows": 0, "milliseconds": round(milliseconds, 3)})
+    step.note(ENDED, applied.statements[-1])
+
+
+def _where(script: Script, statement: Mapping[str, Any]) -> str:
+    return f"{script.command}: statement {statement['n']} ({statement['kinds'][0]}, line {statement['line']})"
+
+
+def _stopped(script: Script, statement: Mapping[str, Any], found: str, state: State) -> Stopped:
+    again = "run the same command again, which goes on from here; or roll the phase back"
+    name = statement["after_commit"]
+    repair = _KINDS[statement["kinds"][0]].repair.format(name=name)
+    return Stopped(
+        f"{_where(script, statement)} was not completed; the transaction before it is COMMITTED.",
+        expected=f"{name}: {statement['kinds'][0]} ends without error and leaves nothing invalid",
+        found=found,
+        next_step=f"take away what it left: {repair} Then {again}"
+        if state is State.BROKEN
+        else f"resolve it; then {again}",
+    )
+
+
+def _lost(
+    client: Client,
+    script: Script,
+    statement: Mapping[str, Any],
+    applied: Applied,
+    step: Step,
+    pid: str,
+    lost: ConnectionLost,
+) -> PhaseGateError:
+    """Return the error for a connection that ended in a statement, after the server was asked what became of it."""
+    what = f"{_where(script, statement)}: the connection was lost; the transaction before it is COMMITTED."
+    state, found = _resolve(client, statement, pid)
+    if state is State.BROKEN:
+        step.note(REFUSED, {"n": statement["n"], "found": lost.found, "left": found})
+        return _stopped(script, statement, f"{lost.found}; {found}", state)
+    if state is State.DONE:
+        _ended(step, applied, statement, 0.0)
+    return Stopped(
+        what,
+        expected=lost.expected,
+        found=f"{lost.found}; {found}",
+        next_step="run the same command again: it asks the catalog and goes on from here; or roll the phase back",
+    )
+
+
+def _resolve(client: Client, statement: Mapping[str, Any], pid: str) -> tuple[State | None, str]:
+    """Wait until the backend is gone and look at the catalog; None when that does not come about in time."""
+    deadline = time.monotonic() + RESOLVE_TIMEOUT
+    found = "the server cannot be asked"
+    while time.monotonic() < deadline:
+        try:
+            with client.session("phasegate:resolve") as session:
+                if session.value(f"SELECT count(*) FROM pg_stat_activity WHERE pid = {int(pid)}") == "0":
+                    state, broken = look(session, statement)
+                    return state, broken or f"the catalog says: {state.value}"
+            found = f"its backend {pid} still runs it"
+        except PhaseGateError as error:
+            found = f"the server cannot be asked: {error.found}"
+        time.sleep(0.5)
+    return None, found

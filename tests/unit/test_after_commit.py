@@ -1,0 +1,316 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Statements that refuse a transaction, against a real server: what runs after COMMIT, and what an interruption leaves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from ansible_collections.incomex.phasegate.plugins.module_utils import _phase, _plan, _statements
+from ansible_collections.incomex.phasegate.plugins.module_utils._after_commit import State, left, look
+from ansible_collections.incomex.phasegate.plugins.module_utils._author_sql import run_alone
+from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._problems import PhaseFileError
+from ansible_collections.incomex.phasegate.plugins.module_utils._session import SqlError
+from ansible_collections.incomex.phasegate.tests.support.phase_files import PhaseFiles
+from ansible_collections.incomex.phasegate.tests.support.runs import InBackground, Run, client_of, wait_for
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
+    from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
+
+DDL = """BEGIN;
+ALTER TABLE app.old ADD COLUMN note text;
+COMMIT;
+CREATE INDEX CONCURRENTLY by_note ON app.old (note);
+-- the last one
+CREATE UNIQUE INDEX CONCURRENTLY by_both ON app.old (id, note)
+"""
+DEFINITION: dict[str, Any] = {
+    "scope": {"schemas": ["app"], "statements": ["ALTER TABLE ADD COLUMN", "CREATE INDEX CONCURRENTLY"]},
+    "expect": {"tags": {"BEGIN": 1, "ALTER TABLE": 1, "COMMIT": 1, "CREATE INDEX": 2}},
+    "preflight": [{"id": "P-1", "title": "one", "sql": "SELECT 1", "expect": 1}],
+    "verify": [
+        {"id": "VA-1", "title": "the column", "sql": "SELECT count(note) FROM app.old", "expect": 2},
+        {"id": "VA-2", "title": "both indexes, valid", "after_commit": True, "expect": 2, "sql":
+         "SELECT count(*) FROM pg_index WHERE indrelid = 'app.old'::regclass AND indisvalid AND NOT indisprimary"},
+    ],
+    "diff": {"allow": [{"class": "narrowing", "kind": "index", "object": "app.old.by_both"}]},
+}  # fmt: skip
+
+
+@pytest.fixture
+def app(cluster: Cluster, empty_database: str) -> Client:
+    """A client of a database with a table of two rows."""
+    cluster.psql(
+        "CREATE SCHEMA app; CREATE TABLE app.old (id int PRIMARY KEY); INSERT INTO app.old VALUES (1), (2)",
+        empty_database,
+    )
+    return client_of(cluster, empty_database)
+
+
+def planned(client: Client, tmp_path: Path, ddl: str = DDL, **changes: Any) -> Run:
+    """Return a run of the phase above."""
+    directory = tmp_path / "phase"
+    directory.mkdir(exist_ok=True)
+    definition = {**DEFINITION, "verify": DEFINITION["verify"][1:], **changes}
+    PhaseFiles(directory).write(definition, ddl=ddl.encode())
+    return Run.of(client, tmp_path / "runs", str(directory / "phase.yml"))
+
+
+def indexes(cluster: Cluster, client: Client) -> str:
+    """Return the indexes of the table, each with whether it is valid."""
+    return cluster.psql(
+        "SELECT string_agg(relname || ' ' || indisvalid, ', ' ORDER BY relname) FROM pg_index"
+        " JOIN pg_class ON oid = indexrelid WHERE indrelid = 'app.old'::regclass AND NOT indisprimary",
+        client.database,
+    )
+
+
+# --- the plan --------------------------------------------------------------------------------------------------
+
+
+def test_the_plan_says_what_runs_after_commit(app: Client, tmp_path: Path) -> None:
+    statements = planned(app, tmp_path).plan["ddl"]["statements"]
+    assert [(s["tag"], s["run"], s["after_commit"]) for s in statements] == [
+        ("BEGIN", False, ""),
+        ("ALTER TABLE", True, ""),
+        ("COMMIT", False, ""),
+        ("CREATE INDEX", True, "app.by_note"),
+        ("CREATE INDEX", True, "app.by_both"),
+    ]
+    assert statements[-1]["kinds"] == ["CREATE INDEX CONCURRENTLY"]
+
+
+@pytest.mark.parametrize(
+    ("sql", "kind", "about"),
+    [
+        ("CREATE INDEX CONCURRENTLY i ON app.t (id)", "CREATE INDEX CONCURRENTLY", "app.i"),
+        ('create unique index concurrently "I.1" on app.t (id)', "CREATE INDEX CONCURRENTLY", 'app."I.1"'),
+        ("DROP INDEX CONCURRENTLY IF EXISTS app.i", "DROP INDEX CONCURRENTLY", "app.i"),
+        ("REINDEX TABLE CONCURRENTLY app.t", "REINDEX CONCURRENTLY", "app.t"),
+        ("REINDEX (VERBOSE) INDEX CONCURRENTLY app.i", "REINDEX CONCURRENTLY", "app.i"),
+        (
+            'ALTER TABLE app.t DETACH PARTITION app . "U" CONCURRENTLY',
+            "ALTER TABLE DETACH PARTITION CONCURRENTLY",
+            'app."U"',
+        ),
+    ],
+)
+def test_every_kind_is_recognised(sql: str, kind: str, about: str) -> None:
+    problems: list[Any] = []
+    rules = _statements.Rules(frozenset({"app"}), frozenset({kind}), frozenset(), (), {}, "k", "r")
+    (one,) = _statements.analyse_file(_phase.SourceFile("x.sql", "x.sql", sql.encode()), rules, problems)
+    assert problems == []
+    assert (one["kinds"], one["after_commit"]) == ([kind], about)
+
+
+@pytest.mark.parametrize("wider", ["CREATE INDEX", "ALTER TABLE", "REINDEX"])
+def test_no_wider_kind_allows_it(app: Client, tmp_path: Path, wider: str) -> None:
+    scope = {"schemas": ["app"], "statements": ["ALTER TABLE ADD COLUMN", wider]}
+    with pytest.raises(PhaseFileError, match=r"CREATE INDEX CONCURRENTLY is not in scope\.statements"):
+        planned(app, tmp_path, scope=scope)
+
+
+def test_only_statements_after_commit_excuse_a_check_from_being_judged_before(app: Client, tmp_path: Path) -> None:
+    ddl = "BEGIN;\nALTER TABLE app.old ADD COLUMN note text;\nCOMMIT;\n"
+    with pytest.raises(PhaseFileError, match=r"no statement of migrate\.sql runs after COMMIT"):
+        planned(app, tmp_path, ddl, expect={"tags": {"BEGIN": 1, "ALTER TABLE": 1, "COMMIT": 1}})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "DROP TABLE app.old;",
+        "VACUUM app.old;",
+        "REINDEX TABLE app.old; DROP TABLE app.old;",
+        "ALTER TABLE app.old DROP COLUMN id; -- DETACH PARTITION app.u CONCURRENTLY",
+        "-- CREATE INDEX CONCURRENTLY\nDROP TABLE app.old;",
+        "COMMIT; CREATE INDEX CONCURRENTLY i ON app.old (id);",
+    ],
+)
+def test_a_forged_plan_runs_nothing_else_after_commit(app: Client, cluster: Cluster, tmp_path: Path, text: str) -> None:
+    run = planned(app, tmp_path).force("SELECT 1;", text)
+    run.plan["ddl"]["statements"][1].update(after_commit="app.i", kinds=["CREATE INDEX CONCURRENTLY"])
+    outcome = run.prepare().migrate()
+    assert "a statement with CONCURRENTLY after COMMIT" in outcome.message
+    assert run.events("transaction") == []
+    assert cluster.psql("SELECT count(*) FROM app.old", app.database) == "2"
+
+
+def test_what_runs_after_commit_stands_at_the_end(app: Client, tmp_path: Path) -> None:
+    plan = planned(app, tmp_path).plan["ddl"]
+    plan["statements"][3]["after_commit"], plan["statements"][4]["after_commit"] = "app.by_note", ""
+    with pytest.raises(PhaseGateError, match="statements after COMMIT at the end only"):
+        _plan.check_cover(plan["statements"], DDL.encode(), plan["sha256"])
+
+
+# --- transport -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CREATE INDEX CONCURRENTLY i ON app.old (id); DROP TABLE app.old",
+        "CREATE INDEX CONCURRENTLY i ON app.old (id); COMMIT; DROP TABLE app.old",
+        "CREATE INDEX CONCURRENTLY i ON app.old (id) \\! touch {escaped}",
+        "CREATE INDEX CONCURRENTLY i ON app.old (id) \\g {escaped}",
+        "CREATE INDEX CONCURRENTLY i ON app.old (id) WHERE id > :x",
+        "CREATE INDEX CONCURRENTLY i ON app.old (id) WHERE 'unterminated",
+        "CREATE INDEX CONCURRENTLY i ON app.old (id) /* unterminated",
+        "REINDEX TABLE CONCURRENTLY app.old; DROP TABLE app.old",
+        "ALTER TABLE app.old DETACH PARTITION app.u CONCURRENTLY; DROP TABLE app.old",
+        "DROP INDEX CONCURRENTLY app.old_pkey; DROP TABLE app.old",
+    ],
+)
+def test_psql_carries_one_statement_and_reads_nothing(app: Client, cluster: Cluster, tmp_path: Path, text: str) -> None:
+    escaped = tmp_path / "escaped"
+    with app.session() as session:
+        session.execute("\\set x 1")
+        with pytest.raises(SqlError):
+            run_alone(session, text.replace("{escaped}", str(escaped)))
+        assert session.value("SELECT 1") == "1"
+    assert not escaped.exists()
+    assert (indexes(cluster, app), cluster.psql("SELECT count(*) FROM app.old", app.database)) == ("", "2")
+
+
+# --- running ---------------------------------------------------------------------------------------------------
+
+
+def test_the_transaction_commits_and_each_statement_after_it_is_journaled(
+    app: Client, cluster: Cluster, tmp_path: Path
+) -> None:
+    run = planned(app, tmp_path).prepare()
+    outcome = run.migrate()
+    assert (outcome.message, outcome.data["outcome"]) == ("", "COMMITTED")
+    assert indexes(cluster, app) == "by_both true, by_note true"
+    events = [entry.event for entry in run.artefacts.journal.entries() if entry.step == "C-07"]
+    assert events == ["intent", "transaction", "commit", *(["statement", "statement done"] * 2), "done"]
+    assert [(s["n"], s["tag"]) for s in outcome.data["transaction"]["statements"]] == [
+        (2, "ALTER TABLE"),
+        (4, "CREATE INDEX"),
+        (5, "CREATE INDEX"),
+    ]
+    # before COMMIT the indexes were neither there nor asked for
+    assert outcome.data["transaction"]["checks"] == []
+    assert "by_note" not in outcome.data["transaction"]["diff"]["text"]
+    assert left(run.plan["ddl"]["statements"], run.artefacts.journal.entries(), "C-07") == []
+
+
+def test_nothing_runs_after_a_transaction_that_is_rolled_back(app: Client, cluster: Cluster, tmp_path: Path) -> None:
+    run = planned(app, tmp_path, verify=DEFINITION["verify"]).prepare()
+    outcome = run.migrate()
+    assert outcome.data["outcome"] == "ROLLED_BACK"
+    assert "VA-1 2" in outcome.message
+    assert (indexes(cluster, app), run.events("statement")) == ("", [])
+
+
+def test_a_phase_may_have_nothing_else(app: Client, cluster: Cluster, tmp_path: Path) -> None:
+    ddl = "CREATE INDEX CONCURRENTLY by_id ON app.old (id)"
+    scope = {"schemas": ["app"], "statements": ["CREATE INDEX CONCURRENTLY"]}
+    run = planned(app, tmp_path, ddl, scope=scope, expect={"tags": {"CREATE INDEX": 1}}).prepare()
+    assert run.migrate().message == ""
+    assert indexes(cluster, app) == "by_id true"
+
+
+def test_rows_that_break_a_unique_index_leave_it_invalid_and_named(
+    app: Client, cluster: Cluster, tmp_path: Path
+) -> None:
+    ddl = DDL.replace("(id, note)", "((id > 0))")
+    run = planned(app, tmp_path, ddl).prepare()
+    outcome = run.migrate()
+    assert outcome.data["outcome"] == "COMMITTED"
+    assert "statement 5 (CREATE INDEX CONCURRENTLY, line 6) was not completed" in outcome.message
+    assert "the transaction before it is COMMITTED" in outcome.message
+    assert "23505" in outcome.message
+    assert "invalid index app.by_both" in outcome.message
+    assert "DROP INDEX CONCURRENTLY app.by_both;" in outcome.message
+    assert indexes(cluster, app) == "by_both false, by_note true"
+    (failed,) = run.events("statement failed")
+    assert (failed["n"], failed["left"]) == (5, "invalid index app.by_both")
+
+
+def running(cluster: Cluster, client: Client) -> str:
+    """Return the pid of the backend that builds an index."""
+    return cluster.psql(
+        "SELECT max(a.pid) FROM pg_stat_activity a JOIN pg_stat_progress_create_index p USING (pid)"
+        f" WHERE a.datname = '{client.database}' AND a.wait_event_type = 'Lock'"
+    )
+
+
+@pytest.mark.parametrize("end", ["pg_cancel_backend", "pg_terminate_backend"])
+def test_a_build_that_is_ended_is_never_a_success(app: Client, cluster: Cluster, tmp_path: Path, end: str) -> None:
+    run = planned(app, tmp_path).prepare()
+    with app.session("reporting") as other:
+        # an index build waits for transactions that are older than it
+        other.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        other.execute("SELECT pg_current_xact_id()")
+        migration = InBackground(run)
+        pid = wait_for("the build waits", lambda: running(cluster, app))
+        cluster.psql(f"SELECT {end}({pid})")
+        outcome = migration.join()
+    assert outcome.data["outcome"] == "COMMITTED"
+    assert "statement 4 (CREATE INDEX CONCURRENTLY, line 4) was not completed" in outcome.message
+    assert "invalid index app.by_note" in outcome.message
+    assert "DROP INDEX CONCURRENTLY app.by_note;" in outcome.message
+    assert indexes(cluster, app) == "by_note false"
+    assert [s["n"] for s in left(run.plan["ddl"]["statements"], run.artefacts.journal.entries(), "C-07")] == [4, 5]
+
+
+def test_a_build_may_take_as_long_as_declared_whatever_the_lock_timeout(
+    app: Client, cluster: Cluster, tmp_path: Path
+) -> None:
+    settings = {"lock_timeout": "100ms", "statement_timeout": "100ms", "after_commit_timeout": "700ms"}
+    run = planned(app, tmp_path, settings=settings).prepare()
+    with app.session("reporting") as other:
+        other.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        other.execute("SELECT pg_current_xact_id()")
+        outcome = run.migrate()
+    assert "57014: canceling statement due to statement timeout" in outcome.message
+    assert indexes(cluster, app) == "by_note false"
+
+
+# --- what the catalog says -------------------------------------------------------------------------------------
+
+
+def statement(kind: str, about: str) -> dict[str, Any]:
+    return {"kinds": [kind], "after_commit": about}
+
+
+def test_the_catalog_tells_a_drop(app: Client) -> None:
+    drop = statement("DROP INDEX CONCURRENTLY", "app.i")
+    with app.session() as session:
+        assert look(session, drop) == (State.DONE, "")
+        session.execute("CREATE INDEX i ON app.old (id)")
+        assert look(session, drop) == (State.OPEN, "")
+        session.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'app.i'::regclass")
+        assert look(session, drop) == (State.OPEN, "")
+        run_alone(session, "DROP INDEX CONCURRENTLY app.i")
+        assert look(session, drop) == (State.DONE, "")
+
+
+def test_the_catalog_tells_what_reindex_left(app: Client) -> None:
+    with app.session() as session:
+        session.execute("CREATE INDEX i_ccnew ON app.old (id)")
+        for about in ("app.old", "app.old_pkey"):
+            assert look(session, statement("REINDEX CONCURRENTLY", about)) == (State.OPEN, "")
+        session.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'app.i_ccnew'::regclass")
+        for about in ("app.old", "app.old_pkey"):
+            found = look(session, statement("REINDEX CONCURRENTLY", about))
+            assert found == (State.BROKEN, "invalid index app.i_ccnew")
+
+
+def test_the_catalog_tells_a_detach(app: Client) -> None:
+    detach = statement("ALTER TABLE DETACH PARTITION CONCURRENTLY", "app.p1")
+    with app.session() as session:
+        session.execute("CREATE TABLE app.p (id int) PARTITION BY LIST (id)")
+        session.execute("CREATE TABLE app.p1 PARTITION OF app.p FOR VALUES IN (1)")
+        assert look(session, detach) == (State.OPEN, "")
+        session.execute("UPDATE pg_inherits SET inhdetachpending = true WHERE inhrelid = 'app.p1'::regclass")
+        assert look(session, detach) == (State.BROKEN, "a detach that is not finalized")
+        session.execute("ALTER TABLE app.p DETACH PARTITION app.p1 FINALIZE")
+        assert look(session, detach) == (State.DONE, "")
