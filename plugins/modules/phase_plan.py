@@ -17,7 +17,7 @@ description:
   - The SQL is split and classified by PostgreSQL's own parser (C(pglast)). A statement that is not in the phase's scope,
     or that phasegate does not know, stops here.
   - Every problem that is found is reported, each with file, line, path, what was expected, what was found and what to do.
-  - Run it on the controller, with C(delegate_to=localhost). It neither connects to a database nor writes a file.
+  - Runs on the controller, whatever the host. It neither connects to a database nor writes a file.
 attributes:
   check_mode:
     support: full
@@ -47,7 +47,6 @@ EXAMPLES = r"""
 - name: Plan | Read and validate phase alpha
   incomex.phasegate.phase_plan:
     path: "{{ playbook_dir }}/phases/alpha/phase.yml"
-  delegate_to: localhost
   register: phase
 """
 
@@ -107,97 +106,3 @@ problems:
     found: {description: What was found., type: str}
     next_step: {description: What to do., type: str}
 """
-
-import base64
-import os
-from typing import Any, Dict
-
-from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible_collections.incomex.phasegate.plugins.module_utils._approvals import collect, file_error, packed
-from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._phase import HAS_JSONSCHEMA, Phase, load_phase
-from ansible_collections.incomex.phasegate.plugins.module_utils._plan import (
-    build_plan,
-    canonical_json,
-    check_cover,
-    digest,
-    pinned,
-)
-from ansible_collections.incomex.phasegate.plugins.module_utils._plan_schema import read_plan
-from ansible_collections.incomex.phasegate.plugins.module_utils._problems import PhaseFileError
-from ansible_collections.incomex.phasegate.plugins.module_utils._statements import HAS_PGLAST, analyse_phase
-from ansible_collections.incomex.phasegate.plugins.module_utils._strict_yaml import HAS_YAML
-
-
-def plan_of(phase: Phase) -> Dict[str, Any]:
-    """Return the plan of a loaded phase. Raises ``PhaseFileError``."""
-    statements = analyse_phase(phase)
-    return build_plan(
-        phase.definition,
-        pinned(phase.source.name, phase.source.data),
-        {**pinned(phase.migrate.name, phase.migrate.data), "statements": statements.migrate},
-        {**pinned(phase.rollback.name, phase.rollback.data), "statements": statements.rollback},
-    )
-
-
-def result_of(plan: Dict[str, Any], ddl: bytes, rollback: bytes) -> Dict[str, Any]:
-    """Return the module's result."""
-    definition = plan["phase"]
-    return {
-        "plan": plan,
-        "plan_sha256": digest(canonical_json(plan)),
-        "ddl_b64": base64.b64encode(ddl).decode("ascii"),
-        "rollback_b64": base64.b64encode(rollback).decode("ascii"),
-        "summary": {
-            **{key: definition[key] for key in ("phase", "revision", "title")},
-            "tags": definition["expect"]["tags"],
-            "preflight": len(definition["preflight"]),
-            "verify": len(definition["verify"]),
-        },
-    }
-
-
-def from_phase(path: str) -> Dict[str, Any]:
-    """Return the result for a phase.yml. Raises ``PhaseFileError``."""
-    phase = load_phase(path)
-    return {**result_of(plan_of(phase), phase.migrate.data, phase.rollback.data), **packed({}, {})}
-
-
-def from_plan(path: str) -> Dict[str, Any]:
-    """Return the result for a plan.json. Raises ``PhaseGateError``, ``OSError``."""
-    with open(path, "rb") as stream:
-        plan = read_plan(stream.read(), path)
-    files = []
-    for part in ("ddl", "rollback"):
-        with open(os.path.join(os.path.dirname(path), plan[part]["file"]), "rb") as stream:
-            files.append(stream.read())
-        check_cover(plan[part]["statements"], files[-1], plan[part]["sha256"], plan[part]["file"])
-    return {**result_of(plan, *files), **packed(*collect(path))}
-
-
-def main() -> None:
-    """Run the module."""
-    module = AnsibleModule(
-        argument_spec={"path": {"type": "path"}, "plan": {"type": "path"}},
-        mutually_exclusive=[("path", "plan")],
-        required_one_of=[("path", "plan")],
-        supports_check_mode=True,
-    )
-    for library, found in (("pglast", HAS_PGLAST), ("jsonschema", HAS_JSONSCHEMA), ("PyYAML", HAS_YAML)):
-        if not found:
-            module.fail_json(msg=missing_required_lib(library, reason="on the controller"))
-    params = module.params
-    try:
-        result = from_plan(params["plan"]) if params["plan"] else from_phase(params["path"])
-    except PhaseFileError as error:
-        module.fail_json(msg=str(error), problems=[problem.as_dict() for problem in error.problems])
-    except OSError as error:
-        module.fail_json(msg=str(file_error(error)))
-    except PhaseGateError as error:
-        module.fail_json(msg=str(error))
-    else:
-        module.exit_json(changed=False, **result)
-
-
-if __name__ == "__main__":
-    main()

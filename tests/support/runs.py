@@ -21,7 +21,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import
 from ansible_collections.incomex.phasegate.plugins.module_utils._execute import Request, migrate, read_frozen
 from ansible_collections.incomex.phasegate.plugins.module_utils._phase import load_phase
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan import canonical_json, digest
-from ansible_collections.incomex.phasegate.plugins.modules.phase_plan import plan_of, result_of
+from ansible_collections.incomex.phasegate.plugins.action.phase_plan import plan_of, result_of
 from ansible_collections.incomex.phasegate.tests.support.cluster import SUPERUSER, bin_directory
 
 if TYPE_CHECKING:

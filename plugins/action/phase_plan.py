@@ -1,0 +1,104 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Turn a phase's files into a plan. An action plugin, because the files and the parser are on the controller."""
+
+from __future__ import annotations
+
+import base64
+import os
+from typing import Any, Dict, Mapping
+
+from ansible.errors import AnsibleActionFail
+from ansible.module_utils.basic import missing_required_lib
+from ansible.plugins.action import ActionBase
+from ansible_collections.incomex.phasegate.plugins.module_utils._approvals import collect, file_error, packed
+from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._phase import HAS_JSONSCHEMA, Phase, load_phase
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan import (
+    build_plan,
+    canonical_json,
+    check_cover,
+    digest,
+    pinned,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan_schema import read_plan
+from ansible_collections.incomex.phasegate.plugins.module_utils._problems import PhaseFileError
+from ansible_collections.incomex.phasegate.plugins.module_utils._statements import HAS_PGLAST, analyse_phase
+from ansible_collections.incomex.phasegate.plugins.module_utils._strict_yaml import HAS_YAML
+
+
+def plan_of(phase: Phase) -> Dict[str, Any]:
+    """Return the plan of a loaded phase. Raises ``PhaseFileError``."""
+    statements = analyse_phase(phase)
+    return build_plan(
+        phase.definition,
+        pinned(phase.source.name, phase.source.data),
+        {**pinned(phase.migrate.name, phase.migrate.data), "statements": statements.migrate},
+        {**pinned(phase.rollback.name, phase.rollback.data), "statements": statements.rollback},
+    )
+
+
+def result_of(plan: Dict[str, Any], ddl: bytes, rollback: bytes) -> Dict[str, Any]:
+    """Return the module's result."""
+    definition = plan["phase"]
+    return {
+        "plan": plan,
+        "plan_sha256": digest(canonical_json(plan)),
+        "ddl_b64": base64.b64encode(ddl).decode("ascii"),
+        "rollback_b64": base64.b64encode(rollback).decode("ascii"),
+        "summary": {
+            **{key: definition[key] for key in ("phase", "revision", "title")},
+            "tags": definition["expect"]["tags"],
+            "preflight": len(definition["preflight"]),
+            "verify": len(definition["verify"]),
+        },
+    }
+
+
+def from_phase(path: str) -> Dict[str, Any]:
+    """Return the result for a phase.yml. Raises ``PhaseFileError``."""
+    phase = load_phase(path)
+    return {**result_of(plan_of(phase), phase.migrate.data, phase.rollback.data), **packed({}, {})}
+
+
+def from_plan(path: str) -> Dict[str, Any]:
+    """Return the result for a plan.json. Raises ``PhaseGateError``, ``OSError``."""
+    with open(path, "rb") as stream:
+        plan = read_plan(stream.read(), path)
+    files = []
+    for part in ("ddl", "rollback"):
+        with open(os.path.join(os.path.dirname(path), plan[part]["file"]), "rb") as stream:
+            files.append(stream.read())
+        check_cover(plan[part]["statements"], files[-1], plan[part]["sha256"], plan[part]["file"])
+    return {**result_of(plan, *files), **packed(*collect(path))}
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types
+    """The action behind ``incomex.phasegate.phase_plan``."""
+
+    _requires_connection = False
+    _supports_async = False
+
+    def run(self, tmp: str | None = None, task_vars: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Return the plan, or what is wrong with the files."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        for library, present in (("pglast", HAS_PGLAST), ("jsonschema", HAS_JSONSCHEMA), ("PyYAML", HAS_YAML)):
+            if not present:
+                raise AnsibleActionFail(missing_required_lib(library, reason="on the controller"))
+        _validated, params = self.validate_argument_spec(
+            {"path": {"type": "path"}, "plan": {"type": "path"}},
+            mutually_exclusive=[("path", "plan")],
+            required_one_of=[("path", "plan")],
+        )
+        try:
+            found = from_plan(params["plan"]) if params["plan"] else from_phase(params["path"])
+        except PhaseFileError as error:
+            problems = [problem.as_dict() for problem in error.problems]
+            return {**result, "failed": True, "msg": str(error), "problems": problems}
+        except OSError as error:
+            return {**result, "failed": True, "msg": str(file_error(error))}
+        except PhaseGateError as error:
+            return {**result, "failed": True, "msg": str(error)}
+        return {**result, "changed": False, **found}
