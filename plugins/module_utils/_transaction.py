@@ -126,11 +126,27 @@ def _begin(session: Session, settings: Mapping[str, Any]) -> None:
     session.execute("BEGIN TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE")
     for name in ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout"):
         session.set(name, settings[name], local=True)
+    # a COMMIT that a crash of the server can undo is none; stronger settings stay
+    session.execute(
+        "SELECT pg_catalog.set_config('synchronous_commit', 'on', true)"
+        " WHERE pg_catalog.current_setting('synchronous_commit') = 'off'"
+    )
     # log_statement = ddl does not see what EXECUTE runs; 'all' logs the literal, where the role may set it
     session.execute(
         "SELECT pg_catalog.set_config('log_statement', 'all', true)"
         " WHERE pg_catalog.has_parameter_privilege('log_statement', 'SET')"
     )
+
+
+def _keep_xid(client: Client) -> None:
+    """Write a later transaction to the server's log and wait until it is on disk.
+
+    Else a crash could take back that the transaction's id was ever given out: the server would not know it any more,
+    or would give it to somebody else's transaction, whose end ``pg_xact_status`` would then tell for ours.
+    """
+    with client.session("phasegate:mark") as session:
+        session.set("synchronous_commit", "local")
+        session.execute("SELECT pg_catalog.pg_logical_emit_message(true, 'phasegate', '')")
 
 
 def _no_lock(session: Session, script: Script, where: str, relations: Sequence[str], error: SqlError) -> LockTimeout:
@@ -281,6 +297,7 @@ def _attempt(session: Session, client: Client, script: Script, hooks: Hooks, ste
         raise
     xid, pid = session.rows("SELECT pg_current_xact_id()::text, pg_backend_pid()::text")[0]
     applied.xid, applied.pid = xid or "", int(pid or 0)
+    _keep_xid(client)
     # the gates too: when this process dies, the journal is all that a later run can report from
     step.note("transaction", {"xid": applied.xid, "pid": applied.pid, "gates": step.data.get("gates", [])})
     _run_statements(session, script, hooks, applied)

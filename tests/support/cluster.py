@@ -223,6 +223,21 @@ class Cluster:
         with contextlib.suppress(ChildProcessError):  # only the process that started it has it to reap
             os.waitpid(pid, 0)
 
+    def crash(self) -> None:
+        """Kill the postmaster with SIGKILL, and return once it and every process of the server are gone."""
+        pid = self.pid
+        assert pid is not None, "the server does not run"
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+        handles = [os.pidfd_open(int(child)) for child in children if Path(f"/proc/{child}").exists()]
+        self.stop(signal.SIGKILL)
+        for handle in handles:
+            poll = select.poll()
+            poll.register(handle, select.POLLIN)
+            ended = poll.poll(STOP_SECONDS * 1000)
+            os.close(handle)
+            if not ended:
+                raise ClusterError(f"a process of the killed server in {self.root} still runs")
+
     def remove(self) -> None:
         """Stop the server and delete everything that the cluster wrote."""
         self.stop()
