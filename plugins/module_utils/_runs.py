@@ -252,6 +252,27 @@ def _seal(artefacts: Artefacts, reason: str) -> dict[str, Any]:
     return report
 
 
+def unfinished(artefacts: Artefacts) -> PhaseGateError | None:
+    """Return why a run cannot be sealed yet, or None: nobody knows whether it committed, or nobody verified it after.
+
+    The next run adopts it: it resolves the outcome, verifies, and seals. In a sealed directory it could do neither.
+    """
+    entries = artefacts.journal.entries()
+    command = COMMAND.get(opening(entries).get("kind", ""))
+    if artefacts.sealed or command != COMMAND[EXECUTE]:
+        return None
+    outcome = journaled_outcome(entries, command)
+    judged = any(entry.step == "C-08" and "checks" in entry.data for entry in entries)
+    if outcome not in (COMMITTED, None) or (outcome == COMMITTED and judged):
+        return None
+    return PhaseGateError(
+        f"{command} {'is COMMITTED, but was not verified' if outcome else 'has an UNKNOWN outcome (T-1)'}.",
+        expected="C-08 in the same run",
+        found=f"{artefacts.path} without it; left without a seal",
+        next_step="run the same command again: it resolves the outcome, executes nothing twice, verifies, and seals",
+    )
+
+
 def not_sealed(path: str | None, error: OSError) -> PhaseGateError:
     """Return the operator's message for a run that could not be sealed; ``path`` is None when it has no directory.
 

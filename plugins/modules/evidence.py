@@ -242,6 +242,9 @@ def sealed(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
         artefacts = _runs.new_directory(params["root"], f"{params['phase']}_{params['environment']}")
         about = {"phase": params["phase"], "environment": params["environment"], "host": params["inventory_name"]}
         artefacts.journal.append("run", "not opened", about)
+    waiting = _runs.unfinished(artefacts) if params["reason"] else None
+    if waiting:
+        raise waiting
     report = _runs.seal(artefacts, params["reason"])
     return {
         "changed": changed,

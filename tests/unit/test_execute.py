@@ -17,6 +17,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import
 from ansible_collections.incomex.phasegate.plugins.module_utils._execute import migration_script
 from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import take
 from ansible_collections.incomex.phasegate.plugins.module_utils._transaction import Hooks, transact
+from ansible_collections.incomex.phasegate.plugins.modules.evidence import sealed
 from ansible_collections.incomex.phasegate.tests.support.phase_files import ALPHA, PhaseFiles
 from ansible_collections.incomex.phasegate.tests.support.runs import (
     InBackground,
@@ -137,6 +138,7 @@ def test_a_second_migration_of_a_committed_run_finds_the_outcome(client: Client,
 # --- what does not hold before COMMIT --------------------------------------------------------------------------
 
 
+@pytest.mark.fault("counts-missed")
 def test_r1_updates_no_row_and_is_rolled_back(client: Client, tmp_path: Path) -> None:
     before = fingerprint(client)
     run = Run.of(client, tmp_path, str(PHASES / "r1" / "phase.yml")).prepare()
@@ -148,6 +150,7 @@ def test_r1_updates_no_row_and_is_rolled_back(client: Client, tmp_path: Path) ->
     assert_rolled_back(run, outcome, before)
 
 
+@pytest.mark.fault("diff-undeclared")
 def test_a_hidden_drop_column_is_rolled_back(client: Client, tmp_path: Path) -> None:
     before = fingerprint(client)
     run = Run.of(client, tmp_path, str(PHASES / "hidden_drop_column" / "phase.yml")).prepare()
@@ -285,6 +288,7 @@ def test_a_deferred_constraint_is_checked_before_commit(app: Client, cluster: Cl
         "$pg$; COMMIT; CREATE TABLE app.x (); --",
     ],
 )
+@pytest.mark.fault("transaction-control", "meta-commands")
 def test_nothing_that_an_author_writes_leaves_the_transaction(
     cluster: Cluster, escaping: Escape, tmp_path: Path, statement: str
 ) -> None:
@@ -317,6 +321,7 @@ def escaping(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iter
     cluster.drop_database("escaping")
 
 
+@pytest.mark.fault("file-changed")
 def test_a_file_that_was_cut_is_not_the_plans(client: Client, tmp_path: Path) -> None:
     run = Run.of(client, tmp_path, str(ALPHA)).prepare()
     frozen = Path(run.artefacts.path) / "sql" / "migrate.sql"
@@ -406,6 +411,7 @@ def rehearsal_target(run: Run) -> None:
         (rehearsal_target, "G-4", "of one"),
     ],
 )
+@pytest.mark.fault("dump-damaged", "backup-foreign")
 def test_a_gate_stops_before_the_transaction(
     app: Client, tmp_path: Path, damage: Callable[[Run], None], gate: str, found: str
 ) -> None:
@@ -439,6 +445,7 @@ def test_a_schema_that_changed_since_the_snapshot_stops(app: Client, cluster: Cl
 WAIT = {"id": "P-1", "title": "wait", "sql": "SELECT count(*) FROM app.old", "expect": 0}
 
 
+@pytest.mark.fault("file-swapped")
 def test_the_frozen_buffer_runs_whatever_happens_to_the_file(app: Client, cluster: Cluster, tmp_path: Path) -> None:
     run = small(app, tmp_path, preflight=[WAIT]).prepare()
     frozen = Path(run.artefacts.path) / "sql" / "migrate.sql"
@@ -473,6 +480,7 @@ LOCKING = {
 }
 
 
+@pytest.mark.fault("lock-held")
 def test_a_lock_timeout_names_the_blocker_and_is_tried_again(app: Client, tmp_path: Path) -> None:
     before = fingerprint(app)
     run = small(app, tmp_path, "ALTER TABLE app.old ADD COLUMN note text;\n", **LOCKING).prepare()
@@ -491,6 +499,7 @@ def test_a_lock_timeout_names_the_blocker_and_is_tried_again(app: Client, tmp_pa
     assert_rolled_back(run, outcome, before)
 
 
+@pytest.mark.fault("lock-held")
 def test_a_lock_that_is_released_between_two_attempts_is_got(app: Client, cluster: Cluster, tmp_path: Path) -> None:
     run = small(app, tmp_path, "ALTER TABLE app.old ADD COLUMN note text;\n", **LOCKING).prepare()
     run.lock_attempts = 3
@@ -524,6 +533,7 @@ def test_no_other_error_is_tried_again(app: Client, tmp_path: Path) -> None:
 # --- two operators ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("two-operators")
 def test_the_second_operator_is_told_who_runs(app: Client, cluster: Cluster, tmp_path: Path) -> None:
     first = small(app, tmp_path, preflight=[WAIT]).prepare()
     second = small(app, tmp_path).prepare()
@@ -562,6 +572,7 @@ def test_another_database_of_the_cluster_is_no_obstacle(
 # --- connections that end --------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("server-killed")
 def test_a_backend_killed_in_a_statement_is_proved_rolled_back(app: Client, cluster: Cluster, tmp_path: Path) -> None:
     before = fingerprint(app)
     run = small(app, tmp_path, settings={"statement_timeout": "1h"})
@@ -593,6 +604,7 @@ def ghost_standby(cluster: Cluster) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("ghost_standby")
+@pytest.mark.fault("commit-unknown")
 def test_a_commit_whose_answer_is_lost_is_resolved_to_committed(app: Client, cluster: Cluster, tmp_path: Path) -> None:
     # the throw-away cluster turns it off for every database; a database's own setting comes before that
     cluster.psql(f'ALTER DATABASE "{app.database}" SET synchronous_commit = on')
@@ -618,6 +630,7 @@ def killed_after(run: Run, event: str) -> None:
 
 
 @pytest.mark.parametrize("event", ["commit", "transaction"])
+@pytest.mark.fault("controller-after")
 def test_a_run_that_died_after_its_commit_is_found_by_the_next(app: Client, tmp_path: Path, event: str) -> None:
     run = small(app, tmp_path).prepare()
     assert run.migrate().message == ""
@@ -689,6 +702,25 @@ def test_every_end_can_be_sealed_and_its_bundle_verifies(client: Client, tmp_pat
     # the report can be built again from the bundle alone
     copy = shutil.copytree(run.artefacts.path, tmp_path / "copy" / Path(run.artefacts.path).name)
     assert _runs.seal(type(run.artefacts)(str(copy)), "") == report
+
+
+def test_a_commit_that_was_not_verified_is_not_sealed_as_a_failure(app: Client, tmp_path: Path) -> None:
+    run = small(app, tmp_path).prepare()
+    assert run.migrate().message == ""
+    with pytest.raises(PhaseGateError, match="C-07 is COMMITTED, but was not verified") as stopped:
+        sealed({"artefacts": run.artefacts.path, "reason": "the controller lost the server"}, check_mode=False)
+    assert "run the same command again" in stopped.value.next_step
+    assert not run.artefacts.sealed
+    with run_step(run.artefacts, "C-08") as step:
+        step.data["checks"] = []
+    assert sealed({"artefacts": run.artefacts.path, "reason": "VA-1 failed"}, check_mode=False)["changed"]
+
+
+def test_a_commit_is_on_disk_whatever_the_database_says(app: Client, cluster: Cluster, tmp_path: Path) -> None:
+    cluster.psql(f'ALTER DATABASE "{app.database}" SET synchronous_commit = off')
+    sql = "SELECT pg_catalog.current_setting('synchronous_commit')"
+    run = small(app, tmp_path, preflight=[{"id": "P-1", "title": "commit", "sql": sql, "expect": "on"}]).prepare()
+    assert run.migrate().message == ""
 
 
 def test_a_wrong_target_is_refused_at_the_opening(app: Client, tmp_path: Path) -> None:
