@@ -53,6 +53,7 @@ def assert_nothing_committed(target: Target, run: Play, state: str) -> None:
 
 
 @pytest.mark.parametrize("arguments", ["--tags x", "--tags c07,migrate", "--skip-tags always,all"])
+@pytest.mark.fault("no-bypass")
 def test_tags_skip_everything_or_nothing(target: Target, arguments: str) -> None:
     state = target.state()
     run = target.play_phase(R1, arguments=arguments)
@@ -77,6 +78,7 @@ def test_tags_that_nothing_has_skip_no_gate(target: Target, arguments: str) -> N
     "task",
     ["C-03, C-04 | Make the snapshot", "C-06 | Run the preflight checks", "C-07 | Migrate", "C-08 | Verify"],
 )
+@pytest.mark.fault("no-bypass")
 def test_starting_in_the_middle_commits_nothing(target: Target, task: str) -> None:
     state = target.state()
     run = target.play(arguments=f'--start-at-task "{task}"')
@@ -175,6 +177,7 @@ def test_preflight_is_judged_again_by_the_one_who_mutates(target: Target, extra_
         pytest.param({"__execute_run": {"applied": False, "sealed": False, "artefacts": ""}}, id="no directory"),
     ],
 )
+@pytest.mark.fault("no-bypass")
 def test_r1_does_not_commit_whatever_is_given(target: Target, extra_vars: dict[str, Any]) -> None:
     state = target.state()
     run = target.play_phase(R1, extra_vars=extra_vars)
@@ -193,6 +196,7 @@ def relaxed(plan: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", ["r1", "hidden"])
+@pytest.mark.fault("no-bypass")
 def test_another_plan_than_the_one_that_was_opened_does_not_run(
     target: Target, planned: dict[str, dict[str, Any]], name: str
 ) -> None:

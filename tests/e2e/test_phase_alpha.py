@@ -523,6 +523,7 @@ def repeated(request: pytest.FixtureRequest) -> Again:
     return found
 
 
+@pytest.mark.fault("same-again")
 def test_a_run_on_the_applied_database_changes_nothing(repeated: Again) -> None:
     assert repeated.run.rc == 0, repeated.run.stdout
     assert repeated.run.stats("changed") == {}

@@ -86,6 +86,7 @@ def test_the_canary_is_found_where_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("phase", ["playbooks/phases/alpha", "tests/fixtures/phases/r1"])
+@pytest.mark.fault("canary")
 def test_a_password_is_seen_nowhere(guarded: Target, phase: str) -> None:
     """A success and a forced failure, both with all that Ansible can say."""
     file = passfile(guarded, CANARY)

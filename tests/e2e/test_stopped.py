@@ -166,6 +166,7 @@ def rehearsal(target: Target) -> dict[str, Any]:
         (rehearsal, ["not a rehearsal cluster"]),
     ],
 )
+@pytest.mark.fault("swapped-target")
 def test_another_target_is_refused_before_anything_runs(
     target: Target, hostvars: Callable[[Target], dict[str, Any]], words: list[str]
 ) -> None:
@@ -197,6 +198,7 @@ def test_check_mode_fails_where_the_run_would(
     assert not target.root.exists()
 
 
+@pytest.mark.fault("backup-foreign")
 def test_a_stale_backup_stops_the_migration(target: Target) -> None:
     state = target.state()
     target.hostvars = {"phasegate_max_backup_age": 0}
@@ -227,6 +229,7 @@ def test_a_check_that_the_server_refuses_is_a_fail_with_its_error(target: Target
     assert [name for name, status in checks.items() if status == "FAIL"] == ["P-10"]
 
 
+@pytest.mark.fault("file-changed")
 def test_an_edited_file_is_not_the_pinned_one(target: Target, phase: Path) -> None:
     state = target.state()
     pinned = sha256(phase / "migrate.sql")
@@ -265,6 +268,7 @@ def test_another_run_is_named_and_stops_this_one(target: Target) -> None:
 # -- stopped by the world ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("weak-role", "dump-damaged")
 def test_a_table_that_the_role_cannot_read_makes_a_backup_impossible(target: Target) -> None:
     role = f"weak_{target.database}"
     target.cluster.psql(f"CREATE ROLE {role} LOGIN; REVOKE ALL ON public.tac_logical_unit FROM PUBLIC", target.database)
@@ -369,6 +373,7 @@ def test_a_full_root_stops_the_run_at_once(target: Target, small: Callable[[str]
 
 
 @pytest.mark.parametrize("step", ["C-02", "C-05"])
+@pytest.mark.fault("disk-full-before")
 def test_a_root_that_becomes_full_stops_the_run_before_commit(
     target: Target, small: Callable[[str], Path], step: str
 ) -> None:
@@ -383,6 +388,7 @@ def test_a_root_that_becomes_full_stops_the_run_before_commit(
     assert not list(target.root.glob("*/SHA256SUMS"))
 
 
+@pytest.mark.fault("disk-full-after")
 def test_a_root_that_becomes_full_after_commit_is_told_and_completed_by_the_next_run(
     target: Target, small: Callable[[str], Path]
 ) -> None:

@@ -231,6 +231,7 @@ REJECTIONS: dict[Status, tuple[Callable[[World, Path], tuple[dict[str, bytes], d
 
 
 @pytest.mark.parametrize("status", REJECTIONS)
+@pytest.mark.fault("approvals")
 def test_rejection(world: World, tmp_path: Path, status: Status) -> None:
     given, expected = REJECTIONS[status]
     signatures, changes = given(world, tmp_path)
@@ -428,6 +429,7 @@ def test_an_approval_of_the_plan_is_none_of_its_rollback(world: World) -> None:
         ("alpha_prod_20260516T031200Z", "5" * 64, 4),
     ],
 )
+@pytest.mark.fault("rollback-refused")
 def test_a_rollback_of_something_else_is_not_approved(world: World, arguments: tuple[str, str, int]) -> None:
     other = _approvals.rollback_request(*arguments)
     judged = judge_rollback(world, signed_rollback(world.anna, world.ben, request=other))

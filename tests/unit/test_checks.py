@@ -185,6 +185,7 @@ def test_a_timeout_is_the_checks_own_failure(opened: Session) -> None:
     assert slow.found == "error 57014: canceling statement due to statement timeout"
 
 
+@pytest.mark.fault("name-shadowed")
 def test_a_function_of_the_public_schema_does_not_stand_in_for_a_built_in_one(opened: Session) -> None:
     opened.execute("CREATE FUNCTION public.count(anyelement) RETURNS int LANGUAGE sql AS 'SELECT 999'")
     opened.execute("CREATE FUNCTION public.lower(text) RETURNS text LANGUAGE sql AS $$SELECT 'fooled'$$")
@@ -203,6 +204,7 @@ def test_the_search_path_of_a_phase_ends_with_its_checks(session: Session) -> No
 
 
 @pytest.mark.parametrize("schema", ['with "quotes"', "a, public", "x y", "$user", "'"])
+@pytest.mark.fault("hostile-names")
 def test_a_hostile_schema_name_is_one_name(session: Session, schema: str) -> None:
     check = {"sql": "SELECT count(*) FROM tac_logical_unit", "expect": 86}
     (result,) = run(session, check, schemas=(schema,))

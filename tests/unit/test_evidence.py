@@ -243,6 +243,7 @@ def test_an_untouched_bundle_verifies(bundle: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: str(damage.do.__name__))
+@pytest.mark.fault("evidence-tampered")
 def test_damage_is_found_and_named(bundle: Path, damage: Damage) -> None:
     damage.do(bundle)
     findings = verify(str(bundle))
@@ -267,6 +268,7 @@ def test_what_is_no_directory_does_not_verify(tmp_path: Path) -> None:
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100)
 @given(data=st.data())
+@pytest.mark.fault("evidence-tampered")
 def test_any_changed_byte_of_any_file_is_found(bundle: Path, data: st.DataObject) -> None:
     path = data.draw(st.sampled_from(sorted(path for path in bundle.rglob("*") if path.is_file())))
     original = path.read_bytes()

@@ -59,6 +59,7 @@ def test_every_ascii_character_comes_back(session: Session) -> None:
 @example("x" * 63)
 @example("a.b")
 @example("SELECT")
+@pytest.mark.fault("hostile-names")
 def test_an_identifier_names_one_object(session: Session, name: str) -> None:
     session.execute("BEGIN")
     try:

@@ -266,6 +266,7 @@ def test_relations_and_rows(sql: str, relations: list[str], rows: bool) -> None:
         (b"WITH d AS (DELETE FROM app.t RETURNING *) SELECT * FROM d;\n", 1, "inside WITH"),
     ],
 )
+@pytest.mark.fault("transaction-control", "server-side", "settings-changed")
 def test_refused_whatever_the_scope(ddl: bytes, line: int, what: str) -> None:
     problem = analyse(ddl)[1][0]
     assert what in problem.what
@@ -291,6 +292,7 @@ def test_refused_whatever_the_scope(ddl: bytes, line: int, what: str) -> None:
         (b"CREATE TABLE pg_catalog.t ()", "pg_catalog.t is the system's own", "no system catalog"),
     ],
 )
+@pytest.mark.fault("server-side")
 def test_outside_of_the_scope(files: PhaseFiles, ddl: bytes, what: str, next_step: str) -> None:
     files.write(ddl=ddl)
     problem = problems_of(files)[0]

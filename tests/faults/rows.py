@@ -1,0 +1,154 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The faults that an operator may meet, and what has to be seen at each; the tests that show it carry its name as a mark."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault: ``done`` is what the tests do, ``must`` what has to be seen."""
+
+    done: str
+    must: str
+
+
+ROWS: dict[str, Fault] = {
+    # --- something is killed
+    "controller-backup": Fault("controller killed during the backup", "no backup is claimed; the next run starts anew"),
+    "controller-restore": Fault(
+        "controller killed during the rehearsal's restore", "no proof is claimed; the next rehearsal drops the database"
+    ),
+    "controller-before": Fault(
+        "controller killed after C-03, C-05, C-06", "the next run begins anew and judges every gate"
+    ),
+    "controller-c07": Fault(
+        "controller killed during C-07", "the outcome is resolved; the next run adopts it or starts anew"
+    ),
+    "controller-after": Fault(
+        "controller killed between COMMIT and seal", "the next run adopts it and finishes the evidence"
+    ),
+    "controller-sealing": Fault("controller killed while it seals", "no seal, or a whole one; the next run seals"),
+    "playbook-killed": Fault("ansible-playbook killed at a random instant", "as for the controller above"),
+    "module-killed": Fault("module killed on the target", "the outcome is resolved, never assumed"),
+    "client-killed": Fault("psql killed", "the outcome is resolved, never assumed"),
+    "docker-client-killed": Fault(
+        "client of docker exec killed during C-07", "the backend is found, its outcome resolved"
+    ),
+    "ssh-dropped": Fault("SSH connection dropped during C-07", "the outcome is resolved, never assumed"),
+    "server-killed": Fault(
+        "backend or postmaster killed, terminated; restart", "the outcome is what pg_xact_status says"
+    ),
+    "xid-taken-back": Fault(
+        "postmaster killed right after BEGIN, its transaction id lost", "no other transaction's end is taken for ours"
+    ),
+    "commit-unknown": Fault("connection ended while COMMIT waits for a standby", "resolved to COMMITTED"),
+    # --- something is full or damaged
+    "disk-full-server": Fault("the server's disk is full", "rolled back; the reason named"),
+    "disk-full-before": Fault("the artefact directory is full before COMMIT", "stop; nothing changed, nothing sealed"),
+    "disk-full-after": Fault(
+        "the artefact directory is full after COMMIT", "COMMITTED and T-8; the next run completes the evidence"
+    ),
+    "dump-damaged": Fault("a dump is cut, a bit of it flipped, its pg_dump fails", "stop at G-5, the file named"),
+    "restore-differs": Fault("a restore fails, or gives other rows", "the rehearsal stops and names the table"),
+    "backup-foreign": Fault(
+        "a backup of another cluster, too old, from the future", "stop at G-2 or G-4, by the server's clock"
+    ),
+    "clock-off": Fault("the controller's clock is a day off", "the same verdicts"),
+    # --- the phase is not what was approved, or not what it should be
+    "file-changed": Fault("a byte of DDL, rollback, checks or plan changed", "stop; both digests shown"),
+    "file-swapped": Fault("a file swapped between hashing and running", "the hashed bytes run"),
+    "bytes-refused": Fault("CR, BOM, NUL, other encodings, empty or comment-only DDL", "refused when it is planned"),
+    "transaction-control": Fault(
+        "BEGIN, COMMIT, ROLLBACK, SAVEPOINT in the DDL", "refused; forced in, nothing persists"
+    ),
+    "meta-commands": Fault(r"\!, \copy, \c, \i, backticks in the DDL", "forced in, nothing runs"),
+    "server-side": Fault("COPY PROGRAM, server files, ALTER SYSTEM, dblink, SET ROLE", "refused when it is planned"),
+    "cut-anywhere": Fault("the DDL cut at every byte", "nothing persists"),
+    "settings-changed": Fault("the SQL changes a timeout, role or search_path", "refused unless SET LOCAL"),
+    "name-shadowed": Fault("a function of the same name earlier in the search_path", "not called"),
+    "lock-held": Fault("a long transaction holds the lock", "bounded wait, another try, the blocker named"),
+    "rewrite": Fault("the DDL rewrites a table", "measured at the rehearsal, shown to the reviewers"),
+    "counts-missed": Fault("a declared row count is not met", "rolled back before COMMIT"),
+    "diff-undeclared": Fault("the DDL removes something undeclared", "rolled back before COMMIT"),
+    "hostile-names": Fault("quotes, ;, $(), {{ }}, line ends, 63 bytes in names", "one name, or refused"),
+    # --- the wrong place or time
+    "standby": Fault("the target is a standby", "stop at G-4"),
+    "two-operators": Fault("two operators at once", "one wins; the other is told who"),
+    "same-again": Fault("the same plan again", "verified read-only, changed=0"),
+    "swapped-target": Fault("production and rehearsal swapped in the inventory", "stop at G-4"),
+    "drift": Fault("the schema changed since the rehearsal", "stop at G-10, with the difference"),
+    "weak-role": Fault("the role is too weak", "stop; the missing privilege named"),
+    # --- somebody wants to get past
+    "approvals": Fault(
+        "approvals: twice, by the author, expired, revoked, of another plan …", "each refused with its own words"
+    ),
+    "evidence-tampered": Fault("evidence edited, deleted, added, linked, re-signed", "each found with its own words"),
+    "no-bypass": Fault("extra-vars, --tags, --skip-tags, --start-at-task", "no gate is passed"),
+    "canary": Fault("a password, with -vvvv and a forced failure", "in no output, argument, bundle or temporary file"),
+    "rollback-refused": Fault("a rollback that is not the rehearsed one, or loses new data", "refused"),
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the table."""
+
+    fault: Fault
+    verdict: str
+    seen: str
+    psql: str
+    sqitch: str
+
+    def text(self) -> str:
+        """Return the line for a terminal."""
+        others = "".join(f" | {name}: {said}" for name, said in (("psql", self.psql), ("Sqitch", self.sqitch)) if said)
+        return f"{self.verdict:4}  {self.fault.done} | {self.seen}{others}"
+
+
+def line(key: str, outcomes: Mapping[str, str], said: Mapping[str, Sequence[str]]) -> Line:
+    """Return the line of a fault: ``outcomes`` of its tests by their node ids, ``said`` by tool what they saw."""
+    fault = ROWS[key]
+    bad = [name for name, outcome in outcomes.items() if outcome == "failed"]
+    skipped = [name for name, outcome in outcomes.items() if outcome == "skipped"]
+    told = {tool: _count(texts) for tool, texts in said.items()}
+    verdict = "FAIL" if bad else "PASS"
+    seen = told["phasegate"] or f"{fault.must} ({_tests(outcomes)})"
+    if bad:
+        seen = f"{len(bad)} of {_tests(outcomes)} failed: {', '.join(bad)}"
+    elif not outcomes or len(skipped) == len(outcomes):
+        verdict, seen = "-", "not run here"
+    return Line(fault, verdict, seen, told["psql"], told["Sqitch"])
+
+
+def _tests(outcomes: Mapping[str, str]) -> str:
+    return f"{len(outcomes)} test{'s' if len(outcomes) != 1 else ''}"
+
+
+def _count(texts: Iterable[str]) -> str:
+    """Return equal texts once, with their number where there are several."""
+    counted = Counter(texts)
+    return "; ".join(text if number == 1 else f"{number} x {text}" for text, number in sorted(counted.items()))
+
+
+def markdown(lines: Iterable[Line], seed: int) -> str:
+    """Return the table for a page."""
+    out = [
+        f"# What was seen at each fault (seed {seed})",
+        "",
+        "| fault | | phasegate | plain psql | Sqitch |",
+        "|---|---|---|---|---|",
+    ]
+    for one in lines:
+        cells = (one.fault.done, one.verdict, one.seen, one.psql, one.sqitch)
+        out.append("| " + " | ".join(re.sub(r"([|\\<])", r"\\\1", cell) for cell in cells) + " |")
+    return "\n".join(out) + "\n"
