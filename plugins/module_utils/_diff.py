@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from typing import Any, Iterator, Mapping, NamedTuple, Sequence, Tuple
 
@@ -30,6 +31,8 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import
 
 _Key = Tuple[str, Tuple[str, ...]]  # kind and identity: the name of a fact
 _PRIVILEGES = ("acl", "default_acl")
+# Control characters and those that turn the direction of text: a name or a comment must not steer a terminal.
+_NOT_PRINTED = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _ACTIONS = (REMOVED, RENAMED, CHANGED, ADDED)
 
 
@@ -99,7 +102,14 @@ class Change:
             extras.append("rewrites")
         if self.parts:
             extras.append(f"with {len(self.parts)} parts: {', '.join(self.parts)}")
-        return f"{subject} {what}" + (f" [{'; '.join(extras)}]" if extras else "")
+        return printable(f"{subject} {what}" + (f" [{'; '.join(extras)}]" if extras else ""))
+
+
+def printable(text: str, keep: str = "") -> str:
+    """Return a text with every character that would steer a terminal written as its number, but those to ``keep``."""
+    return _NOT_PRINTED.sub(
+        lambda found: found.group() if found.group() in keep else f"\\u{ord(found.group()):04x}", text
+    )
 
 
 def _shown(value: str | None) -> str:
@@ -195,7 +205,7 @@ class Diff:
                 value = getattr(change, side)
                 if value is not None:
                     attribute = f" {change.attribute}" if change.attribute else ""
-                    lines.append(f"{change.kind} {change.name}{attribute}: {value}\n")
+                    lines.append(printable(f"{change.kind} {change.name}{attribute}: {value}\n", keep="\t\n"))
             sides[side] = "".join(lines)
             sides[f"{side}_header"] = f"schema of {snapshot.header.database} {snapshot.fingerprint}"
         return sides
