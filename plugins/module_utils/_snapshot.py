@@ -32,6 +32,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._sql import copy
 FORMAT = "incomex.phasegate schema snapshot"
 VERSION = 1
 SECTIONS = ("schema", "database")
+CLUSTER = "cluster"
 
 # What a COPY line must not contain for its cells to be JSON strings as they stand: quotes, control characters but the
 # tab between cells, and backslashes but those of \N. COPY doubles a backslash of the data, so \N is always NULL.
@@ -367,14 +368,27 @@ def _read(session: Session, query: FactQuery, only: Sequence[int] | None = None)
         )
 
 
-# Readable by anybody who can connect, but for these: (what is missing, its catalog query, whether this session sees it).
-_UNSEEN = (
-    (
+class Secret(NamedTuple):
+    """An attribute that not everybody may read: its name for people, and the SQL that tells whether this session may."""
+
+    what: str
+    kind: str
+    attribute: str
+    sight: str
+
+
+# All else is readable by anybody who can connect.
+SECRETS = (
+    Secret(
         "connection strings of subscriptions",
+        "subscription",
+        "connection",
         "pg_catalog.has_column_privilege('pg_catalog.pg_subscription', 'subconninfo', 'SELECT')",
     ),
-    (
+    Secret(
         "options of user mappings that belong to other roles",
+        "user_mapping",
+        "options",
         "pg_catalog.has_table_privilege('pg_catalog.pg_user_mapping', 'SELECT')",
     ),
 )
@@ -392,24 +406,29 @@ def _header_of(session: Session, sections: Sequence[str]) -> Header:
         "lc_monetary",
     )
     columns = ["pg_catalog.current_setting('server_version')", "pg_catalog.current_database()"]
-    columns += [sight for _what, sight in _UNSEEN]
+    columns += [secret.sight for secret in SECRETS]
     columns += [f"pg_catalog.current_setting('{name}')" for name in settings]
     row = session.rows(f"SELECT {', '.join(columns)}")[0]
-    sights = row[2 : 2 + len(_UNSEEN)]
+    sights = row[2 : 2 + len(SECRETS)]
     return Header(
         server_version=row[0] or "",
         database=row[1] or "",
-        settings={name: value or "" for name, value in zip(settings, row[2 + len(_UNSEEN) :])},
-        unseen=tuple(what for (what, _sql), sees in zip(_UNSEEN, sights) if sees != "t"),
+        settings={name: value or "" for name, value in zip(settings, row[2 + len(SECRETS) :])},
+        unseen=tuple(secret.what for secret, sees in zip(SECRETS, sights) if sees != "t"),
         sections=tuple(sections),
     )
 
 
 def _queries(header: Header) -> list[FactQuery]:
     queries = [query for query in QUERIES if query.section in header.sections]
-    if _UNSEEN[0][0] in header.unseen:
+    if SECRETS[0].what in header.unseen:
         queries = [query.without("connection") if query.kind.name == "subscription" else query for query in queries]
     return queries
+
+
+def wanted_sections(*, cluster: bool) -> tuple[str, ...]:
+    """Return the sections of a snapshot with or without the facts of the cluster."""
+    return (*SECTIONS, CLUSTER) if cluster else SECTIONS
 
 
 def read_facts(session: Session, *, sections: Sequence[str] = SECTIONS) -> Snapshot:
@@ -549,7 +568,7 @@ def read_changed(session: Session, base: Snapshot) -> Snapshot:
     before: dict[str, str] = {}
     for row in (*delta.touched, *delta.gone):
         for line in rows.get(row, ()):
-            before[f"{_kind_of(line)} {base.facts[line]}"] = line
+            before[f"{kind_of(line)} {base.facts[line]}"] = line
     now: dict[str, str] = {}
     for query in _queries(base.header):
         prefix = f"{query.carrier_class}/"
@@ -573,7 +592,8 @@ def read_changed(session: Session, base: Snapshot) -> Snapshot:
     return base.with_changes(was.difference(now), now, watched)
 
 
-def _kind_of(line: str) -> str:
+def kind_of(line: str) -> str:
+    """Return the kind of the fact that a line says, without decoding it."""
     return line[2 : line.index('"', 2)]
 
 

@@ -1,0 +1,191 @@
+#!/usr/bin/python
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Tell what a database's schema consists of."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: schema_info
+short_description: Tell what a database's schema consists of
+version_added: 0.1.0
+author: incomex.phasegate contributors (@incomex)
+description:
+  - Reads the whole schema as facts from the catalogs, in one read-only C(REPEATABLE READ) transaction, and returns its
+    fingerprint, a digest for each schema, how many facts of each kind there are, and the facts of chosen objects.
+  - A role that may only connect is enough. What it could not see is returned as RV(unseen).
+extends_documentation_fragment:
+  - incomex.phasegate.connection
+attributes:
+  check_mode:
+    support: full
+    description: The database is only read; the result is the same.
+  diff_mode:
+    support: none
+    description: M(incomex.phasegate.schema_drift) and M(incomex.phasegate.schema_diff_gate) show differences.
+  idempotent:
+    support: full
+    description: Nothing is changed.
+options:
+  cluster:
+    description: Whether roles, memberships, settings of roles and tablespaces are part of the facts.
+    type: bool
+    default: false
+  facts:
+    description:
+      - Which facts to return, none by default. A fact is returned when one entry fits; an entry gives one or more of the
+        following, all of which must fit. C(*) and C(?) are wildcards.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      kind:
+        description: Kind of fact, such as V(table), V(column), V(index), V(function) or V(acl).
+        type: str
+      schema:
+        description: Name of the schema; an empty text stands for what is in no schema.
+        type: str
+      object:
+        description: The object's name as the diff writes it, such as V(sales.orders) or V(sales.orders.note).
+        type: str
+seealso:
+  - module: incomex.phasegate.schema_drift
+  - module: incomex.phasegate.schema_snapshot
+"""
+
+EXAMPLES = r"""
+- name: Look at the schema
+  incomex.phasegate.schema_info:
+    container: postgres
+    database: directus
+    facts:
+      - kind: column
+        object: public.tac_logical_unit.*
+      - kind: acl
+        schema: public
+  register: now
+
+- name: Refuse to go on with another schema than the one that was tested
+  ansible.builtin.assert:
+    that: now.fingerprint == tested_fingerprint
+"""
+
+RETURN = r"""
+fingerprint:
+  description: SHA-256 over all facts.
+  returned: success
+  type: str
+schemas:
+  description: One digest over all facts of each schema, by name; an empty name stands for what is in no schema.
+  returned: success
+  type: dict
+  sample: {'': 5d1e…, public: 0a77…}
+counts:
+  description: Number of facts of each kind.
+  returned: success
+  type: dict
+  sample: {column: 61, table: 9}
+objects:
+  description: Number of objects; a table with its columns, constraints and indexes is one.
+  returned: success
+  type: int
+database:
+  description: Name of the database.
+  returned: success
+  type: str
+server_version:
+  description: Version of the server.
+  returned: success
+  type: str
+  sample: '16.13'
+unseen:
+  description: What this role could not see, one sentence each.
+  returned: success
+  type: list
+  elements: str
+facts:
+  description: The facts that were chosen, in a stable order.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    kind: {description: Kind of the fact., type: str}
+    schema: {description: Name of its schema. Empty when it is in none., type: str}
+    object: {description: Name of the object as the diff writes it., type: str}
+    identity: {description: The names that make the fact what it is., type: dict}
+    attributes: {description: 'Its attributes, without those that are not set.', type: dict}
+"""
+
+import fnmatch
+from collections import Counter
+from typing import Any, Iterator, Mapping, Sequence
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.incomex.phasegate.plugins.module_utils import _snapshot
+from ansible_collections.incomex.phasegate.plugins.module_utils._catalog import KINDS
+from ansible_collections.incomex.phasegate.plugins.module_utils._client import CONNECTION_ARGUMENTS, Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._diff import display
+from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
+
+
+def chosen(snapshot: _snapshot.Snapshot, patterns: Sequence[Mapping[str, str]]) -> Iterator[dict[str, Any]]:
+    """Yield the facts that fit one of the patterns, as JSON types."""
+    for fact in snapshot.decoded() if patterns else ():
+        about = {
+            "kind": fact.kind,
+            "schema": _snapshot.schema_of(fact.kind, fact.identity),
+            "object": display(fact.kind, fact.identity),
+        }
+        if any(all(fnmatch.fnmatchcase(about[key], text) for key, text in entry.items()) for entry in patterns):
+            identity = dict(zip(KINDS[fact.kind].identity, fact.identity))
+            attributes = {name: value for name, value in fact.attributes.items() if value is not None}
+            yield {**about, "identity": identity, "attributes": attributes}
+
+
+def look(client: Client, sections: Sequence[str], patterns: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+    """Return what there is to tell."""
+    with client.session("phasegate:info") as session:
+        snapshot = _snapshot.take(session, sections=sections)
+    counts = Counter(_snapshot.kind_of(line) for line in snapshot.facts)
+    return {
+        "fingerprint": snapshot.fingerprint,
+        "objects": len(snapshot.object_digests()),
+        "unseen": list(snapshot.header.unseen),
+        "database": snapshot.header.database,
+        "server_version": snapshot.header.server_version,
+        "schemas": dict(sorted(snapshot.schema_digests().items())),
+        "counts": dict(sorted(counts.items())),
+        "facts": list(chosen(snapshot, patterns)),
+    }
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            **CONNECTION_ARGUMENTS,
+            "cluster": {"type": "bool", "default": False},
+            "facts": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {"kind": {"type": "str"}, "schema": {"type": "str"}, "object": {"type": "str"}},
+                "required_one_of": [("kind", "schema", "object")],
+            },
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    patterns = [{key: text for key, text in entry.items() if text is not None} for entry in params["facts"]]
+    try:
+        result = look(Client.from_params(params), _snapshot.wanted_sections(cluster=params["cluster"]), patterns)
+    except PhaseGateError as error:
+        module.fail_json(msg=str(error))
+    else:
+        module.exit_json(changed=False, **result)
+
+
+if __name__ == "__main__":
+    main()
