@@ -188,6 +188,40 @@ def _walk(root: str) -> Iterator[str]:
                 yield os.path.relpath(os.path.join(folder, name), root)
 
 
+def require_as_sealed(artefacts: Artefacts, name: str) -> None:
+    """Raise ``PhaseGateError`` unless one file of a sealed bundle is as the seal lists it; ``verify`` looks at all of them."""
+    findings = _unusable_seal(artefacts)
+    if not findings:
+        listed, findings = _read_sums(artefacts)
+        if name in listed:
+            findings += _compare(artefacts, name, listed[name], set(artefacts.names()))
+        elif not findings:
+            findings = [f"{SEAL} lists no {name}"]
+    if findings:
+        raise PhaseGateError(
+            f"{artefacts.path} is no sealed bundle with {name}.",
+            expected=f"{name} with the digest that {SEAL} lists",
+            found="; ".join(findings),
+            next_step="name the bundle of a run that ended, and audit it (playbook audit) before you rely on it",
+        )
+
+
+def _unusable_seal(artefacts: Artefacts) -> list[str]:
+    """Return why SHA256SUMS cannot be read, if it cannot."""
+    if not artefacts.sealed:
+        return [f"the bundle is not sealed: {SEAL} is missing"]
+    # before it is opened: reading a pipe would wait for ever
+    if not stat.S_ISREG(os.lstat(artefacts.file(SEAL)).st_mode):
+        return [f"{SEAL} is not a regular file"]
+    return []
+
+
+def _read_sums(artefacts: Artefacts) -> tuple[dict[str, str], list[str]]:
+    """Return the digests by name of a sealed bundle, and what is wrong with its SHA256SUMS."""
+    with open(artefacts.file(SEAL), encoding="utf-8", errors="surrogateescape", newline="") as stream:
+        return _parse_sums(stream.read())
+
+
 def verify(path: str) -> list[str]:
     """Return what is wrong with a sealed bundle, one sentence a finding; an empty list when it is intact.
 
@@ -198,13 +232,10 @@ def verify(path: str) -> list[str]:
     artefacts = Artefacts(path)
     if not os.path.isdir(path):
         return [f"{path} is not a directory"]
-    if not artefacts.sealed:
-        return [f"the bundle is not sealed: {SEAL} is missing"]
-    # before it is opened: reading a pipe would wait for ever
-    if not stat.S_ISREG(os.lstat(artefacts.file(SEAL)).st_mode):
-        return [f"{SEAL} is not a regular file"]
-    with open(artefacts.file(SEAL), encoding="utf-8", errors="surrogateescape", newline="") as stream:
-        listed, findings = _parse_sums(stream.read())
+    unusable = _unusable_seal(artefacts)
+    if unusable:
+        return unusable
+    listed, findings = _read_sums(artefacts)
     present = set(artefacts.names())
     findings += [finding for name in sorted(listed) for finding in _compare(artefacts, name, listed[name], present)]
     findings += [f"{name} is not listed in {SEAL}" for name in sorted(present - set(listed))]

@@ -123,7 +123,8 @@ def _exception(entry: Mapping[str, Any]) -> Callable[[Change], bool]:
     return permits
 
 
-_RULE = {
+# What each policy permits, for people.
+RULES = {
     "additions_only": "additions only",
     "exact": "exactly the rehearsed changes",
     "unchanged": "no change",
@@ -133,8 +134,8 @@ _RULE = {
 def _message(name: str, diff: Diff, offending: tuple[Change, ...], missing: tuple[str, ...]) -> str:
     if not offending and not missing:
         found = "no difference" if not diff else f"{len(diff.changes)} changes, all permitted"
-        return f"{_RULE[name]}: {found}"
-    lines = [f"{_RULE[name]} expected, but {len(offending)} changes are not permitted"]
+        return f"{RULES[name]}: {found}"
+    lines = [f"{RULES[name]} expected, but {len(offending)} changes are not permitted"]
     lines[0] += f" and {len(missing)} are missing" if missing else ""
     lines.extend(f"  {change.severity.value}: {change.text()}" for change in offending)
     lines.extend(f"  missing: {text}" for text in missing)

@@ -1,0 +1,237 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Whether a schema is still the one that was written down, and how people and CI systems are told. Private.
+
+A *baseline* is a snapshot file, or the schema that a sealed run left behind.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass
+from typing import Any, Iterable, Mapping, Sequence
+
+from ansible_collections.incomex.phasegate.plugins.module_utils._diff import Change, Diff, diff
+from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, require_as_sealed
+from ansible_collections.incomex.phasegate.plugins.module_utils._policy import RULES, Verdict, evaluate
+from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import (
+    SECRETS,
+    Snapshot,
+    decode,
+    encode,
+    kind_of,
+)
+
+BASELINE = "baseline.jsonl.gz"
+LEFT_BEHIND = "schema/after.jsonl.gz"
+
+# What an XML 1.0 document cannot hold, not even escaped (production Char); a comment in a database can.
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def load_baseline(path: str) -> Snapshot:
+    """Return the facts of a snapshot file, or of a sealed bundle's moment after. Raises ``PhaseGateError``, ``OSError``."""
+    if os.path.isdir(path):
+        require_as_sealed(Artefacts(path), LEFT_BEHIND)
+        return Snapshot.load(os.path.join(path, LEFT_BEHIND))
+    if not os.path.isfile(path):
+        raise PhaseGateError(
+            "There is no baseline.",
+            expected=f"{path}: a snapshot file, or the directory of a sealed run",
+            found="no such file or directory",
+            next_step="correct the path, or leave baseline out: then the first run stores one",
+        )
+    return Snapshot.load(path)
+
+
+def require_fingerprint(wanted: str | None, found: Snapshot, whose: str) -> None:
+    """Raise ``PhaseGateError`` unless a baseline has the fingerprint that was noted elsewhere, if one was."""
+    if wanted and wanted != found.fingerprint:
+        raise PhaseGateError(
+            "The baseline is not the one that is expected.",
+            expected=f"fingerprint {wanted}",
+            found=f"fingerprint {found.fingerprint} of {whose}",
+            next_step="find out who stored another baseline, or correct the fingerprint that was noted",
+        )
+
+
+def require_sections(baseline: Snapshot, wanted: Sequence[str]) -> None:
+    """Raise ``PhaseGateError`` unless a baseline has the facts that are to be compared, and no others."""
+    if set(baseline.header.sections) != set(wanted):
+        raise PhaseGateError(
+            "The baseline has other facts than those to compare.",
+            expected=f"facts of {', '.join(wanted)}",
+            found=f"facts of {', '.join(baseline.header.sections)}",
+            next_step="set cluster as it was when the baseline was stored, or store it again (renew)",
+        )
+
+
+@dataclass(frozen=True)
+class Drift:
+    """A live schema against its baseline. ``unseen`` is what one of the two could not see, and so was not compared."""
+
+    baseline: Snapshot
+    live: Snapshot
+    changes: Diff
+    verdict: Verdict
+    rule: str
+    unseen: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the result as JSON types."""
+        return {
+            "database": self.live.header.database,
+            "server_version": self.live.header.server_version,
+            "baseline_fingerprint": self.baseline.fingerprint,
+            "fingerprint": self.live.fingerprint,
+            "drifted": not self.verdict.ok,
+            "changes": [
+                {**change.as_dict(), "permitted": change not in self.verdict.offending}
+                for change in self.changes.changes
+            ],
+            "unseen": list(self.unseen),
+        }
+
+    def message(self, baseline: str, next_step: str) -> str:
+        """Return the result for people; ``baseline`` is its path. Drift names every offending change, and what to do."""
+        was, now = self.baseline.header, self.live.header
+        compared = f"{baseline}{'' if was.database == now.database else f' of database {was.database}'}"
+        secrets = [f"    not compared: {what}" for what in self.unseen]
+        if self.verdict.ok:
+            what = f"{len(self.changes.changes)} permitted changes since" if self.changes else "as"
+            lines = [
+                f"The schema of database {now.database} is {what} {compared}, fingerprint {self.live.fingerprint}."
+            ]
+            return "\n".join([*lines, *(f"    {change.text()}" for change in self.changes.changes), *secrets])
+        offending = [f"    {change.severity.value}: {change.text()}" for change in self.verdict.offending]
+        return str(
+            PhaseGateError(
+                f"The schema of database {now.database} drifted: {_changes(len(offending))} not permitted.",
+                expected=f"{self.rule} since {compared}, fingerprint {self.baseline.fingerprint}",
+                found="\n".join([f"fingerprint {self.live.fingerprint}", *offending, *secrets]),
+                next_step=next_step,
+            )
+        )
+
+    def junit(self) -> str:
+        """Return a JUnit document: one test case a schema, one for what is in no schema; what was not compared is skipped."""
+        names = sorted({*self.baseline.schema_digests(), *self.live.schema_digests(), ""})
+        suite = _Suite(self.live.header.database)
+        for name in names:
+            wrong = [change for change in self.verdict.offending if change.schema == name]
+            permitted = [c for c in self.changes.changes if c.schema == name and c not in self.verdict.offending]
+            suite.case(f"schema {name}" if name else "objects in no schema", wrong, permitted)
+        for what in self.unseen:
+            suite.skipped(what)
+        return suite.document(
+            {
+                "server_version": self.live.header.server_version,
+                "baseline_fingerprint": self.baseline.fingerprint,
+                "fingerprint": self.live.fingerprint,
+            }
+        )
+
+
+def compare(baseline: Snapshot, live: Snapshot, policy: Mapping[str, Any]) -> Drift:
+    """Compare what both could see, and judge it by a policy (see ``_policy``)."""
+    unseen = tuple(s.what for s in SECRETS if s.what in (*baseline.header.unseen, *live.header.unseen))
+    before, after = _without(baseline, unseen), _without(live, unseen)
+    changes = diff(before, after)
+    return Drift(baseline, live, changes, evaluate(changes, policy), RULES[policy["policy"]], unseen)
+
+
+def _without(snapshot: Snapshot, unseen: Iterable[str]) -> Snapshot:
+    """Return a snapshot without the values of these secrets; itself when it has none of their kinds."""
+    hidden = {secret.kind: secret.attribute for secret in SECRETS if secret.what in unseen}
+    concerned = [line for line in snapshot.facts if kind_of(line) in hidden]
+    if not concerned:
+        return snapshot
+    facts = {line: locator for line, locator in snapshot.facts.items() if kind_of(line) not in hidden}
+    for line in concerned:
+        fact = decode(line)
+        facts[encode(fact._replace(attributes={**fact.attributes, hidden[fact.kind]: None}))] = snapshot.facts[line]
+    return Snapshot(snapshot.header, facts)
+
+
+def stored_junit(live: Snapshot) -> str:
+    """Return the JUnit document of a run that stored the baseline: nothing could differ from it."""
+    suite = _Suite(live.header.database)
+    suite.case("baseline stored", [], [])
+    for what in live.header.unseen:
+        suite.skipped(what)
+    return suite.document({"server_version": live.header.server_version, "fingerprint": live.fingerprint})
+
+
+def error_junit(database: str, error: PhaseGateError) -> str:
+    """Return the JUnit document of a run that came to no result, so that nobody reads yesterday's."""
+    suite = _Suite(database)
+    suite.error(error)
+    return suite.document({})
+
+
+def _changes(number: int) -> str:
+    return "1 change is" if number == 1 else f"{number} changes are"
+
+
+def _xml(text: str) -> str:
+    return _NOT_XML.sub(lambda found: f"\\x{ord(found.group()):02x}", text)
+
+
+class _Suite:
+    """A JUnit document in the making: one test suite for one database."""
+
+    def __init__(self, database: str) -> None:
+        self._name = f"schema drift of {database}"
+        self._cases: list[ET.Element] = []
+
+    def _case(self, name: str) -> ET.Element:
+        case = ET.Element("testcase", {"classname": _xml(self._name), "name": _xml(name), "time": "0"})
+        self._cases.append(case)
+        return case
+
+    def case(self, name: str, wrong: Sequence[Change], permitted: Sequence[Change]) -> None:
+        """Add a test case that fails when something is wrong; what is permitted is told as its output."""
+        case = self._case(name)
+        if wrong:
+            summary = f"{_changes(len(wrong))} not permitted: {wrong[0].text()}" + (" ..." if len(wrong) > 1 else "")
+            failure = ET.SubElement(case, "failure", {"message": _xml(summary), "type": "drift"})
+            failure.text = _lines(wrong)
+        if permitted:
+            ET.SubElement(case, "system-out").text = "permitted:\n" + _lines(permitted)
+
+    def skipped(self, what: str) -> None:
+        """Add a test case for what was not compared."""
+        ET.SubElement(self._case(what), "skipped", {"message": "not compared: the role may not read it"})
+
+    def error(self, error: PhaseGateError) -> None:
+        """Add a test case that came to no result."""
+        ET.SubElement(self._case("comparison"), "error", {"message": _xml(error.what), "type": "error"}).text = _xml(
+            str(error)
+        )
+
+    def document(self, properties: Mapping[str, str]) -> str:
+        """Return the document."""
+        counts = {
+            "tests": len(self._cases),
+            "failures": sum(case.find("failure") is not None for case in self._cases),
+            "errors": sum(case.find("error") is not None for case in self._cases),
+            "skipped": sum(case.find("skipped") is not None for case in self._cases),
+        }
+        attributes = {"name": _xml(self._name), **{key: str(number) for key, number in counts.items()}, "time": "0"}
+        root = ET.Element("testsuites", attributes)
+        suite = ET.SubElement(root, "testsuite", attributes)
+        if properties:
+            listed = ET.SubElement(suite, "properties")
+            for name, value in properties.items():
+                ET.SubElement(listed, "property", {"name": name, "value": _xml(value)})
+        suite.extend(self._cases)
+        return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
+
+
+def _lines(changes: Iterable[Change]) -> str:
+    return _xml("".join(f"{change.severity.value}: {change.text()}\n" for change in changes))

@@ -1,0 +1,265 @@
+#!/usr/bin/python
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Compare a live schema with the one that was written down."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: schema_drift
+short_description: Compare a live schema with the one that was written down
+version_added: 0.1.0
+author: incomex.phasegate contributors (@incomex)
+description:
+  - Compares the schema with its baseline fact by fact, and fails when something changed that O(policy) does not permit.
+    The message names every such change with its value before and after.
+  - The baseline is what the first run found and stored in O(directory), or with O(baseline) another snapshot, or the schema
+    that a sealed run of a phase left behind.
+  - Each run writes C(drift.txt), C(drift.json) and C(junit.xml) to O(directory). The JUnit document has one test case for each
+    schema. A run that comes to no result writes one with an error, so that yesterday's is never taken for today's.
+  - A role that may only connect is enough. What it could not see is not compared, and is named.
+  - The module never modifies the database.
+extends_documentation_fragment:
+  - incomex.phasegate.connection
+attributes:
+  check_mode:
+    support: full
+    description: The schema is compared, and drift is a failure as ever; no file is written.
+  diff_mode:
+    support: full
+    description: Shows the changed objects as they were and as they are.
+  idempotent:
+    support: full
+    description: Storing a baseline is the only change; the report of a comparison is written anew each time.
+options:
+  directory:
+    description: Directory of the baseline and of the report on the target host; it is made when absent.
+    type: path
+    required: true
+  baseline:
+    description:
+      - What to compare with in place of the stored baseline. It is only read.
+      - Either a snapshot file such as C(schema/before.jsonl.gz) of M(incomex.phasegate.schema_snapshot), or the directory of a
+        sealed run, whose C(schema/after.jsonl.gz) is compared with C(SHA256SUMS) and used.
+    type: path
+  fingerprint:
+    description: The fingerprint that the baseline must have, as it was noted where the target host's users cannot write.
+    type: str
+  renew:
+    description: Store the schema as it is now as the baseline, and compare nothing.
+    type: bool
+    default: false
+  cluster:
+    description: Whether roles, memberships, settings of roles and tablespaces are compared, too.
+    type: bool
+    default: false
+  policy:
+    description: V(unchanged) permits nothing, V(additions_only) what only adds.
+    type: str
+    choices: [unchanged, additions_only]
+    default: unchanged
+  allow:
+    description: Further changes that are permitted, by C(class), C(kind), C(schema) and C(object) pattern.
+    type: list
+    elements: dict
+    default: []
+  enforce:
+    description: Whether drift is a failure. Without it the result is only returned; Ansible shows a diff of it only then.
+    type: bool
+    default: true
+seealso:
+  - module: incomex.phasegate.schema_info
+"""
+
+EXAMPLES = r"""
+- name: Has the schema changed since the first run?
+  incomex.phasegate.schema_drift:
+    container: postgres
+    database: directus
+    directory: /var/lib/phasegate/drift/directus
+
+- name: Has it changed since the last phase, but for new partitions?
+  incomex.phasegate.schema_drift:
+    container: postgres
+    database: directus
+    directory: /var/lib/phasegate/drift/directus
+    baseline: /var/lib/phasegate/alpha_prod_20260516T031200Z
+    allow:
+      - class: additive
+        object: metrics.samples_*
+"""
+
+RETURN = r"""
+drifted:
+  description: Whether something changed that is not permitted.
+  returned: when the schema could be read
+  type: bool
+message:
+  description: The result for people; with drift, every change that is not permitted.
+  returned: when the schema could be read
+  type: str
+fingerprint:
+  description: SHA-256 over all facts of the live schema.
+  returned: when the schema could be read
+  type: str
+baseline_fingerprint:
+  description: The same of the baseline.
+  returned: when it was compared
+  type: str
+changes:
+  description: Every change; C(permitted) tells those that the policy permits.
+  returned: when it was compared
+  type: list
+  elements: dict
+unseen:
+  description: What could not be seen, now or when the baseline was taken, and so was not compared.
+  returned: when the schema could be read
+  type: list
+  elements: str
+database:
+  description: Name of the database.
+  returned: when the schema could be read
+  type: str
+server_version:
+  description: Version of the server.
+  returned: when the schema could be read
+  type: str
+"""
+
+import contextlib
+import json
+import os
+from typing import Any, Mapping
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.incomex.phasegate.plugins.module_utils import _drift, _snapshot
+from ansible_collections.incomex.phasegate.plugins.module_utils._client import CONNECTION_ARGUMENTS, Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import atomic_file, file_error
+from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import Snapshot
+
+REPORTS = ("drift.txt", "drift.json", "junit.xml")
+
+
+class Reports:
+    """The directory that the report goes to; in check mode nothing does."""
+
+    def __init__(self, directory: str, *, check_mode: bool) -> None:
+        self.baseline = os.path.join(directory, _drift.BASELINE)
+        self._directory = directory
+        self._writes = not check_mode
+
+    def prepare(self) -> None:
+        """Make the directory, and remove the last run's report: whatever happens, nobody takes it for this run's."""
+        if self._writes:
+            os.makedirs(self._directory, mode=0o750, exist_ok=True)
+            for name in REPORTS:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(os.path.join(self._directory, name))
+
+    def store(self, snapshot: Snapshot) -> None:
+        """Make a snapshot the baseline."""
+        if self._writes:
+            snapshot.write(self.baseline)
+
+    def write(self, text: str, junit: str, result: Mapping[str, Any]) -> None:
+        """Write the report of one run."""
+        contents = (text + "\n", json.dumps(result, indent=2, ensure_ascii=False) + "\n", junit)
+        for name, content in zip(REPORTS, contents) if self._writes else ():
+            with atomic_file(os.path.join(self._directory, name)) as out:
+                out.write(content.encode("utf-8", "backslashreplace"))
+
+
+def store(reports: Reports, live: Snapshot) -> dict[str, Any]:
+    """Store the live schema as the baseline and return the result."""
+    reports.store(live)
+    header = live.header
+    result = {
+        "database": header.database,
+        "server_version": header.server_version,
+        "fingerprint": live.fingerprint,
+        "unseen": list(header.unseen),
+        "drifted": False,
+    }
+    lines = [
+        f"The schema of database {header.database} was stored as the baseline {reports.baseline}, "
+        f"{len(live)} facts, fingerprint {live.fingerprint}.",
+        *(f"    not seen: {what}" for what in header.unseen),
+    ]
+    message = "\n".join(lines)
+    reports.write(message, _drift.stored_junit(live), result)
+    return {"changed": True, "message": message, **result}
+
+
+def compare(reports: Reports, drift: _drift.Drift, path: str, next_step: str) -> dict[str, Any]:
+    """Report a comparison and return the result."""
+    result = drift.as_dict()
+    message = drift.message(path, next_step)
+    reports.write(message, drift.junit(), result)
+    return {"changed": False, "message": message, "diff": drift.changes.ansible(), **result}
+
+
+def run(params: Mapping[str, Any], reports: Reports) -> dict[str, Any]:
+    """Store or compare, as asked for, and return the result."""
+    client = Client.from_params(params)
+    sections = _snapshot.wanted_sections(cluster=params["cluster"])
+    given = params["baseline"]
+    path = given or reports.baseline
+    # before the server is asked: a baseline that cannot be used is no reason to read a schema
+    baseline = None if params["renew"] or not (given or os.path.exists(path)) else _drift.load_baseline(path)
+    if baseline:
+        _drift.require_fingerprint(params["fingerprint"], baseline, path)
+        _drift.require_sections(baseline, sections)
+    with client.session("phasegate:drift") as session:
+        live = _snapshot.take(session, sections=sections)
+    if baseline is None:
+        _drift.require_fingerprint(params["fingerprint"], live, f"the schema that was to be stored as {path}")
+        return store(reports, live)
+    policy = {"policy": params["policy"], "allow": params["allow"]}
+    accept = (
+        "name a later run as the baseline"
+        if given
+        else "store the schema as it is as the new baseline (renew; -e phasegate_drift_renew=true)"
+    )
+    next_step = f"find out who made the changes; then undo them, permit them with allow, or {accept}"
+    return compare(reports, _drift.compare(baseline, live, policy), path, next_step)
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            **CONNECTION_ARGUMENTS,
+            "directory": {"type": "path", "required": True},
+            "baseline": {"type": "path"},
+            "fingerprint": {"type": "str"},
+            "renew": {"type": "bool", "default": False},
+            "cluster": {"type": "bool", "default": False},
+            "policy": {"type": "str", "choices": ["unchanged", "additions_only"], "default": "unchanged"},
+            "allow": {"type": "list", "elements": "dict", "default": []},
+            "enforce": {"type": "bool", "default": True},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    if params["renew"] and params["baseline"]:
+        module.fail_json(msg="renew stores a baseline in directory, baseline names another one: give one of them.")
+    reports = Reports(params["directory"], check_mode=module.check_mode)
+    try:
+        reports.prepare()
+        result = run(params, reports)
+    except (PhaseGateError, OSError) as error:
+        stopped = error if isinstance(error, PhaseGateError) else file_error(error)
+        with contextlib.suppress(OSError):
+            reports.write(str(stopped), _drift.error_junit(params["database"], stopped), {"error": str(stopped)})
+        module.fail_json(msg=str(stopped))
+    else:
+        if params["enforce"] and result["drifted"]:
+            module.fail_json(msg=result["message"], **result)
+        module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
