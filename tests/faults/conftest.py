@@ -76,7 +76,8 @@ class Marks:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        item.user_properties += [("fault", name) for mark in item.iter_markers("fault") for name in mark.args]
+        for kind in ("fault", "compared"):
+            item.user_properties += [(kind, name) for mark in item.iter_markers(kind) for name in mark.args]
 
 
 class Table:
@@ -87,14 +88,17 @@ class Table:
         self.said: dict[tuple[str, str], list[str]] = defaultdict(list)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        faults = [str(value) for name, value in report.user_properties if name == "fault"]
-        for fault in faults:
-            worst = self.outcomes[fault].get(report.nodeid, "passed")
-            self.outcomes[fault][report.nodeid] = report.outcome if worst == "passed" else worst
-            if report.when == "call":
-                for name, value in report.user_properties:
+        for kind, value in report.user_properties:
+            if kind == "fault":
+                worst = self.outcomes[str(value)].get(report.nodeid, "passed")
+                self.outcomes[str(value)][report.nodeid] = report.outcome if worst == "passed" else worst
+            elif kind == "compared" and report.failed:
+                # it is not phasegate's failure, but the line would tell something that is not so
+                self.outcomes[str(value)][report.nodeid] = report.outcome
+            if kind in ("fault", "compared") and report.when == "call":
+                for name, text in report.user_properties:
                     if name in TOOLS:
-                        self.said[fault, name].append(str(value))
+                        self.said[str(value), name].append(str(text))
 
     def pytest_terminal_summary(self, terminalreporter: Any, config: pytest.Config) -> None:
         from ansible_collections.incomex.phasegate.tests.faults.rows import ROWS, line, markdown  # noqa: PLC0415 - see tests/conftest.py
