@@ -358,7 +358,7 @@ _add(
     identity={"schema": "n.nspname", "relation": "c.relname", "name": "a.attname"},
     attributes={
         "type": "pg_catalog.format_type(a.atttypid, a.atttypmod)",
-        "not_null": _flag("a.attnotnull"),
+        "not_null": "CASE WHEN a.attnotnull THEN 'yes' WHEN y.typnotnull THEN 'by its domain' END",
         # without a relation to look up: a default names no column
         "default": "CASE WHEN a.attgenerated = '' THEN pg_catalog.pg_get_expr(d.adbin, 0) END",
         "generated": "CASE WHEN a.attgenerated <> '' THEN"
@@ -384,6 +384,12 @@ _add(
     f" WHERE c.relkind IN ('r', 'p', 'f', 'v', 'm', 'c') AND a.attnum > 0 AND NOT a.attisdropped AND {_RELATION}",
 )
 
+# " NOT VALID" ends the text of one that is not; it is an attribute of its own.
+_CONSTRAINT = (
+    "CASE WHEN k.convalidated THEN pg_catalog.pg_get_constraintdef(k.oid)"
+    " ELSE pg_catalog.left(pg_catalog.pg_get_constraintdef(k.oid), -10) END"
+)
+
 _add(
     "constraint",
     shapes="rpf",
@@ -397,7 +403,7 @@ _add(
     attributes={
         "type": "CASE k.contype WHEN 'p' THEN 'primary key' WHEN 'u' THEN 'unique' WHEN 'f' THEN 'foreign key'"
         " WHEN 'c' THEN 'check' WHEN 'x' THEN 'exclude' ELSE k.contype::text END",
-        "definition": "pg_catalog.pg_get_constraintdef(k.oid)",
+        "definition": _CONSTRAINT,
         "not_valid": _flag("NOT k.convalidated"),
         "deferrable": "CASE WHEN k.condeferred THEN 'initially deferred' WHEN k.condeferrable THEN 'yes' END",
         "no_inherit": _flag("k.connoinherit AND k.contype = 'c'"),
@@ -675,7 +681,7 @@ _add(
     keyed_by="pg_constraint",
     identity={**_TYPE_IDENTITY, "constraint": "k.conname"},
     attributes={
-        "definition": "pg_catalog.pg_get_constraintdef(k.oid)",
+        "definition": _CONSTRAINT,
         "not_valid": _flag("NOT k.convalidated"),
         **_NOTES,
     },

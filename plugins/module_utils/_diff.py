@@ -22,6 +22,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._severity import
     judge,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import (
+    HOLDING_DATA,
     Fact,
     Snapshot,
     decode,
@@ -212,7 +213,11 @@ class Diff:
 
 
 def diff(before: Snapshot, after: Snapshot) -> Diff:
-    """Return what has to happen to ``before`` to become ``after``. Empty exactly when the fingerprints are equal."""
+    """Return what has to happen to ``before`` to become ``after``.
+
+    Empty when the fingerprints are equal, unless the catalog proves that something with data was made anew; never
+    empty when they are not.
+    """
     return Diff(tuple(_Comparison(before, after).changes()), before, after)
 
 
@@ -225,10 +230,14 @@ class _Comparison:
         self._new = _differing(after, before)
         self._relation_kinds: dict[tuple[str, ...], str] | None = None
         # An OID names the same object only within one database.
-        self._renamed = self._same_rows() if before.header.database == after.header.database else {}
+        located = before.header.database == after.header.database
+        self._anew = self._made_anew(before, after) if located else set()
+        gone = [key for key in self._old if key not in self._new or key in self._anew]
+        new = [key for key in self._new if key not in self._old or key in self._anew]
+        self._renamed = self._same_rows(gone, new) if located else {}
         renamed = set(self._renamed.values())
-        self._removed = [key for key in self._old if key not in self._new and key not in self._renamed]
-        self._added = [key for key in self._new if key not in self._old and key not in renamed]
+        self._removed = [key for key in gone if key not in self._renamed]
+        self._added = [key for key in new if key not in renamed]
 
     def changes(self) -> list[Change]:
         """Return all changes in their stable order."""
@@ -237,7 +246,8 @@ class _Comparison:
             *self._whole(self._added, self._new, ADDED),
             *self._renames(),
         ]
-        pairs = [(key, key) for key in self._old if key in self._new] + list(self._renamed.items())
+        kept = [(key, key) for key in self._old if key in self._new and key not in self._anew]
+        pairs = kept + list(self._renamed.items())
         for old, new in pairs:
             found.extend(self._attributes(self._old[old].fact, self._new[new].fact))
         found.sort(
@@ -245,17 +255,32 @@ class _Comparison:
         )
         return found
 
-    def _same_rows(self) -> dict[_Key, _Key]:
-        """Return which fact's catalog row now has another name: old key to new key."""
-        gone = {
-            (key[0], found.locator): key for key, found in self._old.items() if found.locator and key not in self._new
+    def _made_anew(self, before: Snapshot, after: Snapshot) -> set[_Key]:
+        """Return what is not what had its name before: dropped and made again, or another that was renamed to it.
+
+        Only of what holds data: a view that is made again is the same. Facts whose text is the same join those that differ.
+        """
+        for line in after.moved(before):
+            fact = decode(line)
+            self._old[(fact.kind, fact.identity)] = _Found(fact, before.facts[line])
+            self._new[(fact.kind, fact.identity)] = _Found(fact, after.facts[line])
+        moved = {
+            key: (old.locator, new.locator)
+            for key, new in self._new.items()
+            if key[0] in HOLDING_DATA and (old := self._old.get(key)) and _other_row(old.locator, new.locator)
         }
-        pairs = {}
-        for key, found in self._new.items():
-            old = gone.get((key[0], found.locator))
-            if old is not None and key not in self._old:
-                pairs[old] = key
-        return pairs
+        objects = {object_key(*key) for key in moved if KINDS[key[0]].parent is None}
+        return {
+            key
+            for key, (old, new) in moved.items()
+            # a column of a view that was made again has another carrier too
+            if object_key(*key) in objects or old.partition(" ")[0] == new.partition(" ")[0]
+        }
+
+    def _same_rows(self, gone: Sequence[_Key], new: Sequence[_Key]) -> dict[_Key, _Key]:
+        """Return which fact's catalog row now has another name: old key to new key."""
+        rows = {(key[0], self._old[key].locator): key for key in gone if self._old[key].locator}
+        return {rows[row]: key for key in new if (row := (key[0], self._new[key].locator)) in rows}
 
     def _renames(self) -> Iterator[Change]:
         owners = {
@@ -301,7 +326,10 @@ class _Comparison:
     def _attributes(self, old: Fact, new: Fact) -> Iterator[Change]:
         for name, after in new.attributes.items():
             before = old.attributes[name]
-            if before == after or name == "born_with":
+            if before == after:
+                continue
+            if name == "born_with" and old.attributes["privileges"] != new.attributes["privileges"]:
+                # what it is measured against is told only when nothing else is
                 continue
             on = self._on((new.kind, new.identity))
             yield self._judged(Case(new.kind, CHANGED, name, before, after, new.attributes, on), new, attribute=name)
@@ -332,6 +360,10 @@ class _Comparison:
             note=judgement.note,
             parts=parts,
         )
+
+
+def _other_row(old: str, new: str) -> bool:
+    return bool(old and new) and old != new
 
 
 def _differing(one: Snapshot, other: Snapshot) -> dict[_Key, _Found]:

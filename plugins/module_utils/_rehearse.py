@@ -157,7 +157,8 @@ def rehearse(rehearsal: Rehearsal, archive: str, about: Mapping[str, Any]) -> di
         result = verify(client, artefacts, wanted, step, ("rehearsal_before", "rehearsal_after"))
         changes = step.data["diff"]["changes"]
     with run_step(artefacts, "R-4") as step:
-        undone = _roll_back(rehearsal, step, base)
+        # as C-09 has it, from a file: what it says of rows it says before it begins
+        undone = _roll_back(rehearsal, step, base.unlocated())
     with run_step(artefacts, "R-5") as step:
         _moment.record(client, artefacts, "rehearsal_again", rehearsal.declared)
         with client.session("phasegate:rehearse") as session:

@@ -104,8 +104,10 @@ def _items(text: str | None) -> set[str]:
 
 def _privileges(case: Case) -> Judgement:
     before, after = _items(case.before), _items(case.after)
-    if before - after:
-        return Judgement(D, note="revoked: " + ", ".join(sorted(before - after)))
+    # who may grant a privilege on has it
+    gone = before - after - {item.replace("*", "") for item in after}
+    if gone:
+        return Judgement(D, note="revoked: " + ", ".join(sorted(gone)))
     return Judgement(W, note="granted: " + ", ".join(sorted(after - before)))
 
 
@@ -163,6 +165,12 @@ def _new_policy(case: Case) -> Judgement:
     )
 
 
+def _new_conversion(case: Case) -> Judgement:
+    if case.attributes["default"]:
+        return Judgement(X, note="clients with this encoding get other bytes")
+    return Judgement(A)
+
+
 def _new_cast(case: Case) -> Judgement:
     if case.attributes.get("context") == "explicit":
         return Judgement(A)
@@ -193,6 +201,9 @@ _INTEGER_DIGITS = {"smallint": 5, "integer": 10, "bigint": 19}
 _INTEGERS = tuple(_INTEGER_DIGITS)
 _FLOATS = ("real", "double precision")
 _TEXTS = ("character varying", "text")
+_ANY_TEXT = (*_TEXTS, "character", "name")
+_TIMES = ("time without time zone", "time with time zone")
+_TIMESTAMPS = ("timestamp without time zone", "timestamp with time zone")
 
 # From, to, and the judgement when the new type's limits hold all that the old type's did. Source of the rewrites: casts
 # that are not binary-coercible in PostgreSQL 16's pg_cast, and length coercions that their support functions do not drop.
@@ -209,6 +220,8 @@ _CONVERSIONS: tuple[tuple[tuple[str, ...], tuple[str, ...], Judgement], ...] = (
     (("numeric",), (*_INTEGERS, *_FLOATS), Judgement(D, rewrites=True, note="values are rounded or refused")),
     (_FLOATS, _INTEGERS, Judgement(D, rewrites=True, note="values are rounded or refused")),
     (_TEXTS, ("character",), Judgement(D, rewrites=True, note="values are cut or padded")),
+    (("date",), _TIMESTAMPS, Judgement(W, rewrites=True)),
+    (_TIMESTAMPS, ("date", *_TIMES), Judgement(D, rewrites=True, note="a part of the value goes")),
 )
 
 
@@ -242,6 +255,8 @@ def compare_types(before: str, after: str) -> Judgement:
     if before.endswith("[]") and after.endswith("[]"):
         return compare_types(before[:-2], after[:-2])._replace(rewrites=True)
     old, new = _parse_type(before), _parse_type(after)
+    if old and old.base in _ANY_TEXT and (new is None or new.base not in _ANY_TEXT):
+        return Judgement(D, rewrites=True, note="values are refused")
     if old is None or new is None:
         return Judgement(X, rewrites=True)
     if old.base == new.base:
@@ -277,9 +292,42 @@ def _default(case: Case) -> Judgement:
 def _column_identity(case: Case) -> Judgement:
     if case.after is None:
         return Judgement(D, note="rows that do not name it get NULL")
-    if case.before and case.after == "always":
+    if case.after == "always":
         return Judgement(N, note="writers may no longer give a value")
     return Judgement(W if case.before else X)
+
+
+def _unique(case: Case) -> Judgement:
+    if case.attributes["constraint"]:
+        return Judgement(X, note="it is the index of a constraint now")
+    return Judgement(N if case.after else D)
+
+
+# Options of a view that keep rows from being seen or written.
+_GUARDS = ("security_barrier", "security_invoker", "check_option")
+_OFF = ("f", "fa", "fal", "fals", "false", "of", "off", "n", "no", "0")
+
+
+def _guards(options: str | None) -> set[str]:
+    pairs = (item.partition("=") for item in _items(options))
+    return {name for name, _equals, value in pairs if name in _GUARDS and value.lower() not in _OFF}
+
+
+def _view_options(case: Case) -> Judgement:
+    off = _guards(case.before) - _guards(case.after)
+    return Judgement(D, note="switched off: " + ", ".join(sorted(off))) if off else Judgement(X)
+
+
+def _routine_settings(case: Case) -> Judgement:
+    fixed = any(item.startswith("search_path=") for item in _items(case.before))
+    fixes = any(item.startswith("search_path=") for item in _items(case.after))
+    if case.attributes["security_definer"] and fixed and not fixes:
+        return Judgement(D, note="a caller's search_path decides what runs with the owner's rights")
+    return Judgement(X)
+
+
+def _permissive(case: Case) -> Judgement:
+    return Judgement(D if case.after == "permissive" else N)
 
 
 def _bound(better: Callable[[int, int], bool]) -> Callable[[Case], Judgement]:
@@ -327,6 +375,8 @@ RULES: tuple[Rule, ...] = (
          "nobody can judge what this release does not know"),
     Rule("*", RENAMED, "*", D, "destructive",
          "whoever uses the old name fails"),
+    Rule("acl default_acl", CHANGED, "born_with", X, "changing",
+         "an extension gives its members other privileges; these stay"),
     Rule("acl default_acl", "*", "*", _privileges, "widening or destructive",
          "a grant widens; a revoke takes something away"),
     # things gone
@@ -347,8 +397,12 @@ RULES: tuple[Rule, ...] = (
          "a permissive policy lets more rows pass, a restrictive one fewer"),
     Rule("cast", ADDED, "whole", _new_cast, "additive or changing",
          "an implicit or assignment cast takes part in expressions that exist"),
-    Rule("publication_table publication_schema role_membership", ADDED, "whole", W, "widening",
+    Rule("conversion", ADDED, "whole", _new_conversion, "additive or changing",
+         "a default conversion changes what clients read and write"),
+    Rule("publication publication_table publication_schema role_membership user_mapping", ADDED, "whole", W, "widening",
          "more is published, or permitted"),
+    Rule("subscription", ADDED, "whole", X, "changing",
+         "rows of another server come in"),
     Rule("system_object", ADDED, "whole", X, "changing",
          "an object that initdb made has another owner"),
     Rule("*", ADDED, "whole", A, "additive",
@@ -378,14 +432,20 @@ RULES: tuple[Rule, ...] = (
          "a foreign key whose triggers are off is not enforced"),
     Rule("index", CHANGED, "invalid", _switch(off=A, on=D), "additive or destructive",
          "an invalid index is not used and guarantees nothing"),
-    Rule("index", CHANGED, "unique", _switch(off=D, on=N), "narrowing or destructive",
-         "the guarantee comes or goes"),
+    Rule("index", CHANGED, "unique", _unique, "changing, narrowing or destructive",
+         "the guarantee comes or goes, or a constraint has it"),
     Rule("trigger rule event_trigger", CHANGED, "enabled", _enabled, "changing or destructive",
          "switched off is as good as gone"),
     Rule("subscription", CHANGED, "enabled", _switch(off=D, on=X), "changing or destructive",
          "switched off is as good as gone"),
     Rule("table", CHANGED, "row_security force_row_security", _switch(off=D, on=N), "narrowing or destructive",
          "row security protects rows, or no longer does"),
+    Rule("policy", CHANGED, "permissive", _permissive, "narrowing or destructive",
+         "a restriction comes or goes"),
+    Rule("view", CHANGED, "options", _view_options, "changing or destructive",
+         "a view that was a guard no longer is"),
+    Rule("function procedure", CHANGED, "settings", _routine_settings, "changing or destructive",
+         "a fixed search_path guards a function that runs with its owner's rights"),
     Rule("table foreign_table index", CHANGED, "parents", _parents, "changing or destructive",
          "a detached partition's rows leave the parent"),
     Rule("table foreign_table", CHANGED, "detach_pending", D, "destructive",

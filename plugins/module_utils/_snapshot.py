@@ -21,7 +21,7 @@ import queue
 import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import IO, Any, Callable, Collection, Iterable, Iterator, Mapping, NamedTuple, Sequence
+from typing import IO, AbstractSet, Any, Callable, Collection, Iterable, Iterator, Mapping, NamedTuple, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils import _watch
 from ansible_collections.incomex.phasegate.plugins.module_utils._catalog import KINDS, QUERIES, FactQuery, Kind
@@ -33,6 +33,10 @@ FORMAT = "incomex.phasegate schema snapshot"
 VERSION = 1
 SECTIONS = ("schema", "database")
 CLUSTER = "cluster"
+
+# What has lost its rows or its position when it is dropped and made again under its name.
+HOLDING_DATA = ("table", "column", "sequence")
+_HOLDING_DATA = tuple(f'["{kind}",' for kind in HOLDING_DATA)
 
 # What a COPY line must not contain for its cells to be JSON strings as they stand: quotes, control characters but the
 # tab between cells, and backslashes but those of \N. COPY doubles a backslash of the data, so \N is always NULL.
@@ -124,7 +128,8 @@ class Snapshot:
         self._schemas: dict[str, str] | None = None
         self._members: dict[tuple[str, ...], list[str]] | None = None
         self._rows: dict[str, list[str]] | None = None
-        self._origin: tuple[Snapshot, frozenset[str], frozenset[str]] | None = None
+        # made of, without, with, and read again with the same text
+        self._origin: tuple[Snapshot, frozenset[str], frozenset[str], AbstractSet[str]] | None = None
 
     def __len__(self) -> int:
         return len(self.facts)
@@ -199,7 +204,7 @@ class Snapshot:
         other = Snapshot(self.header, facts, watched)
         # a line that was here already may come from another row now
         new = frozenset(added.keys() - self.facts.keys())
-        other._origin = (self, removed, new)
+        other._origin = (self, removed, new, added.keys() - new)
         if self._members is not None and self._digests is not None:
             members = dict(self._members)
             digests = dict(self._digests)
@@ -225,6 +230,23 @@ class Snapshot:
         if other._origin and other._origin[0] is self:
             return other._origin[1]
         return frozenset(self.facts.keys() - other.facts.keys())
+
+    def moved(self, base: Snapshot) -> list[str]:
+        """Return the lines about what holds data that were read from another catalog row in ``base``.
+
+        Nothing where one of the two does not know its rows.
+        """
+        known = base.facts
+        lines = self._origin[3] if self._origin and self._origin[0] is base else self.facts
+        return [
+            line
+            for line in lines
+            if line.startswith(_HOLDING_DATA) and known.get(line) and self.facts[line] not in ("", known[line])
+        ]
+
+    def unlocated(self) -> Snapshot:
+        """Return the facts alone, as a file has them: a diff with them compares structure only."""
+        return Snapshot(self.header, dict.fromkeys(self.facts, ""))
 
     def relation_kinds(self, names: Collection[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
         """Return the kind of each of these relations, named by schema and name, that is here."""

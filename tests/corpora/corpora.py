@@ -191,7 +191,8 @@ class Loader:
             session.execute("\\set ON_ERROR_ROLLBACK off")
             for name, value in SESSION_SETTINGS.items():
                 session.set(name, value)
-            return read_facts(session)
+            # another load into this database continues nothing
+            return read_facts(session).unlocated()
         finally:
             session.execute("ROLLBACK")
 

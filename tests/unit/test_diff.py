@@ -84,6 +84,13 @@ def test_a_privilege_that_is_taken_from_what_an_object_is_born_with_is_a_revoke(
     assert [change.severity.value for change in diff(snapshot(TABLE, revoked), snapshot(TABLE)).changes] == ["widening"]
 
 
+def test_other_defaults_alone_are_a_change() -> None:
+    one = fact("acl", "function", "s", "f()", "", "PUBLIC", privileges="[]", born_with='["EXECUTE"]')
+    other = fact("acl", "function", "s", "f()", "", "PUBLIC", privileges="[]", born_with='["EXECUTE*"]')
+    found = diff(snapshot(one), snapshot(other)).changes
+    assert [(change.attribute, change.severity.value) for change in found] == [("born_with", "changing")]
+
+
 @pytest.fixture
 def mixed() -> Diff:
     return diff(
@@ -162,6 +169,12 @@ def test_ansible_shows_both_sides(mixed: Diff) -> None:
         ("timestamp(3) without time zone", "timestamp without time zone", "widening", False),
         ("timestamp without time zone", "timestamp(3) without time zone", "destructive", True),
         ("timestamp without time zone", "timestamp with time zone", "changing", True),
+        ("date", "timestamp without time zone", "widening", True),
+        ("timestamp with time zone", "date", "destructive", True),
+        ("timestamp(0) without time zone", "time without time zone", "destructive", True),
+        ("text", "integer", "destructive", True),
+        ("text", "s.state", "destructive", True),
+        ("character varying(20)[]", "uuid[]", "destructive", True),
         ("bit(3)", "bit(5)", "changing", True),
         ("bit varying(3)", "bit varying(5)", "widening", False),
         ("integer[]", "bigint[]", "widening", True),
