@@ -155,7 +155,7 @@ class Client:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        session = Session(process)
+        session = Session(process, another=lambda: self.session(application_name))
         try:
             try:
                 session.execute(_settings_sql())

@@ -22,7 +22,7 @@ import secrets
 import subprocess
 import threading
 from dataclasses import dataclass, field
-from typing import IO, Any, Iterator
+from typing import IO, Any, Callable, ContextManager, Iterator
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql import copy_field, literal
@@ -114,12 +114,14 @@ class Session:
     """An open psql connection. Use ``Client.session()``; not thread-safe.
 
     ``process`` reads SQL on its standard input. Every method sends one request and waits for its whole answer.
+    ``another`` opens a second session like this one.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], another: Callable[[], ContextManager[Session]]) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
+        self.another = another
         self._process = process
         self._stdin: IO[bytes] = process.stdin
         self._stdout: IO[bytes] = process.stdout

@@ -15,13 +15,26 @@ from __future__ import annotations
 import contextlib
 import gzip
 import hashlib
+import io
 import json
 import os
 import queue
 import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import IO, AbstractSet, Any, Callable, Collection, Iterable, Iterator, Mapping, NamedTuple, Sequence
+from typing import (
+    IO,
+    AbstractSet,
+    Any,
+    Callable,
+    Collection,
+    ContextManager,
+    Iterable,
+    Iterator,
+    Mapping,
+    NamedTuple,
+    Sequence,
+)
 
 from ansible_collections.incomex.phasegate.plugins.module_utils import _watch
 from ansible_collections.incomex.phasegate.plugins.module_utils._catalog import KINDS, QUERIES, FactQuery, Kind
@@ -292,9 +305,10 @@ class Snapshot:
             with open(path, "rb") as raw:
                 packed = raw.read(2) == b"\x1f\x8b"
                 raw.seek(0)
-                stream: IO[bytes] = gzip.GzipFile(fileobj=raw) if packed else raw  # type: ignore[assignment]
-                header = _header(path, stream.readline())
-                facts = {line.decode("utf-8").rstrip("\n"): "" for line in stream}
+                stream: Any = gzip.GzipFile(fileobj=raw) if packed else raw
+                lines = io.TextIOWrapper(stream, encoding="utf-8", newline="\n")
+                header = _header(path, lines.readline())
+                facts = {line.rstrip("\n"): "" for line in lines}
         except (EOFError, gzip.BadGzipFile, UnicodeDecodeError, ValueError) as error:
             raise PhaseGateError(
                 f"The snapshot {path} cannot be read.",
@@ -306,9 +320,25 @@ class Snapshot:
 
 
 def _digest_key(line: str) -> tuple[str, ...]:
-    kind, end = _DECODE(line, 1)
-    identity, _end = _DECODE(line, end + 1)
-    return (schema_of(kind, identity), *object_key(kind, identity))
+    kind = _kind_of(line)
+    if "\\" in line or kind == "acl":
+        _kind, identity, _attributes = json.loads(line)
+        return (schema_of(kind, identity), *object_key(kind, identity))
+    # Called for every fact, so without a parser: no escape in the line, no quote in a name. An object's names come first.
+    namespace, names, schema_at = _SHAPES[kind]
+    cells = line.split('"', 2 * names + 3)
+    return (cells[2 * schema_at + 3] if schema_at is not None else "", namespace, *cells[3 : 2 * names + 3 : 2])
+
+
+def _shape(kind: Kind) -> tuple[str, int, int | None]:
+    """Return the namespace of the object that a fact is a part of, how many names that has, and the schema's place."""
+    namespace, places = kind.parent or (kind.namespace, tuple(range(len(kind.identity))))
+    assert places == tuple(range(len(places)))
+    assert (kind.schema_at or 0) <= len(places)
+    return namespace, len(places), kind.schema_at
+
+
+_SHAPES = {name: _shape(kind) for name, kind in KINDS.items()}
 
 
 def _digest_of(lines: Iterable[str]) -> str:
@@ -343,7 +373,7 @@ def _fsync_directory(path: str) -> None:
         os.close(descriptor)
 
 
-def _header(path: str, line: bytes) -> Header:
+def _header(path: str, line: str) -> Header:
     found = json.loads(line)
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise ValueError("its first line is not the header of a schema snapshot")
@@ -458,35 +488,58 @@ def read_facts(session: Session, *, sections: Sequence[str] = SECTIONS) -> Snaps
 
     ``pg_get_*def`` sees what other sessions commit meanwhile: use ``take`` where that can happen. Raises ``SqlError``.
     """
-    return _read_facts(session, None, sections)
-
-
-def _read_facts(session: Session, helper: Session | None, sections: Sequence[str]) -> Snapshot:
     header = _header_of(session, sections)
-    waiting: queue.SimpleQueue[FactQuery] = queue.SimpleQueue()
-    for query in sorted(_queries(header), key=lambda query: query.kind.name not in _LARGE):
-        waiting.put(query)
-    facts: dict[str, str] = {}
-    if helper is None:
+    return Snapshot(header, _read_waiting(session, _in_line(header)), _watch.look(session))
+
+
+# A second session takes longer to start than it saves on a schema of less than some thousand tables, whose columns and
+# indexes fill this much of pg_attribute, in bytes.
+_LARGE_SCHEMA = 16 * 2**20
+
+
+def _read_shared(session: Session, sections: Sequence[str]) -> Snapshot:
+    """Read all facts in the open REPEATABLE READ transaction; on a large schema with a second session under its snapshot."""
+    size, role = session.rows(
+        "SELECT pg_catalog.pg_relation_size('pg_catalog.pg_attribute'), pg_catalog.current_setting('role')"
+    )[0]
+    if int(size or 0) < _LARGE_SCHEMA:
+        return read_facts(session, sections=sections)
+    header = _header_of(session, sections)
+    waiting = _in_line(header)
+    exported = session.value("SELECT pg_catalog.pg_export_snapshot()")
+    with ThreadPoolExecutor(1) as pool:
+        others = pool.submit(_help, session.another, exported or "", role or "none", waiting)
         watched = _watch.look(session)
         facts = _read_waiting(session, waiting)
-    else:
-        snapshot_id = session.value("SELECT pg_catalog.pg_export_snapshot()") or ""
-        helper.execute(
-            f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {literal(snapshot_id)}"
-        )
-        try:
-            with ThreadPoolExecutor(1) as pool:
-                other = pool.submit(_read_waiting, helper, waiting)
-                watched = _watch.look(session)
-                facts = _read_waiting(session, waiting)
-                facts.update(other.result())
-        finally:
-            helper.execute("ROLLBACK")
+        facts.update(others.result())
     return Snapshot(header, facts, watched)
 
 
-# The queries that take longest on any large schema: first, so that two sessions end at about the same time.
+def _help(
+    another: Callable[[], ContextManager[Session]], exported: str, role: str, waiting: queue.SimpleQueue[FactQuery]
+) -> dict[str, str]:
+    """Run waiting queries in another session under an exported snapshot; none where no session can be had."""
+    with contextlib.ExitStack() as stack:
+        try:
+            helper = stack.enter_context(another())
+            helper.set("role", role)
+            helper.execute(
+                f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {literal(exported)}"
+            )
+        except PhaseGateError:
+            # no free connection, say: the first session reads on alone
+            return {}
+        return _read_waiting(helper, waiting)
+
+
+def _in_line(header: Header) -> queue.SimpleQueue[FactQuery]:
+    """Return the queries, those that take longest first, so that two sessions end at about the same time."""
+    waiting: queue.SimpleQueue[FactQuery] = queue.SimpleQueue()
+    for query in sorted(_queries(header), key=lambda query: query.kind.name not in _LARGE):
+        waiting.put(query)
+    return waiting
+
+
 _LARGE = ("column", "index", "constraint", "sequence", "table")
 
 
@@ -526,7 +579,6 @@ def take(
     *,
     sections: Sequence[str] = SECTIONS,
     attempts: int = 20,
-    helper: Session | None = None,
     beside: Callable[[Session], None] = lambda _session: None,
     at_the_end: Callable[[Session], None] = lambda _session: None,
 ) -> Snapshot:
@@ -536,16 +588,14 @@ def take(
     what they read is of the same moment, and so is what another session reads under the exported snapshot meanwhile.
 
     The catalogs' rows are compared with what they are after the transaction: when somebody's DDL committed in between,
-    the facts may mix two states and are read again. ``helper``, a second session on the same database, reads a part of
-    them at the same time under the same snapshot: worth it from some thousand tables on. Raises ``PhaseGateError`` when
-    no attempt was undisturbed.
+    the facts may mix two states and are read again. Raises ``PhaseGateError`` when no attempt was undisturbed.
     """
     reason = ""
     for _attempt in range(attempts):
         session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         try:
             beside(session)
-            snapshot = _read_facts(session, helper, sections)
+            snapshot = _read_shared(session, sections)
             at_the_end(session)
         except SqlError as error:
             # an object that vanished between the catalog's row and its description

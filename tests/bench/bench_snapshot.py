@@ -16,12 +16,18 @@ import argparse
 import resource
 import statistics
 import subprocess
+import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._diff import diff
-from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import read_changed, read_facts, take
+from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import (
+    Snapshot,
+    read_changed,
+    read_facts,
+    take,
+)
 from ansible_collections.incomex.phasegate.tests.support.cluster import running_cluster
 from ansible_collections.incomex.phasegate.tests.support.runs import client_of
 
@@ -31,6 +37,7 @@ if TYPE_CHECKING:
     from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
     from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
 
+_T = TypeVar("_T")
 ROOT = Path(__file__).resolve().parents[2]
 PHASE = ROOT / "playbooks" / "phases" / "alpha"
 FIXTURE = ROOT / "tests" / "fixtures" / "phase_alpha.sql"
@@ -64,19 +71,16 @@ END $$;
 def measure(cluster: Cluster, client: Client, migration: str, times: dict[str, list[float]]) -> int:
     """Run everything once, append the seconds by name to ``times``, and return the number of facts."""
 
-    def note(name: str, run: Callable[[], object]) -> None:
+    def note(name: str, run: Callable[[], _T]) -> _T:
         start = time.perf_counter()
-        run()
+        result = run()
         times.setdefault(name, []).append(time.perf_counter() - start)
+        return result
 
     dump = client.argv("pg_dump", "--schema-only", "--dbname", cluster.dsn("bench"))
     note("pg_dump", lambda: subprocess.run(dump, stdout=subprocess.DEVNULL, check=True))
-    with client.session("bench") as session, client.session("bench") as helper:
-        note("snapshot, two sessions", lambda: take(session, helper=helper))
     with client.session("bench") as session:
-        note("snapshot, one session", lambda: take(session))
-    with client.session("bench") as session:
-        base = take(session)
+        base = note("snapshot", lambda: take(session))
         note("fingerprint", lambda: base.fingerprint)
         base.rows()
         session.execute("BEGIN")
@@ -89,6 +93,13 @@ def measure(cluster: Cluster, client: Client, migration: str, times: dict[str, l
     if changed.facts != full.facts:
         raise SystemExit("the delta is not what a full reading gives")
     note("diff of two full snapshots", lambda: diff(base, full).text())
+    with tempfile.TemporaryDirectory() as directory:
+        paths = [f"{directory}/{name}.jsonl.gz" for name in ("before", "after")]
+        note("writing a snapshot", lambda: base.write(paths[0]))
+        full.write(paths[1])
+        before, after = note("loading two snapshots", lambda: [Snapshot.load(path) for path in paths])
+        note("diff of two loaded snapshots", lambda: diff(before, after).text())
+        note("their fingerprints", lambda: (before.fingerprint, after.fingerprint))
     return len(base)
 
 
@@ -115,7 +126,7 @@ def main() -> None:
     for name, seconds in medians.items():
         print(f"{name:35} {seconds * 1000:8.0f} ms  {seconds / medians['pg_dump']:5.2f} x pg_dump --schema-only")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"peak memory of this process, three snapshots in it: {peak:.0f} MB")
+    print(f"peak memory of this process, five snapshots in it: {peak:.0f} MB")
 
 
 if __name__ == "__main__":

@@ -129,9 +129,10 @@ def server() -> Iterator[Server]:
         yield Server(str(bin_directory()), str(cluster.socket_directory), cluster.port, SUPERUSER)
 
 
-# What cannot be rolled back, or says itself when it commits.
+# What cannot be rolled back, or says itself when it commits; a function's body has words like these.
+_BODY = re.compile(r"(\$\w*\$).*?\1", re.DOTALL)
 _NOT_IN_A_TRANSACTION = re.compile(
-    r"^\s*(BEGIN|COMMIT|ROLLBACK|START TRANSACTION|END|VACUUM|REINDEX|(CREATE|DROP|ALTER) (DATABASE|SUBSCRIPTION|TABLESPACE))\b"
+    r"^\s*((BEGIN|COMMIT|ROLLBACK|START|END)( WORK| TRANSACTION)?\s*;|(VACUUM|REINDEX|(CREATE|DROP|ALTER) (DATABASE|SUBSCRIPTION|TABLESPACE))\b)"
     r"|\bCONCURRENTLY\b|\bADD VALUE\b|^\\",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -171,7 +172,7 @@ class Loader:
         return known
 
     def _load(self, scripts: Sequence[str], stop: bool) -> Snapshot:
-        if not any(map(_NOT_IN_A_TRANSACTION.search, scripts)):
+        if not any(_NOT_IN_A_TRANSACTION.search(_BODY.sub("", script)) for script in scripts):
             with contextlib.suppress(SqlError):
                 return self._rolled_back(scripts, stop)
         with self._server.database() as name:

@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
+from ansible_collections.incomex.phasegate.plugins.module_utils import _snapshot
+from ansible_collections.incomex.phasegate.plugins.module_utils._catalog import KINDS
 from ansible_collections.incomex.phasegate.plugins.module_utils._diff import diff
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._normalise import normalise
@@ -18,8 +21,10 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import
     Header,
     Snapshot,
     encode,
+    object_key,
     read_changed,
     read_facts,
+    schema_of,
     take,
     unchanged_since,
 )
@@ -101,8 +106,49 @@ def test_data_is_no_change(session: Session, other: Session) -> None:
     assert take(session).fingerprint == base.fingerprint
 
 
-def test_two_sessions_read_what_one_reads(session: Session, other: Session) -> None:
-    assert take(session, helper=other).facts == take(session).facts
+def test_a_second_session_reads_the_same_moment(session: Session, other: Session) -> None:
+    alone = take(session)
+    session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    exported = session.value("SELECT pg_export_snapshot()") or ""
+    other.execute("CREATE TABLE public.later (id int)")
+    try:
+        waiting = _snapshot._in_line(alone.header)
+        assert _snapshot._help(session.another, exported, "none", waiting) == alone.facts
+    finally:
+        session.execute("ROLLBACK")
+        other.execute("DROP TABLE public.later")
+
+
+def test_a_large_schema_is_read_by_two_sessions(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = take(session)
+    opened: list[Session] = []
+    another = session.another
+
+    @contextlib.contextmanager
+    def noted() -> Iterator[Session]:
+        with another() as helper:
+            opened.append(helper)
+            yield helper
+
+    monkeypatch.setattr(session, "another", noted)
+    assert take(session).facts == alone.facts
+    assert not opened
+    monkeypatch.setattr(_snapshot, "_LARGE_SCHEMA", 0)
+    assert take(session).facts == alone.facts
+    assert len(opened) == 1
+
+
+def test_a_large_schema_is_read_alone_where_no_second_session_can_be_had(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = take(session)
+
+    def refused() -> NoReturn:
+        raise PhaseGateError("No connection.", expected="one", found="too many clients", next_step="wait")
+
+    monkeypatch.setattr(_snapshot, "_LARGE_SCHEMA", 0)
+    monkeypatch.setattr(session, "another", refused)
+    assert take(session).facts == alone.facts
 
 
 def test_a_reading_leaves_the_sessions_settings_as_they_were(session: Session) -> None:
@@ -111,7 +157,9 @@ def test_a_reading_leaves_the_sessions_settings_as_they_were(session: Session) -
     assert session.rows("SELECT name, setting FROM pg_settings ORDER BY 1") == before
 
 
-def test_a_role_that_may_only_connect_sees_all_but_secrets(cluster: Cluster, empty_database: str) -> None:
+def test_a_role_that_may_only_connect_sees_all_but_secrets(
+    cluster: Cluster, empty_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cluster.psql(
         "CREATE TABLE t (id int PRIMARY KEY); CREATE VIEW v AS SELECT id FROM t;"
         " CREATE SCHEMA closed; CREATE TABLE closed.t (c text CHECK (c <> ''));"
@@ -123,6 +171,8 @@ def test_a_role_that_may_only_connect_sees_all_but_secrets(cluster: Cluster, emp
     try:
         everything = cluster_snapshot(cluster, empty_database, None)
         seen = cluster_snapshot(cluster, empty_database, "phasegate_guest")
+        monkeypatch.setattr(_snapshot, "_LARGE_SCHEMA", 0)
+        assert cluster_snapshot(cluster, empty_database, "phasegate_guest").facts.keys() == seen.facts.keys()
     finally:
         cluster.psql("DROP ROLE phasegate_guest", empty_database)
     assert everything.header.unseen == ()
@@ -210,6 +260,16 @@ snapshots = st.builds(
 def test_a_diff_is_empty_exactly_when_the_fingerprints_are_equal(before: Snapshot, after: Snapshot) -> None:
     assert bool(diff(before, after)) is (before.fingerprint != after.fingerprint)
     assert not diff(before, before)
+
+
+@given(kind=st.sampled_from(sorted(KINDS)), data=st.data())
+def test_the_object_of_a_fact_is_read_off_its_line(kind: str, data: st.DataObject) -> None:
+    identity = data.draw(st.tuples(*[names] * len(KINDS[kind].identity)))
+    if kind == "acl":
+        identity = (data.draw(st.sampled_from(("table", "schema", "function", "database"))), *identity[1:])
+    line = encode(SnapshotFact(kind, identity, dict.fromkeys(KINDS[kind].attributes, data.draw(cells))))
+    of_line = Snapshot(Header("16.0", "d"), {line: ""}).object_digests()
+    assert list(of_line) == [(schema_of(kind, identity), *object_key(kind, identity))]
 
 
 @given(before=snapshots, after=snapshots)
