@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ansible_collections.incomex.phasegate.plugins.action.phase_plan import plan_of, result_of
 from ansible_collections.incomex.phasegate.plugins.module_utils import _capture, _runs, _snapshot
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup import back_up
 from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
@@ -21,7 +22,6 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import
 from ansible_collections.incomex.phasegate.plugins.module_utils._execute import Request, migrate, read_frozen
 from ansible_collections.incomex.phasegate.plugins.module_utils._phase import load_phase
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan import canonical_json, digest
-from ansible_collections.incomex.phasegate.plugins.action.phase_plan import plan_of, result_of
 from ansible_collections.incomex.phasegate.tests.support.cluster import SUPERUSER, bin_directory
 
 if TYPE_CHECKING:
