@@ -320,7 +320,7 @@ class Snapshot:
 
 
 def _digest_key(line: str) -> tuple[str, ...]:
-    kind = _kind_of(line)
+    kind = kind_of(line)
     if "\\" in line or kind == "acl":
         _kind, identity, _attributes = json.loads(line)
         return (schema_of(kind, identity), *object_key(kind, identity))
