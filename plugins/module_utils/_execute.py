@@ -31,6 +31,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._normalise impor
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan import canonical_json, check_cover, digest
 from ansible_collections.incomex.phasegate.plugins.module_utils._policy import evaluate
 from ansible_collections.incomex.phasegate.plugins.module_utils._reviewers import anchor_path, find_anchor
+from ansible_collections.incomex.phasegate.plugins.module_utils._server import compare, server_facts
 from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session
 from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import Snapshot, read_changed, take
 from ansible_collections.incomex.phasegate.plugins.module_utils._transaction import (
@@ -145,8 +146,8 @@ def foreign_plan(plan: Mapping[str, Any], identity: Identity) -> list[Mismatch]:
     ]
 
 
-def provenance(request: Request, base: Snapshot) -> _gates.Gate:
-    """G-10: compare the schema now with the one that the rehearsal began with; name what differs where it is known."""
+def provenance(session: Session, request: Request, base: Snapshot) -> _gates.Gate:
+    """G-10: compare schema and server now with those that the rehearsal began with; name what differs where it is known."""
     rehearsal = request.plan.get("rehearsal")
     if rehearsal is None:
         return _gates.no_provenance()
@@ -159,7 +160,12 @@ def provenance(request: Request, base: Snapshot) -> _gates.Gate:
         rehearsed = normalise(Snapshot.load(path))
         # only the snapshot that the plan pins tells the truth about the difference
         difference = diff(rehearsed, now).text() if rehearsed.fingerprint == required else ""
-    return _gates.provenance(required, now.fingerprint, rehearsal["bundle"], difference)
+    rehearsed_on, server = rehearsal["server"], server_facts(session)
+    before, after = rehearsed_on["server_version"], server["server_version"]
+    told = "" if before == after else f"rehearsed on PostgreSQL {before}, this is {after}"
+    return _gates.provenance(
+        required, now.fingerprint, rehearsal["bundle"], difference, compare(rehearsed_on, server), told
+    )
 
 
 def early_gates(session: Session, client: Client, request: Request, base: Snapshot) -> list[_gates.Gate]:
@@ -174,13 +180,15 @@ def early_gates(session: Session, client: Client, request: Request, base: Snapsh
         approval(request, identity, now),
         *of_backup,
         _gates.digest_matches(plan["ddl"]["sha256"], request.ddl_sha256),
-        _gates.declared_target(request.declared, identity, [*foreign, *foreign_plan(plan, identity)]),
+        _gates.declared_target(
+            request.declared, identity, [*foreign, *foreign_plan(plan, identity)], pinned="target" in plan
+        ),
         take_lock(session),
         scope(plan["ddl"]["statements"], plan["phase"]["scope"]["statements"]),
         _gates.rollback_ready(
             plan["rollback"]["sha256"], sha256_file(rollback) if os.path.isfile(rollback) else None, rehearsed
         ),
-        provenance(request, base),
+        provenance(session, request, base),
         _gates.nothing_else_ran(entry.step for entry in artefacts.journal.entries()),
     ]
 
@@ -265,7 +273,7 @@ def gates_without_run(client: Client, plan: Mapping[str, Any], declared: Mapping
         identity = read_identity(session, client)
         others = [row[0] or "" for row in session.rows(_HOLDERS)]
     judged = [
-        _gates.declared_target(declared, identity),
+        _gates.declared_target(declared, identity, foreign_plan(plan, identity), pinned="target" in plan),
         scope(plan["ddl"]["statements"], plan["phase"]["scope"]["statements"]),
     ]
     if others:

@@ -16,7 +16,12 @@ from typing import Any, Iterable, Mapping, Sequence
 from ansible_collections.incomex.phasegate.plugins.module_utils import _kinds
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks import CheckResult, failures, summary
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError, Stopped
-from ansible_collections.incomex.phasegate.plugins.module_utils._identity import Identity, Mismatch, mismatches
+from ansible_collections.incomex.phasegate.plugins.module_utils._identity import (
+    DECLARABLE,
+    Identity,
+    Mismatch,
+    mismatches,
+)
 
 PASS = "PASS"
 FAIL = "FAIL"
@@ -177,15 +182,25 @@ def no_provenance() -> Gate:
     return Gate("G-10", NOT_ENFORCED, "a rehearsal of this DDL on production's schema", "the phase was not rehearsed")
 
 
-def provenance(required: str, found: str, bundle: str, difference: str) -> Gate:
-    """G-10: the normalised fingerprint of the schema now is the one that the rehearsal in ``bundle`` began with."""
+def provenance(
+    required: str, found: str, bundle: str, difference: str = "", server: Sequence[Mismatch] = (), told: str = ""
+) -> Gate:
+    """G-10: the normalised fingerprint of the schema now is the one that the rehearsal in ``bundle`` began with.
+
+    ``difference`` names what differs where that is known, ``server`` what of the server does; ``told`` is worth knowing.
+    """
+    schema = required == found
+    steps = [] if schema else ["the schema changed since the rehearsal: find out who changed it"]
+    steps += ["the server is not as it was rehearsed: find out which of the two is right"] if server else []
+    now = f"normalised fingerprint {found}" + (f": {difference}" if difference else "")
     return judge(
         "G-10",
-        required == found,
-        f"the schema that {bundle} began with, normalised fingerprint {required}",
-        f"normalised fingerprint {found}" + (f": {difference}" if difference else ""),
-        "the schema changed since the rehearsal: find out who changed it, then rehearse again on a new backup",
-    )
+        schema and not server,
+        "; ".join([f"the schema that {bundle} began with, normalised fingerprint {required}"]
+                  + [f"{one.name} {one.expected}" for one in server]),
+        "; ".join([now, *(f"{one.name} {one.found}" for one in server), *([told] if told else [])]),
+        "; ".join([*steps, "then rehearse again on a new backup"]),
+    )  # fmt: skip
 
 
 COMMANDS = tuple(f"C-0{number}" for number in range(1, 9))
@@ -223,12 +238,25 @@ def table(gates: Iterable[Gate]) -> str:
     return "".join(f"{gate.id:<5} {gate.status:<13} {gate.title}\n" for gate in gates)
 
 
-def declared_target(declared: Mapping[str, Any], identity: Identity, wrong: Sequence[Mismatch] = ()) -> Gate:
-    """G-4, with what else is ``wrong`` about the target."""
+def declared_target(
+    declared: Mapping[str, Any], identity: Identity, wrong: Sequence[Mismatch] = (), *, pinned: bool = False
+) -> Gate:
+    """G-4, with what else is ``wrong`` about the target.
+
+    ``pinned`` says that it was compared with what a rehearsed plan, or the execution that is undone, names as the target;
+    else an inventory that declares nothing fails, for nothing was compared.
+    """
+    all_wrong = [*mismatches(declared, identity), *wrong]
+    if not pinned and not all_wrong and not any(declared.get(name) for name in DECLARABLE):
+        return judge(
+            "G-4", False, "an identity declared in the inventory: one at least of " + ", ".join(DECLARABLE),
+            f"none, so that nothing tells {identity.describe()} from any other",
+            "declare phasegate_identity in the inventory of the target, its system_identifier above all",
+        )  # fmt: skip
     undeclared = [
         name for name in ("database", "user", "server_version", "system_identifier") if not declared.get(name)
     ]
-    return target_is_declared([*mismatches(declared, identity), *wrong], identity.describe(), undeclared)
+    return target_is_declared(all_wrong, identity.describe(), undeclared)
 
 
 def stopped(gates: Sequence[Gate]) -> Stopped:

@@ -33,6 +33,10 @@ IDENTITY_ARGUMENT: dict[str, Any] = {
 }
 
 
+# What tells one target from another.
+DECLARABLE = ("container", "database", "user", "system_identifier", "server_version")
+
+
 @dataclass(frozen=True)
 class Identity:
     """One database of one cluster as the server itself tells it, and the container it was reached in ('' if none).
@@ -88,11 +92,10 @@ def mismatches(declared: Mapping[str, Any], found: Identity) -> list[Mismatch]:
     ``server_version`` may be a major version (``16``) or a complete one (``16.13``). A standby is never the target,
     and neither is a cluster that is declared to be a rehearsal's.
     """
-    names = ("container", "database", "user", "system_identifier")
     result = [
         Mismatch(name, declared[name], getattr(found, name) or "none")
-        for name in names
-        if declared.get(name) and declared[name] != getattr(found, name)
+        for name in DECLARABLE
+        if name != "server_version" and declared.get(name) and declared[name] != getattr(found, name)
     ]
     version = declared.get("server_version")
     if version and version not in (found.server_major, found.server_version.split(" ")[0]):

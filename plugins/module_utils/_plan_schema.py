@@ -126,10 +126,24 @@ _REHEARSAL = _object(
                 "server_version": _text("version"),
                 "timezone": _text("TimeZone"),
                 "encoding": _text("encoding of the database"),
+                "collation": _object(
+                    "collation of the database",
+                    {
+                        "collate": _text("LC_COLLATE"),
+                        "ctype": _text("LC_CTYPE"),
+                        "provider": _text("c or i, as pg_database has it"),
+                        "icu": _text("locale of ICU, empty for none"),
+                    },
+                ),
                 "extensions": _list(
                     "name and version of each extension",
                     {"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 2},
                 ),
+                "settings": {
+                    "description": "settings that the meaning of SQL depends on, by name",
+                    "type": "object",
+                    "additionalProperties": {"type": "string"},
+                },
             },
         ),
         "statements": _MEASURED,

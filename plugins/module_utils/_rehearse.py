@@ -30,27 +30,11 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._measurement imp
 from ansible_collections.incomex.phasegate.plugins.module_utils._normalise import normalise
 from ansible_collections.incomex.phasegate.plugins.module_utils._restore import restore
 from ansible_collections.incomex.phasegate.plugins.module_utils._rollback import restored, rollback_script
+from ansible_collections.incomex.phasegate.plugins.module_utils._server import server_facts
 from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session
 from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import Snapshot, take
 from ansible_collections.incomex.phasegate.plugins.module_utils._transaction import Applied, Hooks, complete, transact
 from ansible_collections.incomex.phasegate.plugins.module_utils._verify import Verification, verify
-
-_SERVER = """
-SELECT current_setting('server_version'), (SELECT reset_val FROM pg_settings WHERE name = 'TimeZone'),
-       current_setting('server_encoding')
-"""
-_EXTENSIONS = "SELECT extname, extversion FROM pg_extension ORDER BY 1"
-
-
-def server_facts(session: Session) -> dict[str, Any]:
-    """Return what the plan pins of the server: version, TimeZone, encoding, extensions with their versions."""
-    version, timezone, encoding = session.rows(_SERVER)[0]
-    return {
-        "server_version": version,
-        "timezone": timezone,
-        "encoding": encoding,
-        "extensions": [list(row) for row in session.rows(_EXTENSIONS)],
-    }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,8 +123,8 @@ def _statements(applied: Applied) -> list[dict[str, Any]]:
 def rehearse(rehearsal: Rehearsal, archive: str, about: Mapping[str, Any]) -> dict[str, Any]:
     """Rehearse and return what the plan pins of it. Raises ``PhaseGateError`` at the first thing that is not as it must be.
 
-    ``archive`` is the backup's path. ``about`` has ``source`` (system identifier), ``roles``, ``extensions`` and
-    ``contents`` of the source.
+    ``archive`` is the backup's path. ``about`` has ``source`` (system identifier), ``roles``, ``server`` and ``contents``
+    of the source.
     """
     client, artefacts, request = rehearsal.client, rehearsal.artefacts, rehearsal.request
     wanted = Verification.of_plan(request.plan, request.declared, request.ddl_sha256)

@@ -63,6 +63,7 @@ COMMANDS = {
     "C-07": "migration in one transaction",
     "C-08": "verification",
     "C-09": "rollback, explicit only",
+    "R-0": "rehearsal cluster judged",
     "R-1": "restore into the rehearsal cluster, contents compared",
     "R-2": "migration of the copy, measured",
     "R-3": "verification of the copy",

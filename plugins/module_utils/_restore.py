@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import subprocess
-from typing import Sequence
+from typing import Any, ContextManager, Mapping, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._contents import Contents, differences, read_contents
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._identity import Identity, read_identity
+from ansible_collections.incomex.phasegate.plugins.module_utils._server import compare, major, server_facts
 from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql import identifier, literal
 
@@ -39,8 +40,8 @@ def require_other_cluster(source: str, found: Identity) -> None:
         )
 
 
-def _prepare_database(session: Session, name: str) -> None:
-    """Make an empty database of this name; one that a rehearsal made before is dropped, any other is left alone."""
+def _require_free(session: Session, name: str) -> None:
+    """Raise ``PhaseGateError`` when there is a database of this name that no rehearsal made."""
     exists, comment = session.rows(_STATE.format(name=literal(name)))[0]
     if exists == "t" and comment != MARK:
         raise PhaseGateError(
@@ -49,9 +50,43 @@ def _prepare_database(session: Session, name: str) -> None:
             found=f"comment {comment!r}",
             next_step="use another cluster, or drop that database yourself when nobody needs it",
         )
+
+
+def _prepare_database(session: Session, name: str, server: Mapping[str, Any]) -> None:
+    """Make an empty database with the source's encoding and collation; one that a rehearsal made before is dropped."""
     session.execute(f"DROP DATABASE IF EXISTS {identifier(name)} WITH (FORCE)")
-    session.execute(f"CREATE DATABASE {identifier(name)} TEMPLATE template0")
+    collation = server["collation"]
+    options = {"ENCODING": server["encoding"], "LC_COLLATE": collation["collate"], "LC_CTYPE": collation["ctype"]}
+    if collation["icu"]:
+        options.update(LOCALE_PROVIDER="icu", ICU_LOCALE=collation["icu"])
+    words = " ".join(f"{key} {literal(value)}" for key, value in options.items())
+    session.execute(f"CREATE DATABASE {identifier(name)} TEMPLATE template0 {words}")
     session.execute(f"COMMENT ON DATABASE {identifier(name)} IS {literal(MARK)}")
+
+
+def _same_settings(client: Client, server: Mapping[str, Any]) -> list[str]:
+    """Give the copy the source's settings, which a dump does not have, and return the names of those that it needed.
+
+    Raises ``PhaseGateError`` naming what of the server is still another.
+    """
+    name = identifier(client.database)
+    with client.session("phasegate:restore") as session:
+        wanted, found = (
+            {"TimeZone": facts["timezone"], **facts["settings"]} for facts in (server, server_facts(session))
+        )
+        given = sorted(key for key, value in wanted.items() if found.get(key) != value)
+        for key in given:
+            session.execute(f"ALTER DATABASE {name} SET {identifier(key)} TO {literal(wanted[key])}")
+    with client.session("phasegate:restore") as session:
+        wrong = compare(server, server_facts(session))
+    if wrong:
+        raise PhaseGateError(
+            "The server of the rehearsal is another than the source's in what the meaning of SQL depends on.",
+            expected="; ".join(f"{one.name} {one.expected}" for one in wrong),
+            found="; ".join(f"{one.name} {one.found}" for one in wrong),
+            next_step="rehearse in a cluster of the same major version, with the same extensions and settings",
+        )
+    return given
 
 
 def _prepare_roles(session: Session, roles: Sequence[str]) -> list[str]:
@@ -75,6 +110,37 @@ def _require_extensions(session: Session, extensions: Sequence[str]) -> None:
         )
 
 
+def _maintenance(client: Client) -> ContextManager[Session]:
+    return dataclasses.replace(client, database="postgres").session("phasegate:restore")
+
+
+def require_ready(client: Client, *, source: str, server: Mapping[str, Any]) -> Identity:
+    """Return who the rehearsal cluster is. Raises ``PhaseGateError`` when a backup of the source cannot be restored there.
+
+    ``source`` is the system identifier of the source's cluster, ``server`` its facts.
+    """
+    with _maintenance(client) as session:
+        found = read_identity(session, client)
+        require_other_cluster(source, found)
+        if found.server_major != major(server["server_version"]):
+            raise PhaseGateError(
+                "The rehearsal cluster has another major version than the source.",
+                expected=f"PostgreSQL {major(server['server_version'])}",
+                found=f"PostgreSQL {found.server_version}",
+                next_step="rehearse in a cluster of the same major version",
+            )
+        if session.value("SELECT rolsuper FROM pg_roles WHERE rolname = current_user") != "t":
+            raise PhaseGateError(
+                "The role cannot make a rehearsal's database, roles and owners.",
+                expected="a superuser of the rehearsal cluster",
+                found=f"role {found.user}, which is none",
+                next_step="connect to the rehearsal cluster, and only there, as a superuser",
+            )
+        _require_free(session, client.database)
+        _require_extensions(session, [name for name, _version in server["extensions"]])
+    return found
+
+
 def _pg_restore(client: Client, archive: str) -> None:
     connection = client.connection_string("phasegate:restore")
     with open(archive, "rb") as stream:
@@ -94,20 +160,19 @@ def _pg_restore(client: Client, archive: str) -> None:
 
 
 def restore(
-    client: Client, archive: str, *, source: str, roles: Sequence[str], extensions: Sequence[str], contents: Contents
+    client: Client, archive: str, *, source: str, roles: Sequence[str], server: Mapping[str, Any], contents: Contents
 ) -> dict[str, object]:
     """Restore ``archive`` into a fresh database of the rehearsal cluster and return what there is to say of it.
 
-    ``source`` is the system identifier of the cluster that the backup is of; ``contents`` what its tables had under
-    the dump's snapshot. Raises ``PhaseGateError`` naming every table that differs.
+    ``source`` is the system identifier of the cluster that the backup is of, ``server`` its facts; ``contents`` what its
+    tables had under the dump's snapshot. Raises ``PhaseGateError`` naming every table that differs.
     """
-    with dataclasses.replace(client, database="postgres").session("phasegate:restore") as session:
-        found = read_identity(session, client)
-        require_other_cluster(source, found)
-        _prepare_database(session, client.database)
+    found = require_ready(client, source=source, server=server)
+    with _maintenance(client) as session:
+        _prepare_database(session, client.database, server)
         created = _prepare_roles(session, roles)
-        _require_extensions(session, extensions)
     _pg_restore(client, archive)
+    settings = _same_settings(client, server)
     with client.session("phasegate:restore") as session:
         wrong = differences(contents, read_contents(session))
         session.execute("ANALYZE")
@@ -118,4 +183,9 @@ def restore(
             found="; ".join(wrong),
             next_step="find out why the backup does not hold the data; do not rely on it",
         )
-    return {"cluster": found.as_dict(), "roles_created": created, "tables": len(contents)}
+    return {
+        "cluster": found.as_dict(),
+        "roles_created": created,
+        "settings_given": settings,
+        "tables": len(contents),
+    }

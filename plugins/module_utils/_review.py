@@ -527,7 +527,9 @@ def _what_was_measured(subject: Subject) -> List[Block]:
                 ("Rewritten", rewrites),
                 ("Rollback", "rehearsed; the schema was the base's again"),
                 ("TimeZone, encoding", f"{server['timezone']}, {server['encoding']}"),
+                ("Collation", f"{server['collation']['collate']}, {server['collation']['ctype']}"),
                 ("Extensions", extensions),
+                ("Settings", ", ".join(f"{name} {value!r}" for name, value in server["settings"].items())),
             )
         ),
         Heading(3, "Locks"),

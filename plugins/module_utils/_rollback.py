@@ -106,7 +106,8 @@ def _gates_of(session: Session, client: Client, request: Request, undo: Undo) ->
         approval(undo, request, identity, now),
         *of_backup,
         _gates.digest_matches(rollback["sha256"], request.ddl_sha256),
-        _gates.declared_target(request.declared, identity, foreign),
+        # the database was compared with the execution's own
+        _gates.declared_target(request.declared, identity, foreign, pinned=True),
         take_lock(session),
         scope(rollback["statements"], request.phase["rollback"]["statements"]),
     ]

@@ -25,6 +25,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._identity import
 from ansible_collections.incomex.phasegate.plugins.module_utils._journal import Entry
 from ansible_collections.incomex.phasegate.plugins.module_utils._outcome import COMMITTED, UNKNOWN, resolve
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan import canonical_json, digest
+from ansible_collections.incomex.phasegate.plugins.module_utils._server import server_facts
 
 NOT_STARTED = "NOT_STARTED"
 
@@ -147,10 +148,11 @@ def look(client: Client) -> Identity:
         return read_identity(session, client)
 
 
-def roles_of(client: Client) -> list[str]:
-    """Return the names of the cluster's roles, PostgreSQL's own left out."""
+def source_of(client: Client) -> dict[str, Any]:
+    """Return what a rehearsal's copy needs of the source: ``roles`` by name, PostgreSQL's own left out, and ``server``."""
     with client.session("phasegate:open") as session:
-        return [row[0] or "" for row in session.rows("SELECT rolname FROM pg_roles WHERE rolname !~ '^pg_' ORDER BY 1")]
+        roles = [row[0] for row in session.rows("SELECT rolname FROM pg_roles WHERE rolname !~ '^pg_' ORDER BY 1")]
+        return {"roles": roles, "server": server_facts(session)}
 
 
 def open_run(
@@ -175,7 +177,9 @@ def open_run(
         "run", "open", {**about, "phase": plan["phase"]["phase"], "ddl_sha256": plan["ddl"]["sha256"]}
     )
     try:
-        gate = declared_target(declared, identity)
+        # a rehearsal changes nothing here, a rollback was compared with its execution
+        pinned = "target" in plan or about["kind"] != EXECUTE
+        gate = declared_target(declared, identity, pinned=pinned)
         if gate.status == FAIL:
             error = stopped([gate])
             artefacts.journal.append("run", "failed", {"reason": str(error), "gates": [gate.as_dict()]})

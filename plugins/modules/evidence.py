@@ -208,7 +208,7 @@ def opened(client: Client, params: dict[str, Any], *, check_mode: bool) -> dict[
     result = {"changed": True, "applied": False, "sealed": False, "identity": identity.as_dict(), "artefacts": ""}
     declared = params["identity"] or {}
     if params["kind"] == _runs.REHEARSAL:
-        about.update(kind=_runs.REHEARSAL, roles=_runs.roles_of(client))
+        about.update(kind=_runs.REHEARSAL, **_runs.source_of(client))
         if not check_mode:
             result["artefacts"] = _runs.open_run(params["root"], params["plan"], about, declared, files).path
         return result

@@ -29,7 +29,7 @@ attributes:
     description: Every plan has a nonce of its own.
 options:
   directory:
-    description: The directory that is made for the plan. It must not have a plan yet.
+    description: The directory that is made for the plan; when the name is taken, it gets a counter.
     type: path
     required: true
   plan:
@@ -102,6 +102,7 @@ plan_sha256:
 """
 
 import base64
+import contextlib
 import datetime
 import os
 import secrets
@@ -109,7 +110,7 @@ from typing import Any
 
 from ansible.module_utils.ansible_release import __version__ as ansible_version
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.incomex.phasegate.plugins.module_utils._approvals import put
+from ansible_collections.incomex.phasegate.plugins.module_utils._approvals import file_error, put
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan import canonical_json, digest, freeze_plan
 
@@ -140,16 +141,27 @@ def document(params: dict[str, Any]) -> dict[str, Any]:
     )
 
 
+def make_directory(name: str) -> str:
+    """Make a directory of this name, or of the first free one with a counter, and return it. Raises ``PhaseGateError``.
+
+    A plan is never written where another one is: people may have signed that one. Rehearsals of several targets that begin
+    in the same second have the same name.
+    """
+    os.makedirs(os.path.dirname(name) or ".", mode=0o755, exist_ok=True)
+    for suffix in ("", *(f".{number}" for number in range(2, 1000))):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(name + suffix, 0o755)
+            return name + suffix
+    raise PhaseGateError(
+        "No name is free for the directory of a plan.",
+        expected=f"{name}, or {name}.2 to {name}.999",
+        found="all of them",
+        next_step="move plans that nobody needs away, or name another directory",
+    )
+
+
 def write(directory: str, files: dict[str, bytes]) -> None:
-    """Write the files into a directory that has no plan yet. Raises ``PhaseGateError``."""
-    if os.path.lexists(os.path.join(directory, "plan.json")):
-        raise PhaseGateError(
-            "There is a plan already.",
-            expected=f"no plan.json in {directory}",
-            found="one",
-            next_step="name another directory; a plan is never replaced, since people may have signed it",
-        )
-    os.makedirs(directory, mode=0o755, exist_ok=True)
+    """Write the files."""
     for name, data in files.items():
         # not as closed as evidence: reviewers read them
         put(os.path.join(directory, name), data)
@@ -181,13 +193,17 @@ def main() -> None:
         # last: a directory with a plan is complete
         "plan.json": data,
     }
+    directory = params["directory"].rstrip("/")
     try:
         if not module.check_mode:
-            write(params["directory"], files)
+            directory = make_directory(directory)
+            write(directory, files)
     except PhaseGateError as error:
         module.fail_json(msg=str(error))
+    except OSError as error:
+        module.fail_json(msg=str(file_error(error)))
     else:
-        module.exit_json(changed=True, path=os.path.join(params["directory"], "plan.json"), plan_sha256=digest(data))
+        module.exit_json(changed=True, path=os.path.join(directory, "plan.json"), plan_sha256=digest(data))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,9 @@ description:
   - On the copy runs preflight, migration and verification, then the rollback, whose result must be the schema of before, then
     migration and verification again.
   - Measures locks, table rewrites, times and WAL inside the transaction, for the plan.
-  - The connection options are those of the rehearsal cluster. It is refused when it is the cluster of the backup.
+  - The connection options are those of the rehearsal cluster. It is refused when it is the cluster of the backup, when it
+    has another major version, a role that is no superuser, or lacks an extension, and when it has a database of this name
+    that no rehearsal made. With O(state=ready) nothing but this is judged, so that nobody waits for a backup in vain.
 extends_documentation_fragment:
   - incomex.phasegate.connection
 attributes:
@@ -31,13 +33,17 @@ attributes:
     support: full
     description: The database of an earlier rehearsal is dropped and made anew; the result is the same.
 options:
+  state:
+    description: What to do. V(ready) only looks whether the backup can be restored there.
+    type: str
+    choices: [ready, rehearsed]
+    default: rehearsed
   artefacts:
     description: The artefact directory of an open rehearsal run with backup, snapshot and frozen SQL.
     type: path
   plan:
-    description: The plan as M(incomex.phasegate.phase_plan) returns it.
+    description: The plan as M(incomex.phasegate.phase_plan) returns it; needed for O(state=rehearsed).
     type: dict
-    required: true
 """
 
 EXAMPLES = r"""
@@ -51,30 +57,50 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+cluster:
+  description: Who the rehearsal cluster is.
+  returned: for O(state=ready), and in check mode
+  type: dict
 rehearsal:
   description: What the plan pins of the rehearsal.
-  returned: success, except in check mode
+  returned: for O(state=rehearsed), except in check mode
   type: dict
 """
 
+import dataclasses
 import json
-from typing import Any
+from typing import Any, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.incomex.phasegate.plugins.module_utils import _runs
 from ansible_collections.incomex.phasegate.plugins.module_utils._client import CONNECTION_ARGUMENTS, Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts
+from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, run_step
 from ansible_collections.incomex.phasegate.plugins.module_utils._execute import Request, read_frozen, recorded
 from ansible_collections.incomex.phasegate.plugins.module_utils._identity import read_identity
 from ansible_collections.incomex.phasegate.plugins.module_utils._rehearse import Rehearsal, rehearse
+from ansible_collections.incomex.phasegate.plugins.module_utils._restore import require_ready
 from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import Snapshot
+
+
+def source_in(artefacts: Artefacts) -> Mapping[str, Any]:
+    """Return what the rehearsal was opened with."""
+    artefacts.require_run()
+    return _runs.opening(artefacts.journal.entries())
+
+
+def look(client: Client, artefacts: Artefacts) -> dict[str, Any]:
+    """Judge the rehearsal cluster before there is a backup."""
+    start = source_in(artefacts)
+    with run_step(artefacts, "R-0") as step:
+        found = require_ready(client, source=start["identity"]["system_identifier"], server=start["server"])
+        step.data["cluster"] = found.as_dict()
+    return {"changed": False, **step.data}
 
 
 def run(client: Client, artefacts: Artefacts, plan: dict[str, Any]) -> dict[str, Any]:
     """Rehearse in an open run."""
-    artefacts.require_run()
-    start = _runs.opening(artefacts.journal.entries())
+    start = source_in(artefacts)
     source = Snapshot.load(artefacts.file("schema/before.jsonl.gz"))
     backup = recorded(artefacts, "C-01", "backup")
     with open(artefacts.file("backup_contents.json"), encoding="utf-8") as stream:
@@ -92,7 +118,7 @@ def run(client: Client, artefacts: Artefacts, plan: dict[str, Any]) -> dict[str,
     about = {
         "source": start["identity"]["system_identifier"],
         "roles": start["roles"],
-        "extensions": [fact.identity[0] for fact in source.decoded() if fact.kind == "extension"],
+        "server": start["server"],
         "contents": contents,
     }
     proved = rehearse(rehearsal, artefacts.file(backup["file"]), about)
@@ -105,20 +131,25 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **CONNECTION_ARGUMENTS,
+            "state": {"type": "str", "choices": ["ready", "rehearsed"], "default": "rehearsed"},
             "artefacts": {"type": "path"},
-            "plan": {"type": "dict", "required": True},
+            "plan": {"type": "dict"},
         },
+        required_if=[("state", "rehearsed", ["plan"])],
         supports_check_mode=True,
     )
     params = module.params
     client = Client.from_params(params)
     try:
         if module.check_mode:
-            with client.session() as session:
-                module.exit_json(changed=True, cluster=read_identity(session, client).as_dict())
+            # there is no run yet to know the source by, and the copy's database may not exist yet
+            with dataclasses.replace(client, database="postgres").session() as session:
+                changed = params["state"] == "rehearsed"
+                module.exit_json(changed=changed, cluster=read_identity(session, client).as_dict())
         if params["artefacts"] is None:
             module.fail_json(msg="A rehearsal needs the artefact directory of an open run: set artefacts.")
-        result = run(client, Artefacts(params["artefacts"]), params["plan"])
+        artefacts = Artefacts(params["artefacts"])
+        result = look(client, artefacts) if params["state"] == "ready" else run(client, artefacts, params["plan"])
     except PhaseGateError as error:
         module.fail_json(msg=str(error))
     else:

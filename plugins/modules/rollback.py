@@ -93,7 +93,6 @@ losses:
     rows: {description: Number of rows., type: int}
 """
 
-import json
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -105,7 +104,13 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._execute import 
 from ansible_collections.incomex.phasegate.plugins.module_utils._identity import IDENTITY_ARGUMENT
 from ansible_collections.incomex.phasegate.plugins.module_utils._report import migration_log
 from ansible_collections.incomex.phasegate.plugins.module_utils._rollback import Undo, require_confirmation, roll_back
-from ansible_collections.incomex.phasegate.plugins.module_utils._runs import COMMAND, ROLLBACK, committed_outcome
+from ansible_collections.incomex.phasegate.plugins.module_utils._runs import (
+    COMMAND,
+    ROLLBACK,
+    committed_outcome,
+    look,
+    plan_of_execution,
+)
 
 
 def told(data: dict[str, Any]) -> dict[str, Any]:
@@ -119,8 +124,8 @@ def run(client: Client, params: dict[str, Any], artefacts: Artefacts, undo: Undo
     before = committed_outcome(client, artefacts, COMMAND[ROLLBACK])
     if before is not None:
         return {"changed": False, **told(before)}
-    with open(artefacts.file("plan.json"), "rb") as stream:
-        plan = json.load(stream)
+    # the plan of the evidence that is undone, whatever directory the run was opened with
+    plan = plan_of_execution(undo.execution, look(client))
     with run_step(artefacts, "C-09") as step:
         request = Request(
             plan=plan,

@@ -138,7 +138,9 @@ def rehearsal(plan: dict[str, Any]) -> dict[str, Any]:
             "server_version": "16.13",
             "timezone": "UTC",
             "encoding": "UTF8",
+            "collation": {"collate": "C.UTF-8", "ctype": "C.UTF-8", "provider": "c", "icu": ""},
             "extensions": [["plpgsql", "1.0"]],
+            "settings": {"DateStyle": "ISO, MDY"},
         },
         "statements": measured("ddl"),
         "locks": [

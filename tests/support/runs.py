@@ -89,7 +89,7 @@ class Run:
     plan: dict[str, Any]
     ddl: bytes
     rollback: bytes
-    declared: Mapping[str, Any] = field(default_factory=dict)
+    declared: Mapping[str, Any] = field(default_factory=lambda: {"server_version": "16"})
     environment: str = "test"
     max_backup_age: int = 3600
     lock_attempts: int = 1

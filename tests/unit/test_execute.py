@@ -15,6 +15,8 @@ from ansible_collections.incomex.phasegate.plugins.module_utils import _runs
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import run_step, verify
 from ansible_collections.incomex.phasegate.plugins.module_utils._execute import migration_script
+from ansible_collections.incomex.phasegate.plugins.module_utils._normalise import normalise
+from ansible_collections.incomex.phasegate.plugins.module_utils._server import server_facts
 from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import take
 from ansible_collections.incomex.phasegate.plugins.module_utils._transaction import Hooks, transact
 from ansible_collections.incomex.phasegate.plugins.modules.evidence import sealed
@@ -439,6 +441,58 @@ def test_a_schema_that_changed_since_the_snapshot_stops(app: Client, cluster: Cl
     outcome = run.migrate()
     assert "somebody changed the schema during this run" in outcome.message
     assert outcome.data["outcome"] == "NOT_STARTED"
+
+
+def rehearsed(run: Run) -> Run:
+    """Put into the plan what a rehearsal on this very database would have found."""
+    with run.client.session() as session:
+        run.plan["rehearsal"] = {
+            "bundle": "alpha_rehearsal",
+            "base_fingerprint": normalise(take(session)).fingerprint,
+            "server": server_facts(session),
+            "changes": [],
+        }
+    return run
+
+
+@pytest.mark.parametrize(
+    ("change", "expected", "found"),
+    [
+        ("ALTER DATABASE {} SET DateStyle TO 'German'", "DateStyle 'ISO, MDY'", "DateStyle 'German, DMY'"),
+        ("ALTER DATABASE {} SET TimeZone TO 'Asia/Tokyo'", "TimeZone ", "TimeZone Asia/Tokyo"),
+        ("ALTER TABLE app.old ADD COLUMN later int", "normalised fingerprint ", "normalised fingerprint "),
+    ],
+)
+def test_what_was_not_so_at_the_rehearsal_stops(  # noqa: PLR0917 - pytest passes by name
+    app: Client, cluster: Cluster, tmp_path: Path, change: str, expected: str, found: str
+) -> None:
+    run = rehearsed(small(app, tmp_path))
+    cluster.psql(change.format(app.database), app.database)
+    outcome = run.prepare().migrate()
+    assert outcome.message.startswith("Stopped at G-10 (")
+    gate = outcome.gate("G-10")
+    assert (gate["status"], outcome.data["outcome"]) == ("FAIL", "NOT_STARTED")
+    assert expected in gate["expected"]
+    assert found in gate["found"]
+    assert "rehearse again" in gate["next_step"]
+
+
+def test_another_minor_version_is_told(app: Client, tmp_path: Path) -> None:
+    run = rehearsed(small(app, tmp_path))
+    run.plan["rehearsal"]["server"]["server_version"] = "16.0"
+    gate = run.prepare().migrate().gate("G-10")
+    assert gate["status"] == "PASS"
+    assert "rehearsed on PostgreSQL 16.0, this is 16." in gate["found"]
+
+
+def test_an_inventory_that_declares_nothing_is_refused_by_the_opening_and_by_c07(app: Client, tmp_path: Path) -> None:
+    run = small(app, tmp_path)
+    run.declared = {}
+    with pytest.raises(PhaseGateError, match="an identity declared in the inventory"):
+        run.prepare()
+    run.declared = {"database": app.database}
+    run.prepare().declared = {}
+    assert "Stopped at G-4" in run.migrate().message
 
 
 #: A check that needs a lock on ``app.old``.

@@ -70,6 +70,12 @@ CASES: list[tuple[Gate, str, str]] = [
     (_gates.no_provenance(), NOT_ENFORCED, "the phase was not rehearsed"),
     (_gates.provenance(A, A, "alpha_x", ""), PASS, f"normalised fingerprint {A}"),
     (_gates.provenance(A, B, "alpha_x", "+ column"), FAIL, f"normalised fingerprint {B}: + column"),
+    (_gates.provenance(A, A, "alpha_x", told="newer"), PASS, f"normalised fingerprint {A}; newer"),
+    (
+        _gates.provenance(A, A, "alpha_x", server=[Mismatch("TimeZone", "UTC", "Asia/Tokyo")]),
+        FAIL,
+        f"normalised fingerprint {A}; TimeZone Asia/Tokyo",
+    ),
     (_gates.nothing_else_ran(["run", "C-01", "C-08", "run"]), PASS, "nothing else ran"),
     (_gates.nothing_else_ran(["run", "C-09"]), FAIL, "C-09"),
     (_gates.nothing_else_ran(["run", "C-10", "psql"]), FAIL, "C-10, psql"),
@@ -96,6 +102,24 @@ def test_there_are_eleven_gates_and_the_table_has_a_line_for_each() -> None:
     assert [line.split()[0] for line in lines] == [f"G-{number}" for number in range(1, 12)]
     assert all("NOT REACHED" in line for line in lines)
     assert _gates.failed([*gates, _gates.alone(lock_held=False, others=[])])[0].id == "G-7"
+
+
+@pytest.mark.parametrize(
+    ("declared", "pinned", "status"),
+    [
+        ({}, False, FAIL),
+        ({"rehearsal_system_identifiers": ["7777"], "database": ""}, False, FAIL),
+        ({}, True, PASS),
+        ({"database": "directus"}, False, PASS),
+    ],
+)
+def test_g4_is_no_pass_when_nothing_was_compared(declared: dict[str, Any], status: str, *, pinned: bool) -> None:
+    gate = _gates.declared_target(declared, PRODUCTION, pinned=pinned)
+    assert gate.status == status
+    assert (("declare phasegate_identity" in gate.next_step), "system identifier 7501" in gate.found) == (
+        status == FAIL,
+        True,
+    )
 
 
 # --- the target ------------------------------------------------------------------------------------------------
