@@ -52,7 +52,7 @@ options:
     choices: [disable, allow, prefer, require, verify-ca, verify-full]
 notes:
   - Connection options are best given once per play, as C(module_defaults) of the action group C(incomex.phasegate.phasegate).
-  - The target host needs nothing but Python; C(psql), C(pg_dump) and C(pg_restore) may be those in a container.
+  - The target host needs nothing but Python; C(psql), C(pg_dump), C(pg_dumpall) and C(pg_restore) may be those in a container.
 requirements:
   - PostgreSQL 16 server and client programs
 """

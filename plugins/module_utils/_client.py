@@ -102,18 +102,21 @@ class Client:
         }
         return conninfo({key: value for key, value in parameters.items() if value is not None})
 
+    def _engine(self) -> str:
+        engine = shutil.which(self.container_engine)
+        if engine is None:
+            raise PhaseGateError(
+                "The container engine's client is missing.",
+                expected=f"the program {self.container_engine!r} on this host",
+                found="not in PATH",
+                next_step="install it, name another with container_engine, or leave container out to connect from this host",
+            )
+        return engine
+
     def argv(self, program: str, *arguments: str) -> list[str]:
         """Return the argument list that runs one of PostgreSQL's client programs in this place."""
         if self.container:
-            engine = shutil.which(self.container_engine)
-            if engine is None:
-                raise PhaseGateError(
-                    "The container engine's client is missing.",
-                    expected=f"the program {self.container_engine!r} on this host",
-                    found="not in PATH",
-                    next_step="install it, name another with container_engine, or leave container out to connect from this host",
-                )
-            return [engine, "exec", "-i", self.container, program, *arguments]
+            return [self._engine(), "exec", "-i", self.container, program, *arguments]
         path = os.path.join(self.bindir, program) if self.bindir else shutil.which(program)
         if path is None or not os.access(path, os.X_OK):
             raise PhaseGateError(
@@ -123,6 +126,24 @@ class Client:
                 next_step="install PostgreSQL's client programs, set bindir, or set container to run them in a container",
             )
         return [path, *arguments]
+
+    def run_on(self, directory: str, program: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+        """Run a program to its end that reads a directory of this host and needs no connection.
+
+        Where the programs are in a container this is a new one of the same image, without network, that sees the
+        directory read-only and is removed at the end: nothing is copied into the container of the server.
+        """
+        if not self.container:
+            return self.run(program, *arguments)
+        engine = self._engine()
+        inspect = [engine, "inspect", "--type=container", "--format={{.Image}}", self.container]
+        image = subprocess.run(inspect, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        if image.returncode != 0:
+            return image
+        mount = f"--mount=type=bind,source={directory},target={directory},readonly"
+        argv = [engine, "run", "--rm", "--network=none", "--user=0", mount, f"--entrypoint={program}"]
+        argv += [image.stdout.decode().strip(), *arguments]
+        return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False)
 
     def start(self, program: str, *arguments: str, **streams: Any) -> subprocess.Popen[bytes]:
         """Start a program of PostgreSQL's in this place. ``streams`` are Popen's stdin, stdout and stderr."""

@@ -14,6 +14,7 @@ import fcntl
 import hashlib
 import os
 import re
+import shutil
 import stat
 from dataclasses import dataclass
 from typing import IO, Any, Iterator, Mapping
@@ -78,10 +79,53 @@ def atomic_file(path: str) -> Iterator[HashingWriter]:
             os.fsync(stream.fileno())
         os.replace(partial, path)
         fsync_directory(os.path.dirname(path) or ".")
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(partial)
+        # a write that fails (no space left) does not say by itself which file it was for
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = path
         raise
+
+
+@contextlib.contextmanager
+def atomic_directory(path: str) -> Iterator[str]:
+    """Yield the new empty directory ``path.partial``; it becomes ``path`` complete and on disk, or is removed.
+
+    The block makes the files in it durable; a directory that is there already is replaced.
+    """
+    partial = path + PARTIAL
+    shutil.rmtree(partial, ignore_errors=True)
+    os.mkdir(partial, 0o700)
+    try:
+        yield partial
+        for folder, _folders, _files in os.walk(partial):
+            fsync_directory(folder)
+        if os.path.isdir(path):
+            shutil.rmtree(path)
+        os.rename(partial, path)
+        fsync_directory(os.path.dirname(path) or ".")
+    except BaseException as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = path
+        raise
+
+
+def remove_partial(path: str) -> list[str]:
+    """Remove what writers that were killed left in a directory, and return its names, relative and sorted."""
+    found = []
+    for folder, folders, files in os.walk(path):
+        found += [os.path.relpath(os.path.join(folder, name), path) for name in files if name.endswith(PARTIAL)]
+        found += [os.path.relpath(os.path.join(folder, name), path) for name in folders if name.endswith(PARTIAL)]
+        folders[:] = [name for name in folders if not name.endswith(PARTIAL)]
+    for name in found:
+        target = os.path.join(path, name)
+        if os.path.isdir(target) and not os.path.islink(target):
+            shutil.rmtree(target)
+        else:
+            os.unlink(target)
+    return sorted(found)
 
 
 @dataclass(frozen=True)
@@ -133,14 +177,14 @@ class Artefacts:
             )
 
     @contextlib.contextmanager
-    def busy(self) -> Iterator[None]:
+    def busy(self, *, wait: bool = True) -> Iterator[None]:
         """Hold the directory while something is written into it beside the run's other steps: the backup.
 
-        Waits for whoever holds it. The kernel lets go when the holder ends, however it ends.
+        Waits for whoever holds it, or raises ``BlockingIOError``. The kernel lets go when the holder ends, however it ends.
         """
         descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield
         finally:
             os.close(descriptor)
@@ -161,9 +205,7 @@ class Artefacts:
 
     def sums(self) -> dict[str, str]:
         """Return the SHA-256 of every file by name. Leftover partial files are removed first."""
-        for name in self.names():
-            if name.endswith(PARTIAL):
-                os.unlink(self.file(name))
+        remove_partial(self.path)
         return {name: sha256_file(self.file(name)) for name in self.names()}
 
     def seal(self, sums: Mapping[str, str]) -> str:
@@ -194,7 +236,7 @@ def require_as_sealed(artefacts: Artefacts, name: str) -> None:
     if not findings:
         listed, findings = _read_sums(artefacts)
         if name in listed:
-            findings += _compare(artefacts, name, listed[name], set(artefacts.names()))
+            findings += compare(artefacts, {name: listed[name]}, {name} & set(artefacts.names()), SEAL)
         elif not findings:
             findings = [f"{SEAL} lists no {name}"]
     if findings:
@@ -237,8 +279,7 @@ def verify(path: str) -> list[str]:
         return unusable
     listed, findings = _read_sums(artefacts)
     present = set(artefacts.names())
-    findings += [finding for name in sorted(listed) for finding in _compare(artefacts, name, listed[name], present)]
-    findings += [f"{name} is not listed in {SEAL}" for name in sorted(present - set(listed))]
+    findings += compare(artefacts, listed, present, SEAL)
     return findings or _check_journal(artefacts)
 
 
@@ -278,14 +319,22 @@ def _parse_sums(text: str) -> tuple[dict[str, str], list[str]]:
     return listed, findings
 
 
-def _compare(artefacts: Artefacts, name: str, digest: str, present: set[str]) -> list[str]:
-    """Return what is wrong with one listed file."""
-    if name not in present:
-        return [f"{name} is listed in {SEAL} but missing"]
-    if not stat.S_ISREG(os.lstat(artefacts.file(name)).st_mode):
-        return [f"{name} is not a regular file (a symbolic link or a device)"]
-    found = sha256_file(artefacts.file(name))
-    return [] if found == digest else [f"{name} was changed: SHA-256 is {found}, the seal says {digest}"]
+def compare(artefacts: Artefacts, listed: dict[str, str], present: set[str], listing: str) -> list[str]:
+    """Return what is wrong with files by the digests that ``listing`` has of them, one sentence a file.
+
+    Names are relative to the directory; ``present`` are those that are there.
+    """
+    findings = []
+    for name in sorted(listed):
+        if name not in present:
+            findings.append(f"{name} is listed in {listing} but missing")
+        elif not stat.S_ISREG(os.lstat(artefacts.file(name)).st_mode):
+            findings.append(f"{name} is not a regular file (a symbolic link or a device)")
+        else:
+            found = sha256_file(artefacts.file(name))
+            if found != listed[name]:
+                findings.append(f"{name} was changed: SHA-256 is {found}, {listing} says {listed[name]}")
+    return findings + [f"{name} is not listed in {listing}" for name in sorted(present - set(listed))]
 
 
 def open_directory(path: str | None, *, check_mode: bool) -> Artefacts | None:

@@ -14,7 +14,7 @@ from typing import Any, Mapping, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils import _checks, _gates
 from ansible_collections.incomex.phasegate.plugins.module_utils._approvals import collect, judge
-from ansible_collections.incomex.phasegate.plugins.module_utils._backup import BackupRecord, unchanged_since
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup_record import BackupRecord, unchanged_since
 from ansible_collections.incomex.phasegate.plugins.module_utils._builtin_checks import ddl_checksum, target_identity
 from ansible_collections.incomex.phasegate.plugins.module_utils._capture import Declared, load
 from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
@@ -98,10 +98,10 @@ def backup_gates(identity: Identity, request: Request, now: float) -> tuple[list
     foreign = []
     if backup and backup.system_identifier != identity.system_identifier:
         foreign = [Mismatch("cluster of the backup", identity.system_identifier, backup.system_identifier)]
-    problem = unchanged_since(backup, request.artefacts.file(backup.file)) if backup else None
+    problem = unchanged_since(backup, request.artefacts.path) if backup else None
     return [
         _gates.backup_fresh(backup.started_epoch if backup else None, now, request.max_backup_age),
-        _gates.backup_restorable(problem, backup is not None, backup.toc_entries if backup else 0),
+        _gates.backup_restorable(problem, backup.evidence() if backup else None),
     ], foreign
 
 

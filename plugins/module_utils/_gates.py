@@ -118,15 +118,15 @@ def target_is_declared(wrong: Sequence[Mismatch], found: str, undeclared: Sequen
     )  # fmt: skip
 
 
-def backup_restorable(problem: PhaseGateError | None, record_found: bool, toc_entries: int) -> Gate:
-    """G-5: the file is the one that pg_restore read in full while it was written."""
-    expected = "a backup of this run that pg_restore read in full, unchanged since"
+def backup_restorable(problem: PhaseGateError | None, evidence: str | None) -> Gate:
+    """G-5: the backup is the one that was read in full when it was made; ``evidence`` says how, None without a backup."""
+    expected = "a backup of this run that was read in full, unchanged since"
     next_step = "start a new run, which makes a new backup (C-01)"
-    if not record_found:
+    if evidence is None:
         return judge("G-5", False, expected, "no backup in this run", next_step)
     if problem is not None:
         return judge("G-5", False, problem.expected, problem.found, problem.next_step)
-    return judge("G-5", True, expected, f"{toc_entries} TOC entries, read in full, digest unchanged", next_step)
+    return judge("G-5", True, expected, evidence, next_step)
 
 
 def preflight_passed(results: Sequence[CheckResult]) -> Gate:

@@ -15,6 +15,7 @@ from typing import Any, Iterable, Mapping, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils import _gates
 from ansible_collections.incomex.phasegate.plugins.module_utils._after_commit import REFUSED, left
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup_record import BackupRecord
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks import text
 from ansible_collections.incomex.phasegate.plugins.module_utils._journal import Entry
 
@@ -232,6 +233,7 @@ def build(plan: Mapping[str, Any] | None, entries: Sequence[Entry], name: str) -
         "identity": start.get("identity", {}),
         "digests": _digests(plan, start),
         "backup": _last(entries, "C-01", "backup", {}),
+        "removed": _last(entries, "C-01", "removed", []),
         "fingerprints": {
             "before": _last(entries, "C-03", "fingerprint", ""),
             "after": _last(entries, verified, "fingerprint", "") or _last(entries, command, "fingerprint", ""),
@@ -412,10 +414,13 @@ def _sources(report: Mapping[str, Any], sums: Mapping[str, str]) -> list[str]:
     out += _table(("file", "SHA-256"), sorted(sums.items()))
     if backup:
         out += [
-            f"Backup: {backup['size']} bytes, {backup['toc_entries']} TOC entries, {backup['compression']}, "
-            "read in full by pg_restore while it was written.",
+            f"Backup: {backup['size']} bytes, compression {backup['compression']}, {BackupRecord(**backup).evidence()}.",
             "",
         ]
+        if backup["not_dumped"]:
+            out += [f"Not in it: {'; '.join(backup['not_dumped'])}.", ""]
+    if report["removed"]:
+        out += [f"Left by a killed backup, and removed: {'; '.join(report['removed'])}.", ""]
     return [*out, "## DDL source", "", *_table(("file", "SHA-256"), report["digests"].items())]
 
 

@@ -7,9 +7,12 @@
 from __future__ import annotations
 
 import dataclasses
-import subprocess
+import hashlib
+import os
+import secrets
 from typing import Any, ContextManager, Mapping, Sequence
 
+from ansible_collections.incomex.phasegate.plugins.module_utils import _staging
 from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._contents import Contents, differences, read_contents
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
@@ -20,6 +23,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._sql import iden
 
 # The comment of a database that a rehearsal made: only such a database is ever dropped.
 MARK = "phasegate rehearsal"
+MAINTENANCE = "postgres"
 
 _STATE = """
 SELECT d.oid IS NOT NULL, coalesce(shobj_description(d.oid, 'pg_database'), '')
@@ -54,14 +58,18 @@ def _require_free(session: Session, name: str) -> None:
 
 def _prepare_database(session: Session, name: str, server: Mapping[str, Any]) -> None:
     """Make an empty database with the source's encoding and collation; one that a rehearsal made before is dropped."""
-    session.execute(f"DROP DATABASE IF EXISTS {identifier(name)} WITH (FORCE)")
+    # Under a name of its own until it has its comment: killed in between, it would stand in the way of the next run.
+    unmarked = "phasegate_" + hashlib.sha256(name.encode()).hexdigest()[:16]
+    for leftover in (name, unmarked):
+        session.execute(f"DROP DATABASE IF EXISTS {identifier(leftover)} WITH (FORCE)")
     collation = server["collation"]
     options = {"ENCODING": server["encoding"], "LC_COLLATE": collation["collate"], "LC_CTYPE": collation["ctype"]}
     if collation["icu"]:
         options.update(LOCALE_PROVIDER="icu", ICU_LOCALE=collation["icu"])
     words = " ".join(f"{key} {literal(value)}" for key, value in options.items())
-    session.execute(f"CREATE DATABASE {identifier(name)} TEMPLATE template0 {words}")
-    session.execute(f"COMMENT ON DATABASE {identifier(name)} IS {literal(MARK)}")
+    session.execute(f"CREATE DATABASE {identifier(unmarked)} TEMPLATE template0 {words}")
+    session.execute(f"COMMENT ON DATABASE {identifier(unmarked)} IS {literal(MARK)}")
+    session.execute(f"ALTER DATABASE {identifier(unmarked)} RENAME TO {identifier(name)}")
 
 
 def _same_settings(client: Client, server: Mapping[str, Any]) -> list[str]:
@@ -111,7 +119,7 @@ def _require_extensions(session: Session, extensions: Sequence[str]) -> None:
 
 
 def _maintenance(client: Client) -> ContextManager[Session]:
-    return dataclasses.replace(client, database="postgres").session("phasegate:restore")
+    return dataclasses.replace(client, database=MAINTENANCE).session("phasegate:restore")
 
 
 def require_ready(client: Client, *, source: str, server: Mapping[str, Any]) -> Identity:
@@ -141,37 +149,51 @@ def require_ready(client: Client, *, source: str, server: Mapping[str, Any]) -> 
     return found
 
 
-def _pg_restore(client: Client, archive: str) -> None:
-    connection = client.connection_string("phasegate:restore")
-    with open(archive, "rb") as stream:
-        done = subprocess.run(
-            client.argv("pg_restore", "--exit-on-error", "--no-password", "--dbname", connection),
-            stdin=stream,
-            capture_output=True,
-            check=False,
-        )
+def _pg_restore(client: Client, archive: str, jobs: int) -> None:
+    arguments = ["--exit-on-error", "--no-password", "--dbname", client.connection_string("phasegate:restore")]
+    if not os.path.isdir(archive):
+        with open(archive, "rb") as stream:
+            done = client.run("pg_restore", *arguments, stdin=stream)
+    elif client.container:
+        token = secrets.token_hex(6)
+        # its session tells that the directory there is in use
+        maintenance = dataclasses.replace(client, database=MAINTENANCE)
+        with maintenance.session(_staging.application(token)), _staging.directory(maintenance, token) as place:
+            _staging.upload(client, archive, place)
+            done = client.run("pg_restore", *arguments, f"--jobs={jobs}", place)
+    else:
+        done = client.run("pg_restore", *arguments, f"--jobs={jobs}", archive)
     if done.returncode != 0:
         raise PhaseGateError(
             "G-5: the backup does not restore.",
             expected="pg_restore ends with status 0",
             found=done.stderr.decode("utf-8", "replace").strip(),
-            next_step="resolve what pg_restore names; a backup that does not restore is none",
+            next_step="resolve what pg_restore names (a compression that it lacks: choose gzip); a backup that does not "
+            "restore is none",
         )
 
 
 def restore(
-    client: Client, archive: str, *, source: str, roles: Sequence[str], server: Mapping[str, Any], contents: Contents
-) -> dict[str, object]:
+    client: Client,
+    archive: str,
+    *,
+    source: str,
+    roles: Sequence[str],
+    server: Mapping[str, Any],
+    contents: Contents,
+    jobs: int = 2,
+) -> dict[str, Any]:
     """Restore ``archive`` into a fresh database of the rehearsal cluster and return what there is to say of it.
 
     ``source`` is the system identifier of the cluster that the backup is of, ``server`` its facts; ``contents`` what its
-    tables had under the dump's snapshot. Raises ``PhaseGateError`` naming every table that differs.
+    tables had under the dump's snapshot; ``jobs`` how many tables of a directory are restored at once. Raises
+    ``PhaseGateError`` naming every table that differs.
     """
     found = require_ready(client, source=source, server=server)
     with _maintenance(client) as session:
         _prepare_database(session, client.database, server)
         created = _prepare_roles(session, roles)
-    _pg_restore(client, archive)
+    _pg_restore(client, archive, jobs)
     settings = _same_settings(client, server)
     with client.session("phasegate:restore") as session:
         wrong = differences(contents, read_contents(session))
@@ -188,4 +210,29 @@ def restore(
         "roles_created": created,
         "settings_given": settings,
         "tables": len(contents),
+    }
+
+
+def source_of(session: Session, identity: Identity) -> dict[str, Any]:
+    """Return what a restore has to know of the source: ``source`` (system identifier), ``roles`` and ``server``."""
+    return {
+        "source": identity.system_identifier,
+        "roles": [row[0] or "" for row in session.rows(_ROLES)],
+        "server": server_facts(session),
+    }
+
+
+def prove(client: Client, archive: str, source: dict[str, Any], contents: Contents, jobs: int) -> dict[str, Any]:
+    """Restore ``archive`` into a scratch database, compare every table, drop it, and return what was compared.
+
+    The scratch database carries ``MARK``: one that a killed run left is dropped by the next.
+    """
+    restored = restore(client, archive, contents=contents, jobs=jobs, **source)
+    with _maintenance(client) as session:
+        session.execute(f"DROP DATABASE {identifier(client.database)} WITH (FORCE)")
+    return {
+        "system_identifier": restored["cluster"]["system_identifier"],
+        "database": client.database,
+        "tables": len(contents),
+        "rows": sum(int(rows) for rows, _digest in contents.values()),
     }

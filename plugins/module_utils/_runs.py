@@ -12,6 +12,7 @@ import os
 from typing import Any, Iterator, Mapping
 
 from ansible_collections.incomex.phasegate.plugins.module_utils import _report
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup_record import FOLDERS
 from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import (
@@ -247,7 +248,8 @@ def _seal(artefacts: Artefacts, reason: str) -> dict[str, Any]:
         sums = {item: digest for item, digest in sums.items() if item not in REPORTS}
         texts = (
             json.dumps(report, indent=2, ensure_ascii=False) + "\n",
-            _report.markdown(report, sums),
+            # a backup of many files is told by its listing
+            _report.markdown(report, {item: sums[item] for item in sums if not item.startswith(FOLDERS)}),
             _report.summary(report),
         )
         for item, text in zip(REPORTS, texts):

@@ -60,6 +60,7 @@ LAYOUT = {
     "plan.json",
     "report.json",
     "report.md",
+    "roles.sql",
     "schema/after.jsonl.gz",
     "schema/after.sql",
     "schema/after_state.json",

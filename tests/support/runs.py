@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible_collections.incomex.phasegate.plugins.action.phase_plan import plan_of, result_of
 from ansible_collections.incomex.phasegate.plugins.module_utils import _capture, _runs, _snapshot
-from ansible_collections.incomex.phasegate.plugins.module_utils._backup import back_up
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup import Wanted, back_up
 from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, run_step
@@ -141,7 +141,7 @@ class Run:
         files = {"ddl": self.ddl, "rollback": self.rollback}
         self.artefacts = _runs.open_run(str(self.root), self.plan, about, self.declared, files)
         with run_step(self.artefacts, "C-01") as step:
-            step.data["backup"] = back_up(self.client, self.artefacts.file("backup.dump"), "none")[0].as_dict()
+            step.data["backup"] = back_up(self.client, self.artefacts, Wanted(compression="none"))[0].as_dict()
         phase = self.plan["phase"]
         declared = _capture.Declared.from_definition(phase["measure"], phase["row_counts"])
         with self.client.session() as session, run_step(self.artefacts, "C-03") as step:

@@ -9,8 +9,9 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible_collections.incomex.phasegate.plugins.module_utils._backup import back_up
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup import Wanted, back_up
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts
 from ansible_collections.incomex.phasegate.plugins.module_utils._restore import MARK, require_ready, restore
 from ansible_collections.incomex.phasegate.plugins.module_utils._server import compare, server_facts
 from ansible_collections.incomex.phasegate.tests.support.runs import client_of
@@ -50,7 +51,7 @@ def facts(client: Client, **changes: Any) -> dict[str, Any]:
 
 def test_a_copy_has_rows_collation_and_settings_of_its_source(source: Client, copy: Client, tmp_path: Path) -> None:
     path = str(tmp_path / "backup.dump")
-    _record, contents = back_up(source, path, "none", contents=True)
+    _record, contents = back_up(source, Artefacts(str(tmp_path)), Wanted(compression="none", contents=True))
     told = restore(copy, path, source=ELSEWHERE, roles=["workflow_admin"], server=facts(source), contents=contents)
     assert told["settings_given"] == ["DateStyle", "TimeZone"]
     assert compare(facts(source), facts(copy)) == []
