@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import base64
 import os
-from typing import Any, Dict, Mapping
+from typing import Any, Dict, List, Mapping
 
 from ansible.errors import AnsibleActionFail
 from ansible.module_utils.basic import missing_required_lib
 from ansible.plugins.action import ActionBase
-from ansible_collections.incomex.phasegate.plugins.module_utils._approvals import collect, file_error, packed
+from ansible_collections.incomex.phasegate.plugins.module_utils._approvals import (
+    collect,
+    file_error,
+    packed,
+    review_file,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._phase import HAS_JSONSCHEMA, Phase, load_phase
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan import (
@@ -75,6 +80,22 @@ def from_plan(path: str) -> Dict[str, Any]:
     return {**result_of(plan, *files), **packed(*collect(path))}
 
 
+def reviews_beside(paths: List[str]) -> Dict[str, Any]:
+    """Return the signatures of reviews by the name of what they review. Raises ``PhaseGateError``, ``OSError``."""
+    found = {}
+    for path in paths:
+        bundle = os.path.basename(path)[: -len(review_file(""))]
+        if review_file(bundle) != os.path.basename(path):
+            raise PhaseGateError(
+                "This is not the name of a review.",
+                expected=review_file("<name of the artefact directory>"),
+                found=path,
+                next_step="give the file that approve.yml with phasegate_bundle wrote, with the signatures beside it",
+            )
+        found[bundle] = packed(*collect(path))
+    return found
+
+
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types
     """The action behind ``incomex.phasegate.phase_plan``."""
 
@@ -88,12 +109,17 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             if not present:
                 raise AnsibleActionFail(missing_required_lib(library, reason="on the controller"))
         _validated, params = self.validate_argument_spec(
-            {"path": {"type": "path"}, "plan": {"type": "path"}},
+            {
+                "path": {"type": "path"},
+                "plan": {"type": "path"},
+                "reviews": {"type": "list", "elements": "path", "default": []},
+            },
             mutually_exclusive=[("path", "plan")],
             required_one_of=[("path", "plan")],
         )
         try:
             found = from_plan(params["plan"]) if params["plan"] else from_phase(params["path"])
+            found["reviews_b64"] = reviews_beside(params["reviews"])
         except PhaseFileError as error:
             problems = [problem.as_dict() for problem in error.problems]
             return {**result, "failed": True, "msg": str(error), "problems": problems}

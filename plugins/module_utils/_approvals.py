@@ -15,6 +15,7 @@ import contextlib
 import datetime
 import enum
 import fnmatch
+import json
 import os
 import tempfile
 from dataclasses import asdict, dataclass, replace
@@ -47,6 +48,7 @@ __all__ = [
     "PASS",
     "PASS_WITH_NOTES",
     "PLAN_NAMESPACE",
+    "REVIEW_NAMESPACE",
     "ROLLBACK_NAMESPACE",
     "Anchor",
     "Approval",
@@ -59,11 +61,15 @@ __all__ = [
     "file_error",
     "find_anchor",
     "judge",
+    "judge_review",
     "judge_rollback",
     "moment",
     "notes_header",
     "packed",
     "put",
+    "review_file",
+    "review_of",
+    "review_request",
     "rollback_request",
     "table",
     "unpacked",
@@ -80,6 +86,9 @@ NOTES_NAMESPACE = "notes@phasegate.incomex"
 
 #: Namespace of a signature over the request to roll one execution back.
 ROLLBACK_NAMESPACE = "rollback@phasegate.incomex"
+
+#: Namespace of a signature over the review of an execution's sealed evidence.
+REVIEW_NAMESPACE = "review@phasegate.incomex"
 
 PASS = "PASS"
 PASS_WITH_NOTES = "PASS_WITH_NOTES"
@@ -268,9 +277,9 @@ def table(approvals: Approvals) -> List[str]:
     return lines + ([f"next step: {gate.next_step}"] if gate.next_step else [])
 
 
-def notes_header(plan_sha256: str) -> bytes:
-    """Return the first line of notes, which binds them to one plan."""
-    return f"Notes on the plan with SHA-256 {plan_sha256}\n".encode("ascii")
+def notes_header(sha256: str, what: str = "plan") -> bytes:
+    """Return the first line of notes, which binds them to one plan, or to what else was signed."""
+    return f"Notes on the {what} with SHA-256 {sha256}\n".encode("ascii")
 
 
 @dataclass(frozen=True)
@@ -291,6 +300,7 @@ class _Case:
     now: datetime.datetime
     next_step: str
     verifier: Verifier
+    gate: str = "G-1"
 
     @property
     def sha256(self) -> str:
@@ -317,7 +327,7 @@ def judge(
     """
     plan, changed = thawed(plan_bytes)
     if anchor is None:
-        return _without_anchor(plan, signatures)
+        return _without_anchor(_place_of(plan), signatures, "G-1")
     with _verifier(anchor, now) as verifier:
         case = _Case(
             what="plan",
@@ -369,6 +379,59 @@ def judge_rollback(
         return _approvals(case, signatures, {})
 
 
+def review_file(bundle: str) -> str:
+    """Return where the review of an execution stands: beside its artefact directory, the signatures beside it."""
+    return bundle.rstrip("/") + ".review.json"
+
+
+def review_of(bundle: str) -> str:
+    """Return what a review is called, in messages and in the first line of notes."""
+    return f"review of {os.path.basename(bundle.rstrip('/'))}"
+
+
+def review_request(bundle: str, seal: str) -> bytes:
+    """Return what reviewers sign who accept an execution by its evidence; it follows from its arguments alone.
+
+    ``bundle`` is the name of the execution's directory, ``seal`` the SHA-256 of its SHA256SUMS.
+    """
+    return canonical_json({"format": "phasegate-review/1", "bundle": bundle, "seal": seal})
+
+
+def judge_review(
+    request: bytes,
+    signatures: Mapping[str, bytes],
+    notes: Notes,
+    anchor: Optional[Anchor],
+    author: str,
+    now: datetime.datetime,
+    place: str = SYSTEM_ANCHORS,
+) -> Approvals:
+    """Judge every signature over the review of an execution, and G-11 of a phase that requires it, as ``judge`` does.
+
+    ``author`` is the executed plan's, ``place`` where reviewers would be registered. There is no end but the signers'
+    own. Raises ``PhaseGateError``.
+    """
+    bundle = str(json.loads(request.decode("utf-8"))["bundle"])
+    if anchor is None:
+        return _without_anchor(place, signatures, "G-11")
+    with _verifier(anchor, now) as verifier:
+        case = _Case(
+            what=review_of(bundle),
+            data=request,
+            namespaces=(REVIEW_NAMESPACE, NOTES_NAMESPACE),
+            changed="",
+            anchor=anchor,
+            author=author,
+            not_after=None,
+            now=now,
+            next_step=f"let {{missing}} more of the reviewers registered in {_literal(anchor.path)} read the report of {bundle} "
+            f"and sign (approve.yml with phasegate_bundle); then give {review_file(bundle)} in phasegate_reviews",
+            verifier=verifier,
+            gate="G-11",
+        )
+        return _approvals(case, signatures, notes)
+
+
 def _literal(text: str) -> str:
     """Return a text that ``str.format`` gives back."""
     return text.replace("{", "{{").replace("}", "}}")
@@ -402,17 +465,20 @@ def moment(text: str) -> datetime.datetime:
     return found
 
 
-def _without_anchor(plan: Mapping[str, Any], signatures: Mapping[str, bytes]) -> Approvals:
+def _place_of(plan: Mapping[str, Any]) -> str:
     target = plan.get("target")
     cluster = str(target.get("system_identifier", "")) if isinstance(target, dict) else ""
-    place = anchor_path(cluster) if cluster else SYSTEM_ANCHORS
+    return anchor_path(cluster) if cluster else SYSTEM_ANCHORS
+
+
+def _without_anchor(place: str, signatures: Mapping[str, bytes], gate_id: str) -> Approvals:
     why = f"no reviewers are registered for this cluster ({place})"
     verdicts = []
     for name, data in sorted(signatures.items()):
         parsed = parse_signature(data)
         verdicts.append(Approval(name, parsed.fingerprint if parsed else "", Status.NOT_JUDGED, why))
     gate = _gates.Gate(
-        "G-1",
+        gate_id,
         _gates.NOT_ENFORCED,
         "approvals by registered reviewers",
         why,
@@ -501,7 +567,7 @@ def _notes_problems(case: _Case, signature: Signature, names: Sequence[str], tex
         yield f"the notes are signed by another key, {signed.fingerprint}"
     if case.verifier.problem(data, NOTES_NAMESPACE, text, names, revoked=True):
         yield "the notes were changed after they were signed, or the key is not registered for notes"
-    if not text.startswith(notes_header(case.sha256)):
+    if not text.startswith(notes_header(case.sha256, case.what)):
         yield f"the notes are on another plan: their first line does not name SHA-256 {case.sha256}"
     if not _is_utf8(text):
         yield "the notes are not UTF-8"
@@ -540,7 +606,7 @@ def _again(approval: Approval, first: Approval) -> Approval:
 
 
 def _gate(case: _Case, verdicts: Sequence[Approval]) -> _gates.Gate:
-    """Return G-1: enough people, and a plan that is what was frozen."""
+    """Return the gate: enough people, and a plan that is what was frozen."""
     counted = [one for one in verdicts if one.valid]
     rejected = [one for one in verdicts if not one.valid]
     threshold = case.anchor.threshold
@@ -552,7 +618,7 @@ def _gate(case: _Case, verdicts: Sequence[Approval]) -> _gates.Gate:
         problems.append("the plan does not name its author")
     who = "distinct reviewers" + ("" if case.anchor.author_may_approve else ", the plan's author not among them")
     return _gates.judge(
-        "G-1",
+        case.gate,
         len(counted) >= threshold and not problems,
         f"{threshold} approvals of the {case.what} with SHA-256 {case.sha256} by {who}",
         "; ".join(problems + found),

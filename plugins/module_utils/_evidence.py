@@ -23,6 +23,8 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._errors import P
 from ansible_collections.incomex.phasegate.plugins.module_utils._journal import Journal
 
 SEAL = "SHA256SUMS"
+# An SSH signature over the seal, where there is a key for it.
+SIGNATURE = "SHA256SUMS.sig"
 JOURNAL = "journal.jsonl"
 PARTIAL = ".partial"
 FOLDERS = ("schema", "sql", "logs")
@@ -200,8 +202,8 @@ class Artefacts:
         return out.sha256
 
     def names(self) -> list[str]:
-        """Return the names of all files below the directory, sorted, the seal left out."""
-        return sorted(name for name in _walk(self.path) if name != SEAL)
+        """Return the names of all files below the directory, sorted, the seal and its signature left out."""
+        return sorted(name for name in _walk(self.path) if name not in (SEAL, SIGNATURE))
 
     def sums(self) -> dict[str, str]:
         """Return the SHA-256 of every file by name. Leftover partial files are removed first."""
@@ -249,12 +251,13 @@ def require_as_sealed(artefacts: Artefacts, name: str) -> None:
 
 
 def _unusable_seal(artefacts: Artefacts) -> list[str]:
-    """Return why SHA256SUMS cannot be read, if it cannot."""
+    """Return why SHA256SUMS, or its signature, cannot be read, if it cannot."""
     if not artefacts.sealed:
         return [f"the bundle is not sealed: {SEAL} is missing"]
     # before it is opened: reading a pipe would wait for ever
-    if not stat.S_ISREG(os.lstat(artefacts.file(SEAL)).st_mode):
-        return [f"{SEAL} is not a regular file"]
+    for name in (SEAL, SIGNATURE):
+        if os.path.lexists(artefacts.file(name)) and not stat.S_ISREG(os.lstat(artefacts.file(name)).st_mode):
+            return [f"{name} is not a regular file"]
     return []
 
 

@@ -30,6 +30,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._new_data import
 from ansible_collections.incomex.phasegate.plugins.module_utils._normalise import normalise
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan import canonical_json, check_cover, digest
 from ansible_collections.incomex.phasegate.plugins.module_utils._policy import evaluate
+from ansible_collections.incomex.phasegate.plugins.module_utils._required import require
 from ansible_collections.incomex.phasegate.plugins.module_utils._reviewers import anchor_path, find_anchor
 from ansible_collections.incomex.phasegate.plugins.module_utils._server import compare, server_facts
 from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session
@@ -168,29 +169,53 @@ def provenance(session: Session, request: Request, base: Snapshot) -> _gates.Gat
     )
 
 
-def early_gates(session: Session, client: Client, request: Request, base: Snapshot) -> list[_gates.Gate]:
-    """Judge every gate of C-07 that does not need the transaction: all but G-6."""
-    plan, artefacts = request.plan, request.artefacts
-    identity = read_identity(session, client)
-    now = float(session.value("SELECT extract(epoch FROM clock_timestamp())") or 0)
-    of_backup, foreign = backup_gates(identity, request, now)
-    rollback = artefacts.file("sql/" + plan["rollback"]["file"])
+def no_self_advance(request: Request, identity: Identity, now: float) -> _gates.Gate:
+    """G-11: nothing else ran in this run, and what the phase requires is there and was reviewed."""
+    own = _gates.nothing_else_ran(entry.step for entry in request.artefacts.journal.entries())
+    required = [require(request.artefacts, phase, identity, now) for phase in request.phase["requires"]]
+    return _gates.combined([own, *required])
+
+
+def server_time(session: Session) -> float:
+    """Return the database server's clock, in seconds since 1970."""
+    return float(session.value("SELECT extract(epoch FROM clock_timestamp())") or 0)
+
+
+def plan_gates(
+    session: Session, request: Request, identity: Identity, base: Snapshot, foreign: Sequence[Mismatch] = ()
+) -> list[_gates.Gate]:
+    """Judge the gates that need neither a backup nor the transaction, so that a run can stop before it makes one.
+
+    ``foreign`` is what is wrong with the cluster of the backup.
+    """
+    plan, now = request.plan, server_time(session)
+    rollback = request.artefacts.file("sql/" + plan["rollback"]["file"])
     rehearsed = plan["rehearsal"]["bundle"] if "rehearsal" in plan else None
     return [
         approval(request, identity, now),
-        *of_backup,
-        _gates.digest_matches(plan["ddl"]["sha256"], request.ddl_sha256),
         _gates.declared_target(
             request.declared, identity, [*foreign, *foreign_plan(plan, identity)], pinned="target" in plan
         ),
-        take_lock(session),
         scope(plan["ddl"]["statements"], plan["phase"]["scope"]["statements"]),
         _gates.rollback_ready(
             plan["rollback"]["sha256"], sha256_file(rollback) if os.path.isfile(rollback) else None, rehearsed
         ),
         provenance(session, request, base),
-        _gates.nothing_else_ran(entry.step for entry in artefacts.journal.entries()),
+        no_self_advance(request, identity, now),
     ]
+
+
+def early_gates(session: Session, client: Client, request: Request, base: Snapshot) -> list[_gates.Gate]:
+    """Judge every gate of C-07 that does not need the transaction: all but G-6."""
+    identity = read_identity(session, client)
+    of_backup, foreign = backup_gates(identity, request, server_time(session))
+    judged = [
+        *plan_gates(session, request, identity, base, foreign),
+        *of_backup,
+        _gates.digest_matches(request.plan["ddl"]["sha256"], request.ddl_sha256),
+        take_lock(session),
+    ]
+    return sorted(judged, key=_gates.order)
 
 
 def _check_before(session: Session, client: Client, request: Request, step: Step, applied: Applied) -> None:

@@ -30,6 +30,9 @@ NOT_ENFORCED = "NOT ENFORCED"
 # The run ended, or ran in check mode, before this gate could be judged.
 NOT_REACHED = "NOT REACHED"
 
+# The gate has no question that a rollback could answer.
+NOT_APPLICABLE = "N/A"
+
 TITLES = {
     "G-1": "approval of exactly this plan by enough reviewers",
     "G-2": "backup is fresh by the server's clock",
@@ -47,7 +50,7 @@ TITLES = {
 
 @dataclass(frozen=True)
 class Gate:
-    """One judged gate. ``status`` is PASS, FAIL, NOT ENFORCED or NOT REACHED; the texts are for people."""
+    """One judged gate. ``status`` is PASS, FAIL, NOT ENFORCED, NOT REACHED or N/A; the texts are for people."""
 
     id: str
     status: str
@@ -218,9 +221,42 @@ def nothing_else_ran(steps: Iterable[str], further: Sequence[str] = ()) -> Gate:
     )  # fmt: skip
 
 
+def no_evidence(phase: str, root: str, found: str) -> Gate:
+    """G-11 of a phase that requires another one, of which there is no sealed evidence on this database."""
+    return judge(
+        "G-11", False, f"sealed evidence below {root} that {phase} is on this database", found,
+        f"execute {phase} first, or bring its untouched artefact directory back to this host",
+    )  # fmt: skip
+
+
+def combined(gates: Sequence[Gate]) -> Gate:
+    """Return several judgements of one gate as one: it fails when one of them does, and passes when all do."""
+    worst = min(gates, key=lambda gate: (FAIL, NOT_ENFORCED, PASS).index(gate.status)).status
+    texts = {
+        name: "; ".join(filter(None, (getattr(gate, name) for gate in gates)))
+        for name in ("expected", "found", "next_step")
+    }
+    return Gate(gates[0].id, worst, texts["expected"], texts["found"], texts["next_step"])
+
+
 def not_reached(ids: Iterable[str]) -> list[Gate]:
     """Return gates that were not judged."""
     return [Gate(gate, NOT_REACHED, TITLES[gate], "not reached") for gate in ids]
+
+
+def not_of_a_rollback() -> list[Gate]:
+    """Return the gates that a rollback does not have."""
+    return [
+        Gate(
+            "G-6", NOT_APPLICABLE, "no preflight", "a rollback has none; before COMMIT the schema is compared instead"
+        ),
+        Gate(
+            "G-10",
+            NOT_APPLICABLE,
+            "no provenance",
+            "a rollback ends with the schema of before the execution, or not at all",
+        ),
+    ]
 
 
 def failed(gates: Iterable[Gate]) -> list[Gate]:

@@ -11,6 +11,7 @@ auditor who has the bundle can build the same report again.
 from __future__ import annotations
 
 import datetime
+import shlex
 from typing import Any, Iterable, Mapping, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils import _gates
@@ -90,13 +91,19 @@ def _last(entries: Sequence[Entry], step: str, key: str, default: Any = None) ->
     return next((e.data[key] for e in reversed(entries) if e.step == step and key in e.data), default)
 
 
-def _gate_rows(entries: Sequence[Entry], command: str) -> list[dict[str, Any]]:
-    """Return all eleven gates: as judged last, or NOT REACHED. G-11 is judged over the whole journal."""
+def _gate_rows(entries: Sequence[Entry], command: str, requires: Sequence[str]) -> list[dict[str, Any]]:
+    """Return all eleven gates: as judged last, or NOT REACHED. G-11 is judged over the whole journal.
+
+    What the phase ``requires`` the report cannot judge: there the judgement of the run stands.
+    """
     judged: dict[str, dict[str, Any]] = {gate.id: gate.as_dict() for gate in _gates.not_reached(_gates.TITLES)}
+    if command == "C-09":
+        judged.update({gate.id: gate.as_dict() for gate in _gates.not_of_a_rollback()})
     for entry in entries:
         judged.update({gate["id"]: gate for gate in entry.data.get("gates", ())})
     last = _gates.nothing_else_ran((entry.step for entry in entries), [command])
-    judged[last.id] = last.as_dict()
+    if last.status == _gates.FAIL or not requires:
+        judged[last.id] = last.as_dict()
     return [judged[name] for name in _gates.TITLES]
 
 
@@ -206,7 +213,8 @@ def build(plan: Mapping[str, Any] | None, entries: Sequence[Entry], name: str) -
     start = next((e.data for e in entries if e.step == "run" and e.event in ("open", "not opened")), {})
     kind = start.get("kind", "execute")
     command = "C-09" if kind == "rollback" else "C-07"
-    gates = [] if kind == "rehearsal" else _gate_rows(entries, command)
+    requires = phase.get("requires", ()) if kind == "execute" else ()
+    gates = [] if kind == "rehearsal" else _gate_rows(entries, command, requires)
     outcome = _rehearsed(entries) if kind == "rehearsal" else _outcome(plan, entries, gates, command)
     # a rehearsal verifies by R-3 what an execution verifies by C-08, and preflight is inside its transaction
     ran, verified = ("R-2", "R-3") if kind == "rehearsal" else (command, "C-08")
@@ -253,6 +261,11 @@ def build(plan: Mapping[str, Any] | None, entries: Sequence[Entry], name: str) -
         "deviations": _last(entries, verified, "deviations", []),
         "non_scope": _non_scope(phase, _last(entries, verified, "non_scope", [])),
         "triggers": _triggers(entries, outcome),
+        "rollback_command": (
+            rollback_command(start, name)
+            if kind == "execute" and outcome in (COMMITTED_NOT_VERIFIED, COMMITTED_INCOMPLETE)
+            else ""
+        ),
         "cannot_restore": phase.get("rollback", {}).get("cannot_restore", []),
         "cross_references": phase.get("cross_references", []),
     }
@@ -335,6 +348,11 @@ def summary(report: Mapping[str, Any]) -> str:
         lines += ["", "Reason", report["reason"]]
     if report["gates"]:
         lines += ["", gate_table(report).rstrip("\n")]
+    pulled = [trigger for trigger in report["triggers"] if trigger["status"] == "PULLED"]
+    if pulled:
+        lines += ["", *(f"{one['id']:<5} {one['status']:<13} {one['title']}: {one['found']}" for one in pulled)]
+    if report["rollback_command"]:
+        lines += ["", "To roll back, which nothing does by itself", report["rollback_command"]]
     lines += ["", f"bundle        {report['bundle']}"]
     return "\n".join(lines) + "\n"
 
@@ -491,9 +509,21 @@ def _posture(report: Mapping[str, Any]) -> list[str]:
         "",
         next_step(report["outcome"], rollback=bool(report["undoes"])),
         "",
+        *(["```console", f"$ {report['rollback_command']}", "```", ""] if report["rollback_command"] else []),
     ]
     out += ["## Cross-references", ""]
     return [*out, *(f"- {item['title']}: {item['ref']}" for item in report["cross_references"]), ""]
+
+
+def rollback_command(start: Mapping[str, Any], name: str) -> str:
+    """Return the one command that rolls an execution back, by what its run was opened with; '' where that is not known."""
+    if not start.get("path"):
+        return ""
+    words = ["ansible-playbook", "incomex.phasegate.rollback"]
+    for source in start.get("inventory", ()):
+        words += ["-i", source]
+    words += ["-l", start["host"], "-e", f"phasegate_execution={start['path']}", "-e", f"phasegate_confirm={name}"]
+    return " ".join(shlex.quote(word) for word in words)
 
 
 def next_step(outcome: str, *, rollback: bool) -> str:
@@ -505,6 +535,6 @@ def next_step(outcome: str, *, rollback: bool) -> str:
         STOPPED: "Resolve the reason above, then start the phase again; it begins with a new backup.",
         ROLLED_BACK: "Resolve the reason above. A change of the DDL is a new revision.",
         COMMITTED_INCOMPLETE: "Do what the reason above says, then run the same command again, or roll back.",
-        COMMITTED_NOT_VERIFIED: "Keep everything as it is. Decide whether to roll back; the rollback is a command of its own.",
+        COMMITTED_NOT_VERIFIED: "Keep everything as it is. Decide whether to roll back; nothing but this command does it.",
         UNKNOWN: "Ask the server for the status of the transaction named above before anything else runs.",
     }[outcome]

@@ -97,7 +97,7 @@ def approval(undo: Undo, request: Request, identity: Identity, now: float) -> _g
 
 
 def _gates_of(session: Session, client: Client, request: Request, undo: Undo) -> list[_gates.Gate]:
-    """Judge the gates that a rollback has: approval, backup, digest, target, loneliness, scope. The others are C-07's."""
+    """Judge the gates that a rollback has: all but preflight and provenance, which are C-07's, and G-11."""
     rollback = request.plan["rollback"]
     identity = read_identity(session, client)
     now = float(session.value("SELECT extract(epoch FROM clock_timestamp())") or 0)
@@ -110,6 +110,7 @@ def _gates_of(session: Session, client: Client, request: Request, undo: Undo) ->
         _gates.declared_target(request.declared, identity, foreign, pinned=True),
         take_lock(session),
         scope(rollback["statements"], request.phase["rollback"]["statements"]),
+        _gates.rollback_ready(rollback["sha256"], request.ddl_sha256, request.plan.get("rehearsal", {}).get("bundle")),
     ]
 
 

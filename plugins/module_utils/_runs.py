@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import os
@@ -175,9 +176,11 @@ def open_run(
     artefacts = new_directory(root, "_".join(stem))
     artefacts.write("plan.json", canonical_json(plan))
     artefacts.journal.append(
-        "run", "open", {**about, "phase": plan["phase"]["phase"], "ddl_sha256": plan["ddl"]["sha256"]}
+        "run",
+        "open",
+        {**about, "path": artefacts.path, "phase": plan["phase"]["phase"], "ddl_sha256": plan["ddl"]["sha256"]},
     )
-    try:
+    with opening_of(artefacts):
         # a rehearsal changes nothing here, a rollback was compared with its execution
         pinned = "target" in plan or about["kind"] != EXECUTE
         gate = declared_target(declared, identity, pinned=pinned)
@@ -186,10 +189,17 @@ def open_run(
             artefacts.journal.append("run", "failed", {"reason": str(error), "gates": [gate.as_dict()]})
             raise error
         _freeze(artefacts, plan, files)
-    except PhaseGateError as error:
-        seal(artefacts, "")
-        raise NotOpened(error, artefacts) from error
     return artefacts
+
+
+@contextlib.contextmanager
+def opening_of(artefacts: Artefacts) -> Iterator[None]:
+    """Seal a run that something stops while it is opened. Raises ``NotOpened`` then."""
+    try:
+        yield
+    except PhaseGateError as error:
+        seal(artefacts, str(error))
+        raise NotOpened(error, artefacts) from error
 
 
 def _freeze(artefacts: Artefacts, plan: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
@@ -210,7 +220,7 @@ def _freeze(artefacts: Artefacts, plan: Mapping[str, Any], files: Mapping[str, b
 
 
 class NotOpened(PhaseGateError):
-    """G-4 or C-05 failed when the run was opened; ``artefacts`` is its sealed directory."""
+    """A gate or C-05 failed when the run was opened; ``artefacts`` is its sealed directory."""
 
     def __init__(self, error: PhaseGateError, artefacts: Artefacts) -> None:
         self.artefacts = artefacts

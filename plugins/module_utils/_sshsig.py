@@ -184,7 +184,7 @@ def sign(data: bytes, key: str, namespace: str) -> bytes:
     )
     if run.returncode or parse_signature(run.stdout) is None:
         raise PhaseGateError(
-            "ssh-keygen did not sign the plan.",
+            "ssh-keygen did not sign.",
             expected=f"a private key in {key} without a passphrase, or its public key with the private one in an agent",
             found=run.stderr.decode("utf-8", "replace").strip() or f"exit code {run.returncode}",
             next_step="load the key with ssh-add and give the path of its .pub file, or sign by hand as the review package shows",

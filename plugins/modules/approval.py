@@ -3,13 +3,13 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Approve a plan by signing it."""
+"""Approve a plan, or an execution, by signing it."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: approval
-short_description: Approve a plan by signing its bytes with an SSH key
+short_description: Approve a plan, or an execution, by signing it with an SSH key
 version_added: 0.1.0
 author: incomex.phasegate contributors (@incomex)
 description:
@@ -18,6 +18,9 @@ description:
   - With O(notes) the verdict is V(PASS_WITH_NOTES). The notes are written to C(plan.json.<reviewer>.notes.md) below a line
     that names the plan's SHA-256, and signed themselves. Taking them away later invalidates the approval.
   - Refuses to sign a plan that was changed after it was frozen, does not validate, or has expired.
+  - With O(bundle) it approves an execution instead, after its report was read, for a phase that requires this one. What is
+    signed is C(<bundle>.review.json), a line beside the directory with its name and its seal. Refuses a directory that is
+    not intact, or not of an execution that committed.
   - Run it on the controller. Whether the reviewer may approve is decided on the target host, where the reviewers of a cluster
     are registered.
 attributes:
@@ -32,9 +35,11 @@ attributes:
     description: An approval with the same key and the same notes is left as it is.
 options:
   plan:
-    description: Path of C(plan.json).
+    description: Path of C(plan.json). Either O(plan) or O(bundle) is given.
     type: path
-    required: true
+  bundle:
+    description: Path of a sealed artefact directory, or of a copy of it.
+    type: path
   reviewer:
     description: The name under which the reviewer is registered.
     type: str
@@ -44,7 +49,7 @@ options:
     type: path
     required: true
   notes:
-    description: Notes on the plan, in Markdown. Without them an earlier approval's notes are removed.
+    description: Notes on the plan or the execution, in Markdown. Without them an earlier approval's notes are removed.
     type: str
     default: ''
 requirements:
@@ -70,11 +75,18 @@ EXAMPLES = r"""
     key: ~/.ssh/id_ed25519.pub
     notes: Watch the replica's lag during the backfill.
   delegate_to: localhost
+
+- name: Approve what was executed, so that the next phase may begin
+  incomex.phasegate.approval:
+    bundle: /srv/reviews/alpha_prod_20260516T031200Z
+    reviewer: anna
+    key: ~/.ssh/id_ed25519
+  delegate_to: localhost
 """
 
 RETURN = r"""
-plan_sha256:
-  description: SHA-256 of C(plan.json), the digest that is approved.
+sha256:
+  description: SHA-256 of what is approved, C(plan.json) or C(<bundle>.review.json).
   returned: success
   type: str
 verdict:
@@ -94,6 +106,7 @@ files:
 
 import datetime
 import os
+from dataclasses import dataclass
 from typing import Any, Dict, Optional
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
@@ -101,10 +114,21 @@ from ansible_collections.incomex.phasegate.plugins.module_utils import _approval
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan import digest
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan_schema import HAS_JSONSCHEMA, read_plan
+from ansible_collections.incomex.phasegate.plugins.module_utils._required import reviewable
 
 
-def plan_to_sign(path: str) -> bytes:
-    """Return the bytes of a plan that may be signed. Raises ``PhaseGateError``, ``OSError``."""
+@dataclass(frozen=True)
+class Document:
+    """What is signed: its path, beside which the signature stands, its bytes, what it is, and the namespace for it."""
+
+    path: str
+    data: bytes
+    what: str = "plan"
+    namespace: str = _approvals.PLAN_NAMESPACE
+
+
+def plan_to_sign(path: str) -> Document:
+    """Return a plan that may be signed. Raises ``PhaseGateError``, ``OSError``."""
     with open(path, "rb") as stream:
         data = stream.read()
     plan = read_plan(data, path)
@@ -116,15 +140,22 @@ def plan_to_sign(path: str) -> bytes:
             found=f"not_after {plan['not_after']}",
             next_step="rehearse again, which freezes a new plan",
         )
-    return data
+    return Document(path, data)
 
 
-def documents(files: _approvals.Files, plan: bytes, notes: str) -> Dict[str, bytes]:
+def review_to_sign(bundle: str) -> Document:
+    """Return the review of an execution that may be signed. Raises ``PhaseGateError``, ``OSError``."""
+    return Document(
+        _approvals.review_file(bundle), reviewable(bundle), _approvals.review_of(bundle), _approvals.REVIEW_NAMESPACE
+    )
+
+
+def documents(files: _approvals.Files, document: Document, notes: str) -> Dict[str, bytes]:
     """Return what is signed, by the path of its signature."""
     if not notes:
-        return {files.signature: plan}
-    text = _approvals.notes_header(digest(plan)) + b"\n" + notes.strip().encode("utf-8") + b"\n"
-    return {files.signature: plan, files.notes_signature: text}
+        return {files.signature: document.data}
+    header = _approvals.notes_header(digest(document.data), document.what)
+    return {files.signature: document.data, files.notes_signature: header + b"\n" + notes.encode("utf-8") + b"\n"}
 
 
 def signed_before(path: str, namespace: str, document: bytes, by: Optional[bytes]) -> bool:
@@ -137,14 +168,13 @@ def signed_before(path: str, namespace: str, document: bytes, by: Optional[bytes
     return _sshsig.holds(found, namespace, document)
 
 
-def approve(path: str, reviewer: str, key: str, notes: str, *, check_mode: bool) -> Dict[str, Any]:
+def approve(document: Document, reviewer: str, key: str, notes: str, *, check_mode: bool) -> Dict[str, Any]:
     """Sign and write. Returns the module's result. Raises ``PhaseGateError``, ``OSError``."""
-    files = _approvals.Files.of(path, reviewer)
-    plan = plan_to_sign(path)
+    files = _approvals.Files.of(document.path, reviewer)
     if not os.path.isfile(key):
         raise PhaseGateError("The key is missing.", expected="a file", found=key, next_step="give the path of a key")
-    signed = documents(files, plan, notes)
-    namespace = _approvals.NOTES_NAMESPACE if notes else _approvals.PLAN_NAMESPACE
+    signed = documents(files, document, notes)
+    namespace = _approvals.NOTES_NAMESPACE if notes else document.namespace
     new: Dict[str, Optional[bytes]] = {
         signature: None if check_mode else _sshsig.sign(document, key, namespace)
         for signature, document in signed.items()
@@ -153,12 +183,14 @@ def approve(path: str, reviewer: str, key: str, notes: str, *, check_mode: bool)
     wanted = {files.notes: signed.get(files.notes_signature), files.notes_signature: None, **new}
     changed = changed or _approvals.content(files.notes) != wanted[files.notes]
     if changed and not check_mode:
-        # the signature of the plan comes last: without it there is no approval
+        if _approvals.content(document.path) != document.data:
+            _approvals.put(document.path, document.data)
+        # its signature comes last: without it there is no approval
         for name in (files.notes, files.notes_signature, files.signature):
             _approvals.put(name, wanted[name])
     result = {
         "changed": changed,
-        "plan_sha256": digest(plan),
+        "sha256": digest(document.data),
         "verdict": _approvals.PASS_WITH_NOTES if notes else _approvals.PASS,
         "files": [files.signature, *([files.notes, files.notes_signature] if notes else [])],
     }
@@ -170,20 +202,23 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
-            "plan": {"type": "path", "required": True},
+            "plan": {"type": "path"},
+            "bundle": {"type": "path"},
             "reviewer": {"type": "str", "required": True},
             "key": {"type": "path", "required": True, "no_log": False},
             "notes": {"type": "str", "default": ""},
         },
+        mutually_exclusive=[("plan", "bundle")],
+        required_one_of=[("plan", "bundle")],
         supports_check_mode=True,
     )
     if not HAS_JSONSCHEMA:
         module.fail_json(msg=missing_required_lib("jsonschema", reason="on the controller"))
     params = module.params
     try:
-        result = approve(
-            params["plan"], params["reviewer"], params["key"], params["notes"].strip(), check_mode=module.check_mode
-        )
+        document = plan_to_sign(params["plan"]) if params["plan"] else review_to_sign(params["bundle"])
+        notes = params["notes"].strip()
+        result = approve(document, params["reviewer"], params["key"], notes, check_mode=module.check_mode)
     except PhaseGateError as error:
         module.fail_json(msg=str(error))
     except OSError as error:

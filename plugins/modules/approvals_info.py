@@ -3,18 +3,20 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""List and verify the approvals of a plan."""
+"""List and verify the approvals of a plan, or of an execution."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: approvals_info
-short_description: List and verify the approvals of a plan
+short_description: List and verify the approvals of a plan, or of an execution
 version_added: 0.1.0
 author: incomex.phasegate contributors (@incomex)
 description:
   - Reads C(plan.json) with the signatures and notes beside it, and judges every one of them and gate G-1 in the way of the
     module that migrates.
+  - With O(bundle) it judges the signatures beside an execution's artefact directory, as gate G-11 of a phase that requires
+    this one does.
   - The reviewers are those in O(reviewers), or else those that this host registers for the plan's cluster.
   - It tells and does not decide. When a plan is executed, the module that migrates judges again, on the target host, with
     the reviewers that are registered there and by the database server's clock.
@@ -30,9 +32,11 @@ attributes:
     description: Nothing is changed.
 options:
   plan:
-    description: Path of C(plan.json).
+    description: Path of C(plan.json). Either O(plan) or O(bundle) is given.
     type: path
-    required: true
+  bundle:
+    description: Path of the sealed artefact directory of an execution, or of a copy of it.
+    type: path
   reviewers:
     description:
       - Directory with C(allowed_signers), and where wanted C(revoked_keys) and C(policy.json).
@@ -63,8 +67,8 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-plan_sha256:
-  description: SHA-256 of C(plan.json).
+sha256:
+  description: SHA-256 of what is approved, C(plan.json) or C(<bundle>.review.json).
   returned: success
   type: str
 approvals:
@@ -80,11 +84,11 @@ approvals:
     verdict: {description: 'V(PASS) or V(PASS_WITH_NOTES), empty unless valid.', type: str}
     notes: {description: The signed notes of a valid approval., type: str}
 gate:
-  description: Gate G-1.
+  description: Gate G-1, or for O(bundle) G-11.
   returned: success
   type: dict
   contains:
-    id: {description: V(G-1)., type: str}
+    id: {description: V(G-1) or V(G-11)., type: str}
     title: {description: What the gate is about., type: str}
     status: {description: 'V(PASS), V(FAIL), or V(NOT ENFORCED) when no reviewers are registered for the cluster.', type: str}
     expected: {description: What was expected., type: str}
@@ -103,10 +107,6 @@ table:
   returned: success
   type: list
   elements: str
-plan_b64:
-  description: The bytes of the plan, Base64, as the module that migrates takes them.
-  returned: success
-  type: str
 signatures_b64:
   description: The signatures, Base64, by the name in their file name.
   returned: success
@@ -117,14 +117,16 @@ notes_b64:
   type: dict
 """
 
-import base64
 import datetime
+import json
+import os
 from typing import Any, Dict, Optional
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.incomex.phasegate.plugins.module_utils import _approvals, _reviewers
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan import digest, thawed
+from ansible_collections.incomex.phasegate.plugins.module_utils._required import identity_of, reviewable
 
 
 def anchor_for(plan: Dict[str, Any], reviewers: Optional[str]) -> Optional[_approvals.Anchor]:
@@ -135,25 +137,46 @@ def anchor_for(plan: Dict[str, Any], reviewers: Optional[str]) -> Optional[_appr
     return _approvals.find_anchor(str(target.get("system_identifier", "")) if isinstance(target, dict) else "")
 
 
-def look(path: str, reviewers: Optional[str], at: Optional[str]) -> Dict[str, Any]:
-    """Return the module's result. Raises ``PhaseGateError``, ``OSError``."""
+def look_at_plan(path: str, reviewers: Optional[str], now: datetime.datetime) -> Dict[str, Any]:
+    """Return the module's result for a plan. Raises ``PhaseGateError``, ``OSError``."""
     with open(path, "rb") as stream:
         data = stream.read()
     plan, _ = thawed(data)
     anchor = anchor_for(plan, reviewers)
     signatures, notes = _approvals.collect(path)
-    now = _approvals.moment(at) if at else datetime.datetime.now(datetime.timezone.utc)
     judged = _approvals.judge(
         data, signatures, notes, anchor, str(plan.get("author", "")), str(plan.get("not_after", "")), now
     )
+    return result_of(data, anchor, judged, signatures, notes)
+
+
+def look_at_bundle(bundle: str, reviewers: Optional[str], now: datetime.datetime) -> Dict[str, Any]:
+    """Return the module's result for an execution. Raises ``PhaseGateError``, ``OSError``."""
+    data = reviewable(bundle)
+    with open(os.path.join(bundle, "plan.json"), "rb") as stream:
+        author = str(json.load(stream).get("author", ""))
+    system_identifier = identity_of(bundle)["system_identifier"]
+    anchor = _reviewers.read_anchor(reviewers) if reviewers else _approvals.find_anchor(system_identifier)
+    signatures, notes = _approvals.collect(_approvals.review_file(bundle))
+    judged = _approvals.judge_review(data, signatures, notes, anchor, author, now)
+    return result_of(data, anchor, judged, signatures, notes)
+
+
+def result_of(
+    data: bytes,
+    anchor: Optional[_approvals.Anchor],
+    judged: _approvals.Approvals,
+    signatures: Dict[str, bytes],
+    notes: _approvals.Notes,
+) -> Dict[str, Any]:
+    """Return the module's result."""
     return {
-        "plan_sha256": digest(data),
+        "sha256": digest(data),
         "approvals": [one.as_dict() for one in judged.verdicts],
         "gate": judged.gate.as_dict(),
         "reviewers": anchor.path if anchor else "",
         "threshold": anchor.threshold if anchor else 0,
         "table": _approvals.table(judged),
-        "plan_b64": base64.b64encode(data).decode("ascii"),
         **_approvals.packed(signatures, notes),
     }
 
@@ -162,15 +185,20 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
-            "plan": {"type": "path", "required": True},
+            "plan": {"type": "path"},
+            "bundle": {"type": "path"},
             "reviewers": {"type": "path"},
             "at": {"type": "str"},
         },
+        mutually_exclusive=[("plan", "bundle")],
+        required_one_of=[("plan", "bundle")],
         supports_check_mode=True,
     )
     params = module.params
+    look = look_at_plan if params["plan"] else look_at_bundle
     try:
-        result = look(params["plan"], params["reviewers"], params["at"])
+        now = _approvals.moment(params["at"]) if params["at"] else datetime.datetime.now(datetime.timezone.utc)
+        result = look(params["plan"] or params["bundle"], params["reviewers"], now)
     except PhaseGateError as error:
         module.fail_json(msg=str(error))
     except OSError as error:

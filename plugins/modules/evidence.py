@@ -16,6 +16,8 @@ description:
   - V(open) makes C(<root>/<phase>_<environment>_<UTC stamp>/) with the plan, a hash-chained journal and the frozen SQL (C-05),
     after it made sure that the target is the declared one. When a run of the same DDL has committed on this database
     before, that run is returned.
+    Where reviewers are registered, and for a plan that was rehearsed or requires other phases, every gate is judged that
+    needs neither the backup nor the transaction; M(incomex.phasegate.migrate) judges them again.
   - V(sealed) builds C(SUMMARY.txt), C(report.md) and C(report.json) from the journal, and writes C(SHA256SUMS) last. It fails
     when the run did not end in success, after sealing, so that the failure is in the bundle and on the operator's screen.
     With O(reason) it always fails, in check mode too.
@@ -53,6 +55,11 @@ options:
     description: The target's name in the inventory, for the report.
     type: str
     default: ''
+  inventory_sources:
+    description: Where the inventory comes from (C(ansible_inventory_sources)), for the command that would roll back.
+    type: list
+    elements: str
+    default: []
   phase:
     description: Slug of the phase, for a failure before there is a plan. With O(plan) it is the plan's.
     type: str
@@ -89,6 +96,10 @@ options:
     description: The reviewers' notes as M(incomex.phasegate.phase_plan) returns them.
     type: dict
     default: {}
+  reviews_b64:
+    description: The reviews of the phases that this one requires, as M(incomex.phasegate.phase_plan) returns them.
+    type: dict
+    default: {}
   artefacts:
     description: The artefact directory, for O(state=sealed) and O(state=verified).
     type: path
@@ -96,6 +107,16 @@ options:
     description: Why the run ended, when a step outside of phasegate's modules stopped it.
     type: str
     default: ''
+  seal_key:
+    description:
+      - Path, on the target host, of an SSH key without a passphrase, for O(state=sealed). The seal is signed with it, in the
+        namespace C(seal@phasegate.incomex), into C(SHA256SUMS.sig). Without it the seal is V(UNSIGNED).
+    type: path
+  allowed_signers:
+    description:
+      - Path of the auditor's list of those who may sign a seal, in the format of ssh-keygen(1), for O(state=verified). With it
+        a seal that is unsigned, or was signed by anybody else, does not verify.
+    type: path
 """
 
 EXAMPLES = r"""
@@ -161,6 +182,10 @@ seal:
   description: SHA-256 of C(SHA256SUMS).
   returned: for O(state=sealed) and O(state=verified)
   type: str
+signature:
+  description: Fingerprint of the key that signed the seal, or V(UNSIGNED). It is verified with O(allowed_signers) only.
+  returned: for O(state=sealed) and O(state=verified)
+  type: str
 findings:
   description: What is wrong with the bundle; empty when it is intact.
   returned: for O(state=verified)
@@ -172,7 +197,7 @@ import base64
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.incomex.phasegate.plugins.module_utils import _approvals, _report, _runs
+from ansible_collections.incomex.phasegate.plugins.module_utils import _approvals, _report, _runs, _seal
 from ansible_collections.incomex.phasegate.plugins.module_utils._client import CONNECTION_ARGUMENTS, Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import (
@@ -182,8 +207,11 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import
     sha256_file,
     verify,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._identity import IDENTITY_ARGUMENT
+from ansible_collections.incomex.phasegate.plugins.module_utils._gates import failed, stop_at
+from ansible_collections.incomex.phasegate.plugins.module_utils._identity import IDENTITY_ARGUMENT, Identity
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan import canonical_json, digest
+from ansible_collections.incomex.phasegate.plugins.module_utils._required import write_reviews
+from ansible_collections.incomex.phasegate.plugins.module_utils._reviewers import find_anchor
 
 
 def opened(client: Client, params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
@@ -202,6 +230,7 @@ def opened(client: Client, params: dict[str, Any], *, check_mode: bool) -> dict[
         "kind": _runs.EXECUTE,
         "environment": params["environment"],
         "host": params["inventory_name"],
+        "inventory": params["inventory_sources"],
         "plan_sha256": found,
         "identity": identity.as_dict(),
     }
@@ -227,9 +256,31 @@ def opened(client: Client, params: dict[str, Any], *, check_mode: bool) -> dict[
         return {**result, "changed": False, "applied": True, "sealed": applied.sealed, "artefacts": applied.path}
     if not check_mode:
         artefacts = _runs.open_run(params["root"], params["plan"], about, declared, files)
-        _approvals.write_beside(artefacts.file("plan.json"), params["signatures_b64"], params["notes_b64"])
+        with _runs.opening_of(artefacts):
+            _approvals.write_beside(artefacts.file("plan.json"), params["signatures_b64"], params["notes_b64"])
+            write_reviews(artefacts, params["reviews_b64"])
+            judge_early(client, params, artefacts, identity)
         result["artefacts"] = artefacts.path
     return result
+
+
+def judge_early(client: Client, params: dict[str, Any], artefacts: Artefacts, identity: Identity) -> None:
+    """Judge what follows from the plan, before a backup is made in vain. C-07 judges it again. Raises ``PhaseGateError``.
+
+    A plan that was not rehearsed, requires nothing and needs no approval has nothing of it that fails.
+    """
+    plan = params["plan"]
+    if "rehearsal" not in plan and not plan["phase"]["requires"] and find_anchor(identity.system_identifier) is None:
+        return
+    # not at the top: it needs half of the collection, and neither sealing nor verifying needs any of it
+    from ansible_collections.incomex.phasegate.plugins.module_utils import _execute, _snapshot  # noqa: PLC0415
+
+    request = _execute.Request(plan, b"", artefacts, params["identity"] or {}, max_backup_age=0, lock_attempts=1)
+    with client.session("phasegate:open") as session:
+        gates = _execute.plan_gates(session, request, identity, _snapshot.take(session))
+    if failed(gates):
+        artefacts.journal.append("run", "judged", {"gates": [gate.as_dict() for gate in gates]})
+    stop_at(gates)
 
 
 def sealed(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
@@ -237,7 +288,14 @@ def sealed(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
     artefacts = Artefacts(params["artefacts"]) if params["artefacts"] else None
     changed = artefacts is None or not artefacts.sealed
     if check_mode and changed:
-        return {"changed": True, "artefacts": params["artefacts"] or "", "outcome": "", "summary": [], "report": ""}
+        return {
+            "changed": True,
+            "artefacts": params["artefacts"] or "",
+            "outcome": "",
+            "summary": [],
+            "report": "",
+            "signature": "",
+        }
     if artefacts is None:
         artefacts = _runs.new_directory(params["root"], f"{params['phase']}_{params['environment']}")
         about = {"phase": params["phase"], "environment": params["environment"], "host": params["inventory_name"]}
@@ -246,6 +304,11 @@ def sealed(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
     if waiting:
         raise waiting
     report = _runs.seal(artefacts, params["reason"])
+    # a bundle that somebody changed since is not made to look right
+    if params.get("seal_key") and (changed or not verify(artefacts.path)):
+        changed = changed or _seal.signature_of(artefacts) == _seal.UNSIGNED
+        if not check_mode:
+            _seal.sign_seal(artefacts, params["seal_key"])
     return {
         "changed": changed,
         "artefacts": artefacts.path,
@@ -253,20 +316,37 @@ def sealed(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
         "summary": _report.summary(report).splitlines(),
         "report": artefacts.file("report.md"),
         "seal": sha256_file(artefacts.file(SEAL)),
+        "signature": _seal.signature_of(artefacts),
     }
 
 
-def verified(path: str) -> dict[str, Any]:
-    """Check a bundle. Raises ``PhaseGateError`` naming every finding."""
+def findings_of(path: str, allowed_signers: str | None) -> list[str]:
+    """Return what is wrong with a bundle, and with its signature when the auditor says whose it may be."""
     findings = verify(path)
+    if allowed_signers and not findings:
+        findings = list(_seal.judge_seal(Artefacts(path), allowed_signers))[:1]
+    return findings
+
+
+def verified(path: str, allowed_signers: str | None) -> dict[str, Any]:
+    """Check a bundle. Raises ``PhaseGateError`` naming every finding."""
+    findings = findings_of(path, allowed_signers)
     if findings:
         raise PhaseGateError(
             f"The bundle {path} does not verify.",
-            expected=f"every file as {SEAL} lists it, and an unbroken journal",
+            expected=f"every file as {SEAL} lists it, an unbroken journal"
+            + (f", and a signature of the seal by somebody in {allowed_signers}" if allowed_signers else ""),
             found="; ".join(findings),
             next_step="do not rely on this bundle; compare it with another copy and find out who changed it",
         )
-    return {"changed": False, "artefacts": path, "findings": [], "seal": sha256_file(Artefacts(path).file(SEAL))}
+    artefacts = Artefacts(path)
+    return {
+        "changed": False,
+        "artefacts": path,
+        "findings": [],
+        "seal": sha256_file(artefacts.file(SEAL)),
+        "signature": _seal.signature_of(artefacts),
+    }
 
 
 def main() -> None:
@@ -280,6 +360,7 @@ def main() -> None:
             "root": {"type": "path"},
             "environment": {"type": "str"},
             "inventory_name": {"type": "str", "default": ""},
+            "inventory_sources": {"type": "list", "elements": "str", "default": []},
             "phase": {"type": "str"},
             "plan": {"type": "dict"},
             "plan_sha256": {"type": "str", "default": ""},
@@ -287,10 +368,13 @@ def main() -> None:
             "rollback_b64": {"type": "str"},
             "signatures_b64": {"type": "dict", "default": {}},
             "notes_b64": {"type": "dict", "default": {}},
+            "reviews_b64": {"type": "dict", "default": {}},
             "kind": {"type": "str", "choices": [_runs.EXECUTE, _runs.REHEARSAL], "default": _runs.EXECUTE},
             "execution": {"type": "path"},
             "artefacts": {"type": "path"},
             "reason": {"type": "str", "default": ""},
+            "seal_key": {"type": "path", "no_log": False},
+            "allowed_signers": {"type": "path"},
         },
         required_if=[
             ("state", "open", ["database", "root", "environment"]),
@@ -308,14 +392,16 @@ def main() -> None:
         elif params["state"] == "sealed":
             result = sealed(params, check_mode=module.check_mode)
         else:
-            result = verified(params["artefacts"])
+            result = verified(params["artefacts"], params["allowed_signers"])
     except OSError as error:
         problem = _runs.not_sealed(params["artefacts"], error) if params["state"] == "sealed" else file_error(error)
         module.fail_json(msg=str(problem))
     except _runs.NotOpened as error:
         module.fail_json(msg=str(error), artefacts=error.artefacts.path)
     except PhaseGateError as error:
-        module.fail_json(msg=str(error), findings=verify(params["artefacts"]) if params["state"] == "verified" else [])
+        verifying = params["state"] == "verified"
+        findings = findings_of(params["artefacts"], params["allowed_signers"]) if verifying else []
+        module.fail_json(msg=str(error), findings=findings)
     else:
         if params["state"] == "sealed" and (params["reason"] or result["outcome"] not in ("", _report.SUCCESS)):
             lines = (

@@ -37,6 +37,13 @@ options:
       - Path of a rehearsed C(plan.json) on the controller, with the SQL files and the reviewers' signatures beside it.
       - It is returned as it was frozen; C(phase.yml) is not read.
     type: path
+  reviews:
+    description:
+      - Paths of C(<bundle>.review.json) on the controller, with the reviewers' signatures beside them, for a phase that requires
+        others.
+    type: list
+    elements: path
+    default: []
 requirements:
   - pglast >= 7
   - jsonschema >= 4
@@ -79,6 +86,10 @@ signatures_b64:
   type: dict
 notes_b64:
   description: The reviewers' notes beside O(plan), each as a list of text and signature in Base64; empty with O(path).
+  returned: success
+  type: dict
+reviews_b64:
+  description: The signatures and notes beside O(reviews), in the form of the two above, by the name of the bundle.
   returned: success
   type: dict
 summary:

@@ -90,6 +90,15 @@ def test_the_chain(target: Target, people: list[Reviewer], reviewers: Path, plan
     plan.write_bytes(data)
 
     approve(plan, ben)
+    # a column that came after the rehearsal is named, before a backup is made
+    target.cluster.psql("CREATE TABLE public.later (since int)", target.database)
+    drifted = target.play(extra_vars={"phasegate_plan": str(plan)})
+    assert "Stopped at G-10 (" in drifted.messages
+    assert "public.later" in drifted.messages
+    assert not drifted.reached("C-01")
+    target.cluster.psql("DROP TABLE public.later", target.database)
+    assert target.state() == state
+
     said = execute()
     assert "SUCCESS" in said
     assert target.migrated

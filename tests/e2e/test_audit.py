@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from ansible_collections.incomex.phasegate.tests.support.bundle import sha256, tree
 from ansible_collections.incomex.phasegate.tests.support.playbook import play
+from ansible_collections.incomex.phasegate.tests.support.reviewers import Reviewer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,6 +119,56 @@ def test_a_bundle_that_was_rewritten_and_sealed_anew_is_told_by_its_noted_seal(b
     run = audit(bundle, phasegate_seal=noted)
     assert run.rc != 0
     assert f"was sealed anew. Expected: seal {noted}" in run.messages
+
+
+def seal_key(directory: Path, name: str) -> Reviewer:
+    (directory / "keys").mkdir(exist_ok=True)
+    return Reviewer.create(directory / "keys", name)
+
+
+def signed(bundle: Path, by: Reviewer, namespace: str = "seal@phasegate.incomex") -> None:
+    """Sign the seal of a bundle without the collection."""
+    signature = by.sign((bundle / "SHA256SUMS").read_bytes(), namespace)
+    (bundle / "SHA256SUMS.sig").write_bytes(signature)
+
+
+def test_a_signed_seal_tells_who_sealed(bundle: Path, tmp_path: Path) -> None:
+    host, eve = seal_key(tmp_path, "host"), seal_key(tmp_path, "eve")
+    known = tmp_path / "allowed_signers"
+    known.write_text(host.line(), encoding="utf-8")
+
+    def refused() -> str:
+        run = audit(bundle, phasegate_allowed_signers=str(known))
+        assert run.rc != 0
+        assert "next step" in run.messages
+        return run.messages
+
+    assert "the seal is UNSIGNED" in refused()
+    signed(bundle, host)
+    run = audit(bundle, phasegate_allowed_signers=str(known))
+    assert run.rc == 0, run.stdout
+    assert ", verified" in run.stdout
+    # somebody who can write rewrites, seals anew, and signs with the only key at hand
+    edit(bundle)
+    seal_anew(bundle)
+    assert "the bundle was sealed anew" in refused()
+    signed(bundle, eve)
+    assert "the seal was signed by a stranger: key SHA256:" in refused()
+    signed(bundle, host, "plan@phasegate.incomex")
+    assert "made for another purpose" in refused()
+    (bundle / "SHA256SUMS.sig").write_bytes(b"-----BEGIN SSH SIGNATURE-----\n")
+    assert "not an SSH signature" in refused()
+
+
+def test_a_run_with_a_key_signs_its_seal(target: Target, tmp_path: Path) -> None:
+    host = seal_key(tmp_path, "host")
+    known = tmp_path / "allowed_signers"
+    known.write_text(host.line(), encoding="utf-8")
+    # a run that stops is sealed and signed, too
+    run = target.play(extra_vars={"phasegate_seal_key": str(host.key), "phasegate_identity": target.identity(user="x")})
+    assert run.rc != 0
+    bundle = target.bundle().path
+    assert audit(bundle, phasegate_allowed_signers=str(known)).rc == 0
 
 
 def test_the_seal_can_be_checked_without_the_collection(bundle: Path) -> None:

@@ -7,20 +7,26 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import pwd
+import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 from ansible_collections.incomex.phasegate.tests.support.bundle import sha256
 from ansible_collections.incomex.phasegate.tests.support.playbook import ROOT, environment
+from ansible_collections.incomex.phasegate.tests.support.reviewers import Reviewer, register
+from ansible_collections.incomex.phasegate.tests.support.target import Target
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from ansible_collections.incomex.phasegate.tests.support.playbook import Play
-    from ansible_collections.incomex.phasegate.tests.support.target import Target
 
 R1 = ROOT / "tests" / "fixtures" / "phases" / "r1"
 HIDDEN = ROOT / "tests" / "fixtures" / "phases" / "hidden_drop_column"
@@ -233,3 +239,117 @@ def test_another_runs_directory_is_not_this_ones(target: Target, planned: dict[s
     assert_nothing_committed(target, run, state)
     assert (old / "SHA256SUMS").read_bytes() == sums
     assert "sealed" in run.messages
+
+
+# -- every variable there is ------------------------------------------------------------------------------------------
+
+#: The roles that an execution is made of.
+ROLES = ("execute", "backup", "snapshot", "preflight", "migrate", "verify")
+
+
+def internals(role: str) -> set[str]:
+    """Every register and every variable of a role's own that its tasks name."""
+    texts = [file.read_text(encoding="utf-8") for file in (ROOT / "roles" / role / "tasks").glob("*.yml")]
+    return {name for text in texts for name in re.findall(r"\b__[a-z_]+\b", text)}
+
+
+def inputs(role: str) -> dict[str, str]:
+    """The type of every input of a role by its name."""
+    specs = yaml.safe_load((ROOT / "roles" / role / "meta" / "argument_specs.yml").read_text(encoding="utf-8"))
+    options: dict[str, dict[str, Any]] = specs["argument_specs"]["main"]["options"]
+    return {name: str(option["type"]) for name, option in options.items()}
+
+
+#: What says the least about what has to hold, by type.
+NOTHING: dict[str, Any] = {"list": [], "dict": {}, "bool": True, "int": 10**6}
+EMPTY = [{name: NOTHING[kind] for role in ROLES for name, kind in inputs(role).items() if kind in NOTHING}]
+ELSEWHERE = [{name: "/" for name, kind in inputs(role).items() if kind in ("path", "str")} for role in ROLES]
+PRETENDED: dict[str, Any] = {
+    "changed": True, "failed": False, "skipped": False, "outcome": "COMMITTED", "ok": True, "checks": [], "deviations": [],
+    "summary": [], "report": "", "seal": "", "signature": "", "gate_table": [], "artefacts": "/", "applied": True, "sealed": True,
+}  # fmt: skip
+INTERNALS = sorted(set().union(*map(internals, ROLES)))
+
+
+def test_the_list_of_variables_is_complete() -> None:
+    assert {"__execute_phase", "__execute_run", "__execute_seal", "__migrate_result", "__backup_result"} <= set(
+        INTERNALS
+    )
+    assert {"migrate_plan", "migrate_identity", "preflight_checks", "verify_diff"} <= set().union(*EMPTY, *ELSEWHERE)
+    # an option of another type would be missing in both
+    assert sum(map(len, EMPTY + ELSEWHERE)) == sum(len(inputs(role)) for role in ROLES)
+    # the module that mutates is run by one task, whose every option comes from these
+    text = (ROOT / "roles" / "migrate" / "tasks" / "main.yml").read_text(encoding="utf-8")
+    assert set(re.findall(r"\bmigrate_[a-z_]+\b", text)) <= set(inputs("migrate"))
+
+
+@pytest.fixture
+def unapproved(target: Target, tmp_path: Path) -> Iterator[Target]:
+    """A target whose cluster has a registered reviewer, who approved nothing."""
+    home = Path(pwd.getpwuid(os.geteuid()).pw_dir)
+    below = home / ".config" / "phasegate" / "reviewers" / target.system_identifier
+    register(below, Reviewer.create(tmp_path, "anna").line(), {"threshold": 1})
+    yield target
+    shutil.rmtree(below)
+
+
+@pytest.mark.parametrize("values", [*EMPTY, *ELSEWHERE], ids=["empty", *(f"elsewhere-{role}" for role in ROLES)])
+def test_no_input_of_a_role_stands_for_an_approval(
+    unapproved: Target, planned: dict[str, dict[str, Any]], values: dict[str, Any]
+) -> None:
+    state = unapproved.state()
+    run_directory = forge(unapproved, planned["alpha"])
+    forged = {"applied": False, "sealed": False, "artefacts": str(run_directory)}
+    run = unapproved.play(extra_vars={**values, "__execute_run": forged})
+    assert run.rc != 0, run.stdout
+    assert_nothing_committed(unapproved, run, state)
+
+
+@pytest.mark.parametrize("name", INTERNALS)
+def test_no_internal_variable_stands_for_an_approval(unapproved: Target, name: str) -> None:
+    state = unapproved.state()
+    run = unapproved.play(extra_vars={name: PRETENDED})
+    assert run.rc != 0, run.stdout
+    assert_nothing_committed(unapproved, run, state)
+
+
+def test_all_internal_variables_of_a_good_run_do_not_stand_for_an_approval(unapproved: Target, tmp_path: Path) -> None:
+    """Replay of every result of a run that committed, on a database where nobody approved anything."""
+    good = Target(unapproved.cluster, f"{unapproved.database}_good", tmp_path / "good")
+    good.cluster.create_database(good.database, unapproved.database)
+    (tmp_path / "good").mkdir()
+    aside = tmp_path / "aside"
+    below = Path(pwd.getpwuid(os.geteuid()).pw_dir) / ".config" / "phasegate" / "reviewers" / good.system_identifier
+    try:
+        shutil.move(below, aside)
+        committed = good.play()
+        shutil.move(aside, below)
+        assert committed.rc == 0, committed.stdout
+        results = {result.task.rpartition(" : ")[2]: dict(result.res) for result in committed.results}
+        replayed = {name: results[task] for name, task in registers().items() if task in results}
+        assert {"__execute_phase", "__execute_run", "__backup_result", "__migrate_result"} <= set(replayed)
+        state = unapproved.state()
+        run = unapproved.play(extra_vars=replayed)
+        assert run.rc != 0, run.stdout
+        assert unapproved.state() == state, run.stdout
+    finally:
+        good.cluster.drop_database(good.database)
+
+
+def registers() -> dict[str, str]:
+    """The task of every register of the roles."""
+    found = {}
+    for role in ROLES:
+        for file in (ROOT / "roles" / role / "tasks").glob("*.yml"):
+            for task in tasks_of(yaml.safe_load(file.read_text(encoding="utf-8"))):
+                if "register" in task:
+                    found[task["register"]] = task["name"]
+    return found
+
+
+def tasks_of(tasks: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Give every task, those in blocks as well."""
+    for task in tasks:
+        yield task
+        for part in ("block", "rescue", "always"):
+            yield from tasks_of(task.get(part, []))

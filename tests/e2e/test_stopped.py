@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import subprocess
 import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible_collections.incomex.phasegate.tests.support.bundle import Bundle, sha256
-from ansible_collections.incomex.phasegate.tests.support.playbook import ROOT
+from ansible_collections.incomex.phasegate.tests.support.playbook import ROOT, environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -120,6 +121,19 @@ def test_a_verification_that_fails_after_commit_is_no_success(target: Target, ph
     triggers = {trigger["id"]: trigger["status"] for trigger in bundle.json("report.json")["triggers"]}
     assert triggers["T-2"] == "PULLED"
     assert [name for name, status in triggers.items() if status == "PULLED"] == ["T-2"]
+    assert "\nT-2   PULLED        committed, but a verification check failed: VA-17\n" in summary
+
+    # exactly one command, which works as it is printed
+    (command,) = [line for line in summary.splitlines() if "incomex.phasegate.rollback" in line]
+    assert command in run.messages
+    assert command in bundle.text("report.md")
+    done = subprocess.run(
+        shlex.split(command), cwd=ROOT, env=environment({}), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert target.rows("SELECT FROM pg_attribute WHERE attname = 'authority' AND NOT attisdropped") == []
+    gates = next(one for one in target.bundles() if "_rollback_" in one.path.name).gates
+    assert (gates["G-6"], gates["G-10"], gates["G-9"], gates["G-11"]) == ("N/A", "N/A", "NOT ENFORCED", "PASS")
 
 
 # -- stopped by a gate ------------------------------------------------------------------------------------------------

@@ -451,6 +451,7 @@ def rehearsed(run: Run) -> Run:
             "base_fingerprint": normalise(take(session)).fingerprint,
             "server": server_facts(session),
             "changes": [],
+            "changes_before_commit": [],
         }
     return run
 

@@ -1,0 +1,173 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Whether a phase that another one requires is there, sealed, and reviewed (G-11): no phase starts by itself. Private."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import re
+from dataclasses import dataclass, field
+from typing import Any, Mapping
+
+from ansible_collections.incomex.phasegate.plugins.module_utils import _gates
+from ansible_collections.incomex.phasegate.plugins.module_utils._approvals import (
+    collect,
+    judge_review,
+    review_file,
+    review_request,
+    write_beside,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import SEAL, Artefacts, sha256_file, verify
+from ansible_collections.incomex.phasegate.plugins.module_utils._identity import Identity
+from ansible_collections.incomex.phasegate.plugins.module_utils._outcome import COMMITTED
+from ansible_collections.incomex.phasegate.plugins.module_utils._reviewers import anchor_path, find_anchor
+from ansible_collections.incomex.phasegate.plugins.module_utils._runs import (
+    COMMAND,
+    EXECUTE,
+    REHEARSAL,
+    ROLLBACK,
+    journaled_outcome,
+    name_of,
+    opening,
+)
+
+_BUNDLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+#: Where a run keeps the reviews that it was given.
+REVIEWS = "reviews"
+
+
+@dataclass
+class _Runs:
+    """The runs of one phase: ``executions`` that committed here with their beginning, by name; ``undone`` by which rollback.
+
+    ``elsewhere`` are names of runs on other databases, ``unclear`` what nobody can tell of a run.
+    """
+
+    executions: dict[str, tuple[str, Artefacts]] = field(default_factory=dict)
+    undone: dict[str, str] = field(default_factory=dict)
+    elsewhere: list[str] = field(default_factory=list)
+    unclear: list[str] = field(default_factory=list)
+
+    def add(self, run: Artefacts, phase: str, identity: Identity) -> None:
+        """Sort one artefact directory in."""
+        try:
+            entries = run.journal.entries()
+        except PhaseGateError as error:
+            self.unclear.append(f"{name_of(run)}: {error.what}")
+            return
+        start = opening(entries)
+        if start.get("phase") != phase or start.get("kind") == REHEARSAL:
+            return
+        there = start["identity"]
+        if (there["system_identifier"], there["database"]) != (identity.system_identifier, identity.database):
+            self.elsewhere.append(f"{name_of(run)} on {there['database']} of cluster {there['system_identifier']}")
+            return
+        outcome = journaled_outcome(entries, COMMAND[start["kind"]])
+        if outcome is None:
+            self.unclear.append(f"{name_of(run)}: its outcome is unknown")
+        elif outcome == COMMITTED and start["kind"] == ROLLBACK:
+            self.undone[start["execution"]] = name_of(run)
+        elif outcome == COMMITTED and start["kind"] == EXECUTE:
+            self.executions[name_of(run)] = (entries[0].at, run)
+
+
+def _runs_of(root: str, phase: str, identity: Identity) -> _Runs:
+    runs = _Runs()
+    for name in sorted(os.listdir(root)):
+        artefacts = Artefacts(os.path.join(root, name))
+        if name.startswith(f"{phase}_") and artefacts.has_run:
+            runs.add(artefacts, phase, identity)
+    return runs
+
+
+def evidence_of(root: str, phase: str, identity: Identity) -> tuple[Artefacts | None, str]:
+    """Return the sealed evidence below ``root`` that a phase is on this database, and else None with what was found."""
+    runs = _runs_of(root, phase, identity)
+    if runs.unclear:
+        return None, "; ".join(runs.unclear)
+    if not runs.executions:
+        elsewhere = f"; only {', '.join(runs.elsewhere)}" if runs.elsewhere else ""
+        return None, f"no execution of {phase} that committed here{elsewhere}"
+    newest = max(runs.executions, key=lambda name: runs.executions[name][0])
+    if newest in runs.undone:
+        return None, f"{newest} was rolled back by {runs.undone[newest]}"
+    artefacts = runs.executions[newest][1]
+    findings = verify(artefacts.path)
+    return (None, f"{newest}: " + "; ".join(findings)) if findings else (artefacts, "")
+
+
+def require(run: Artefacts, phase: str, identity: Identity, now: float) -> _gates.Gate:
+    """Judge one phase that the plan of ``run`` requires: its evidence is beside the run, its reviews in ``reviews``.
+
+    ``now`` is the database server's clock. Raises ``PhaseGateError`` when reviews cannot be judged at all.
+    """
+    root = os.path.dirname(run.path.rstrip("/"))
+    evidence, found = evidence_of(root, phase, identity)
+    if evidence is None:
+        return _gates.no_evidence(phase, root, found)
+    request = review_request(name_of(evidence), sha256_file(evidence.file(SEAL)))
+    directory = run.file(REVIEWS)
+    given = sorted(name for name in os.listdir(directory) if name.endswith(".sig")) if os.path.isdir(directory) else []
+    wanted = review_file(os.path.join(directory, name_of(evidence)))
+    signatures, notes = collect(wanted) if given else ({}, {})
+    with open(evidence.file("plan.json"), "rb") as stream:
+        author = str(json.load(stream).get("author", ""))
+    moment = datetime.datetime.fromtimestamp(now, datetime.timezone.utc)
+    anchor, place = find_anchor(identity.system_identifier), anchor_path(identity.system_identifier)
+    gate = judge_review(request, signatures, notes, anchor, author, moment, place).gate
+    others = [name for name in given if not name.startswith(os.path.basename(wanted))]
+    if gate.status == _gates.FAIL and others:
+        return _gates.judge(
+            "G-11", False, gate.expected, f"{gate.found}; of other bundles: {', '.join(others)}", gate.next_step
+        )
+    return gate
+
+
+def write_reviews(run: Artefacts, reviews_b64: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write the reviews that phase_plan returned into the directory of a run, where ``require`` finds them.
+
+    Beside the signatures stands what they have to be over, so that an auditor can verify them with ssh-keygen. Raises
+    ``PhaseGateError``.
+    """
+    for bundle, packed in reviews_b64.items():
+        if not _BUNDLE.fullmatch(bundle):
+            raise PhaseGateError(
+                "This is not the name of an artefact directory.",
+                expected="<phase>_<environment>_<time>",
+                found=repr(bundle),
+                next_step="give the reviews as phase_plan returned them",
+            )
+        os.makedirs(run.file(REVIEWS), mode=0o750, exist_ok=True)
+        path = review_file(run.file(f"{REVIEWS}/{bundle}"))
+        reviewed = Artefacts(os.path.join(os.path.dirname(run.path.rstrip("/")), bundle))
+        if reviewed.sealed:
+            run.write(review_file(f"{REVIEWS}/{bundle}"), review_request(bundle, sha256_file(reviewed.file(SEAL))))
+        write_beside(path, packed["signatures_b64"], packed["notes_b64"])
+
+
+def identity_of(bundle: str) -> dict[str, Any]:
+    """Return who the server of an execution was, by its journal."""
+    identity: dict[str, Any] = opening(Artefacts(os.path.abspath(bundle)).journal.entries())["identity"]
+    return identity
+
+
+def reviewable(bundle: str) -> bytes:
+    """Return the review of an execution that may be signed. Raises ``PhaseGateError`` for any other directory."""
+    artefacts = Artefacts(os.path.abspath(bundle))
+    findings = verify(artefacts.path)
+    entries = [] if findings else artefacts.journal.entries()
+    found = (opening(entries).get("kind"), journaled_outcome(entries, COMMAND[EXECUTE]))
+    if findings or found != (EXECUTE, COMMITTED):
+        raise PhaseGateError(
+            "This directory is not one to approve.",
+            expected="the sealed, untouched evidence of an execution that committed",
+            found="; ".join(findings) or f"a run of kind {found[0]} with outcome {found[1]}",
+            next_step="name the artefact directory of the execution, or a copy of all of it",
+        )
+    return review_request(name_of(artefacts), sha256_file(artefacts.file(SEAL)))

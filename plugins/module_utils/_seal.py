@@ -1,0 +1,80 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The signature of a seal: SSH, over SHA256SUMS, in a file beside it. Private to this collection."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from typing import Iterator
+
+from ansible_collections.incomex.phasegate.plugins.module_utils._approvals import content
+from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import SEAL, SIGNATURE, Artefacts
+from ansible_collections.incomex.phasegate.plugins.module_utils._reviewers import parse_allowed_signers
+from ansible_collections.incomex.phasegate.plugins.module_utils._sshsig import Verifier, parse_signature, sign
+
+#: Namespace of a signature over SHA256SUMS: no approval of a plan can stand for it.
+SEAL_NAMESPACE = "seal@phasegate.incomex"
+
+UNSIGNED = "UNSIGNED"
+
+
+def signature_of(artefacts: Artefacts) -> str:
+    """Return the fingerprint of the key that a seal says it was signed with, unverified, or UNSIGNED."""
+    signature = parse_signature(content(artefacts.file(SIGNATURE)) or b"")
+    return signature.fingerprint if signature else UNSIGNED
+
+
+def sign_seal(artefacts: Artefacts, key: str) -> None:
+    """Sign the seal of a bundle, once. ``key`` is a path on this host. Raises ``PhaseGateError``."""
+    if os.path.lexists(artefacts.file(SIGNATURE)):
+        return
+    try:
+        signature = sign(content(artefacts.file(SEAL)) or b"", key, SEAL_NAMESPACE)
+    except PhaseGateError as error:
+        raise PhaseGateError(
+            f"{artefacts.path} is sealed, but its seal is {UNSIGNED}: {error.what}",
+            expected=error.expected,
+            found=error.found,
+            next_step="correct the key; then run evidence with state: sealed on this directory again, which signs it",
+        ) from None
+    artefacts.write(SIGNATURE, signature)
+
+
+def judge_seal(artefacts: Artefacts, allowed_signers: str) -> Iterator[str]:
+    """Give what keeps the seal from being one of the signers of a file, the most telling reason first.
+
+    ``allowed_signers`` is the path of the auditor's list, in the format of ssh-keygen(1). Raises ``PhaseGateError``,
+    ``OSError``.
+    """
+    with open(allowed_signers, "rb") as stream:
+        known = stream.read()
+    data = content(artefacts.file(SIGNATURE))
+    if data is None:
+        yield f"the seal is {UNSIGNED}: {SIGNATURE} is missing"
+        return
+    signature = parse_signature(data)
+    if signature is None:
+        yield f"{SIGNATURE} is not an SSH signature, or it is damaged"
+        return
+    if signature.namespace != SEAL_NAMESPACE:
+        yield f"{SIGNATURE} was made for another purpose, in namespace {signature.namespace!r} and not {SEAL_NAMESPACE}"
+    names = [
+        name
+        for line in parse_allowed_signers(known, allowed_signers)
+        if line.key == signature.key
+        for name in line.principals
+    ]
+    if not names:
+        yield f"the seal was signed by a stranger: key {signature.fingerprint} is not in {allowed_signers}"
+    sums = content(artefacts.file(SEAL)) or b""
+    with tempfile.TemporaryDirectory(prefix="phasegate-") as directory:
+        verifier = Verifier(directory, known)
+        if not verifier.over(data, SEAL_NAMESPACE, sums):
+            yield f"{SIGNATURE} is not over this {SEAL}: the bundle was sealed anew"
+        said = verifier.problem(data, SEAL_NAMESPACE, sums, names, revoked=False)
+        if said:
+            yield f"ssh-keygen does not accept the signature of the seal: {said}"
