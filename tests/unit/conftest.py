@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
     from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session
     from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
+
+# chosen with --hypothesis-profile=long
+settings.register_profile("long", max_examples=5000, deadline=None)
 
 
 @pytest.fixture
