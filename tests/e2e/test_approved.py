@@ -65,6 +65,7 @@ def approve(plan: Path, reviewer: Reviewer) -> None:
     assert run.rc == 0, run.stdout
 
 
+@pytest.mark.fault("approvals", "rollback-refused")
 def test_the_chain(target: Target, people: list[Reviewer], reviewers: Path, plan: Path, tmp_path: Path) -> None:
     anna, ben, author = people
     state, schema = target.state(), target.dump("--schema-only")

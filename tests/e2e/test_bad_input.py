@@ -83,6 +83,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
+@pytest.mark.fault("bytes-refused")
 def test_one_clear_message_and_nothing_done(target: Target, phase: Path, name: str) -> None:
     spoil, words = CASES[name]
     spoil(phase)

@@ -19,7 +19,9 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
     from ansible_collections.incomex.phasegate.tests.support.conductor import Conductors
+    from ansible_collections.incomex.phasegate.tests.support.target import Target
 
 TOOLS = ("phasegate", "psql", "Sqitch")
 
@@ -66,6 +68,14 @@ def conductors() -> Iterator[Conductors]:
 
     with conducting() as started:
         yield started
+
+
+@pytest.fixture
+def target(cluster: Cluster, database: str, tmp_path: Path) -> Target:
+    """A database in the state that Phase Alpha starts from, of this test alone."""
+    from ansible_collections.incomex.phasegate.tests.support.target import Target  # noqa: PLC0415 - see tests/conftest.py
+
+    return Target(cluster, database, tmp_path)
 
 
 # --- the table -------------------------------------------------------------------------------------------------

@@ -99,6 +99,17 @@ ROWS: dict[str, Fault] = {
 }
 
 
+def page() -> str:
+    """Return the table of docs/faults.md."""
+    out = ["| fault | what is seen |", "|---|---|"]
+    out += [f"| {_cell(fault.done)} | {_cell(fault.must)} |" for fault in ROWS.values()]
+    return "\n".join(out) + "\n"
+
+
+def _cell(text: str) -> str:
+    return re.sub(r"([|\\<`])", r"\\\1", text)
+
+
 @dataclass(frozen=True)
 class Line:
     """One line of the table."""
@@ -150,5 +161,5 @@ def markdown(lines: Iterable[Line], seed: int) -> str:
     ]
     for one in lines:
         cells = (one.fault.done, one.verdict, one.seen, one.psql, one.sqitch)
-        out.append("| " + " | ".join(re.sub(r"([|\\<])", r"\\\1", cell) for cell in cells) + " |")
+        out.append("| " + " | ".join(map(_cell, cells)) + " |")
     return "\n".join(out) + "\n"

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +22,8 @@ import psycopg
 import pytest
 from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, verify
 from ansible_collections.incomex.phasegate.plugins.module_utils._runs import events, journaled_outcome
-from ansible_collections.incomex.phasegate.tests.support.cluster import SUPERUSER, bin_directory, running_cluster
+from ansible_collections.incomex.phasegate.tests.support.cluster import running_cluster
 from ansible_collections.incomex.phasegate.tests.support.conductor import Conductor, children, kill
-from ansible_collections.incomex.phasegate.tests.support.phase_files import ALPHA
 from ansible_collections.incomex.phasegate.tests.support.runs import PATIENCE, wait_for
 from ansible_collections.incomex.phasegate.tests.support.target import Target
 
@@ -95,7 +95,18 @@ class Kill:
         return {"module": "module-killed", "client": "client-killed"}.get(self.victim, "server-killed")
 
 
+#: When ansible-playbook is killed.
+PLAYBOOK = EARLY[:1] + BEFORE[1:] + DURING[1:] + AFTER + SEALING
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "playbook_kill" in metafunc.fixturenames:
+        option = metafunc.config.option
+        kills = []
+        for number in range(option.playbook_kills):
+            dice = random.Random(f"{option.seed}:playbook:{number}")  # noqa: S311 - it has to be repeatable
+            kills.append(Kill(number, "ansible-playbook", dice.choice(PLAYBOOK), dice.uniform(0, 0.4), release=False))
+        metafunc.parametrize("playbook_kill", [pytest.param(one, id=str(one)) for one in kills])
     if "drawn" in metafunc.fixturenames:
         option = metafunc.config.option
         kills = [Kill.draw(option.seed, number) for number in range(option.kills)]
@@ -127,15 +138,7 @@ class Fragile:
 
     def start(self, target: Target) -> Conductor:
         """Execute Phase Alpha."""
-        connection = {
-            "bindir": str(bin_directory()),
-            "host": str(self.cluster.socket_directory),
-            "database": target.database,
-            "user": SUPERUSER,
-        }
-        identity = {"database": target.database, "user": SUPERUSER}
-        order = {"connection": connection, "phase": str(ALPHA), "root": str(target.root), "identity": identity}
-        return self.conductors.start(target.directory, **order)
+        return self.conductors.execute(target)
 
     def state(self, target: Target) -> str:
         """Return ``all``, ``nothing``, or what else the database holds."""
@@ -256,7 +259,7 @@ def ended(run: Conductor) -> bool:
 def kill_once(kill_: Kill, run: Conductor, target: Target) -> bool:
     """Wait for the moment and the delay, and kill; False when the run ended before."""
     with at(kill_, target) as come:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + 4 * PATIENCE
         while not come():
             assert time.monotonic() < deadline, f"{kill_.moment} did not come"
             if ended(run):
@@ -346,3 +349,33 @@ def assert_applied_once(target: Target, applied: str) -> None:
         if str(bundle.path) == applied
     ]
     assert [target.value(f"SELECT pg_xact_status('{xid}')") for xid in committed].count("committed") == 1
+
+
+@pytest.mark.fault("playbook-killed")
+def test_a_killed_playbook_leaves_all_or_nothing(
+    playbook_kill: Kill, fragile: Fragile, tmp_path: Path, seen: Seen
+) -> None:
+    target = fragile.target(tmp_path)
+    run = target.start("playbooks/phase_alpha.yml")
+    with at(playbook_kill, target) as come:
+        wait_for(f"{playbook_kill.moment}", lambda: come() or run.poll() is not None, 180.0)
+    time.sleep(playbook_kill.delay)  # the drawn part of the instant
+    kill(run.pid)
+    assert run.wait() == -signal.SIGKILL, "it ended before it was killed"
+    state = fragile.state(target)
+    assert state in ("all", "nothing")
+    stops = []
+    while True:
+        again = target.play()
+        if again.rc == 0:
+            break
+        stops.append(again.messages.partition("\n")[0])
+        assert len(stops) < 5, stops
+        wait_for("the end of what the killed run left", lambda: not backends(target))
+    assert fragile.state(target) == "all"
+    applied = [bundle for bundle in target.bundles() if '"outcome":"COMMITTED"' in bundle.text("journal.jsonl")]
+    assert len(applied) == 1
+    assert_applied_once(target, str(applied[0].path))
+    adopted = not again.reached("C-07")
+    seen(f"{state}; next run {'stopped, then ' if stops else ''}{'adopted' if adopted else 'started anew'}")
+    target.cluster.drop_database(target.database)

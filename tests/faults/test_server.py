@@ -5,17 +5,31 @@
 
 from __future__ import annotations
 
+import pwd
+import random
+import subprocess
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from ansible_collections.incomex.phasegate.tests.support.cluster import running_cluster
+from ansible_collections.incomex.phasegate.plugins.module_utils._measurement import Measurement
+from ansible_collections.incomex.phasegate.tests.support.cluster import (
+    bin_directory,
+    running_cluster,
+    unprivileged_user,
+)
+from ansible_collections.incomex.phasegate.tests.support.others import BEFORE
 from ansible_collections.incomex.phasegate.tests.support.phase_files import PhaseFiles
 from ansible_collections.incomex.phasegate.tests.support.runs import InBackground, Run, client_of, wait_for
+from ansible_collections.incomex.phasegate.tests.support.target import Target
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from ansible_collections.incomex.phasegate.tests.faults.conftest import Seen
+    from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
+    from ansible_collections.incomex.phasegate.tests.support.conductor import Conductors
 
 
 @pytest.mark.fault("xid-taken-back")
@@ -42,3 +56,102 @@ def test_a_crash_does_not_take_a_transaction_id_back(tmp_path: Path, seen: Seen)
             pass
         assert cluster.psql(f"SELECT pg_xact_status('{xid}')") == "aborted"
         seen("ROLLED_BACK, and the id stays with this transaction")
+
+
+@pytest.mark.fault("standby")
+def test_a_standby_is_no_target(target: Target, conductors: Conductors, seen: Seen) -> None:
+    with running_cluster(primary=target.cluster) as standby:
+        wait_for("the database on the standby", lambda: has(standby, target.database))
+        answer = conductors.execute(Target(standby, target.database, target.directory)).wait()
+        assert answer
+        first, _newline, rest = answer["msg"].partition("\n")
+        assert first.startswith("Stopped at G-4"), answer
+        assert "found: G-4 cluster a standby (in recovery)" in rest
+    assert not target.migrated
+    seen("Stopped at G-4: expected a primary, found a standby (in recovery)")
+
+
+def has(cluster: Cluster, database: str) -> bool:
+    return cluster.psql(f"SELECT count(*) FROM pg_database WHERE datname = '{database}'") == "1"
+
+
+@pytest.fixture
+def small_disk(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A tablespace with little room."""
+    place = Path(tempfile.mkdtemp(prefix="phasegate-disk-", dir="/tmp"))
+    owner = unprivileged_user()
+    options = "size=1m,mode=0700" + (f",uid={pwd.getpwnam(owner).pw_uid}" if owner else "")
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", place], capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        place.rmdir()
+        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+    cluster.psql(f"CREATE TABLESPACE small LOCATION '{place}'")
+    yield "small"
+    cluster.psql("DROP TABLESPACE small")
+    subprocess.run(["umount", place], check=True)
+    place.rmdir()
+
+
+@pytest.mark.fault("disk-full-server")
+def test_a_full_disk_of_the_server_rolls_back(
+    cluster: Cluster, empty_database: str, small_disk: str, tmp_path: Path, seen: Seen
+) -> None:
+    cluster.psql("CREATE SCHEMA app", empty_database)
+    ddl = (
+        f"CREATE TABLE app.t (id int) TABLESPACE {small_disk};\n"
+        "INSERT INTO app.t SELECT pg_catalog.generate_series(1, 100000);\n"
+    )
+    changes = {
+        "scope": {"schemas": ["app"], "statements": ["CREATE TABLE", "INSERT"]},
+        "expect": {"tags": {"CREATE TABLE": 1, "INSERT": 1}, "rows": {"INSERT": [100000]}},
+        "preflight": [{"id": "P-1", "title": "one", "sql": "SELECT 1", "expect": 1}],
+    }
+    files = PhaseFiles(tmp_path).write(changes, ddl=ddl.encode())
+    outcome = Run.of(client_of(cluster, empty_database), tmp_path / "runs", files.path).prepare().migrate()
+    assert (outcome.data["outcome"], outcome.data["unchanged"]) == ("ROLLED_BACK", True)
+    assert "statement 2 (INSERT, line 2) was refused; rolled back" in outcome.message
+    assert "No space left on device" in outcome.message
+    seen("ROLLED_BACK: statement 2 (INSERT, line 2): No space left on device")
+
+
+@pytest.mark.fault("dump-damaged")
+def test_a_damaged_dump_is_noticed(cluster: Cluster, empty_database: str, tmp_path: Path, seen: Seen) -> None:
+    cluster.psql(f"{BEFORE}; INSERT INTO app.old SELECT generate_series(4, 2000)", empty_database)
+    changes = {"preflight": [{"id": "P-1", "title": "one", "sql": "SELECT 1", "expect": 1}]}
+    files = PhaseFiles(tmp_path).write(changes)
+    run = Run.of(client_of(cluster, empty_database), tmp_path / "runs", files.path).prepare()
+    (dump,) = Path(run.artefacts.path).glob("backup.dump*")
+    whole = dump.read_bytes()
+    dice = random.Random(1)  # noqa: S311 - it has to be repeatable
+    damaged = [whole[: dice.randrange(len(whole))] for _time in range(6)]
+    for _time in range(6):
+        bits = bytearray(whole)
+        # from the middle on: where the data is
+        bits[dice.randrange(len(whole) // 2, len(whole))] ^= 1 << dice.randrange(8)
+        damaged.append(bytes(bits))
+    listed = 0
+    for content in damaged:
+        dump.write_bytes(content)
+        outcome = run.migrate()
+        assert outcome.gate("G-5")["status"] == "FAIL"
+        assert dump.name in outcome.gate("G-5")["expected"]
+        assert outcome.data["outcome"] == "NOT_STARTED"
+        argv = [str(bin_directory() / "pg_restore"), "--list", str(dump)]
+        listed += subprocess.run(argv, capture_output=True, check=False).returncode == 0
+    seen(f"stopped at G-5 {len(damaged)} of {len(damaged)} times, {dump.name} named")
+    seen(f"pg_restore --list accepts {listed} of the {len(damaged)}", "psql")
+
+
+@pytest.mark.fault("rewrite")
+def test_a_rewrite_is_measured(cluster: Cluster, empty_database: str, seen: Seen) -> None:
+    cluster.psql(BEFORE, empty_database)
+    measurement = Measurement()
+    with client_of(cluster, empty_database).session() as session:
+        session.execute("BEGIN")
+        measurement.begin(session)
+        session.execute("ALTER TABLE app.old ALTER id TYPE bigint")
+        measurement.end(session)
+    assert measurement.rewrites == ["app.old", "app.old_pkey"]
+    seen("measured at the rehearsal by relfilenode: app.old, app.old_pkey; the reviewers sign it")

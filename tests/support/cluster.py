@@ -128,8 +128,18 @@ class Cluster:
     # -- life -------------------------------------------------------------------------------------------------------
 
     @classmethod
-    def create(cls, root: Path, *, port: int = 5432, settings: Mapping[str, str] | None = None) -> Cluster:
-        """Initialise a cluster below ``root``, which must be new or empty, and return it, not yet started."""
+    def create(
+        cls,
+        root: Path,
+        *,
+        port: int = 5432,
+        settings: Mapping[str, str] | None = None,
+        primary: Cluster | None = None,
+    ) -> Cluster:
+        """Initialise a cluster below ``root``, which must be new or empty, and return it, not yet started.
+
+        :param primary: a running cluster that the new one is to be a standby of.
+        """
         user = unprivileged_user()
         root.mkdir(parents=True, exist_ok=True)
         if any(root.iterdir()):
@@ -143,6 +153,11 @@ class Cluster:
             sockets.chmod(0o755)
         cluster = cls(root.resolve(), sockets, port, {**THROWAWAY, **(settings or {})})
         cluster._require_reachable(user)
+        if primary is not None:
+            options = ["--write-recovery-conf", "--checkpoint=fast", "--no-sync", f"--pgdata={cluster.data}"]
+            _run([_server_bin(user) / "pg_basebackup", *options, "-d", primary.dsn()], user=user)
+            cluster._save()
+            return cluster
         _run(
             [
                 _server_bin(user) / "initdb",
@@ -156,7 +171,7 @@ class Cluster:
             ],
             user=user,
         )
-        cluster._state_file.write_text(json.dumps(asdict(cluster), default=str, indent=2), encoding="utf-8")
+        cluster._save()
         return cluster
 
     @classmethod
@@ -306,6 +321,9 @@ class Cluster:
     def _state_file(self) -> Path:
         return self.root / "cluster.json"
 
+    def _save(self) -> None:
+        self._state_file.write_text(json.dumps(asdict(self), default=str, indent=2), encoding="utf-8")
+
     def _accepts_connections(self) -> bool:
         # The socket appears before the server is ready; pg_isready tells the two apart.
         with socket.socket(socket.AF_UNIX) as probe:
@@ -325,11 +343,11 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def running_cluster(settings: Mapping[str, str] | None = None) -> Iterator[Cluster]:
-    """Yield a started cluster in a directory of its own, and remove it afterwards."""
+def running_cluster(settings: Mapping[str, str] | None = None, primary: Cluster | None = None) -> Iterator[Cluster]:
+    """Yield a started cluster in a directory of its own, a standby where ``primary`` is given; remove it afterwards."""
     root = Path(tempfile.mkdtemp(prefix="phasegate-pg-", dir="/tmp"))
     root.chmod(0o755)
-    cluster = Cluster.create(root, settings=settings)
+    cluster = Cluster.create(root, settings=settings, primary=primary)
     try:
         cluster.start()
         yield cluster

@@ -26,8 +26,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from ansible_collections.incomex.phasegate.tests.support.cluster import SUPERUSER, bin_directory
+from ansible_collections.incomex.phasegate.tests.support.phase_files import ALPHA
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from ansible_collections.incomex.phasegate.tests.support.target import Target
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = "ansible_collections.incomex.phasegate.plugins.modules"
@@ -76,6 +81,8 @@ def _be_the_module(name: str, arguments: dict[str, Any]) -> NoReturn:
 def conduct(order: dict[str, Any]) -> dict[str, Any]:
     """Execute the phase as ``roles/execute`` does. ``order`` has ``connection``, ``phase``, ``root`` and ``identity``.
 
+    ``migrate`` in it are further arguments of C-07.
+
     Returns ``applied`` (by an earlier run), ``msg`` (why it stopped, '' on success) and the last ``result``.
     """
     connection, root, identity = order["connection"], order["root"], order["identity"]
@@ -96,7 +103,8 @@ def conduct(order: dict[str, Any]) -> dict[str, Any]:
             run_module("backup", {**connection, **artefacts, "background": True})
             run_module("schema_snapshot", {**connection, **artefacts, "label": "before", **data})
             run_module("sql_checks", {**about, **artefacts, "step": "C-06", "checks": phase["preflight"]})
-            run_module("migrate", {**connection, **artefacts, "identity": identity, "plan": plan, "verify": True})
+            judged = {"identity": identity, "plan": plan, "verify": True, **order.get("migrate", {})}
+            run_module("migrate", {**connection, **artefacts, **judged})
         elif opened["sealed"]:
             diff = f"{opened['artefacts']}/schema/diff.json"
             run_module("sql_checks", {**about, **after, "step": "C-08", "diff_file": diff})
@@ -222,11 +230,11 @@ class Conductor:
 class Conductors:
     """Starts conductors."""
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: Sequence[str], variables: Mapping[str, str]) -> None:
         self._serial = 0
         self._server = subprocess.Popen(
-            [sys.executable, "-c", f"from {__name__} import serve; serve()"],
-            env={**os.environ, "PYTHONPATH": str(ROOT / ".collections")},
+            [*prefix, sys.executable, "-c", f"from {__name__} import serve; serve()"],
+            env={**os.environ, **variables, "PYTHONPATH": str(ROOT / ".collections")},
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -237,6 +245,20 @@ class Conductors:
     def _say(self) -> str:
         assert self._server.stdout
         return self._server.stdout.readline().strip()
+
+    def execute(self, target: Target, **order: Any) -> Conductor:
+        """Start an execution of Phase Alpha on a target; ``order`` replaces what ``conduct`` wants."""
+        connection = {
+            "bindir": str(bin_directory()),
+            "host": str(target.cluster.socket_directory),
+            "database": target.database,
+            "user": SUPERUSER,
+        }
+        identity = {"database": target.database, "user": SUPERUSER}
+        return self.start(
+            target.directory,
+            **{"connection": connection, "phase": str(ALPHA), "root": str(target.root), "identity": identity, **order},
+        )
 
     def start(self, directory: Path, **order: Any) -> Conductor:
         """Start one; ``order`` as ``conduct`` wants it."""
@@ -257,9 +279,9 @@ class Conductors:
 
 
 @contextlib.contextmanager
-def conducting() -> Iterator[Conductors]:
-    """Yield a source of conductors."""
-    conductors = Conductors()
+def conducting(prefix: Sequence[str] = (), variables: Mapping[str, str] | None = None) -> Iterator[Conductors]:
+    """Yield a source of conductors; ``prefix`` are words before Python's, ``variables`` more of the environment."""
+    conductors = Conductors(prefix, variables or {})
     try:
         yield conductors
     finally:

@@ -45,15 +45,15 @@ def client_of(cluster: Cluster, database: str, user: str = SUPERUSER) -> Client:
     )
 
 
-def wait_for(what: str, state: Callable[[], Any]) -> Any:
+def wait_for(what: str, state: Callable[[], Any], seconds: float = PATIENCE) -> Any:
     """Return the first true value of ``state``; fail when none comes in time."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         value = state()
         if value:
             return value
         time.sleep(0.02)
-    raise AssertionError(f"{what} did not come about within {PATIENCE:.0f} s")
+    raise AssertionError(f"{what} did not come about within {seconds:.0f} s")
 
 
 def fingerprint(client: Client) -> str:

@@ -6,18 +6,22 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import re
 import subprocess
+import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 from ansible_collections.incomex.phasegate.tests.support.bundle import Bundle
 from ansible_collections.incomex.phasegate.tests.support.cluster import SUPERUSER, bin_directory
-from ansible_collections.incomex.phasegate.tests.support.playbook import play, write_inventory
+from ansible_collections.incomex.phasegate.tests.support.playbook import ROOT, environment, play, write_inventory
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Mapping
 
     from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
     from ansible_collections.incomex.phasegate.tests.support.playbook import Play
@@ -71,6 +75,20 @@ class Target:
         """Run a playbook on this target alone."""
         inventory = write_inventory(self.directory / "hosts.yml", {"target": self.entry()})
         return play(self.directory, playbook, inventory=inventory, **options)
+
+    def start(self, playbook: str, extra_vars: Mapping[str, Any] | None = None) -> subprocess.Popen[bytes]:
+        """Start ansible-playbook on this target alone, to be killed; its output goes to ``started.log``."""
+        inventory = write_inventory(self.directory / "started.yml", {"target": self.entry()})
+        argv = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(inventory), playbook]
+        with (self.directory / "started.log").open("wb") as log:
+            return subprocess.Popen(
+                [*argv, "-e", json.dumps(extra_vars or {})],
+                cwd=ROOT,
+                env={**os.environ, **environment({})},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
 
     def play_phase(self, phase: Path, **options: Any) -> Play:
         """Run the phase in a directory on this target alone."""

@@ -229,6 +229,7 @@ def test_a_base_backup_is_not_asked_for_what_only_a_dump_has(client: Client, art
 
 
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.fault("dump-damaged")
 def test_a_program_that_is_killed_leaves_nothing(
     cluster: Cluster, client: Client, artefacts: Artefacts, method: str
 ) -> None:
@@ -345,6 +346,7 @@ FILES = {"custom": "backup.dump", "directory": "backup.dir/toc.dat", "basebackup
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("damage", [flip, cut])
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.fault("dump-damaged")
 def test_a_damaged_file_is_named(
     backups: dict[str, Any], tmp_path: Path, method: str, damage: Callable[[Path, float], None], place: float
 ) -> None:
@@ -379,6 +381,7 @@ def relist(backup: Path) -> str:
 
 
 @pytest.mark.parametrize("change", [remove, add, link, relist])
+@pytest.mark.fault("dump-damaged")
 def test_a_changed_directory_is_named(backups: dict[str, Any], tmp_path: Path, change: Callable[[Path], str]) -> None:
     record, made = backups["directory"]
     copy = shutil.copytree(made, tmp_path / "copy")
@@ -483,6 +486,7 @@ def test_the_cluster_of_the_backup_proves_nothing(client: Client, artefacts: Art
         make(client, artefacts, proof=replace(client, database="scratch"))
 
 
+@pytest.mark.fault("restore-differs")
 def test_a_restore_with_errors_is_no_proof(
     cluster: Cluster, client: Client, other: Cluster, artefacts: Artefacts
 ) -> None:
@@ -501,6 +505,7 @@ def test_a_restore_with_errors_is_no_proof(
     other.drop_database("scratch")
 
 
+@pytest.mark.fault("restore-differs")
 def test_a_table_that_is_restored_with_other_content_is_named(
     cluster: Cluster, client: Client, other: Cluster, artefacts: Artefacts
 ) -> None:
@@ -518,6 +523,7 @@ def test_a_table_that_is_restored_with_other_content_is_named(
     other.drop_database("scratch")
 
 
+@pytest.mark.fault("restore-differs")
 def test_a_table_that_is_restored_with_other_rows_is_named(
     client: Client, other: Cluster, artefacts: Artefacts
 ) -> None:

@@ -223,8 +223,8 @@ def damage(root: Path, what: str, name: str, other: str, data: bytes) -> None:
         lines = seal.read_bytes().splitlines(keepends=True)
         seal.write_bytes(b"".join(line for line in lines if not line.endswith(f"  {name}\n".encode())))
     else:  # one line of the seal follows its file; all of it is another seal, which its own digest tells
-        lines = seal.read_text(encoding="utf-8", errors="surrogateescape").splitlines(keepends=True)
-        new = [f"{sha256(file)}  {name}\n" if line.endswith(f"  {name}\n") else line for line in lines]
+        text = seal.read_text(encoding="utf-8", errors="surrogateescape").splitlines(keepends=True)
+        new = [f"{sha256(file)}  {name}\n" if line.endswith(f"  {name}\n") else line for line in text]
         seal.write_text("".join(new), encoding="utf-8", errors="surrogateescape")
 
 
