@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import queue
 import re
 import secrets
@@ -33,6 +34,8 @@ _FIELD = re.compile(
     r"^(?P<name>DETAIL|HINT|CONTEXT|QUERY|LOCATION|STATEMENT|SCHEMA NAME|TABLE NAME|COLUMN NAME|"
     r"CONSTRAINT NAME|DATATYPE NAME):\s+(?P<text>.*)$"
 )
+
+_PIECE = 1 << 16  # bytes: what a pipe holds
 
 
 @dataclass
@@ -176,17 +179,20 @@ class Session:
 
     def _answer(self, token: str) -> Iterator[str]:
         """Yield the answer's lines; return after its token, raising ``SqlError`` when the server refused it."""
-        mark = f"{token} ".encode()
-        row_count = 0
-        while True:
-            raw = self._stdout.readline()
-            if not raw:
+        mark = f"{token} "
+        rest = b""
+        last = ""
+        while not last:
+            # in pieces as they come: a large schema has some hundred thousand lines
+            piece = os.read(self._stdout.fileno(), _PIECE)
+            if not piece:
                 raise self._lost()
-            if raw.startswith(mark):
-                _token, _sqlstate, count = raw.decode().split()
-                row_count = int(count)
-                break
-            yield raw.decode("utf-8").rstrip("\n")
+            whole, newline, rest = (rest + piece).rpartition(b"\n")
+            lines = whole.decode("utf-8").split("\n") if newline else []
+            if lines and lines[-1].startswith(mark):
+                last = lines.pop()
+            yield from lines
+        row_count = int(last.split()[2])
         messages = self._messages(token)
         self._last = Outcome(row_count, [message for message in messages if not message.is_error])
         for message in messages:

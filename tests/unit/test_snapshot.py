@@ -240,7 +240,7 @@ def test_a_partly_read_change_is_read_whole_where_other_sessions_committed(sessi
 
 # --- on disk ---------------------------------------------------------------------------------------------------
 
-cells = st.one_of(st.none(), st.text(max_size=8))
+cells = st.one_of(st.none(), st.text(max_size=8), st.text('N\\"\n\t\x01a', max_size=5))
 names = st.text(min_size=1, max_size=6)
 
 
@@ -260,6 +260,22 @@ snapshots = st.builds(
 def test_a_diff_is_empty_exactly_when_the_fingerprints_are_equal(before: Snapshot, after: Snapshot) -> None:
     assert bool(diff(before, after)) is (before.fingerprint != after.fingerprint)
     assert not diff(before, before)
+
+
+@given(values=st.lists(cells, min_size=2, max_size=2), identity=st.lists(st.text(max_size=4), min_size=3, max_size=3))
+def test_a_line_is_the_json_of_what_copy_wrote(values: list[str | None], identity: list[str]) -> None:
+    kind = KINDS["domain_constraint"]
+    attributes = dict(zip(kind.attributes, [*values, None, None], strict=False))
+    row = "\t".join(copied(cell) for cell in (*identity, *attributes.values()))
+    assert _snapshot._line(kind, row) == encode(SnapshotFact(kind.name, tuple(identity), attributes))
+
+
+COPY_ESCAPES = {"\\": r"\\", "\b": r"\b", "\f": r"\f", "\n": r"\n", "\r": r"\r", "\t": r"\t", "\v": r"\v"}
+
+
+def copied(cell: str | None) -> str:
+    """Return a cell as COPY's text format writes it."""
+    return r"\N" if cell is None else "".join(COPY_ESCAPES.get(char, char) for char in cell)
 
 
 @given(kind=st.sampled_from(sorted(KINDS)), data=st.data())
