@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session
     from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
 
+# how fast a machine is proves nothing
+settings.register_profile("ordinary", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 # chosen with --hypothesis-profile=long
-settings.register_profile("long", max_examples=5000, deadline=None)
+settings.register_profile("long", settings.get_profile("ordinary"), max_examples=5000)
+settings.load_profile("ordinary")
 
 
 @pytest.fixture
