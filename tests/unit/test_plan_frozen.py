@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import copy
 import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jsonschema
@@ -14,6 +16,7 @@ import pytest
 from ansible_collections.incomex.phasegate.plugins.module_utils import _plan_schema
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan import canonical_json, digest, freeze, thawed
+from ansible_collections.incomex.phasegate.plugins.modules.plan_freeze import make_directory
 from ansible_collections.incomex.phasegate.tests.support.reviewers import frozen_plan, plan_bytes
 
 if TYPE_CHECKING:
@@ -130,3 +133,11 @@ def test_what_is_not_a_plan(change: Callable[[dict[str, Any]], None], place: str
     with pytest.raises(PhaseGateError, match="does not validate") as caught:
         _plan_schema.read_plan(canonical_json(freeze(plan)), "plan.json")
     assert place in caught.value.found
+
+
+def test_rehearsals_of_the_same_second_get_a_directory_each(tmp_path: Path) -> None:
+    name = str(tmp_path / "plans" / "alpha_prod_rehearsal_20260516T031200Z")
+    with ThreadPoolExecutor(8) as together:
+        made = list(together.map(lambda _number: make_directory(name), range(8)))
+    assert sorted(made) == [name, *(f"{name}.{number}" for number in range(2, 9))]
+    assert all(Path(one).is_dir() for one in made)
