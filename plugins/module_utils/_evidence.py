@@ -384,16 +384,42 @@ def run_step(artefacts: Artefacts | None, name: str, intent: dict[str, Any] | No
     try:
         yield step
     except PhaseGateError as error:
-        step.note("failed", {"reason": str(error), **step.data})
+        _note_failure(step, str(error))
         raise
     except OSError as error:
-        stopped = file_error(error)
-        step.note("failed", {"reason": str(stopped), **step.data})
+        stopped = _not_written(step, error)
+        _note_failure(step, str(stopped))
         raise stopped from error
     except Exception as error:
-        step.note("failed", {"reason": f"{type(error).__name__}: {error}", **step.data})
+        _note_failure(step, f"{type(error).__name__}: {error}")
         raise
-    step.note("done", step.data)
+    try:
+        step.note("done", step.data)
+    except OSError as error:
+        raise _not_written(step, error) from error
+
+
+def _note_failure(step: Step, reason: str) -> None:
+    """Journal a failure where it can be: a full disk must not hide what it is told about."""
+    with contextlib.suppress(OSError):
+        step.note("failed", {"reason": reason, **step.data})
+
+
+def _not_written(step: Step, error: OSError) -> PhaseGateError:
+    """Return the operator's message for a step whose evidence could not be written; a COMMIT is told even then."""
+    if step.data.get("outcome") == "COMMITTED":
+        return evidence_incomplete(f"{step.name} is COMMITTED", str(error))
+    return file_error(error)
+
+
+def evidence_incomplete(outcome: str, found: str) -> PhaseGateError:
+    """Return the operator's message for a change that could not be written down; ``outcome`` says how its command ended."""
+    return PhaseGateError(
+        f"{outcome}: EVIDENCE_INCOMPLETE (T-8).",
+        expected="space and the right to write below the artefact directory",
+        found=found,
+        next_step="free space, then run the same command again: it executes nothing twice, verifies, and seals",
+    )
 
 
 def file_error(error: OSError) -> PhaseGateError:

@@ -18,6 +18,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._client import C
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import (
     Artefacts,
+    evidence_incomplete,
     file_error,
     run_step,
     verify,
@@ -297,18 +298,11 @@ def not_sealed(path: str | None, error: OSError) -> PhaseGateError:
     entries = Artefacts(path).journal.entries() if path else []
     outcomes = {command: journaled_outcome(entries, command) for command in COMMAND.values()}
     told = [
-        f"{command} {'is COMMITTED' if outcome == COMMITTED else 'has an UNKNOWN outcome'}"
+        f"{command} is COMMITTED" if outcome == COMMITTED else f"the journal does not tell how {command} ended"
         for command, outcome in outcomes.items()
         if outcome in (COMMITTED, UNKNOWN, None)
     ]
-    if not told:
-        return file_error(error)
-    return PhaseGateError(
-        f"{', '.join(told)}, but the evidence is incomplete (T-8).",
-        expected="space and the right to write below the artefact directory",
-        found=f"{path} without a seal: {error}",
-        next_step="free space, then run the same command again: it executes nothing twice, verifies, and seals",
-    )
+    return evidence_incomplete(", ".join(told), f"{path} without a seal: {error}") if told else file_error(error)
 
 
 def name_of(artefacts: Artefacts) -> str:

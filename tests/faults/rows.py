@@ -56,7 +56,8 @@ ROWS: dict[str, Fault] = {
     "disk-full-server": Fault("the server's disk is full", "rolled back; the reason named"),
     "disk-full-before": Fault("the artefact directory is full before COMMIT", "stop; nothing changed, nothing sealed"),
     "disk-full-after": Fault(
-        "the artefact directory is full after COMMIT", "COMMITTED and T-8; the next run completes the evidence"
+        "the artefact directory is full after COMMIT",
+        "COMMITTED, EVIDENCE_INCOMPLETE (T-8); the next run completes the evidence",
     ),
     "dump-damaged": Fault("a dump is cut, a bit of it flipped, its pg_dump fails", "stop at G-5, the file named"),
     "restore-differs": Fault("a restore fails, or gives other rows", "the rehearsal stops and names the table"),

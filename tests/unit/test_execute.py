@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -672,6 +673,37 @@ def test_a_commit_whose_answer_is_lost_is_resolved_to_committed(app: Client, clu
     cluster.psql(f"SELECT pg_terminate_backend({pid})")
     outcome = migration.join()
     assert (outcome.data["outcome"], outcome.message) == ("COMMITTED", "")
+    assert tables(cluster, app) == "old t"
+
+
+@pytest.mark.usefixtures("ghost_standby")
+@pytest.mark.fault("disk-full-after")
+def test_a_disk_that_is_full_after_the_commit_does_not_hide_it(app: Client, cluster: Cluster, small_disk: Path) -> None:
+    cluster.psql(f'ALTER DATABASE "{app.database}" SET synchronous_commit = on')
+    run = small(app, small_disk).prepare()
+    migration = InBackground(run)
+    pid = wait_for(
+        "COMMIT waits for the ghost",
+        lambda: cluster.psql("SELECT max(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"),
+    )
+    filler = small_disk / "filler"
+    with filler.open("ab", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(512))
+    journal = Path(run.artefacts.journal.path)
+    with journal.open("ab", buffering=0) as file, contextlib.suppress(OSError):
+        # also what is left of the journal's own last page: a torn line, which nobody takes for one
+        file.write(bytes(4096))
+    cluster.psql(f"SELECT pg_terminate_backend({pid})")
+    outcome = migration.join()
+    assert outcome.data["outcome"] == "COMMITTED"
+    assert outcome.message.startswith("C-07 is COMMITTED: EVIDENCE_INCOMPLETE (T-8).\n")
+    assert "No space left on device" in outcome.message
+    told = _runs.not_sealed(run.artefacts.path, OSError(28, "No space left on device"))
+    assert str(told).startswith("the journal does not tell how C-07 ended: EVIDENCE_INCOMPLETE (T-8).\n")
+    filler.unlink()
+    found = _runs.find_applied(app, str(small_disk / "runs"), "test", run.plan, _runs.look(app))
+    assert found == run.artefacts
     assert tables(cluster, app) == "old t"
 
 
