@@ -78,7 +78,7 @@ def test_the_chain(target: Target, people: list[Reviewer], reviewers: Path, plan
     approve(plan, anna)
     approve(plan, author)
     mine = register(tmp_path / "mine", anna.line(), {"threshold": 1})
-    said = execute(phasegate_reviewers=str(mine), phasegate_threshold=1, reviewers=str(mine), phasegate_author="anna")
+    said = execute(phasegate_reviewers=str(mine), threshold=1, reviewers=str(mine), phasegate_author="anna")
     assert "1 of 2" in said
     assert "huyen is the plan's author" in said
     assert target.state() == state
