@@ -30,6 +30,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._new_data import
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan import check_cover
 from ansible_collections.incomex.phasegate.plugins.module_utils._policy import evaluate
 from ansible_collections.incomex.phasegate.plugins.module_utils._reviewers import anchor_path, find_anchor
+from ansible_collections.incomex.phasegate.plugins.module_utils._runs import name_of, require_confirmation
 from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session
 from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import Snapshot, read_facts, take
 from ansible_collections.incomex.phasegate.plugins.module_utils._transaction import (
@@ -58,18 +59,7 @@ class Undo:
     @property
     def name(self) -> str:
         """Return the name of the execution's directory."""
-        return os.path.basename(self.execution.path.rstrip("/"))
-
-
-def require_confirmation(undo: Undo) -> None:
-    """Raise ``PhaseGateError`` unless the operator typed the execution's name."""
-    if undo.confirm != undo.name:
-        raise Stopped(
-            "C-09: the rollback is not confirmed.",
-            expected=f"the name of the execution that is to be undone, typed out: {undo.name}",
-            found=repr(undo.confirm),
-            next_step=f"read the report of {undo.execution.path}; then run again with -e phasegate_confirm={undo.name}",
-        )
+        return name_of(self.execution)
 
 
 def require_accepted(undo: Undo, lost: list[Loss]) -> None:
@@ -159,7 +149,7 @@ def restored(original: Snapshot, name: str, script: Script) -> Hook:
 
 def roll_back(client: Client, request: Request, undo: Undo, step: Step) -> Applied:
     """Run C-09. Returns after a proven COMMIT; raises ``PhaseGateError`` otherwise. ``request.ddl`` is the rollback SQL."""
-    require_confirmation(undo)
+    require_confirmation(undo.execution, undo.confirm)
     script = rollback_script(request.plan, request.ddl)
     step.data.update(outcome="NOT_STARTED", gates=[])
     original = Snapshot.load(undo.execution.file("schema/before.jsonl.gz"))

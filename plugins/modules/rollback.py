@@ -103,13 +103,14 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import
 from ansible_collections.incomex.phasegate.plugins.module_utils._execute import Request, read_frozen
 from ansible_collections.incomex.phasegate.plugins.module_utils._identity import IDENTITY_ARGUMENT
 from ansible_collections.incomex.phasegate.plugins.module_utils._report import migration_log
-from ansible_collections.incomex.phasegate.plugins.module_utils._rollback import Undo, require_confirmation, roll_back
+from ansible_collections.incomex.phasegate.plugins.module_utils._rollback import Undo, roll_back
 from ansible_collections.incomex.phasegate.plugins.module_utils._runs import (
     COMMAND,
     ROLLBACK,
     committed_outcome,
     look,
     plan_of_execution,
+    require_confirmation,
 )
 
 
@@ -162,7 +163,7 @@ def main() -> None:
     signatures, _ = unpacked(params["signatures_b64"], {})
     undo = Undo(Artefacts(params["execution"]), params["confirm"], params["accept_loss"], signatures)
     try:
-        require_confirmation(undo)
+        require_confirmation(undo.execution, undo.confirm)
         if module.check_mode:
             module.exit_json(changed=True, msg=f"would roll back {undo.name}")
         if params["artefacts"] is None:

@@ -132,7 +132,18 @@ def test_execute_and_roll_back(target: Target, more: str) -> None:
     again = target.play("roles/execute/example.yml", extra_vars=options)
     assert (again.rc, again.stats("changed")) == (0, {})
     assert target.bundle().path == bundle
+    # nothing is begun for a name that was not typed out
+    options = {"phasegate_execution": str(bundle), "phasegate_confirm": "alpha"}
+    refused = target.play("roles/rollback/example.yml", extra_vars=options)
+    assert refused.rc != 0
+    assert f"expected: the name of the execution that is to be undone, typed out: {bundle.name}" in refused.messages
+    assert "found: 'alpha'" in refused.messages
+    assert not refused.reached("C-01")
+    assert has_more(target)
+    (told,) = (made for made in target.bundles() if made.path != bundle)
+    told.assert_sealed()
+    assert "C-09: the rollback is not confirmed." in told.reason
     options = {"phasegate_execution": str(bundle), "phasegate_confirm": bundle.name}
     assert target.play("roles/rollback/example.yml", extra_vars=options).rc == 0
     assert not has_more(target)
-    assert [verify(str(made.path)) for made in target.bundles()] == [[], []]
+    assert [verify(str(made.path)) for made in target.bundles()] == [[], [], []]
