@@ -185,7 +185,7 @@ class Client:
                     f"No connection to database {self.database!r} from {self.place}.",
                     expected="a PostgreSQL server that accepts this connection without asking for a password",
                     found=lost.found,
-                    next_step="check container, host, port, user and passfile of this target in the inventory",
+                    next_step="check container, host, port, database, user, service and passfile of this target in the inventory",
                 ) from lost
             yield session
         finally:

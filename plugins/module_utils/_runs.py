@@ -10,6 +10,7 @@ import contextlib
 import datetime
 import json
 import os
+import re
 from typing import Any, Iterator, Mapping
 
 from ansible_collections.incomex.phasegate.plugins.module_utils import _report
@@ -156,6 +157,26 @@ def source_of(client: Client) -> dict[str, Any]:
     with client.session("phasegate:open") as session:
         roles = [row[0] for row in session.rows("SELECT rolname FROM pg_roles WHERE rolname !~ '^pg_' ORDER BY 1")]
         return {"roles": roles, "server": server_facts(session)}
+
+
+# What an environment may be called: it is a part of file names.
+_ENVIRONMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+def require_place(root: str, environment: str) -> None:
+    """Raise ``PhaseGateError`` unless runs can be kept, and found again, below ``root`` under this environment's name.
+
+    What a relative path means depends on where Ansible happens to run: the next run would not find this one.
+    """
+    wrong = [] if os.path.isabs(root) else [f"root {root!r}"]
+    wrong += [] if _ENVIRONMENT.fullmatch(environment) else [f"environment {environment!r}"]
+    if wrong:
+        raise PhaseGateError(
+            "The inventory names no place for the evidence of runs.",
+            expected="root: an absolute path; environment: letters, digits and _ . - only",
+            found=", ".join(wrong),
+            next_step="correct phasegate_root or phasegate_environment in the inventory",
+        )
 
 
 def open_run(
@@ -308,6 +329,18 @@ def not_sealed(path: str | None, error: OSError) -> PhaseGateError:
 def name_of(artefacts: Artefacts) -> str:
     """Return the name of an artefact directory."""
     return os.path.basename(artefacts.path.rstrip("/"))
+
+
+def require_confirmation(execution: Artefacts, confirm: str) -> None:
+    """Raise ``PhaseGateError`` unless the operator typed the name of the execution that is to be undone."""
+    name = name_of(execution)
+    if confirm != name:
+        raise PhaseGateError(
+            "C-09: the rollback is not confirmed.",
+            expected=f"the name of the execution that is to be undone, typed out: {name}",
+            found=repr(confirm),
+            next_step=f"read the report of {execution.path}; then run again with -e phasegate_confirm={name}",
+        )
 
 
 def plan_of_execution(execution: Artefacts, identity: Identity) -> dict[str, Any]:

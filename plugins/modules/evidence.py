@@ -88,6 +88,10 @@ options:
       - The sealed artefact directory of the execution that is to be rolled back, for O(state=open).
       - The plan and the rollback SQL are taken from there, after its seal was checked.
     type: path
+  confirm:
+    description: The name of the directory in O(execution), as the operator typed it. Without it nothing is opened.
+    type: str
+    default: ''
   signatures_b64:
     description: The reviewers' signatures over the plan as M(incomex.phasegate.phase_plan) returns them.
     type: dict
@@ -216,6 +220,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._reviewers impor
 
 def opened(client: Client, params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
     """Open a run, or find the one that applied this DDL already."""
+    _runs.require_place(params["root"], params["environment"])
     found = digest(canonical_json(params["plan"])) if params["plan"] else ""
     if params["plan_sha256"] not in ("", found):
         raise PhaseGateError(
@@ -244,6 +249,7 @@ def opened(client: Client, params: dict[str, Any], *, check_mode: bool) -> dict[
     if params["execution"]:
         execution = Artefacts(params["execution"])
         plan = _runs.plan_of_execution(execution, identity)
+        _runs.require_confirmation(execution, params["confirm"])
         about.update(kind=_runs.ROLLBACK, execution=_runs.name_of(execution))
         result["plan"] = plan
         if not check_mode:
@@ -297,6 +303,7 @@ def sealed(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
             "signature": "",
         }
     if artefacts is None:
+        _runs.require_place(params["root"], params["environment"] or "")
         artefacts = _runs.new_directory(params["root"], f"{params['phase']}_{params['environment']}")
         about = {"phase": params["phase"], "environment": params["environment"], "host": params["inventory_name"]}
         artefacts.journal.append("run", "not opened", about)
@@ -371,6 +378,7 @@ def main() -> None:
             "reviews_b64": {"type": "dict", "default": {}},
             "kind": {"type": "str", "choices": [_runs.EXECUTE, _runs.REHEARSAL], "default": _runs.EXECUTE},
             "execution": {"type": "path"},
+            "confirm": {"type": "str", "default": ""},
             "artefacts": {"type": "path"},
             "reason": {"type": "str", "default": ""},
             "seal_key": {"type": "path", "no_log": False},

@@ -334,6 +334,27 @@ def small(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
         subprocess.run(["umount", path], check=True)
 
 
+@pytest.mark.parametrize(
+    ("hostvars", "found"),
+    [
+        ({"phasegate_root": "artefacts"}, "root 'artefacts'"),
+        ({"phasegate_environment": "../prod"}, "environment '../prod'"),
+        ({"phasegate_environment": "two words"}, "environment 'two words'"),
+    ],
+)
+@pytest.mark.parametrize("arguments", ["", "--check"])
+def test_a_place_where_no_later_run_would_look_is_refused(
+    target: Target, hostvars: dict[str, Any], found: str, arguments: str
+) -> None:
+    target.hostvars = hostvars
+    run = target.play(arguments=arguments)
+    assert run.rc != 0
+    assert_told(run.messages, ["no place for the evidence", found])
+    assert not run.reached("C-01")
+    assert not target.root.exists()
+    assert not target.migrated
+
+
 def test_a_root_that_cannot_be_written_is_told(target: Target, small: Callable[[str], Path]) -> None:
     state = target.state()
     small("ro,size=64k")
