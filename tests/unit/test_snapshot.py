@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import hashlib
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
@@ -34,10 +35,12 @@ from hypothesis import strategies as st
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session
     from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
+
+
+HOSTILE = Path(__file__).parents[1] / "fixtures" / "hostile.sql"
 
 
 @pytest.fixture(scope="module")
@@ -348,18 +351,39 @@ def test_a_restored_copy_has_the_same_normalised_fingerprint(cluster: Cluster, e
         """.replace("CURRENT_DATABASE", empty_database),
         empty_database,
     )
-    copy = f"{empty_database}_copy"
-    cluster.create_database(copy)
-    try:
-        dump = client_of(cluster, empty_database).run(
-            "pg_dump", "--schema-only", "--dbname", cluster.dsn(empty_database)
-        )
-        cluster.psql("\n".join(x for x in dump.stdout.decode().splitlines() if "restrict" not in x), copy)
-        original, restored = cluster_snapshot(cluster, empty_database, None), cluster_snapshot(cluster, copy, None)
-    finally:
-        cluster.drop_database(copy)
+    original, restored = cluster_snapshot(cluster, empty_database, None), restored_copy(cluster, empty_database)
     assert diff(original, restored)
     assert diff(normalise(original), normalise(restored)).text() == "no difference"
     assert not [
         line for line in normalise(original, owners=False).facts if "pg_monitor" in line or "workflow_admin" in line
     ]
+
+
+def test_a_hostile_schema_is_read_whole_and_survives_a_dump(
+    cluster: Cluster, empty_database: str, tmp_path: Path
+) -> None:
+    cluster.load(HOSTILE, empty_database)
+    original = cluster_snapshot(cluster, empty_database, None)
+    assert [encode(fact) for fact in original.decoded()] == original.lines()
+    named = [(fact.kind, fact.identity) for fact in original.decoded()]
+    assert len(set(named)) == len(named) > 1900
+    assert "unknown" not in {kind for kind, _identity in named}
+    original.write(str(tmp_path / "s.gz"))
+    assert Snapshot.load(str(tmp_path / "s.gz")).fingerprint == original.fingerprint
+    restored = restored_copy(cluster, empty_database)
+    assert diff(normalise(original), normalise(restored)).text() == "no difference"
+
+
+def restored_copy(cluster: Cluster, database: str) -> Snapshot:
+    """Return the snapshot of a copy that a dump of the schema makes."""
+    copy = f"{database}_copy"
+    cluster.create_database(copy)
+    try:
+        dump = client_of(cluster, database).run("pg_dump", "--schema-only", "--dbname", cluster.dsn(database))
+        text = "\n".join(
+            x for x in dump.stdout.decode().split("\n") if not x.startswith(("\\restrict", "\\unrestrict"))
+        )
+        cluster.psql(text, copy)
+        return cluster_snapshot(cluster, copy, None)
+    finally:
+        cluster.drop_database(copy)
