@@ -11,7 +11,7 @@ import json
 import os
 import re
 from dataclasses import dataclass, field
-from typing import Any, Mapping
+from typing import Any, Mapping, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils import _gates
 from ansible_collections.incomex.phasegate.plugins.module_utils._approvals import (
@@ -79,7 +79,7 @@ class _Runs:
 
 def _runs_of(root: str, phase: str, identity: Identity) -> _Runs:
     runs = _Runs()
-    for name in sorted(os.listdir(root)):
+    for name in sorted(os.listdir(root)) if os.path.isdir(root) else []:
         artefacts = Artefacts(os.path.join(root, name))
         if name.startswith(f"{phase}_") and artefacts.has_run:
             runs.add(artefacts, phase, identity)
@@ -127,6 +127,12 @@ def require(run: Artefacts, phase: str, identity: Identity, now: float) -> _gate
             "G-11", False, gate.expected, f"{gate.found}; of other bundles: {', '.join(others)}", gate.next_step
         )
     return gate
+
+
+def require_evidence(root: str, phases: Sequence[str], identity: Identity) -> None:
+    """Raise ``Stopped`` unless every one of ``phases`` is on this database by its evidence, reviewed or not (check mode)."""
+    found = ((phase, evidence_of(root, phase, identity)) for phase in phases)
+    _gates.stop_at([_gates.no_evidence(phase, root, why) for phase, (evidence, why) in found if evidence is None])
 
 
 def write_reviews(run: Artefacts, reviews_b64: Mapping[str, Mapping[str, Any]]) -> None:

@@ -28,7 +28,9 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    description: Nothing is written; O(artefacts) is returned empty for V(open).
+    description:
+      - Nothing is written; O(artefacts) is returned empty for V(open). Of the phases that the plan requires only the evidence
+        is looked at.
   diff_mode:
     support: none
     description: There is nothing to compare.
@@ -214,7 +216,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates import failed, stop_at
 from ansible_collections.incomex.phasegate.plugins.module_utils._identity import IDENTITY_ARGUMENT, Identity
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan import canonical_json, digest
-from ansible_collections.incomex.phasegate.plugins.module_utils._required import write_reviews
+from ansible_collections.incomex.phasegate.plugins.module_utils._required import require_evidence, write_reviews
 from ansible_collections.incomex.phasegate.plugins.module_utils._reviewers import find_anchor
 
 
@@ -260,7 +262,9 @@ def opened(client: Client, params: dict[str, Any], *, check_mode: bool) -> dict[
     applied = _runs.find_applied(client, params["root"], params["environment"], params["plan"], identity)
     if applied:
         return {**result, "changed": False, "applied": True, "sealed": applied.sealed, "artefacts": applied.path}
-    if not check_mode:
+    if check_mode:
+        require_evidence(params["root"], params["plan"]["phase"]["requires"], identity)
+    else:
         artefacts = _runs.open_run(params["root"], params["plan"], about, declared, files)
         with _runs.opening_of(artefacts):
             _approvals.write_beside(artefacts.file("plan.json"), params["signatures_b64"], params["notes_b64"])

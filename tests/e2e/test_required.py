@@ -37,6 +37,11 @@ def test_no_phase_starts_by_itself(target: Target, tmp_path: Path) -> None:
     def execute(*reviews: Path) -> Play:
         return target.play_phase(tmp_path / "next", extra_vars={"phasegate_reviews": [str(one) for one in reviews]})
 
+    checked = target.play_phase(tmp_path / "next", arguments="--check")
+    assert checked.rc != 0
+    assert "no execution of alpha that committed here" in checked.messages
+    assert target.bundles() == []
+
     refused = execute()
     assert refused.rc != 0
     assert "no execution of alpha that committed here" in refused.messages
