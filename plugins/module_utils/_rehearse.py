@@ -153,7 +153,7 @@ def rehearse(rehearsal: Rehearsal, archive: str, about: Mapping[str, Any]) -> di
             raise PhaseGateError(
                 "Migrating again after the rollback gives another schema.",
                 expected=f"fingerprint {result.fingerprint}",
-                found=diff(result, again).text(),
+                found=diff(result.unlocated(), again).text(),
                 next_step="correct the DDL or the rollback SQL as a new revision",
             )
         with client.session("phasegate:rehearse") as session:
