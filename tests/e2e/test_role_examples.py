@@ -55,6 +55,21 @@ def test_backup(target: Target) -> None:
     assert (record["database"], record["size"]) == (target.database, (directory / "backup.dump").stat().st_size)
 
 
+def test_prune(target: Target) -> None:
+    assert target.play("roles/backup/example.yml").rc == 0
+    (target.root / "manual_work").rename(target.root / "older")
+    assert target.play("roles/backup/example.yml").rc == 0
+    options = {"phasegate_keep_backups": 1, "phasegate_keep_days": 0}
+    look = target.play("roles/prune/example.yml", extra_vars=options, arguments="--check")
+    assert (look.rc, look.stats("changed")) == (0, {"target": 1})
+    assert "remove  older/backup.dump" in look.stdout
+    assert sorted(path.parent.name for path in target.root.glob("*/backup.dump")) == ["manual_work", "older"]
+    assert target.play("roles/prune/example.yml", extra_vars=options).rc == 0
+    assert [path.parent.name for path in target.root.glob("*/backup.dump")] == ["manual_work"]
+    again = target.play("playbooks/prune.yml", extra_vars=options)
+    assert (again.rc, again.stats("changed")) == (0, {})
+
+
 def test_snapshot(target: Target) -> None:
     assert target.play("roles/snapshot/example.yml").rc == 0
     state = json.loads((target.root / "monday" / "schema" / "before_state.json").read_text(encoding="utf-8"))
