@@ -73,19 +73,19 @@ FROM pg_inherits WHERE inhrelid = to_regclass({name})
 """
 _KINDS = {
     "CREATE INDEX CONCURRENTLY": _Kind(
-        _INDEX.format(valid="'done'", invalid="'broken'"), State.OPEN, "DROP INDEX CONCURRENTLY {name};"
+        _INDEX.format(valid="'done'", invalid="'broken'"), State.OPEN, "DROP INDEX CONCURRENTLY {name}"
     ),
     "DROP INDEX CONCURRENTLY": _Kind(
         # what a drop that was given up leaves can be dropped again
         _INDEX.format(valid="'open'", invalid="'open'"),
         State.DONE,
-        "DROP INDEX CONCURRENTLY {name};",
+        "DROP INDEX CONCURRENTLY {name}",
     ),
     "REINDEX CONCURRENTLY": _Kind(
         _LEFT_BY_REINDEX, State.OPEN, "DROP INDEX CONCURRENTLY for each index whose name ends in _ccnew or _ccold"
     ),
     "ALTER TABLE DETACH PARTITION CONCURRENTLY": _Kind(
-        _DETACHING, State.DONE, "ALTER TABLE … DETACH PARTITION {name} FINALIZE;"
+        _DETACHING, State.DONE, "ALTER TABLE … DETACH PARTITION {name} FINALIZE"
     ),
 }
 
@@ -180,17 +180,21 @@ def _where(script: Script, statement: Mapping[str, Any]) -> str:
     return f"{script.command}: statement {statement['n']} ({statement['kinds'][0]}, line {statement['line']})"
 
 
+def _again(script: Script) -> str:
+    if script.command == "C-09":
+        return "run what is left of the rollback SQL by hand; its transaction is not to be run again"
+    return "run the same command again, which asks the catalog and goes on from here; or roll the phase back"
+
+
 def _stopped(script: Script, statement: Mapping[str, Any], found: str, state: State) -> Stopped:
-    again = "run the same command again, which goes on from here; or roll the phase back"
     name = statement["after_commit"]
     repair = _KINDS[statement["kinds"][0]].repair.format(name=name)
+    first = f"take away what it left with {repair}" if state is State.BROKEN else "resolve it"
     return Stopped(
         f"{_where(script, statement)} was not completed; the transaction before it is COMMITTED.",
         expected=f"{name}: {statement['kinds'][0]} ends without error and leaves nothing invalid",
         found=found,
-        next_step=f"take away what it left: {repair} Then {again}"
-        if state is State.BROKEN
-        else f"resolve it; then {again}",
+        next_step=f"{first}; then {_again(script)}",
     )
 
 
@@ -215,7 +219,7 @@ def _lost(
         what,
         expected=lost.expected,
         found=f"{lost.found}; {found}",
-        next_step="run the same command again: it asks the catalog and goes on from here; or roll the phase back",
+        next_step=_again(script),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Mapping, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils import _checks, _gates
@@ -28,6 +28,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._identity import
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._new_data import baseline
 from ansible_collections.incomex.phasegate.plugins.module_utils._normalise import normalise
+from ansible_collections.incomex.phasegate.plugins.module_utils._outcome import COMMITTED
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan import canonical_json, check_cover, digest
 from ansible_collections.incomex.phasegate.plugins.module_utils._policy import evaluate
 from ansible_collections.incomex.phasegate.plugins.module_utils._required import require
@@ -354,16 +355,39 @@ def migrate(client: Client, request: Request, step: Step) -> Applied:
         applied = transact(session, client, script, hooks, base, step, request.lock_attempts)
         step.data["baseline"] = baseline(session, applied.diff["changes"])
         complete(session, client, script, applied, step)
-        _require_rehearsed(session, request, base)
+        _require_rehearsed(session, request)
         return applied
 
 
-def _require_rehearsed(session: Session, request: Request, base: Snapshot) -> None:
+def finish(client: Client, request: Request, step: Step) -> Applied:
+    """Run what an earlier C-07 of this run left after its COMMIT. Raises ``PhaseGateError`` as ``migrate`` does."""
+    check_cover(request.plan["ddl"]["statements"], request.ddl, request.plan["ddl"]["sha256"])
+    told = [entry for entry in request.artefacts.journal.entries() if entry.step == "C-07"]
+    # a run that was killed told no more than which transaction it was
+    known = [entry.data for entry in told if "transaction" in entry.data]
+    begun = [{key: entry.data[key] for key in ("xid", "pid")} for entry in told if entry.event == "transaction"]
+    earlier = known[-1] if known else {"transaction": begun[-1]}
+    applied = Applied(**earlier["transaction"])
+    step.data.update({key: value for key, value in earlier.items() if key != "reason"})
+    step.data.update(outcome=COMMITTED, gates=[], transaction=asdict(applied))
+    before = Snapshot.load(request.artefacts.file("schema/before.jsonl.gz"))
+    with client.session(f"phasegate:run:{os.path.basename(request.artefacts.path)}") as session:
+        # the age of the backup was judged when the migration began
+        gates = [gate for gate in early_gates(session, client, request, before) if gate.id != "G-2"]
+        step.data["gates"] = [gate.as_dict() for gate in gates]
+        _gates.stop_at(gates)
+        complete(session, client, migration_script(request), applied, step)
+        _require_rehearsed(session, request)
+        return applied
+
+
+def _require_rehearsed(session: Session, request: Request) -> None:
     """Compare all that was done with the rehearsal; without statements after COMMIT that was judged before it."""
     if "rehearsal" not in request.plan or not any(one["after_commit"] for one in request.plan["ddl"]["statements"]):
         return
     rehearsed = {"policy": "exact", "changes": request.plan["rehearsal"]["changes"]}
-    verdict = evaluate(diff(base, take(session)), rehearsed)
+    before = Snapshot.load(request.artefacts.file("schema/before.jsonl.gz"))
+    verdict = evaluate(diff(before, take(session)), rehearsed)
     if not verdict.ok:
         raise Stopped(
             "C-07: the schema is not the rehearsed one; the phase is COMMITTED.",

@@ -58,13 +58,17 @@ def new_tables(changes: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def losses(session: Session, changes: Sequence[Mapping[str, Any]], recorded: Sequence[Mapping[str, str]]) -> list[Loss]:
-    """Return what a rollback would lose now, in the open transaction."""
+    """Return what a rollback would lose now, in the open transaction.
+
+    ``recorded`` is the ``baseline``; every value of a new column that it does not know counts.
+    """
     counted = [
         Loss(f"table {schema}.{table}", int(session.value(f"SELECT count(*) FROM {qualified(schema, table)}") or 0))
         for schema, table in _added(changes, "table")
     ]
-    for known in recorded:
-        values, digest = _content(session, known["schema"], known["table"], known["column"])
-        if digest != known["digest"]:
-            counted.append(Loss(f"column {known['schema']}.{known['table']}.{known['column']}", values))
+    digests = {(known["schema"], known["table"], known["column"]): known["digest"] for known in recorded}
+    for schema, table, column in _added(changes, "column"):
+        values, digest = _content(session, schema, table, column)
+        if digest != digests.get((schema, table, column)):
+            counted.append(Loss(f"column {schema}.{table}.{column}", values))
     return [loss for loss in counted if loss.rows]

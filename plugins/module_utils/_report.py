@@ -22,6 +22,9 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._journal import 
 
 FORMAT = "phasegate-report/1"
 
+# The event of a run that goes on with an earlier one.
+CONTINUE = "continue"
+
 # How a run ended. Only SUCCESS exits with zero.
 SUCCESS = "SUCCESS"
 STOPPED = "STOPPED"
@@ -203,7 +206,14 @@ def _seconds(start: str, end: str) -> float:
     return round((last - first).total_seconds(), 3)
 
 
+def since_continued(entries: Sequence[Entry]) -> Sequence[Entry]:
+    """Return the entries of the run itself, without those of a run that it goes on with."""
+    last = max((n for n, entry in enumerate(entries) if (entry.step, entry.event) == ("run", CONTINUE)), default=0)
+    return entries[last:]
+
+
 def _reason(entries: Sequence[Entry]) -> str:
+    entries = since_continued(entries)
     return next((str(e.data["reason"]) for e in entries if e.event == "failed" and e.data.get("reason")), "")
 
 

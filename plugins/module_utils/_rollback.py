@@ -20,7 +20,6 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import
 from ansible_collections.incomex.phasegate.plugins.module_utils._execute import (
     Request,
     backup_gates,
-    recorded,
     same_as_recorded,
     scope,
     take_lock,
@@ -153,14 +152,16 @@ def roll_back(client: Client, request: Request, undo: Undo, step: Step) -> Appli
     script = rollback_script(request.plan, request.ddl)
     step.data.update(outcome="NOT_STARTED", gates=[])
     original = Snapshot.load(undo.execution.file("schema/before.jsonl.gz"))
-    changes: list[Mapping[str, Any]] = recorded(undo.execution, "C-07", "transaction")["diff"]["changes"]
-    known = recorded(undo.execution, "C-07", "baseline") or []
+    # a statement after COMMIT may have failed, and a run that was killed recorded none of it
+    told = [entry.data for entry in undo.execution.journal.entries() if entry.step == "C-07"]
+    known: list[Mapping[str, str]] = next((data["baseline"] for data in reversed(told) if "baseline" in data), [])
     with client.session(f"phasegate:run:{os.path.basename(request.artefacts.path)}") as session:
         gates = _gates_of(session, client, request, undo)
         step.data["gates"] = [gate.as_dict() for gate in gates]
         _gates.stop_at(gates)
         base = take(session)
         same_as_recorded(base, request)
+        changes = diff(original, base).as_list()
 
         def before(session: Session, _applied: Applied) -> None:
             for table in new_tables(changes):

@@ -11,17 +11,23 @@ import datetime
 import json
 import os
 import re
+import shutil
 from typing import Any, Iterator, Mapping
 
 from ansible_collections.incomex.phasegate.plugins.module_utils import _report
+from ansible_collections.incomex.phasegate.plugins.module_utils._after_commit import left
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup_record import FOLDERS
 from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import (
+    JOURNAL,
+    PARTIAL,
+    SEAL,
     Artefacts,
     evidence_incomplete,
     file_error,
     run_step,
+    sha256_file,
     verify,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates import FAIL, declared_target, stopped
@@ -87,6 +93,41 @@ def committed_outcome(client: Client, artefacts: Artefacts, command: str) -> dic
     )
 
 
+def unfinished(artefacts: Artefacts) -> bool:
+    """Return whether a run that committed left a statement that runs after COMMIT."""
+    with open(artefacts.file("plan.json"), "rb") as stream:
+        plan = json.load(stream)
+    return bool(left(plan["ddl"]["statements"], artefacts.journal.entries(), COMMAND[EXECUTE]))
+
+
+def reopen(sealed: Artefacts, root: str) -> Artefacts:
+    """Return an open copy of a sealed run, to go on with it: the sealed bundle stays as it is.
+
+    Raises ``PhaseGateError`` when the bundle is not intact.
+    """
+    findings = verify(sealed.path)
+    if findings:
+        raise PhaseGateError(
+            "The evidence of the run that is to be continued is not intact.",
+            expected=f"a sealed bundle in {sealed.path}",
+            found="; ".join(findings),
+            next_step="find out who changed it; what is left can be done by hand, or the phase be rolled back",
+        )
+    start = opening(sealed.journal.entries())
+    artefacts = new_directory(root, f"{start['phase']}_{start['environment']}")
+    for name in sealed.names():
+        if name not in (*REPORTS, JOURNAL):
+            os.makedirs(os.path.dirname(artefacts.file(name)), mode=0o750, exist_ok=True)
+            shutil.copyfile(sealed.file(name), artefacts.file(name))
+    # the journal last: a directory without one is no run
+    shutil.copyfile(sealed.file(JOURNAL), artefacts.file(JOURNAL + PARTIAL))
+    os.replace(artefacts.file(JOURNAL + PARTIAL), artefacts.file(JOURNAL))
+    artefacts.journal.append(
+        "run", _report.CONTINUE, {"bundle": name_of(sealed), "seal": sha256_file(sealed.file(SEAL))}
+    )
+    return artefacts
+
+
 def _candidates(root: str, slug: str, environment: str) -> Iterator[Artefacts]:
     prefix = f"{slug}_{environment}_"
     names = sorted(os.listdir(root), reverse=True) if os.path.isdir(root) else []
@@ -134,9 +175,12 @@ def find_applied(
         kind = start["kind"]
         if kind == REHEARSAL:
             continue
-        if kind == EXECUTE and (
-            start["ddl_sha256"] != plan["ddl"]["sha256"] or os.path.basename(artefacts.path) in undone
-        ):
+        if kind == EXECUTE and start["ddl_sha256"] != plan["ddl"]["sha256"]:
+            continue
+        # a run that continues another is the same one: a rollback undoes both
+        same = {name_of(artefacts), *(data["bundle"] for data in events(entries, "run", _report.CONTINUE))}
+        if kind == EXECUTE and same & undone:
+            undone |= same
             continue
         if _outcome(client, artefacts, entries, COMMAND[kind]) != COMMITTED:
             continue
@@ -267,7 +311,7 @@ def _seal(artefacts: Artefacts, reason: str) -> dict[str, Any]:
             plan = json.load(stream)
     entries = artefacts.journal.entries()
     if not artefacts.sealed:
-        if reason and not any(entry.event == "failed" for entry in entries):
+        if reason and not any(entry.event == "failed" for entry in _report.since_continued(entries)):
             artefacts.journal.append("run", "failed", {"reason": reason})
         artefacts.journal.append("run", "seal")
         entries = artefacts.journal.entries()

@@ -159,6 +159,12 @@ applied:
   description: Whether an earlier run committed the same DDL on this database; then O(artefacts) is that run's.
   returned: for O(state=open)
   type: bool
+unfinished:
+  description:
+    - Whether that run left statements that run after COMMIT, for M(incomex.phasegate.migrate) to go on with.
+    - When it is sealed, O(artefacts) is an open copy of it.
+  returned: for O(state=open)
+  type: bool
 sealed:
   description: Whether the directory is sealed.
   returned: for O(state=open)
@@ -241,7 +247,14 @@ def opened(client: Client, params: dict[str, Any], *, check_mode: bool) -> dict[
         "plan_sha256": found,
         "identity": identity.as_dict(),
     }
-    result = {"changed": True, "applied": False, "sealed": False, "identity": identity.as_dict(), "artefacts": ""}
+    result = {
+        "changed": True,
+        "applied": False,
+        "unfinished": False,
+        "sealed": False,
+        "identity": identity.as_dict(),
+        "artefacts": "",
+    }
     declared = params["identity"] or {}
     if params["kind"] == _runs.REHEARSAL:
         about.update(kind=_runs.REHEARSAL, **_runs.source_of(client))
@@ -261,7 +274,11 @@ def opened(client: Client, params: dict[str, Any], *, check_mode: bool) -> dict[
         return result
     applied = _runs.find_applied(client, params["root"], params["environment"], params["plan"], identity)
     if applied:
-        return {**result, "changed": False, "applied": True, "sealed": applied.sealed, "artefacts": applied.path}
+        unfinished = _runs.unfinished(applied)
+        if unfinished and applied.sealed and not check_mode:
+            applied = _runs.reopen(applied, params["root"])
+        about_it = {"applied": True, "unfinished": unfinished, "sealed": applied.sealed, "artefacts": applied.path}
+        return {**result, "changed": unfinished, **about_it}
     if check_mode:
         require_evidence(params["root"], params["plan"]["phase"]["requires"], identity)
     else:

@@ -18,6 +18,8 @@ description:
   - Runs the plan's statements, byte for byte those of the frozen file, in one transaction. Before C(COMMIT), still inside,
     it compares row counts and the trailing C(SELECT) with what the phase declares, runs the verification checks, and
     judges the structural diff. Any miss rolls back.
+  - Statements with C(CONCURRENTLY) at the end of the file run after C(COMMIT), one by one; each is journaled before and after, and
+    looked at in the catalog. In a run that committed without completing them, the module goes on with what is left.
   - The transaction id is in the journal before C(COMMIT) is sent. When the answer is lost, the outcome is looked up on the
     server with C(pg_xact_status).
 extends_documentation_fragment:
@@ -32,7 +34,7 @@ attributes:
     description: Shows the structural changes.
   idempotent:
     support: full
-    description: In a run that has committed already nothing is done.
+    description: In a run that has committed already nothing is done, but for statements after C(COMMIT) that it left.
 options:
   artefacts:
     description: The artefact directory of an open run, with C(sql/) frozen and C-01 to C-06 done.
@@ -127,6 +129,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._errors import P
 from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, run_step
 from ansible_collections.incomex.phasegate.plugins.module_utils._execute import (
     Request,
+    finish,
     gates_without_run,
     migrate,
     read_frozen,
@@ -139,6 +142,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._runs import (
     EXECUTE,
     committed_outcome,
     events,
+    unfinished,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._verify import Verification, told, verify
 
@@ -180,9 +184,10 @@ def main() -> None:
         artefacts = Artefacts(params["artefacts"])
         artefacts.require_run()
         before = committed_outcome(client, artefacts, COMMAND[EXECUTE])
-        if before is not None:
+        if before is None:
+            require_backup(artefacts)
+        elif not unfinished(artefacts):
             module.exit_json(changed=False, **before)
-        require_backup(artefacts)
         request = Request(
             plan=params["plan"],
             ddl=read_frozen(artefacts, params["plan"]["ddl"]["file"]),
@@ -194,7 +199,7 @@ def main() -> None:
         with run_step(artefacts, "C-07") as step:
             data = step.data
             try:
-                migrate(client, request, step)
+                (migrate if before is None else finish)(client, request, step)
             finally:
                 step.file("logs/C-07.log", migration_log(step.data).encode("utf-8"))
         if params["verify"]:
@@ -206,7 +211,7 @@ def main() -> None:
         known = {key: data[key] for key in ("outcome", "unchanged", "fingerprint") if key in data}
         committed = known.get("outcome") == COMMITTED
         module.fail_json(msg=str(error), changed=committed, verification=told(verification), **known)
-    difference = {"prepared": data["transaction"]["diff"]["text"]}
+    difference = {"prepared": data["transaction"]["diff"].get("text", "")}
     module.exit_json(changed=True, diff=difference, verification=told(verification), **data)
 
 

@@ -19,7 +19,12 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._backup import W
 from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, run_step
-from ansible_collections.incomex.phasegate.plugins.module_utils._execute import Request, migrate, read_frozen
+from ansible_collections.incomex.phasegate.plugins.module_utils._execute import (
+    Request,
+    finish,
+    migrate,
+    read_frozen,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._phase import load_phase
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan import canonical_json, digest
 from ansible_collections.incomex.phasegate.tests.support.cluster import SUPERUSER, bin_directory
@@ -28,6 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Step
+    from ansible_collections.incomex.phasegate.plugins.module_utils._transaction import Applied
     from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
 
 #: How long a test waits for a state that must come, in seconds; it is only ever reached by a failure.
@@ -145,7 +152,9 @@ class Run:
         phase = self.plan["phase"]
         declared = _capture.Declared.from_definition(phase["measure"], phase["row_counts"])
         with self.client.session() as session, run_step(self.artefacts, "C-03") as step:
-            step.data["fingerprint"] = _snapshot.take(session).fingerprint
+            facts = _snapshot.take(session)
+            facts.write(self.artefacts.file("schema/before.jsonl.gz"))
+            step.data["fingerprint"] = facts.fingerprint
             _capture.save(self.artefacts, "before", declared.measures, declared.take(session))
         return self
 
@@ -175,12 +184,19 @@ class Run:
 
     def migrate(self) -> Outcome:
         """Do C-07 with what is in the artefact directory now."""
+        return self._c07(migrate)
+
+    def finish(self) -> Outcome:
+        """Do what a committed C-07 left."""
+        return self._c07(finish)
+
+    def _c07(self, command: Callable[[Client, Request, Step], Applied]) -> Outcome:
         error: PhaseGateError | None = None
         data: dict[str, Any] = {}
         try:
             with run_step(self.artefacts, "C-07") as step:
                 data = step.data
-                migrate(self.client, self.request(), step)
+                command(self.client, self.request(), step)
         except PhaseGateError as stopped:
             error = stopped
         return Outcome(error, data)

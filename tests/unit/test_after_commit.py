@@ -5,22 +5,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible_collections.incomex.phasegate.plugins.module_utils import _phase, _plan, _statements
+from ansible_collections.incomex.phasegate.plugins.module_utils import _phase, _plan, _runs, _statements
 from ansible_collections.incomex.phasegate.plugins.module_utils._after_commit import State, left, look
 from ansible_collections.incomex.phasegate.plugins.module_utils._author_sql import run_alone
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import verify
 from ansible_collections.incomex.phasegate.plugins.module_utils._problems import PhaseFileError
 from ansible_collections.incomex.phasegate.plugins.module_utils._session import SqlError
 from ansible_collections.incomex.phasegate.tests.support.phase_files import PhaseFiles
 from ansible_collections.incomex.phasegate.tests.support.runs import InBackground, Run, client_of, wait_for
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
+    from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts
     from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
 
 DDL = """BEGIN;
@@ -272,6 +273,129 @@ def test_a_build_may_take_as_long_as_declared_whatever_the_lock_timeout(
         outcome = run.migrate()
     assert "57014: canceling statement due to statement timeout" in outcome.message
     assert indexes(cluster, app) == "by_note false"
+
+
+# --- going on after an interruption ----------------------------------------------------------------------------
+
+
+def applied(run: Run) -> Artefacts | None:
+    """Return what the next run of the phase finds."""
+    return _runs.find_applied(run.client, str(run.root), run.environment, run.plan, _runs.look(run.client))
+
+
+def test_a_sealed_run_is_continued_in_a_copy_once_the_invalid_index_is_gone(
+    app: Client, cluster: Cluster, tmp_path: Path
+) -> None:
+    run = planned(app, tmp_path, DDL.replace("(id, note)", "((id > 0))")).prepare()
+    assert run.migrate().data["outcome"] == "COMMITTED"
+    report = _runs.seal(run.artefacts, "")
+    assert report["outcome"] == "COMMITTED_INCOMPLETE"
+    assert [row["found"] for row in report["triggers"] if row["status"] == "PULLED"] == ["invalid index app.by_both"]
+    first = run.artefacts
+    assert applied(run) == first
+    assert _runs.unfinished(first)
+
+    run.artefacts = _runs.reopen(first, str(run.root))
+    assert applied(run) == run.artefacts
+    stopped = run.finish()
+    assert "invalid index app.by_both, left by an earlier attempt" in stopped.message
+    assert stopped.data["outcome"] == "COMMITTED"
+
+    cluster.psql("DELETE FROM app.old WHERE id = 2; DROP INDEX app.by_both", app.database)
+    outcome = run.finish()
+    assert outcome.message == ""
+    assert [s["n"] for s in outcome.data["transaction"]["statements"]] == [2, 4, 5]
+    # the first index was not built again, and the transaction was not run again
+    assert [event["n"] for event in run.events("statement")] == [4, 5, 5]
+    assert len(run.events("transaction")) == 1
+    assert indexes(cluster, app) == "by_both true, by_note true"
+    assert not _runs.unfinished(run.artefacts)
+    # C-08 is not part of this test
+    assert _runs.seal(run.artefacts, "")["outcome"] == "COMMITTED_NOT_VERIFIED"
+    assert (verify(first.path), verify(run.artefacts.path)) == ([], [])
+
+
+def test_the_reason_of_a_continued_run_is_its_own(app: Client, cluster: Cluster, tmp_path: Path) -> None:
+    run = planned(app, tmp_path, DDL.replace("(id, note)", "((id > 0))")).prepare()
+    run.migrate()
+    _runs.seal(run.artefacts, "")
+    run.artefacts = _runs.reopen(run.artefacts, str(run.root))
+    cluster.psql("DROP INDEX app.by_both; DROP TABLE app.old", app.database)
+    stopped = run.finish()
+    assert '42P01: relation "app.old" does not exist' in stopped.message
+    assert _runs.seal(run.artefacts, "")["reason"] == stopped.message
+
+
+def test_a_damaged_bundle_is_not_continued(app: Client, tmp_path: Path) -> None:
+    run = planned(app, tmp_path, DDL.replace("(id, note)", "((id > 0))")).prepare()
+    run.migrate()
+    _runs.seal(run.artefacts, "")
+    run.artefacts.write("sql/migrate.sql", b"SELECT 1")
+    with pytest.raises(PhaseGateError, match=r"sql/migrate\.sql was changed"):
+        _runs.reopen(run.artefacts, str(run.root))
+
+
+@pytest.mark.parametrize("undo", [0, 1], ids=["the first", "the copy"])
+def test_a_rollback_of_either_undoes_the_continued_run(app: Client, tmp_path: Path, undo: int) -> None:
+    run = planned(app, tmp_path, DDL.replace("(id, note)", "((id > 0))")).prepare()
+    run.migrate()
+    _runs.seal(run.artefacts, "")
+    both = [run.artefacts, _runs.reopen(run.artefacts, str(run.root))]
+    about = {
+        "kind": _runs.ROLLBACK,
+        "environment": run.environment,
+        "identity": _runs.look(app).as_dict(),
+        "execution": _runs.name_of(both[undo]),
+    }
+    rollback = _runs.open_run(str(run.root), run.plan, about, {}, {"rollback": run.rollback})
+    rollback.journal.append("C-09", "done", {"outcome": "COMMITTED"})
+    assert applied(run) is None
+
+
+def cut_after(run: Run, event: str) -> None:
+    """Leave the journal as a process leaves it that is killed right after the first such event."""
+    journal = Path(run.artefacts.journal.path)
+    lines = journal.read_bytes().splitlines(keepends=True)
+    last = next(n for n, line in enumerate(lines) if f'"event":"{event}"'.encode() in line)
+    journal.write_bytes(b"".join(lines[: last + 1]))
+
+
+def test_a_run_that_died_between_commit_and_the_first_statement_goes_on(
+    app: Client, cluster: Cluster, tmp_path: Path
+) -> None:
+    run = planned(app, tmp_path).prepare()
+    assert run.migrate().message == ""
+    cut_after(run, "commit")
+    cluster.psql("DROP INDEX app.by_note, app.by_both", app.database)
+    assert applied(run) == run.artefacts
+    assert run.finish().message == ""
+    assert indexes(cluster, app) == "by_both true, by_note true"
+
+
+@pytest.mark.parametrize("completed", [True, False])
+def test_a_run_that_died_in_a_statement_asks_the_catalog(
+    app: Client, cluster: Cluster, tmp_path: Path, completed: bool
+) -> None:
+    run = planned(app, tmp_path).prepare()
+    assert run.migrate().message == ""
+    cut_after(run, "statement")
+    cluster.psql("DROP INDEX app.by_both" + ("" if completed else ", app.by_note"), app.database)
+    assert applied(run) == run.artefacts
+    assert run.finish().message == ""
+    assert indexes(cluster, app) == "by_both true, by_note true"
+    assert [event["n"] for event in run.events("statement")] == ([4, 5] if completed else [4, 4, 5])
+    assert [event["n"] for event in run.events("statement done")] == [4, 5]
+
+
+def test_the_gates_are_judged_again_before_a_run_goes_on(app: Client, cluster: Cluster, tmp_path: Path) -> None:
+    run = planned(app, tmp_path).prepare()
+    run.migrate()
+    cut_after(run, "commit")
+    cluster.psql("DROP INDEX app.by_note, app.by_both", app.database)
+    run.declared = {"database": "another"}
+    outcome = run.finish()
+    assert outcome.message.startswith("Stopped at G-4 (")
+    assert (indexes(cluster, app), outcome.data["outcome"]) == ("", "COMMITTED")
 
 
 # --- what the catalog says -------------------------------------------------------------------------------------
