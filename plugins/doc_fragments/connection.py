@@ -122,4 +122,7 @@ options:
             column, a mapping for the only row, and a list of mappings for all rows.
           - Types count. V(1) is neither V(true) nor the text V('1').
         type: raw
+      after_commit:
+        description: The check holds only once statements after C(COMMIT) have run; M(incomex.phasegate.migrate) leaves it out before.
+        type: bool
 """

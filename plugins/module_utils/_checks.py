@@ -34,6 +34,7 @@ CHECK_OPTIONS: dict[str, Any] = {
     "sql": {"type": "str"},
     "builtin": {"type": "str", "choices": ["target_identity", "ddl_checksum", "schema_diff"]},
     "expect": {"type": "raw"},
+    "after_commit": {"type": "bool"},
 }
 
 # A built-in check whose subject does not exist (yet): neither passed nor failed, but not passed.

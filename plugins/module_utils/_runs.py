@@ -15,7 +15,7 @@ import shutil
 from typing import Any, Iterator, Mapping
 
 from ansible_collections.incomex.phasegate.plugins.module_utils import _report
-from ansible_collections.incomex.phasegate.plugins.module_utils._after_commit import left
+from ansible_collections.incomex.phasegate.plugins.module_utils._after_commit import REFUSED, left
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup_record import FOLDERS
 from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
@@ -93,7 +93,7 @@ def committed_outcome(client: Client, artefacts: Artefacts, command: str) -> dic
     )
 
 
-def unfinished(artefacts: Artefacts) -> bool:
+def incomplete(artefacts: Artefacts) -> bool:
     """Return whether a run that committed left a statement that runs after COMMIT."""
     with open(artefacts.file("plan.json"), "rb") as stream:
         plan = json.load(stream)
@@ -345,6 +345,8 @@ def unfinished(artefacts: Artefacts) -> PhaseGateError | None:
         return None
     outcome = journaled_outcome(entries, command)
     judged = any(entry.step == "C-08" and "checks" in entry.data for entry in entries)
+    # a statement after COMMIT that failed was told; the next run goes on in a copy
+    judged = judged or (any(entry.event == REFUSED for entry in entries) and incomplete(artefacts))
     if outcome not in (COMMITTED, None) or (outcome == COMMITTED and judged):
         return None
     return PhaseGateError(

@@ -159,7 +159,7 @@ applied:
   description: Whether an earlier run committed the same DDL on this database; then O(artefacts) is that run's.
   returned: for O(state=open)
   type: bool
-unfinished:
+incomplete:
   description:
     - Whether that run left statements that run after COMMIT, for M(incomex.phasegate.migrate) to go on with.
     - When it is sealed, O(artefacts) is an open copy of it.
@@ -250,7 +250,7 @@ def opened(client: Client, params: dict[str, Any], *, check_mode: bool) -> dict[
     result = {
         "changed": True,
         "applied": False,
-        "unfinished": False,
+        "incomplete": False,
         "sealed": False,
         "identity": identity.as_dict(),
         "artefacts": "",
@@ -274,11 +274,11 @@ def opened(client: Client, params: dict[str, Any], *, check_mode: bool) -> dict[
         return result
     applied = _runs.find_applied(client, params["root"], params["environment"], params["plan"], identity)
     if applied:
-        unfinished = _runs.unfinished(applied)
-        if unfinished and applied.sealed and not check_mode:
+        incomplete = _runs.incomplete(applied)
+        if incomplete and applied.sealed and not check_mode:
             applied = _runs.reopen(applied, params["root"])
-        about_it = {"applied": True, "unfinished": unfinished, "sealed": applied.sealed, "artefacts": applied.path}
-        return {**result, "changed": unfinished, **about_it}
+        about_it = {"applied": True, "incomplete": incomplete, "sealed": applied.sealed, "artefacts": applied.path}
+        return {**result, "changed": incomplete, **about_it}
     if check_mode:
         require_evidence(params["root"], params["plan"]["phase"]["requires"], identity)
     else:

@@ -142,7 +142,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._runs import (
     EXECUTE,
     committed_outcome,
     events,
-    unfinished,
+    incomplete,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._verify import Verification, told, verify
 
@@ -186,7 +186,7 @@ def main() -> None:
         before = committed_outcome(client, artefacts, COMMAND[EXECUTE])
         if before is None:
             require_backup(artefacts)
-        elif not unfinished(artefacts):
+        elif not incomplete(artefacts):
             module.exit_json(changed=False, **before)
         request = Request(
             plan=params["plan"],

@@ -293,7 +293,7 @@ def test_a_sealed_run_is_continued_in_a_copy_once_the_invalid_index_is_gone(
     assert [row["found"] for row in report["triggers"] if row["status"] == "PULLED"] == ["invalid index app.by_both"]
     first = run.artefacts
     assert applied(run) == first
-    assert _runs.unfinished(first)
+    assert _runs.incomplete(first)
 
     run.artefacts = _runs.reopen(first, str(run.root))
     assert applied(run) == run.artefacts
@@ -309,7 +309,7 @@ def test_a_sealed_run_is_continued_in_a_copy_once_the_invalid_index_is_gone(
     assert [event["n"] for event in run.events("statement")] == [4, 5, 5]
     assert len(run.events("transaction")) == 1
     assert indexes(cluster, app) == "by_both true, by_note true"
-    assert not _runs.unfinished(run.artefacts)
+    assert not _runs.incomplete(run.artefacts)
     # C-08 is not part of this test
     assert _runs.seal(run.artefacts, "")["outcome"] == "COMMITTED_NOT_VERIFIED"
     assert (verify(first.path), verify(run.artefacts.path)) == ([], [])
