@@ -221,6 +221,8 @@ def build(plan: Mapping[str, Any] | None, entries: Sequence[Entry], name: str) -
     """Return the report's facts. ``name`` is the artefact directory's; ``plan`` is None when none could be loaded."""
     phase = plan["phase"] if plan else {}
     start = next((e.data for e in entries if e.step == "run" and e.event in ("open", "not opened")), {})
+    here = [{"path": e.data["path"]} for e in entries if (e.step, e.event) == ("run", CONTINUE)]
+    start = {**start, **here[-1]} if here else start
     kind = start.get("kind", "execute")
     command = "C-09" if kind == "rollback" else "C-07"
     requires = phase.get("requires", ()) if kind == "execute" else ()

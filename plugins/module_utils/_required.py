@@ -31,6 +31,8 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._runs import (
     EXECUTE,
     REHEARSAL,
     ROLLBACK,
+    continued,
+    incomplete,
     journaled_outcome,
     name_of,
     opening,
@@ -46,11 +48,14 @@ REVIEWS = "reviews"
 class _Runs:
     """The runs of one phase: ``executions`` that committed here with their beginning, by name; ``undone`` by which rollback.
 
+    ``origins`` are the runs that one goes on with, by its name: they are the same execution.
+
     ``elsewhere`` are names of runs on other databases, ``unclear`` what nobody can tell of a run.
     """
 
     executions: dict[str, tuple[str, Artefacts]] = field(default_factory=dict)
     undone: dict[str, str] = field(default_factory=dict)
+    origins: dict[str, set[str]] = field(default_factory=dict)
     elsewhere: list[str] = field(default_factory=list)
     unclear: list[str] = field(default_factory=list)
 
@@ -75,6 +80,7 @@ class _Runs:
             self.undone[start["execution"]] = name_of(run)
         elif outcome == COMMITTED and start["kind"] == EXECUTE:
             self.executions[name_of(run)] = (entries[0].at, run)
+            self.origins[name_of(run)] = continued(entries)
 
 
 def _runs_of(root: str, phase: str, identity: Identity) -> _Runs:
@@ -94,11 +100,15 @@ def evidence_of(root: str, phase: str, identity: Identity) -> tuple[Artefacts | 
     if not runs.executions:
         elsewhere = f"; only {', '.join(runs.elsewhere)}" if runs.elsewhere else ""
         return None, f"no execution of {phase} that committed here{elsewhere}"
-    newest = max(runs.executions, key=lambda name: runs.executions[name][0])
-    if newest in runs.undone:
-        return None, f"{newest} was rolled back by {runs.undone[newest]}"
+    last = runs.executions.keys() - set().union(*runs.origins.values())
+    newest = max(last, key=lambda name: runs.executions[name][0])
+    undone = [runs.undone[name] for name in sorted({newest, *runs.origins[newest]}) if name in runs.undone]
+    if undone:
+        return None, f"{newest} was rolled back by {undone[0]}"
     artefacts = runs.executions[newest][1]
     findings = verify(artefacts.path)
+    if not findings and incomplete(artefacts):
+        return None, f"{newest} left a statement that runs after its COMMIT"
     return (None, f"{newest}: " + "; ".join(findings)) if findings else (artefacts, "")
 
 

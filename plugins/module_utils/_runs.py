@@ -122,10 +122,14 @@ def reopen(sealed: Artefacts, root: str) -> Artefacts:
     # the journal last: a directory without one is no run
     shutil.copyfile(sealed.file(JOURNAL), artefacts.file(JOURNAL + PARTIAL))
     os.replace(artefacts.file(JOURNAL + PARTIAL), artefacts.file(JOURNAL))
-    artefacts.journal.append(
-        "run", _report.CONTINUE, {"bundle": name_of(sealed), "seal": sha256_file(sealed.file(SEAL))}
-    )
+    about = {"bundle": name_of(sealed), "seal": sha256_file(sealed.file(SEAL)), "path": artefacts.path}
+    artefacts.journal.append("run", _report.CONTINUE, about)
     return artefacts
+
+
+def continued(entries: list[Entry]) -> set[str]:
+    """Return the names of the runs that a run goes on with: it is the same one as they are."""
+    return {str(data["bundle"]) for data in events(entries, "run", _report.CONTINUE)}
 
 
 def _candidates(root: str, slug: str, environment: str) -> Iterator[Artefacts]:
@@ -177,8 +181,8 @@ def find_applied(
             continue
         if kind == EXECUTE and start["ddl_sha256"] != plan["ddl"]["sha256"]:
             continue
-        # a run that continues another is the same one: a rollback undoes both
-        same = {name_of(artefacts), *(data["bundle"] for data in events(entries, "run", _report.CONTINUE))}
+        # a rollback of one undoes all
+        same = {name_of(artefacts), *continued(entries)}
         if kind == EXECUTE and same & undone:
             undone |= same
             continue
