@@ -58,6 +58,28 @@ def test_a_crash_does_not_take_a_transaction_id_back(tmp_path: Path, seen: Seen)
         seen("ROLLED_BACK, and the id stays with this transaction")
 
 
+@pytest.mark.fault("commit-unknown")
+def test_the_postmaster_is_killed_while_commit_waits(tmp_path: Path, seen: Seen) -> None:
+    """The server ends the waiting session with an error, and the transaction is committed all the same."""
+    with running_cluster({"synchronous_commit": "local"}) as cluster:
+        cluster.psql("CREATE SCHEMA app; ALTER DATABASE postgres SET synchronous_commit = on")
+        changes = {"preflight": [{"id": "P-1", "title": "one", "sql": "SELECT 1", "expect": 1}]}
+        files = PhaseFiles(tmp_path).write(changes)
+        run = Run.of(client_of(cluster, "postgres"), tmp_path / "runs", files.path).prepare()
+        cluster.create_database("other")
+        cluster.psql("ALTER SYSTEM SET synchronous_standby_names = 'ghost'", "other")
+        cluster.psql("SELECT pg_reload_conf()", "other")
+        migration = InBackground(run)
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+        wait_for("COMMIT waits", lambda: cluster.psql(waiting, "other") == "1")
+        cluster.crash()
+        cluster.start()
+        outcome = migration.join()
+        assert (outcome.data["outcome"], outcome.message) == ("COMMITTED", "")
+        assert cluster.psql("SELECT to_regclass('app.t') IS NOT NULL") == "t"
+        seen("the postmaster killed meanwhile: COMMITTED")
+
+
 @pytest.mark.fault("standby")
 def test_a_standby_is_no_target(target: Target, conductors: Conductors, seen: Seen) -> None:
     with running_cluster(primary=target.cluster) as standby:
