@@ -284,7 +284,7 @@ def claims_commit(answer: dict[str, Any]) -> bool | None:
     text = f"{answer['msg']}\n{answer.get('told', '')}\n{answer.get('result', {}).get('outcome', '')}"
     if "UNKNOWN" in text or "unknown outcome" in text:
         return None
-    return answer["msg"] == "" or "COMMITTED" in text
+    return answer["msg"] == "" or "COMMITTED" in text or "SUCCESS" in text
 
 
 def test_a_kill_leaves_all_or_nothing(drawn: Kill, fragile: Fragile, tmp_path: Path, seen: Seen) -> None:
