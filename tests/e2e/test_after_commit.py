@@ -9,6 +9,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import psycopg
+import pytest
 from ansible_collections.incomex.phasegate.tests.support.runs import wait_for
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def cancelled(target: Target) -> Play:
     return ended[0]
 
 
+@pytest.mark.fault("build-cancelled")
 def test_a_cancelled_build_is_named_and_the_run_goes_on_and_can_be_rolled_back(target: Target) -> None:
     assert target.play().rc == 0
     before = target.dump("--schema-only")

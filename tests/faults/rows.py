@@ -79,6 +79,10 @@ ROWS: dict[str, Fault] = {
     "name-shadowed": Fault("a function of the same name earlier in the search_path", "not called"),
     "lock-held": Fault("a long transaction holds the lock", "bounded wait, another try, the blocker named"),
     "rewrite": Fault("the DDL rewrites a table", "measured at the rehearsal, shown to the reviewers"),
+    "build-cancelled": Fault(
+        "CREATE INDEX CONCURRENTLY cancelled, killed, or met by rows that break it",
+        "the invalid index named, no success; once it is dropped the same command goes on",
+    ),
     "counts-missed": Fault("a declared row count is not met", "rolled back before COMMIT"),
     "diff-undeclared": Fault("the DDL removes something undeclared", "rolled back before COMMIT"),
     "hostile-names": Fault("quotes, ;, $(), {{ }}, line ends, 63 bytes in names", "one name, or refused"),

@@ -218,6 +218,7 @@ def test_a_phase_may_have_nothing_else(app: Client, cluster: Cluster, tmp_path: 
     assert indexes(cluster, app) == "by_id true"
 
 
+@pytest.mark.fault("build-cancelled")
 def test_rows_that_break_a_unique_index_leave_it_invalid_and_named(
     app: Client, cluster: Cluster, tmp_path: Path
 ) -> None:
@@ -243,6 +244,7 @@ def running(cluster: Cluster, client: Client) -> str:
     )
 
 
+@pytest.mark.fault("build-cancelled")
 @pytest.mark.parametrize("end", ["pg_cancel_backend", "pg_terminate_backend"])
 def test_a_build_that_is_ended_is_never_a_success(app: Client, cluster: Cluster, tmp_path: Path, end: str) -> None:
     run = planned(app, tmp_path).prepare()
