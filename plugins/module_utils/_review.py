@@ -299,8 +299,8 @@ def _what_runs(subject: Subject) -> List[Block]:
                 Code(subject.plan["ddl"]["file"]),
                 ", statement by statement, in one transaction. Locks, times and rows are those of the rehearsal; every lock is "
                 "held until COMMIT.",
-                f" {_number(after, 'statement')} at the end runs by itself after COMMIT, each for at most "
-                f"{settings['after_commit_timeout']}; its lock is the one that PostgreSQL's manual names for it."
+                f" After COMMIT comes what refuses a transaction, {_number(after, 'statement')}: each runs by itself, for at most "
+                f"{settings['after_commit_timeout']}, and its lock is the one that PostgreSQL's manual names."
                 if after
                 else "",
             )

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 ALPHA = Path(__file__).parents[2] / "playbooks" / "phases" / "alpha" / "phase.yml"
+BETA = ALPHA.parents[1] / "beta" / "phase.yml"
 
 #: A phase that is valid, in as few words as one can be.
 SMALL: dict[str, Any] = {

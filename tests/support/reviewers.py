@@ -73,9 +73,9 @@ def register(directory: Path, lines: str, policy: dict[str, Any] | None = None, 
     return directory
 
 
-def alpha_plan() -> dict[str, Any]:
-    """Return the plan of Phase Alpha as phase_plan returns it."""
-    phase = _phase.load_phase(str(ALPHA))
+def plan_of(phase_file: Path) -> dict[str, Any]:
+    """Return the plan of a phase as phase_plan returns it."""
+    phase = _phase.load_phase(str(phase_file))
     statements = _statements.analyse_phase(phase)
     return _plan.build_plan(
         phase.definition,
@@ -156,9 +156,12 @@ def rehearsal(plan: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def frozen_plan(**changes: Any) -> dict[str, Any]:
-    """Return the content of plan.json for Phase Alpha; ``changes`` replace what the caller of freeze_plan gives."""
-    plan = alpha_plan()
+def frozen_plan(phase_file: Path = ALPHA, **changes: Any) -> dict[str, Any]:
+    """Return the content of plan.json for a phase; ``changes`` replace what the caller of freeze_plan gives.
+
+    The figures of the rehearsal are those of Phase Alpha.
+    """
+    plan = plan_of(phase_file)
     parts: dict[str, Any] = {
         "target": {
             "environment": "prod",

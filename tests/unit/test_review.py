@@ -20,7 +20,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._errors import P
 from ansible_collections.incomex.phasegate.plugins.module_utils._lint import Finding
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan import canonical_json, digest
 from ansible_collections.incomex.phasegate.plugins.module_utils._review import LOCKS, Subject, review
-from ansible_collections.incomex.phasegate.tests.support.phase_files import ALPHA
+from ansible_collections.incomex.phasegate.tests.support.phase_files import ALPHA, BETA
 from ansible_collections.incomex.phasegate.tests.support.reviewers import NOW, Reviewer, frozen_plan, register
 
 if TYPE_CHECKING:
@@ -434,3 +434,18 @@ def test_a_linter_that_does_not_work_is_told(tmp_path: Path) -> None:
     program.chmod(0o755)
     with pytest.raises(PhaseGateError, match="no such option"):
         _lint.lint(str(program), RISKY, "16.13", wrapped=True)
+
+
+def test_what_runs_after_commit_says_so_everywhere() -> None:
+    ddl, rollback = ((BETA.parent / name).read_bytes() for name in ("migrate.sql", "rollback.sql"))
+    document = review(subject(frozen_plan(BETA), ddl=ddl, rollback=rollback))
+    assert "11 statements in one transaction, 1 statement after it, on db1" in document.lead
+    after = {"after COMMIT, by itself": "watch", "SHARE UPDATE EXCLUSIVE": "plain"}
+    for title in ("14 · CREATE INDEX", "9 · DROP INDEX"):
+        assert after.items() <= badges(document, title).items()
+    assert "Statement 14, CREATE INDEX CONCURRENTLY: it runs after COMMIT, and nothing rolls it back." in weighed(
+        document
+    )
+    assert badges(document, "VA-4 · The index is there, valid and ready") == {"after COMMIT only": "watch"}
+    assert "each runs by itself, for at most 10min" in both(document)[0]
+    assert "after COMMIT" not in both(review(subject()))[0]
