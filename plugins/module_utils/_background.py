@@ -7,19 +7,23 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
-from typing import Callable
+from typing import Callable, Sequence
 
 
-def start(work: Callable[[Callable[[], None]], object]) -> bool:
+def start(work: Callable[[Callable[[], None]], object], keep: Sequence[int] = ()) -> bool:
     """Run ``work`` in a process of its own and return once it said that it is on its way, or False when it ended before.
 
-    ``work`` gets the function to call for that. The process has a session of its own and no standard streams, so that
-    neither the connection nor the module's end touches it. What it has to say goes into the journal.
+    ``work`` gets the function to call for that. The process has a session of its own and no stream of the module's but
+    ``keep``, so that neither the connection nor the module's end touches it, and nobody who reads what the module says
+    waits for it. What it has to say goes into the journal.
     """
     said, saying = os.pipe()
     child = os.fork()
     if child == 0:
+        # what the module's threads hold is held for ever here: no finalizer is to wait for it
+        gc.disable()
         os.close(said)
         os.setsid()
         # the second fork leaves the session without a leader: no terminal can ever come to it
@@ -28,6 +32,10 @@ def start(work: Callable[[Callable[[], None]], object]) -> bool:
         nothing = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(nothing, stream)
+        for stream in [int(name) for name in os.listdir("/dev/fd")]:
+            if stream > 2 and stream not in (saying, *keep):  # noqa: PLR2004 - the standard ones are 0 to 2
+                with contextlib.suppress(OSError):
+                    os.close(stream)
         with contextlib.suppress(BaseException):
             work(lambda: None if os.write(saying, b"1") == 0 else os.close(saying))
         os._exit(0)

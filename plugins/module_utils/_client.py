@@ -156,9 +156,10 @@ class Client:
         )
 
     @contextlib.contextmanager
-    def session(self, application_name: str = "phasegate") -> Iterator[Session]:
+    def session(self, application_name: str = "phasegate", *, detached: bool = False) -> Iterator[Session]:
         """Open a psql session with the settings of ``SESSION_SETTINGS``; it is closed at the end of the block.
 
+        A ``detached`` one can outlive the module: what is sent to the module's processes does not reach its psql.
         Raises ``PhaseGateError`` with the server's words when no connection comes about.
         """
         process = self.start(
@@ -175,6 +176,7 @@ class Client:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            start_new_session=detached,
         )
         session = Session(process, another=lambda: self.session(application_name))
         try:

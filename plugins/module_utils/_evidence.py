@@ -191,6 +191,39 @@ class Artefacts:
         finally:
             os.close(descriptor)
 
+    @contextlib.contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Show for the length of the block that the run is alive; any number of steps may at the same time."""
+        descriptor = os.open(self.file("logs"), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            yield
+        finally:
+            os.close(descriptor)
+
+    @property
+    def working(self) -> bool:
+        """Return whether a step is at work right now."""
+        try:
+            descriptor = os.open(self.file("logs"), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
+    def sign_of_life(self) -> tuple[int, ...]:
+        """Return what changes with every line of the journal; an empty tuple when there is no journal."""
+        try:
+            status = os.stat(self.file(JOURNAL))
+        except FileNotFoundError:
+            return ()
+        return status.st_mtime_ns, status.st_size
+
     def file(self, name: str) -> str:
         """Return the path of an artefact by its name relative to the directory."""
         return os.path.join(self.path, name)
@@ -380,7 +413,12 @@ def run_step(artefacts: Artefacts | None, name: str, intent: dict[str, Any] | No
     step = Step(artefacts, name)
     if step.artefacts:
         step.artefacts.require_unsealed()
-    step.note("intent", intent or {})
+    with artefacts.at_work() if artefacts else contextlib.nullcontext():
+        yield from _journaled(step, intent or {})
+
+
+def _journaled(step: Step, intent: dict[str, Any]) -> Iterator[Step]:
+    step.note("intent", intent)
     try:
         yield step
     except PhaseGateError as error:

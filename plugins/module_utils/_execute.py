@@ -12,7 +12,7 @@ import os
 from dataclasses import asdict, dataclass
 from typing import Any, Mapping, Sequence
 
-from ansible_collections.incomex.phasegate.plugins.module_utils import _checks, _gates
+from ansible_collections.incomex.phasegate.plugins.module_utils import _checks, _gates, _lock
 from ansible_collections.incomex.phasegate.plugins.module_utils._approvals import collect, judge
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup_record import BackupRecord, unchanged_since
 from ansible_collections.incomex.phasegate.plugins.module_utils._builtin_checks import ddl_checksum, target_identity
@@ -43,20 +43,6 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._transaction imp
     complete,
     transact,
 )
-
-# One lock per database for everything that phasegate runs there: the ASCII of "phas" and "egat" as two integers.
-ADVISORY_LOCK = (0x70686173, 0x65676174)
-
-_HOLDERS = f"""
-SELECT format('pid %s, user %s, %s, since %s', a.pid, a.usename, a.application_name,
-              date_trunc('second', a.backend_start))
-FROM pg_stat_activity a
-WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
-  AND (a.application_name LIKE 'phasegate:run:%' OR EXISTS (
-    SELECT FROM pg_locks l WHERE l.pid = a.pid AND l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
-      AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-      AND l.classid = {ADVISORY_LOCK[0]} AND l.objid = {ADVISORY_LOCK[1]}))
-"""
 
 
 @dataclass(frozen=True)
@@ -105,12 +91,6 @@ def backup_gates(identity: Identity, request: Request, now: float) -> tuple[list
         _gates.backup_fresh(backup.started_epoch if backup else None, now, request.max_backup_age),
         _gates.backup_restorable(problem, backup.evidence() if backup else None),
     ], foreign
-
-
-def take_lock(session: Session) -> _gates.Gate:
-    """G-7: take the advisory lock of this database for the session, and look who else is there."""
-    lock = session.value(f"SELECT pg_try_advisory_lock({ADVISORY_LOCK[0]}, {ADVISORY_LOCK[1]})") == "t"
-    return _gates.alone(lock, [row[0] or "" for row in session.rows(_HOLDERS)])
 
 
 def approval(request: Request, identity: Identity, now: float) -> _gates.Gate:
@@ -214,7 +194,7 @@ def early_gates(session: Session, client: Client, request: Request, base: Snapsh
         *plan_gates(session, request, identity, base, foreign),
         *of_backup,
         _gates.digest_matches(request.plan["ddl"]["sha256"], request.ddl_sha256),
-        take_lock(session),
+        _lock.judge(session, request.artefacts.journal.entries()),
     ]
     return sorted(judged, key=_gates.order)
 
@@ -293,17 +273,23 @@ def read_frozen(artefacts: Artefacts, name: str) -> bytes:
         ) from None
 
 
-def gates_without_run(client: Client, plan: Mapping[str, Any], declared: Mapping[str, Any]) -> list[_gates.Gate]:
-    """Judge what can be judged without a run (check mode): the target, the scope, and who else is there."""
+def gates_without_run(
+    client: Client, plan: Mapping[str, Any], declared: Mapping[str, Any], own: str | None
+) -> list[_gates.Gate]:
+    """Judge what can be judged without a run (check mode): the target, the scope, and who else is there.
+
+    ``own`` is the artefact directory of the run that this is checked for, if there is one.
+    """
     with client.session("phasegate:check") as session:
         identity = read_identity(session, client)
-        others = [row[0] or "" for row in session.rows(_HOLDERS)]
+        run = os.path.basename((own or "").rstrip("/"))
+        others = [other.describe() for other in _lock.others(session) if not run or other.run != run]
     judged = [
         _gates.declared_target(declared, identity, foreign_plan(plan, identity), pinned="target" in plan),
         scope(plan["ddl"]["statements"], plan["phase"]["scope"]["statements"]),
     ]
     if others:
-        judged.append(_gates.alone(False, others))
+        judged.append(_gates.alone(False, "", others))
     _gates.stop_at(judged)
     not_judged = _gates.not_reached(set(_gates.TITLES) - {gate.id for gate in judged})
     return sorted(judged + not_judged, key=_gates.order)

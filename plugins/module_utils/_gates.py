@@ -142,21 +142,26 @@ def preflight_passed(results: Sequence[CheckResult]) -> Gate:
     )  # fmt: skip
 
 
-def alone(lock_held: bool, others: Sequence[str]) -> Gate:
-    """G-7: the advisory lock is ours.
+def alone(lock_held: bool, holder: str, others: Sequence[str]) -> Gate:
+    """G-7: the advisory lock is ours. ``holder`` is the session that has it, '' when none does.
 
     Other sessions of phasegate are named, but who holds the lock goes on: if each of two stopped because of the
     other, none would run.
     """
-    others_found = "; ".join(others)
+    found = "; ".join([holder, *others] if holder else others)
+    next_step = (
+        "wait until the other run ends, or agree with its operator; never end its session during C-07. The lock of a run"
+        " whose controller was killed ends by itself"
+    )
     if lock_held:
-        found = f"the lock is ours; waiting for it: {others_found}" if others else "no other session"
-    else:
-        found = others_found or "the lock is held by a session that is gone by now"
-    return judge(
-        "G-7", lock_held, "the run's advisory lock on this database", found,
-        "wait until the other run ends, or agree with its operator; never end its session during C-07",
-    )  # fmt: skip
+        found = holder + (f"; others: {'; '.join(others)}" if others else "; no other session")
+    elif not found:
+        found = "nobody has it: the session that held it for this run has ended"
+        next_step = (
+            "start a new run; where systemd ends the processes of a user who has logged out (KillUserProcesses), let those"
+            " of this user go on: loginctl enable-linger"
+        )
+    return judge("G-7", lock_held, "this database's advisory lock, held by this run", found, next_step)
 
 
 def within_scope(kinds: Iterable[str], allowed: Sequence[str]) -> Gate:

@@ -247,6 +247,8 @@ def build(plan: Mapping[str, Any] | None, entries: Sequence[Entry], name: str) -
         },
         "environment": start.get("environment", ""),
         "host": start.get("host", ""),
+        "operator": start.get("operator", ""),
+        "closed": start.get("closed", []),
         "started": entries[0].at if entries else "",
         "ended": entries[-1].at if entries else "",
         "seconds": _seconds(entries[0].at, entries[-1].at) if entries else 0.0,
@@ -439,9 +441,12 @@ def _sources(report: Mapping[str, Any], sums: Mapping[str, str]) -> list[str]:
     """Target, artefacts, DDL source."""
     identity, backup = report["identity"], report["backup"]
     facts = [("inventory host", report["host"]), *((key.replace("_", " "), value) for key, value in identity.items())]
+    facts += [("run by", report["operator"])] if report["operator"] else []
     out = ["## Target", "", *(_table(("fact", "value"), facts) if identity else ["Not read.", ""])]
     out += ["## Artefacts", "", f"Bundle `{report['bundle']}`, from {report['started']} to {report['ended']}.", ""]
     out += _table(("file", "SHA-256"), sorted(sums.items()))
+    if report["closed"]:
+        out += [f"Sealed first, as broken off: {', '.join(report['closed'])}.", ""]
     if backup:
         out += [
             f"Backup: {backup['size']} bytes, compression {backup['compression']}, {BackupRecord(**backup).evidence()}.",

@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass, field, replace
 from typing import Any, Mapping
 
-from ansible_collections.incomex.phasegate.plugins.module_utils import _gates
+from ansible_collections.incomex.phasegate.plugins.module_utils import _gates, _lock
 from ansible_collections.incomex.phasegate.plugins.module_utils._approvals import judge_rollback, rollback_request
 from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._diff import diff
@@ -22,7 +22,6 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._execute import 
     backup_gates,
     same_as_recorded,
     scope,
-    take_lock,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._identity import Identity, read_identity
 from ansible_collections.incomex.phasegate.plugins.module_utils._new_data import Loss, losses, new_tables
@@ -97,7 +96,7 @@ def _gates_of(session: Session, client: Client, request: Request, undo: Undo) ->
         _gates.digest_matches(rollback["sha256"], request.ddl_sha256),
         # the database was compared with the execution's own
         _gates.declared_target(request.declared, identity, foreign, pinned=True),
-        take_lock(session),
+        _lock.judge(session, request.artefacts.journal.entries()),
         scope(rollback["statements"], request.phase["rollback"]["statements"]),
         _gates.rollback_ready(rollback["sha256"], request.ddl_sha256, request.plan.get("rehearsal", {}).get("bundle")),
     ]

@@ -30,12 +30,14 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import
     sha256_file,
     verify,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._gates import FAIL, declared_target, stopped
+from ansible_collections.incomex.phasegate.plugins.module_utils._gates import Gate, declared_target, failed, stopped
 from ansible_collections.incomex.phasegate.plugins.module_utils._identity import Identity, read_identity
 from ansible_collections.incomex.phasegate.plugins.module_utils._journal import Entry
+from ansible_collections.incomex.phasegate.plugins.module_utils._lock import Held
 from ansible_collections.incomex.phasegate.plugins.module_utils._outcome import COMMITTED, UNKNOWN, resolve
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan import canonical_json, digest
 from ansible_collections.incomex.phasegate.plugins.module_utils._server import server_facts
+from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session
 
 NOT_STARTED = "NOT_STARTED"
 
@@ -194,17 +196,54 @@ def find_applied(
     return None
 
 
+def close_broken(root: str, environment: str, plan: Mapping[str, Any], identity: Identity) -> list[str]:
+    """Seal the earlier runs of this phase on this database that ended without a word, and return their names.
+
+    Who calls it holds the run's lock: nobody else is at work on this database. What committed is left to be adopted.
+    """
+    names = []
+    for artefacts in _candidates(root, plan["phase"]["phase"], environment):
+        if artefacts.sealed or artefacts.working:
+            continue
+        entries = artefacts.journal.entries()
+        start = opening(entries)
+        there = start.get("identity", {})
+        here = (there.get("system_identifier"), there.get("database")) == (
+            identity.system_identifier,
+            identity.database,
+        )
+        command = COMMAND.get(start.get("kind", ""))
+        if here and command and journaled_outcome(entries, command) not in (COMMITTED, None):
+            seal(artefacts, str(_broken_off(entries[-1])))
+            names.append(name_of(artefacts))
+    return names
+
+
+def _broken_off(last: Entry) -> PhaseGateError:
+    return PhaseGateError(
+        "The run broke off: nothing came after its last step, and its lock ended.",
+        expected="every step up to the seal",
+        found=f"{last.step} {last.event} at {last.at} as the last line of the journal",
+        next_step="find out what ended the controller; the next run, which sealed this one, begins anew",
+    )
+
+
 def look(client: Client) -> Identity:
     """Ask the server who it is."""
     with client.session("phasegate:open") as session:
         return read_identity(session, client)
 
 
-def source_of(client: Client) -> dict[str, Any]:
+def source_of(session: Session) -> dict[str, Any]:
     """Return what a rehearsal's copy needs of the source: ``roles`` by name, PostgreSQL's own left out, and ``server``."""
-    with client.session("phasegate:open") as session:
-        roles = [row[0] for row in session.rows("SELECT rolname FROM pg_roles WHERE rolname !~ '^pg_' ORDER BY 1")]
-        return {"roles": roles, "server": server_facts(session)}
+    roles = [row[0] for row in session.rows("SELECT rolname FROM pg_roles WHERE rolname !~ '^pg_' ORDER BY 1")]
+    return {"roles": roles, "server": server_facts(session)}
+
+
+def of_target(kind: str, plan: Mapping[str, Any], declared: Mapping[str, Any], identity: Identity) -> Gate:
+    """G-4 at the opening of a run."""
+    # a rehearsal changes nothing here, a rollback was compared with its execution
+    return declared_target(declared, identity, pinned="target" in plan or kind != EXECUTE)
 
 
 # What an environment may be called: it is a part of file names.
@@ -233,30 +272,40 @@ def open_run(
     about: Mapping[str, Any],
     declared: Mapping[str, Any],
     files: Mapping[str, bytes],
+    lock: Held | Gate | None = None,
 ) -> Artefacts:
     """Make the directory with ``plan.json``, a journal, and the frozen SQL (C-05).
 
-    Raises ``NotOpened`` when the target is another one (G-4), or the SQL is not the plan's. ``files`` are the bytes of
-    the plan's ``ddl`` and ``rollback``.
+    Raises ``NotOpened`` when the target is another one (G-4), another run has it (G-7), or the SQL is not the plan's.
+    ``files`` are the bytes of the plan's ``ddl`` and ``rollback``.
     ``about`` are the facts of the opening for the journal and the report: ``kind``, ``environment``, ``identity`` (as
-    ``Identity.as_dict``), ``host``, ``plan_sha256``, and ``execution`` for a rollback.
+    ``Identity.as_dict``), ``host``, ``plan_sha256``, ``operator``, and ``execution`` for a rollback. ``lock`` is what
+    holds the run's lock, or the failed gate G-7, which ends the run as a wrong target does; None without either.
     """
     identity = Identity(**about["identity"])
     stem = [plan["phase"]["phase"], about["environment"]] + ([] if about["kind"] == EXECUTE else [about["kind"]])
     artefacts = new_directory(root, "_".join(stem))
     artefacts.write("plan.json", canonical_json(plan))
+    held = {"lock": lock.as_dict()} if isinstance(lock, Held) else {}
     artefacts.journal.append(
         "run",
         "open",
-        {**about, "path": artefacts.path, "phase": plan["phase"]["phase"], "ddl_sha256": plan["ddl"]["sha256"]},
+        {
+            **about,
+            **held,
+            "path": artefacts.path,
+            "phase": plan["phase"]["phase"],
+            "ddl_sha256": plan["ddl"]["sha256"],
+        },
     )
     with opening_of(artefacts):
-        # a rehearsal changes nothing here, a rollback was compared with its execution
-        pinned = "target" in plan or about["kind"] != EXECUTE
-        gate = declared_target(declared, identity, pinned=pinned)
-        if gate.status == FAIL:
-            error = stopped([gate])
-            artefacts.journal.append("run", "failed", {"reason": str(error), "gates": [gate.as_dict()]})
+        gates = [of_target(about["kind"], plan, declared, identity), *([lock] if isinstance(lock, Gate) else [])]
+        wrong = failed(gates)
+        if wrong:
+            error = stopped(wrong)
+            artefacts.journal.append(
+                "run", "failed", {"reason": str(error), "gates": [gate.as_dict() for gate in gates]}
+            )
             raise error
         _freeze(artefacts, plan, files)
     return artefacts
@@ -303,7 +352,7 @@ def seal(artefacts: Artefacts, reason: str) -> dict[str, Any]:
     ``reason`` is journaled as the run's failure when no step told one.
     """
     # a backup in the background has to end first: nothing may come into a sealed directory
-    with artefacts.busy():
+    with artefacts.busy(), artefacts.at_work():
         return _seal(artefacts, reason)
 
 

@@ -129,6 +129,7 @@ class Session:
         self._stdin: IO[bytes] = process.stdin
         self._stdout: IO[bytes] = process.stdout
         self._errors: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._left = False
         threading.Thread(target=self._drain, args=(process.stderr,), daemon=True).start()
 
     def _drain(self, stream: IO[bytes]) -> None:
@@ -235,8 +236,19 @@ class Session:
         scope = "true" if local else "false"
         self.execute(f"SELECT pg_catalog.set_config({literal(name)}, {literal(value)}, {scope}) \\g /dev/null")
 
+    @property
+    def descriptors(self) -> tuple[int, int]:
+        """Return the file descriptors that lead to psql and from it, for a process that is going to keep it open."""
+        return self._stdin.fileno(), self._stdout.fileno()
+
+    def leave(self) -> None:
+        """Let go of psql without ending it: a process that has inherited its pipes goes on with it."""
+        self._stdin.close()
+        self._left = True
+
     def close(self) -> None:
-        """End psql; a transaction that is still open is rolled back by the server."""
+        """End psql, unless it was left; a transaction that is still open is rolled back by the server."""
         with contextlib.suppress(BrokenPipeError):
             self._stdin.close()
-        self._process.wait()
+        if not self._left:
+            self._process.wait()

@@ -18,6 +18,8 @@ description:
     before, that run is returned.
     Where reviewers are registered, and for a plan that was rehearsed or requires other phases, every gate is judged that
     needs neither the backup nor the transaction; M(incomex.phasegate.migrate) judges them again.
+  - It takes this database's lock (G-7), which a process on the target host holds until the run is sealed, and fails when
+    another run has it, naming that run and who opened it. A rehearsal changes nothing there and takes no lock.
   - V(sealed) builds C(SUMMARY.txt), C(report.md) and C(report.json) from the journal, and writes C(SHA256SUMS) last. It fails
     when the run did not end in success, after sealing, so that the failure is in the bundle and on the operator's screen.
     With O(reason) it always fails, in check mode too.
@@ -62,6 +64,17 @@ options:
     type: list
     elements: str
     default: []
+  operator:
+    description: Who opens the run and from where, for O(state=open). A second operator is told it, and it stands in the report.
+    type: str
+    default: ''
+  lock_idle:
+    description:
+      - After how many seconds without a sign of life of the run its lock ends by itself, for O(state=open). A sign of life
+        is a step at work or a line in the journal.
+      - A run that has the lock and shows none is waited for that long.
+    type: int
+    default: 60
   phase:
     description: Slug of the phase, for a failure before there is a plan. With O(plan) it is the plan's.
     type: str
@@ -209,7 +222,7 @@ import base64
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.incomex.phasegate.plugins.module_utils import _approvals, _report, _runs, _seal
+from ansible_collections.incomex.phasegate.plugins.module_utils import _approvals, _lock, _report, _runs, _seal
 from ansible_collections.incomex.phasegate.plugins.module_utils._client import CONNECTION_ARGUMENTS, Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import (
@@ -219,11 +232,17 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import
     sha256_file,
     verify,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._gates import failed, stop_at
-from ansible_collections.incomex.phasegate.plugins.module_utils._identity import IDENTITY_ARGUMENT, Identity
+from ansible_collections.incomex.phasegate.plugins.module_utils._gates import PASS, Gate, failed, stop_at
+from ansible_collections.incomex.phasegate.plugins.module_utils._identity import (
+    IDENTITY_ARGUMENT,
+    Identity,
+    read_identity,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._lock import Held
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan import canonical_json, digest
 from ansible_collections.incomex.phasegate.plugins.module_utils._required import require_evidence, write_reviews
 from ansible_collections.incomex.phasegate.plugins.module_utils._reviewers import find_anchor
+from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session
 
 
 def opened(client: Client, params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
@@ -238,60 +257,95 @@ def opened(client: Client, params: dict[str, Any], *, check_mode: bool) -> dict[
             next_step="give plan and plan_sha256 as one result of phase_plan",
         )
     files = {part: base64.b64decode(params[f"{part}_b64"] or "") for part in ("ddl", "rollback")}
-    identity = _runs.look(client)
-    about = {
-        "kind": _runs.EXECUTE,
-        "environment": params["environment"],
-        "host": params["inventory_name"],
-        "inventory": params["inventory_sources"],
-        "plan_sha256": found,
-        "identity": identity.as_dict(),
-    }
-    result = {
-        "changed": True,
-        "applied": False,
-        "incomplete": False,
-        "sealed": False,
-        "identity": identity.as_dict(),
-        "artefacts": "",
-    }
-    declared = params["identity"] or {}
-    if params["kind"] == _runs.REHEARSAL:
-        about.update(kind=_runs.REHEARSAL, **_runs.source_of(client))
-        if not check_mode:
-            result["artefacts"] = _runs.open_run(params["root"], params["plan"], about, declared, files).path
-        return result
-    if params["execution"]:
-        execution = Artefacts(params["execution"])
-        plan = _runs.plan_of_execution(execution, identity)
+    # the session goes on to hold the run's lock, so its psql must not end with this module
+    with client.session("phasegate:open", detached=True) as session:
+        identity = read_identity(session, client)
+        about = {
+            "kind": _runs.EXECUTE,
+            "environment": params["environment"],
+            "host": params["inventory_name"],
+            "inventory": params["inventory_sources"],
+            "operator": params["operator"],
+            "plan_sha256": found,
+            "identity": identity.as_dict(),
+        }
+        result = {
+            "changed": True,
+            "applied": False,
+            "incomplete": False,
+            "sealed": False,
+            "identity": identity.as_dict(),
+            "artefacts": "",
+        }
+        if params["kind"] == _runs.REHEARSAL:
+            about.update(kind=_runs.REHEARSAL, **_runs.source_of(session))
+            if not check_mode:
+                declared = params["identity"] or {}
+                result["artefacts"] = _runs.open_run(params["root"], params["plan"], about, declared, files).path
+            return result
+        return {**result, **_opened_alone(session, client, params, about, identity, files, check_mode=check_mode)}
+
+
+def _opened_alone(
+    session: Session,
+    client: Client,
+    params: dict[str, Any],
+    about: dict[str, Any],
+    identity: Identity,
+    files: dict[str, bytes],
+    *,
+    check_mode: bool,
+) -> dict[str, Any]:
+    """Open an execution or a rollback under this database's lock, and return what differs from a new run's result."""
+    root, declared, plan = params["root"], params["identity"] or {}, params["plan"]
+    found: dict[str, Any] = {}
+    execution = Artefacts(params["execution"]) if params["execution"] else None
+    if execution:
+        plan = found["plan"] = _runs.plan_of_execution(execution, identity)
         _runs.require_confirmation(execution, params["confirm"])
         about.update(kind=_runs.ROLLBACK, execution=_runs.name_of(execution))
-        result["plan"] = plan
-        if not check_mode:
-            with open(execution.file(f"sql/{plan['rollback']['file']}"), "rb") as stream:
-                files = {"rollback": stream.read()}
-            result["artefacts"] = _runs.open_run(params["root"], plan, about, declared, files).path
-        return result
-    applied = _runs.find_applied(client, params["root"], params["environment"], params["plan"], identity)
-    if applied:
-        incomplete = _runs.incomplete(applied)
-        if incomplete and applied.sealed and not check_mode:
-            applied = _runs.reopen(applied, params["root"])
-        about_it = {"applied": True, "incomplete": incomplete, "sealed": applied.sealed, "artefacts": applied.path}
-        return {**result, "changed": incomplete, **about_it}
+    lock: Held | Gate | None = None
+    if not check_mode and _runs.of_target(about["kind"], plan, declared, identity).status == PASS:
+        lock = _lock.acquire(session, root, params["lock_idle"])
+    if not execution and not isinstance(lock, Gate):
+        applied = _runs.find_applied(client, root, params["environment"], plan, identity)
+        if applied:
+            return _adopted(session, params, applied, lock)
     if check_mode:
-        require_evidence(params["root"], params["plan"]["phase"]["requires"], identity)
-    else:
-        artefacts = _runs.open_run(params["root"], params["plan"], about, declared, files)
+        if not execution:
+            require_evidence(root, plan["phase"]["requires"], identity)
+        return found
+    alone = isinstance(lock, Held)
+    about["closed"] = _runs.close_broken(root, params["environment"], plan, identity) if alone else []
+    if execution:
+        with open(execution.file(f"sql/{plan['rollback']['file']}"), "rb") as stream:
+            files = {"rollback": stream.read()}
+    artefacts = _runs.open_run(root, plan, about, declared, files, lock)
+    if not execution:
         with _runs.opening_of(artefacts):
             _approvals.write_beside(artefacts.file("plan.json"), params["signatures_b64"], params["notes_b64"])
             write_reviews(artefacts, params["reviews_b64"])
-            judge_early(client, params, artefacts, identity)
-        result["artefacts"] = artefacts.path
-    return result
+            judge_early(session, params, artefacts, identity)
+    _lock.keep(session, artefacts, params["lock_idle"], params["operator"])
+    return {**found, "artefacts": artefacts.path}
 
 
-def judge_early(client: Client, params: dict[str, Any], artefacts: Artefacts, identity: Identity) -> None:
+def _adopted(session: Session, params: dict[str, Any], applied: Artefacts, lock: Held | None) -> dict[str, Any]:
+    """Return what differs from a new run's result when an earlier run committed this DDL; ``lock`` is None in check mode.
+
+    A run that has to be finished goes on under this lock; one that is sealed and complete is only read.
+    """
+    incomplete = _runs.incomplete(applied)
+    if incomplete and applied.sealed and lock:
+        applied = _runs.reopen(applied, params["root"])
+    if lock and not applied.sealed:
+        applied.journal.append("run", "lock", {"lock": lock.as_dict()})
+        _lock.keep(session, applied, params["lock_idle"], params["operator"])
+    about_it = {"applied": True, "incomplete": incomplete, "sealed": applied.sealed, "artefacts": applied.path}
+    return {"changed": incomplete, **about_it}
+
+
+def judge_early(session: Session, params: dict[str, Any], artefacts: Artefacts, identity: Identity) -> None:
     """Judge what follows from the plan, before a backup is made in vain. C-07 judges it again. Raises ``PhaseGateError``.
 
     A plan that was not rehearsed, requires nothing and needs no approval has nothing of it that fails.
@@ -303,8 +357,7 @@ def judge_early(client: Client, params: dict[str, Any], artefacts: Artefacts, id
     from ansible_collections.incomex.phasegate.plugins.module_utils import _execute, _snapshot  # noqa: PLC0415
 
     request = _execute.Request(plan, b"", artefacts, params["identity"] or {}, max_backup_age=0, lock_attempts=1)
-    with client.session("phasegate:open") as session:
-        gates = _execute.plan_gates(session, request, identity, _snapshot.take(session))
+    gates = _execute.plan_gates(session, request, identity, _snapshot.take(session))
     if failed(gates):
         artefacts.journal.append("run", "judged", {"gates": [gate.as_dict() for gate in gates]})
     stop_at(gates)
@@ -389,6 +442,8 @@ def main() -> None:
             "environment": {"type": "str"},
             "inventory_name": {"type": "str", "default": ""},
             "inventory_sources": {"type": "list", "elements": "str", "default": []},
+            "operator": {"type": "str", "default": ""},
+            "lock_idle": {"type": "int", "default": 60},
             "phase": {"type": "str"},
             "plan": {"type": "dict"},
             "plan_sha256": {"type": "str", "default": ""},

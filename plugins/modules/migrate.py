@@ -175,7 +175,7 @@ def main() -> None:
     verification: dict[str, Any] = {}
     try:
         if module.check_mode:
-            gates = gates_without_run(client, params["plan"], params["identity"] or {})
+            gates = gates_without_run(client, params["plan"], params["identity"] or {}, params["artefacts"])
             module.exit_json(
                 changed=True, gates=[gate.as_dict() for gate in gates], gate_table=_gates.table(gates).splitlines()
             )

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = "ansible_collections.incomex.phasegate.plugins.modules"
 PLANNER = "ansible_collections.incomex.phasegate.plugins.action.phase_plan"
+LOCK_IDLE = 2
 ORDER = ("evidence", "backup", "schema_snapshot", "sql_checks", "migrate", "verify")
 
 
@@ -93,6 +94,8 @@ def conduct(order: dict[str, Any]) -> dict[str, Any]:
         plan, phase = planned["plan"], planned["plan"]["phase"]
         place = {"root": root, "environment": "test", "identity": identity}
         told = {key: value for key, value in planned.items() if key != "summary"}
+        # there is no Ansible between two modules here, so a run that does nothing for this long is dead
+        told["lock_idle"] = LOCK_IDLE
         opened = run_module("evidence", {**connection, **place, "state": "open", "inventory_name": "target", **told})
         artefacts = {"artefacts": opened["artefacts"]}
         data = {"measure": phase["measure"], "row_counts": phase["row_counts"]}

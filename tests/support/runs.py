@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import copy
 import hashlib
 import threading
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.incomex.phasegate.plugins.action.phase_plan import plan_of, result_of
-from ansible_collections.incomex.phasegate.plugins.module_utils import _capture, _runs, _snapshot
+from ansible_collections.incomex.phasegate.plugins.module_utils import _capture, _lock, _runs, _snapshot
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup import Wanted, back_up
 from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
@@ -101,6 +102,7 @@ class Run:
     max_backup_age: int = 3600
     lock_attempts: int = 1
     artefacts: Artefacts = field(default_factory=lambda: Artefacts(""))
+    sessions: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     @classmethod
     def of(cls, client: Client, root: Path, phase_file: str) -> Run:
@@ -135,8 +137,8 @@ class Run:
         self.plan["ddl"] = {"file": "migrate.sql", "sha256": digest, "bytes": position, "statements": planned}
         return self
 
-    def prepare(self) -> Run:
-        """Do C-01, C-03, C-04 and C-05."""
+    def prepare(self, *, locked: bool = True) -> Run:
+        """Open the run, under this database's lock when ``locked``, and do C-01, C-03, C-04 and C-05."""
         identity = _runs.look(self.client)
         about = {
             "kind": _runs.EXECUTE,
@@ -146,7 +148,12 @@ class Run:
             "plan_sha256": digest(canonical_json(self.plan)),
         }
         files = {"ddl": self.ddl, "rollback": self.rollback}
-        self.artefacts = _runs.open_run(str(self.root), self.plan, about, self.declared, files)
+        lock = None
+        if locked:
+            # in place of the process that evidence leaves behind; the session ends with the test's database
+            holder = self.sessions.enter_context(self.client.session("phasegate:hold:this"))
+            lock = _lock.acquire(holder, str(self.root), 0)
+        self.artefacts = _runs.open_run(str(self.root), self.plan, about, self.declared, files, lock)
         with run_step(self.artefacts, "C-01") as step:
             step.data["backup"] = back_up(self.client, self.artefacts, Wanted(compression="none"))[0].as_dict()
         phase = self.plan["phase"]

@@ -592,7 +592,7 @@ def test_no_other_error_is_tried_again(app: Client, tmp_path: Path) -> None:
 @pytest.mark.fault("two-operators")
 def test_the_second_operator_is_told_who_runs(app: Client, cluster: Cluster, tmp_path: Path) -> None:
     first = small(app, tmp_path, preflight=[WAIT]).prepare()
-    second = small(app, tmp_path).prepare()
+    second = small(app, tmp_path).prepare(locked=False)
     with app.session() as blocker:
         blocker.execute("BEGIN")
         blocker.execute("LOCK TABLE app.old")

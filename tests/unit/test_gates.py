@@ -52,10 +52,10 @@ CASES: list[tuple[Gate, str, str]] = [
     (_gates.preflight_passed([]), FAIL, "0/0"),
     (_gates.preflight_passed([OK, BAD]), FAIL, "1/2; P-8 found 85, expected 86"),
     (_gates.preflight_passed([OK, OPEN]), FAIL, "1/2; P-2 found no file, expected x"),
-    (_gates.alone(True, []), PASS, "no other session"),
-    (_gates.alone(True, ["pid 7, user u"]), PASS, "the lock is ours; waiting for it: pid 7, user u"),
-    (_gates.alone(False, ["pid 7, user u"]), FAIL, "pid 7, user u"),
-    (_gates.alone(False, []), FAIL, "the lock is held by a session that is gone by now"),
+    (_gates.alone(True, "pid 6, user u", []), PASS, "pid 6, user u; no other session"),
+    (_gates.alone(True, "pid 6, user u", ["pid 7, user u"]), PASS, "pid 6, user u; others: pid 7, user u"),
+    (_gates.alone(False, "pid 6, user u", ["pid 7, user v"]), FAIL, "pid 6, user u; pid 7, user v"),
+    (_gates.alone(False, "", []), FAIL, "nobody has it: the session that held it for this run has ended"),
     (_gates.within_scope(["CREATE TABLE", "COMMENT"], ["COMMENT", "CREATE TABLE"]), PASS, "all within scope"),
     (_gates.within_scope(["ALTER TABLE ADD COLUMN"], ["ALTER TABLE"]), PASS, "all within scope"),
     (_gates.within_scope(["ALTER TABLE DROP COLUMN"], ["ALTER TABLE ADD COLUMN"]), FAIL, "ALTER TABLE DROP COLUMN"),
@@ -101,7 +101,7 @@ def test_there_are_eleven_gates_and_the_table_has_a_line_for_each() -> None:
     lines = _gates.table(gates).splitlines()
     assert [line.split()[0] for line in lines] == [f"G-{number}" for number in range(1, 12)]
     assert all("NOT REACHED" in line for line in lines)
-    assert _gates.failed([*gates, _gates.alone(lock_held=False, others=[])])[0].id == "G-7"
+    assert _gates.failed([*gates, _gates.alone(lock_held=False, holder="", others=[])])[0].id == "G-7"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,224 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""One run a database: a lock that a session of its own holds from the opening to the seal (G-7). Private.
+
+The session's psql is kept by a process of its own on the target host, so that it lives from one module to the next.
+It goes when the run is sealed, when its directory is gone, or when the run shows no sign of life for a while: its
+controller was killed, then, and must not block others for ever. If that process is killed, psql reads the end of its
+input and ends; if its host is gone, the server ends the session by ``idle_session_timeout``.
+
+C-07 and C-09 take a second lock in the very session of their transaction: the first one can be lost, that one not.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import socket
+import time
+from dataclasses import asdict, dataclass
+from typing import Any, Sequence
+
+from ansible_collections.incomex.phasegate.plugins.module_utils import _background, _gates
+from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts
+from ansible_collections.incomex.phasegate.plugins.module_utils._journal import Entry
+from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql import literal
+
+# Two locks of each database, as two integers: the ASCII of "phas" and "hold", of "phas" and "egat".
+RUN_LOCK = (0x70686173, 0x686F6C64)
+TRANSACTION_LOCK = (0x70686173, 0x65676174)
+
+HOLDER = "phasegate:hold:"
+RUNNER = "phasegate:run:"
+
+# How often the holder looks, and the newcomer asks, in seconds.
+POLL = 0.1
+
+# How long the server waits at least for a word of the holder, in seconds.
+SILENCE = 20
+
+# How much longer than its holder may last a lock is waited for, in seconds.
+PATIENCE = 5.0
+
+_TRY = "pg_catalog.pg_try_advisory_lock({}, {})"
+
+# A role that may not see others' sessions sees their pid and application_name only.
+_SESSIONS = f"""
+SELECT a.pid::text, coalesce(a.usename, ''), coalesce(a.application_name, ''), coalesce(a.backend_start::text, ''),
+       coalesce(substring(a.query FROM '^SELECT ''(run by [^'']*)'''), ''), coalesce(h.lock, '')
+FROM pg_stat_activity a
+LEFT JOIN (
+  SELECT l.pid, min(CASE WHEN l.objid = {RUN_LOCK[1]} THEN 'run' ELSE 'transaction' END) AS lock
+  FROM pg_locks l
+  WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.classid = {RUN_LOCK[0]}
+    AND l.objid IN ({RUN_LOCK[1]}, {TRANSACTION_LOCK[1]})
+    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  GROUP BY 1) h USING (pid)
+WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
+  AND (h.pid IS NOT NULL OR a.application_name LIKE '{RUNNER}%')
+ORDER BY h.lock NULLS LAST, a.backend_start
+"""
+
+
+@dataclass(frozen=True)
+class Held:
+    """The session that holds the run's lock: its backend's process id, and when that began by the server's clock."""
+
+    pid: int
+    since: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as a plain mapping."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Other:
+    """Another session of phasegate on this database.
+
+    ``lock`` is ``run``, ``transaction`` or ''. ``said`` is who opened the run, as its holder tells it; it and
+    ``since`` are '' to a role that may not see them.
+    """
+
+    pid: int
+    user: str
+    application: str
+    since: str
+    said: str
+    lock: str
+
+    @property
+    def run(self) -> str:
+        """Return the name of the run's artefact directory; '' for a session that is no run's."""
+        prefix = next((prefix for prefix in (HOLDER, RUNNER) if self.application.startswith(prefix)), None)
+        return "" if prefix is None else self.application[len(prefix) :]
+
+    @property
+    def held(self) -> Held:
+        """Return what identifies this session."""
+        return Held(self.pid, self.since)
+
+    def describe(self) -> str:
+        """Return the session in one line for the second operator."""
+        since = f", since {self.since.split('.')[0]}" if self.since else ""
+        told = f", {self.said}" if self.said else ""
+        return f"pid {self.pid}, user {self.user}, {self.application}{told}{since}"
+
+
+def others(session: Session) -> list[Other]:
+    """Return the other sessions of phasegate on this database, those that hold a lock first."""
+    return [
+        Other(int(pid or 0), user or "", application or "", since or "", said or "", lock or "")
+        for pid, user, application, since, said, lock in session.rows(_SESSIONS)
+    ]
+
+
+def _try(session: Session) -> Held | None:
+    taken, pid, since = session.rows(
+        f"SELECT {_TRY.format(*RUN_LOCK)}, pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+    )[0]
+    return Held(int(pid or 0), since or "") if taken == "t" else None
+
+
+def acquire(session: Session, root: str, idle: int) -> Held | _gates.Gate:
+    """Take the run's lock for the session, or return the failed gate G-7 that says who has it.
+
+    A holder whose run, a directory below ``root``, shows no sign of life may be about to go: it is waited for a little
+    longer than ``idle`` seconds.
+    """
+    seen: tuple[int, ...] = ()
+    begin = time.monotonic()
+    while True:
+        held = _try(session)
+        if held:
+            return held
+        found = others(session)
+        holder = next((other for other in found if other.lock == "run"), None)
+        if holder:
+            run = Artefacts(os.path.join(root, os.path.basename(holder.run)))
+            sign = run.sign_of_life()
+            # a run of another host or root cannot be looked at; a sealed one is about to let go
+            alive = not sign or (not run.sealed and (run.working or seen not in ((), sign)))
+            if alive or time.monotonic() - begin > idle + PATIENCE:
+                return _gates.alone(False, holder.describe(), [other.describe() for other in found if other != holder])
+            seen = sign
+        time.sleep(POLL)
+
+
+def keep(session: Session, artefacts: Artefacts, idle: int, operator: str) -> None:
+    """Give the session to a process of its own, which holds its locks until the run ends; see above.
+
+    ``idle`` is how many seconds without a sign of life are the end. ``operator`` is who opened the run, for others.
+    """
+    words = re.sub(r"[^\w@.:+ -]", "_", f"run by {operator or 'unknown'} through {socket.gethostname()}")
+    settings = {
+        "application_name": HOLDER + os.path.basename(artefacts.path),
+        # the server's own way out, should this host be gone or the process stopped
+        "idle_session_timeout": f"{max(2 * idle, SILENCE)}s",
+        "tcp_keepalives_idle": "30",
+        "tcp_keepalives_interval": "10",
+        "tcp_keepalives_count": "3",
+    }
+    session.execute(
+        "SELECT "
+        + ", ".join(
+            f"pg_catalog.set_config({literal(name)}, {literal(text)}, false)" for name, text in settings.items()
+        )
+    )
+    to_psql, from_psql = session.descriptors
+
+    def work(started: Any) -> None:
+        started()
+        _hold(to_psql, from_psql, artefacts, idle, f"SELECT '{words}';\n".encode())
+
+    if not _background.start(work, keep=(to_psql, from_psql)):
+        raise PhaseGateError(
+            "The process that holds the run's lock did not start.",
+            expected="a process in the background on the target host",
+            found="it ended at once",
+            next_step="find out what keeps this user from starting processes there (limits, memory), then run again",
+        )
+    session.leave()
+
+
+def _hold(to_psql: int, from_psql: int, artefacts: Artefacts, idle: float, beat: bytes) -> None:
+    """Hold until the run ends, its directory is gone, psql is gone, or nothing happened for ``idle`` seconds.
+
+    Times are summed up in small pieces: a process that was stopped for a minute has not seen a minute without life.
+    """
+    sign = artefacts.sign_of_life()
+    quiet, beating = 0.0, 0.0
+    os.write(to_psql, beat)
+    while artefacts.has_run and not artefacts.sealed and quiet <= idle:
+        begin = time.monotonic()
+        if select.select([from_psql], [], [], POLL)[0] and not os.read(from_psql, 65536):
+            return
+        passed = min(time.monotonic() - begin, 2 * POLL)
+        now = artefacts.sign_of_life()
+        alive = now != sign or artefacts.working
+        quiet, sign = (0.0 if alive else quiet + passed), now
+        beating += passed
+        if beating >= min(5.0, idle):
+            beating = 0.0
+            os.write(to_psql, beat)
+
+
+def judge(session: Session, entries: Sequence[Entry]) -> _gates.Gate:
+    """G-7 right before a transaction: the run's holder has its lock, and this session gets the transaction's.
+
+    ``entries`` are those of the run's journal: whoever opened it last wrote down which session has the lock.
+    """
+    recorded = next(
+        (entry.data["lock"] for entry in reversed(entries) if entry.step == "run" and "lock" in entry.data), None
+    )
+    taken = session.value(f"SELECT {_TRY.format(*TRANSACTION_LOCK)}") == "t"
+    found = others(session)
+    holder = next((other for other in found if other.lock == "run"), None)
+    own = holder is not None and holder.held.as_dict() == recorded
+    others_found = [other.describe() for other in found if not own or other != holder]
+    return _gates.alone(own and taken, holder.describe() if holder else "", others_found)

@@ -1,0 +1,236 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The run's lock, held by a real process and a real session: who gets it, how long it lasts, what ends it."""
+
+from __future__ import annotations
+
+import base64
+import os
+import shutil
+import signal
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from ansible_collections.incomex.phasegate.plugins.module_utils import _lock, _runs
+from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, run_step, verify
+from ansible_collections.incomex.phasegate.plugins.modules.evidence import opened
+from ansible_collections.incomex.phasegate.tests.support.phase_files import PhaseFiles
+from ansible_collections.incomex.phasegate.tests.support.runs import Run, client_of, wait_for
+
+if TYPE_CHECKING:
+    from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
+    from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
+
+#: Longer than what a test waits for: whatever ends the lock before, it is not this.
+LONG = 90
+
+
+class Controller:
+    """What a controller does of a run: it opens it, and later seals it or not."""
+
+    def __init__(self, cluster: Cluster, client: Client, directory: Path) -> None:
+        (directory / "phase").mkdir()
+        files = PhaseFiles(directory / "phase")
+        files.write({"preflight": [{"id": "P-1", "title": "one", "sql": "SELECT 1", "expect": 1}]})
+        self.cluster = cluster
+        self.client = client
+        self.run = Run.of(client, directory / "runs", files.path)
+
+    def open(self, idle: int = LONG, operator: str = "anna@ctl1", **changes: Any) -> Artefacts:
+        """Open a run as the module does."""
+        params = {
+            "plan": self.run.plan,
+            "plan_sha256": "",
+            "kind": "execute",
+            "execution": None,
+            "environment": "test",
+            "inventory_name": "db1",
+            "inventory_sources": [],
+            "reviews_b64": {},
+            "confirm": "",
+            "operator": operator,
+            "lock_idle": idle,
+            "identity": {"database": self.client.database},
+            "root": str(self.run.root),
+            "ddl_b64": base64.b64encode(self.run.ddl).decode(),
+            "rollback_b64": base64.b64encode(self.run.rollback).decode(),
+            "signatures_b64": {},
+            "notes_b64": {},
+            **changes,
+        }
+        result = opened(self.client, params, check_mode=False)
+        self.run.artefacts = Artefacts(result["artefacts"])
+        return self.run.artefacts
+
+    def holders(self) -> str:
+        """Return the sessions that hold the run's lock of this database, by the server."""
+        return self.cluster.psql(
+            "SELECT string_agg(application_name, ' ') FROM pg_locks JOIN pg_stat_activity USING (pid)"
+            " WHERE locktype = 'advisory' AND granted AND datname = current_database()"
+            f" AND classid = {_lock.RUN_LOCK[0]} AND objid = {_lock.RUN_LOCK[1]}",
+            self.client.database,
+        )
+
+    def process(self) -> int:
+        """Return the process that keeps the session: it alone has the other end of psql's input."""
+        ends = {}
+        for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
+            try:
+                ends[descriptor] = (descriptor.readlink().name, (descriptor.parents[1] / "cmdline").read_bytes())
+            except OSError:
+                continue
+        inputs = {
+            pipe
+            for descriptor, (pipe, command) in ends.items()
+            if descriptor.name == "0" and self.client.connection_string("phasegate:open").encode() in command
+        }
+        pids = {
+            int(descriptor.parts[2])
+            for descriptor, (pipe, _command) in ends.items()
+            if pipe in inputs and descriptor.name != "0"
+        }
+        (pid,) = pids - {os.getpid()}
+        return pid
+
+
+@pytest.fixture
+def controller(cluster: Cluster, empty_database: str, tmp_path: Path) -> Controller:
+    cluster.psql("CREATE SCHEMA app", empty_database)
+    return Controller(cluster, client_of(cluster, empty_database), tmp_path)
+
+
+def assert_gone(controller: Controller) -> None:
+    wait_for("the lock ends", lambda: not controller.holders())
+
+
+def judged(controller: Controller, run: Artefacts) -> str:
+    """Return what G-7 finds in C-07 of a run."""
+    with controller.client.session("phasegate:run:this") as session:
+        found = _lock.judge(session, run.journal.entries()).found
+    still = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'phasegate:run:this'"
+    wait_for("the session ends", lambda: controller.cluster.psql(still) == "0")
+    return found
+
+
+def test_the_second_operator_is_told_who_has_the_database(controller: Controller) -> None:
+    first = controller.open()
+    assert controller.holders() == f"phasegate:hold:{_runs.name_of(first)}"
+    with first.at_work(), pytest.raises(_runs.NotOpened) as stopped:
+        controller.open(operator="ben@ctl2")
+    assert stopped.value.what.startswith("Stopped at G-7 (")
+    assert f"phasegate:hold:{_runs.name_of(first)}, run by anna@ctl1 through " in stopped.value.found
+    assert ", since 2" in stopped.value.found
+    assert verify(stopped.value.artefacts.path) == []
+    # and the first one is none the worse for it
+    assert controller.holders() == f"phasegate:hold:{_runs.name_of(first)}"
+
+
+def test_a_run_that_is_between_two_steps_is_not_taken_for_a_dead_one(controller: Controller) -> None:
+    first = controller.open()
+    looking = (
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'phasegate:open' AND state = 'idle'"
+        " AND query LIKE '%advisory%' AND datname = current_database()"
+    )
+
+    def next_step() -> None:
+        wait_for("the second one looks", lambda: controller.cluster.psql(looking, controller.client.database) == "1")
+        first.journal.append("C-03", "intent")
+
+    step = threading.Thread(target=next_step)
+    step.start()
+    with pytest.raises(_runs.NotOpened, match="Stopped at G-7"):
+        controller.open()
+    step.join()
+
+
+def test_the_seal_ends_the_lock(controller: Controller) -> None:
+    first = controller.open()
+    _runs.seal(first, "the operator went home")
+    # at once, without any wait: who comes right after the seal gets it
+    second = controller.open()
+    assert second != first
+    assert controller.holders() == f"phasegate:hold:{_runs.name_of(second)}"
+    _runs.seal(second, "again")
+    assert_gone(controller)
+
+
+def test_a_run_whose_directory_is_gone_ends_the_lock(controller: Controller) -> None:
+    shutil.rmtree(controller.open().path)
+    assert_gone(controller)
+
+
+def test_a_run_without_a_sign_of_life_is_closed_by_the_next(controller: Controller) -> None:
+    first = controller.open(idle=1)
+    second = controller.open(idle=1)
+    assert controller.holders() == f"phasegate:hold:{_runs.name_of(second)}"
+    assert verify(first.path) == []
+    reason = next(entry.data["reason"] for entry in first.journal.entries() if entry.event == "failed")
+    assert reason.startswith("The run broke off")
+    assert "C-05 done at " in reason
+    assert _runs.opening(second.journal.entries())["closed"] == [_runs.name_of(first)]
+    # and if its controller was only slow, it finds that out before it does anything
+    with pytest.raises(PhaseGateError, match="This run is sealed"), run_step(first, "C-03"):
+        pass
+
+
+def test_a_step_at_work_keeps_the_lock_however_long_it_takes(controller: Controller) -> None:
+    first = controller.open(idle=1)
+    seen: set[str] = set()
+
+    def beats() -> bool:
+        # the holder speaks once a second here, so four different moments are more than its limit
+        seen.add(controller.cluster.psql(
+            f"SELECT max(query_start) FROM pg_stat_activity WHERE application_name LIKE '{_lock.HOLDER}%'"
+            " AND datname = current_database()", controller.client.database))  # fmt: skip
+        return len(seen) > 4
+
+    with first.at_work():
+        wait_for("four seconds of the server's clock", beats)
+        assert controller.holders() == f"phasegate:hold:{_runs.name_of(first)}"
+    assert_gone(controller)
+
+
+def test_a_killed_holder_leaves_nothing_and_stops_its_own_run(controller: Controller) -> None:
+    first = controller.open()
+    os.kill(controller.process(), signal.SIGKILL)
+    assert_gone(controller)
+    assert "nobody has it" in judged(controller, first)
+
+
+def test_a_killed_backend_ends_the_holder_and_stops_its_own_run(controller: Controller) -> None:
+    first = controller.open()
+    process = controller.process()
+    (held,) = [_runs.opening(first.journal.entries())["lock"]]
+    controller.cluster.psql(f"SELECT pg_terminate_backend({held['pid']})")
+    wait_for("the holder ends", lambda: not Path(f"/proc/{process}").exists())
+    assert "nobody has it" in judged(controller, first)
+
+
+def test_the_lock_of_another_run_is_not_taken_for_the_own(controller: Controller) -> None:
+    first = controller.open()
+    os.kill(controller.process(), signal.SIGKILL)
+    assert_gone(controller)
+    second = controller.open()
+    assert f"phasegate:hold:{_runs.name_of(second)}" in judged(controller, first)
+    assert judged(controller, second).endswith("no other session")
+
+
+def test_a_stopped_holder_is_ended_by_the_server(controller: Controller, monkeypatch: pytest.MonkeyPatch) -> None:
+    # in place of a target host that lost its power: nothing comes any more, and nobody says so
+    monkeypatch.setattr(_lock, "SILENCE", 1)
+    controller.open(idle=1)
+    process = controller.process()
+    os.kill(process, signal.SIGSTOP)
+    try:
+        assert_gone(controller)
+    finally:
+        os.kill(process, signal.SIGCONT)
+
+
+def test_a_rehearsal_takes_no_lock(controller: Controller) -> None:
+    controller.open(kind="rehearsal")
+    assert not controller.holders()
