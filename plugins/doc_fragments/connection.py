@@ -126,3 +126,104 @@ options:
         description: The check holds only once statements after C(COMMIT) have run; M(incomex.phasegate.migrate) leaves it out before.
         type: bool
 """
+
+    OPENING = r"""
+options:
+  root:
+    description: Directory of all runs on the target host.
+    type: path
+  environment:
+    description: Short name of the environment, part of the directory's name.
+    type: str
+  inventory_name:
+    description: The target's name in the inventory, for the report.
+    type: str
+    default: ''
+  inventory_sources:
+    description: Where the inventory comes from (C(ansible_inventory_sources)), for the command that would roll back.
+    type: list
+    elements: str
+    default: []
+  operator:
+    description: Who opens the run and from where. A second operator is told it, and it stands in the report.
+    type: str
+    default: ''
+  lock_idle:
+    description:
+      - After how many seconds without a sign of life of the run its lock ends by itself. A sign of life
+        is a step at work or a line in the journal.
+      - A run that has the lock and shows none is waited for that long.
+    type: int
+    default: 60
+  plan:
+    description: The plan as M(incomex.phasegate.phase_plan) returns it.
+    type: dict
+  plan_sha256:
+    description: The plan's SHA-256 as M(incomex.phasegate.phase_plan) returns it.
+    type: str
+    default: ''
+  ddl_b64:
+    description: The DDL's bytes as M(incomex.phasegate.phase_plan) returns them, frozen below C(sql/) (C-05). Needed with O(plan).
+    type: str
+  rollback_b64:
+    description: The rollback SQL's bytes, likewise.
+    type: str
+  signatures_b64:
+    description: The reviewers' signatures over the plan as M(incomex.phasegate.phase_plan) returns them.
+    type: dict
+    default: {}
+  notes_b64:
+    description: The reviewers' notes as M(incomex.phasegate.phase_plan) returns them.
+    type: dict
+    default: {}
+  reviews_b64:
+    description: The reviews of the phases that this one requires, as M(incomex.phasegate.phase_plan) returns them.
+    type: dict
+    default: {}
+"""
+
+    HOW_TO_BACK_UP = r"""
+options:
+  method:
+    description:
+      - V(custom) is one file, C(backup.dump).
+      - V(directory) is C(backup.dir/) with a file for each table, written by O(jobs) connections at once. Programs in a
+        container write it below C(/tmp) there first, because C(pg_dump) cannot stream it.
+      - V(basebackup) is C(backup.base/), the files of the whole cluster with the WAL that they need, for databases too large
+        to dump. It needs a role with REPLICATION that C(pg_hba.conf) lets replicate, a free replication slot, and a cluster
+        without further tablespaces. It holds the other databases and the password hashes, too.
+    type: str
+    choices: [custom, directory, basebackup]
+    default: custom
+  jobs:
+    description: How many tables are dumped, and restored for O(proof), at once. Only for O(method=directory).
+    type: int
+    default: 2
+  compression:
+    description: V(auto) is zstd where C(pg_dump) and C(pg_restore) have it, else gzip. A base backup is not compressed.
+    type: str
+    choices: [auto, zstd, lz4, gzip, none]
+    default: auto
+  proof:
+    description:
+      - Connection of another cluster. The dump is restored into this scratch database there, every table's rows and contents
+        are compared with those that the dump saw, and the database is dropped.
+      - A scratch database that is left, by a failure or a killed run, is dropped by the next run; one that has not the comment
+        C(phasegate rehearsal) is never touched.
+      - The role must be a superuser there, as for M(incomex.phasegate.rehearse).
+    type: dict
+    suboptions:
+      container: {description: As O(container)., type: str}
+      container_engine: {description: As O(container_engine)., type: str, default: docker}
+      bindir: {description: As O(bindir)., type: path}
+      host: {description: As O(host)., type: str}
+      port: {description: As O(port)., type: int}
+      database: {description: Name of the scratch database., type: str, required: true}
+      user: {description: As O(user)., type: str}
+      service: {description: As O(service)., type: str}
+      passfile: {description: As O(passfile)., type: str}
+      sslmode:
+        description: As O(sslmode).
+        type: str
+        choices: [disable, allow, prefer, require, verify-ca, verify-full]
+"""

@@ -12,8 +12,11 @@ import threading
 from ansible_collections.incomex.phasegate.plugins.module_utils import _capture, _snapshot
 from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts
+from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, run_step
 from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session
+
+# The commands that a moment is: its schema, and its data.
+STEPS = {"before": ("C-03", "C-04"), "after": ("C-08", "C-08")}
 
 
 class SchemaText:
@@ -83,3 +86,25 @@ def describe(facts: _snapshot.Snapshot) -> dict[str, object]:
         "objects": len(facts.object_digests()),
         "unseen": list(facts.header.unseen),
     }
+
+
+def record_steps(client: Client, artefacts: Artefacts, label: str, declared: _capture.Declared) -> dict[str, object]:
+    """Record a moment as the steps of a run that it is, ``after`` compared with ``before``; return what there is to tell."""
+    schema_step, data_step = STEPS[label]
+    with run_step(artefacts, schema_step) as step:
+        result = describe(record(client, artefacts, label, declared))
+        step.data.update(result)
+    with run_step(artefacts, data_step) as step:
+        now = _capture.load(artefacts, label, declared.measures)
+        step.data.update(now.state())
+        if label == "after":
+            before = _capture.load(artefacts, "before", declared.measures)
+            result["measured"], result["deviations"] = declared.judge(before, now)
+            step.data.update(measured=result["measured"], deviations=result["deviations"])
+    return result
+
+
+def look(client: Client) -> dict[str, object]:
+    """Take the fingerprint alone; what ``describe`` tells."""
+    with client.session("phasegate:snapshot") as session:
+        return describe(_snapshot.take(session))

@@ -23,6 +23,7 @@ description:
     the open runs beside this directory, is removed first.
 extends_documentation_fragment:
   - incomex.phasegate.connection
+  - incomex.phasegate.connection.how_to_back_up
 attributes:
   check_mode:
     support: full
@@ -38,54 +39,12 @@ options:
     description: The artefact directory on the target host, of an open run or a plain directory. It is made when absent.
     type: path
     required: true
-  method:
-    description:
-      - V(custom) is one file, C(backup.dump).
-      - V(directory) is C(backup.dir/) with a file for each table, written by O(jobs) connections at once. Programs in a
-        container write it below C(/tmp) there first, because C(pg_dump) cannot stream it.
-      - V(basebackup) is C(backup.base/), the files of the whole cluster with the WAL that they need, for databases too large
-        to dump. It needs a role with REPLICATION that C(pg_hba.conf) lets replicate, a free replication slot, and a cluster
-        without further tablespaces. It holds the other databases and the password hashes, too.
-    type: str
-    choices: [custom, directory, basebackup]
-    default: custom
-  jobs:
-    description: How many tables are dumped, and restored for O(proof), at once. Only for O(method=directory).
-    type: int
-    default: 2
-  compression:
-    description: V(auto) is zstd where C(pg_dump) and C(pg_restore) have it, else gzip. A base backup is not compressed.
-    type: str
-    choices: [auto, zstd, lz4, gzip, none]
-    default: auto
   contents:
     description:
       - Also count and digest the rows of every table, under the dump's own snapshot, into C(backup_contents.json).
       - A rehearsal compares the restored copy with it. All data is read a second time.
     type: bool
     default: false
-  proof:
-    description:
-      - Connection of another cluster. The dump is restored into this scratch database there, every table's rows and contents
-        are compared with those that the dump saw, and the database is dropped.
-      - A scratch database that is left, by a failure or a killed run, is dropped by the next run; one that has not the comment
-        C(phasegate rehearsal) is never touched.
-      - The role must be a superuser there, as for M(incomex.phasegate.rehearse).
-    type: dict
-    suboptions:
-      container: {description: As O(container)., type: str}
-      container_engine: {description: As O(container_engine)., type: str, default: docker}
-      bindir: {description: As O(bindir)., type: path}
-      host: {description: As O(host)., type: str}
-      port: {description: As O(port)., type: int}
-      database: {description: Name of the scratch database., type: str, required: true}
-      user: {description: As O(user)., type: str}
-      service: {description: As O(service)., type: str}
-      passfile: {description: As O(passfile)., type: str}
-      sslmode:
-        description: As O(sslmode).
-        type: str
-        choices: [disable, allow, prefer, require, verify-ca, verify-full]
   background:
     description:
       - Return once the backup is on its way in a process of its own. Only in the directory of an open run.
@@ -147,59 +106,21 @@ removed:
   elements: str
 """
 
-import json
-from typing import Any, Callable
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.incomex.phasegate.plugins.module_utils import _background
-from ansible_collections.incomex.phasegate.plugins.module_utils._backup import (
-    COMPRESSIONS,
-    Wanted,
-    back_up,
-    remove_leftovers,
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup_steps import (
+    BACKUP_ARGUMENTS,
+    make,
+    start,
+    wanted_by,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._backup_record import CONTENTS, MARKER, NAMES
 from ansible_collections.incomex.phasegate.plugins.module_utils._client import CONNECTION_ARGUMENTS, Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import (
-    Artefacts,
     open_directory,
-    run_step,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._identity import read_identity
-
-
-def make(
-    client: Client, artefacts: Artefacts, wanted: Wanted, *, started: Callable[[], None] = lambda: None
-) -> dict[str, Any]:
-    """Make the backup and its marker file, and journal both. ``started`` is called when nothing can start before it."""
-    with artefacts.busy():
-        with run_step(artefacts, "C-01") as step:
-            started()
-            removed = remove_leftovers(artefacts)
-            step.data["removed"] = removed
-            backup, found = back_up(client, artefacts, wanted)
-            step.data["backup"] = backup.as_dict()
-            if wanted.contents:
-                step.file(CONTENTS, json.dumps(found, indent=1).encode() + b"\n")
-        with run_step(artefacts, "C-02") as step:
-            step.data.update(sha256=backup.sha256, started_epoch=backup.started_epoch)
-            step.file(MARKER, json.dumps(backup.as_dict(), indent=2, sort_keys=True).encode() + b"\n")
-    return {"changed": True, "backup": backup.as_dict(), "removed": removed}
-
-
-def start(client: Client, artefacts: Artefacts, wanted: Wanted) -> dict[str, Any]:
-    """Start the backup in a process of its own. Raises ``PhaseGateError`` when it does not come about."""
-    artefacts.require_run()
-    on_its_way = _background.start(lambda started: make(client, artefacts, wanted, started=started))
-    if not on_its_way:
-        raise PhaseGateError(
-            "C-01: the backup could not be started in the background.",
-            expected="a process that journals C-01",
-            found="it ended before",
-            next_step="run it in the foreground (background: false) to see why",
-        )
-    return {"changed": True, "msg": "the backup is on its way"}
 
 
 def pretend(client: Client) -> dict[str, Any]:
@@ -215,24 +136,15 @@ def main() -> None:
         argument_spec={
             **CONNECTION_ARGUMENTS,
             "artefacts": {"type": "path", "required": True},
-            "method": {"type": "str", "choices": list(NAMES), "default": "custom"},
-            "jobs": {"type": "int", "default": 2},
-            "compression": {"type": "str", "choices": ["auto", *COMPRESSIONS], "default": "auto"},
+            **BACKUP_ARGUMENTS,
             "contents": {"type": "bool", "default": False},
-            "proof": {"type": "dict", "options": CONNECTION_ARGUMENTS},
             "background": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
     params = module.params
     client = Client.from_params(params)
-    wanted = Wanted(
-        params["method"],
-        params["compression"],
-        max(1, params["jobs"]),
-        params["contents"],
-        Client.from_params(params["proof"]) if params["proof"] else None,
-    )
+    wanted = wanted_by(params, contents=params["contents"])
     try:
         artefacts = open_directory(params["artefacts"], check_mode=module.check_mode)
         if artefacts is None:

@@ -129,37 +129,12 @@ deviations:
   elements: str
 """
 
-from typing import Any
-
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.incomex.phasegate.plugins.module_utils import _capture, _moment, _snapshot
+from ansible_collections.incomex.phasegate.plugins.module_utils import _capture
 from ansible_collections.incomex.phasegate.plugins.module_utils._client import CONNECTION_ARGUMENTS, Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, open_directory, run_step
-
-STEPS = {"before": ("C-03", "C-04"), "after": ("C-08", "C-08")}
-
-
-def record(client: Client, artefacts: Artefacts, label: str, declared: _capture.Declared) -> dict[str, Any]:
-    """Take the snapshot, journal it, and compare its data with that of before."""
-    schema_step, data_step = STEPS[label]
-    with run_step(artefacts, schema_step) as step:
-        result = _moment.describe(_moment.record(client, artefacts, label, declared))
-        step.data.update(result)
-    with run_step(artefacts, data_step) as step:
-        now = _capture.load(artefacts, label, declared.measures)
-        step.data.update(now.state())
-        if label == "after":
-            before = _capture.load(artefacts, "before", declared.measures)
-            result["measured"], result["deviations"] = declared.judge(before, now)
-            step.data.update(measured=result["measured"], deviations=result["deviations"])
-    return {"changed": True, **result}
-
-
-def look(client: Client) -> dict[str, Any]:
-    """Take the fingerprint alone."""
-    with client.session("phasegate:snapshot") as session:
-        return {"changed": False, **_moment.describe(_snapshot.take(session))}
+from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import open_directory
+from ansible_collections.incomex.phasegate.plugins.module_utils._moment import STEPS, look, record_steps
 
 
 def main() -> None:
@@ -196,10 +171,10 @@ def main() -> None:
     try:
         artefacts = open_directory(params["artefacts"], check_mode=module.check_mode)
         if artefacts is None:
-            result = look(client)
+            result = {"changed": False, **look(client)}
         else:
             declared = _capture.Declared.from_definition(params["measure"], params["row_counts"])
-            result = record(client, artefacts, params["label"], declared)
+            result = {"changed": True, **record_steps(client, artefacts, params["label"], declared)}
     except PhaseGateError as error:
         module.fail_json(msg=str(error))
     else:

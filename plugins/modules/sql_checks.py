@@ -115,25 +115,15 @@ summary:
   type: str
 """
 
-import os
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.incomex.phasegate.plugins.module_utils import _checks
-from ansible_collections.incomex.phasegate.plugins.module_utils._builtin_checks import (
-    ddl_checksum,
-    schema_diff,
-    target_identity,
-)
+from ansible_collections.incomex.phasegate.plugins.module_utils._check_step import Wanted, judge
 from ansible_collections.incomex.phasegate.plugins.module_utils._client import CONNECTION_ARGUMENTS, Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import open_directory, run_step, sha256_file
-from ansible_collections.incomex.phasegate.plugins.module_utils._gates import preflight_passed
-from ansible_collections.incomex.phasegate.plugins.module_utils._identity import IDENTITY_ARGUMENT, read_identity
-
-
-def frozen_digest(path: str | None) -> str | None:
-    """Return the SHA-256 of the frozen DDL, or None when there is no file."""
-    return sha256_file(path) if path and os.path.isfile(path) else None
+from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import open_directory, run_step
+from ansible_collections.incomex.phasegate.plugins.module_utils._identity import IDENTITY_ARGUMENT
 
 
 def main() -> None:
@@ -166,30 +156,24 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = module.params
-    client = Client.from_params(params)
-    results: list[_checks.CheckResult] = []
+    wanted = Wanted(
+        checks=params["checks"],
+        non_scope=params["non_scope"],
+        identity=params["identity"] or {},
+        search_path=params["search_path"],
+        ddl_file=params["ddl_file"],
+        ddl_sha256=params["ddl_sha256"],
+        diff_file=params["diff_file"],
+    )
+    data: dict[str, Any] = {}
     try:
         artefacts = open_directory(params["artefacts"], check_mode=module.check_mode)
         with run_step(artefacts, params["step"]) as step:
-            with client.session() as session:
-                builtins = {
-                    "target_identity": target_identity(params["identity"] or {}, read_identity(session, client)),
-                    "ddl_checksum": ddl_checksum(params["ddl_sha256"], frozen_digest(params["ddl_file"])),
-                    "schema_diff": schema_diff(params["diff_file"]),
-                }
-                everything = [*params["checks"], *_checks.answerable(params["non_scope"])]
-                judged = _checks.run_read_only(session, everything, builtins, params["search_path"])
-            results, non_scope = judged[: len(params["checks"])], judged[len(params["checks"]) :]
-            step.data.update(checks=[result.as_dict() for result in results], summary=_checks.summary(results))
-            if params["step"] == "C-06":
-                step.data["gates"] = [preflight_passed(results).as_dict()]
-            else:
-                step.data["non_scope"] = [result.as_dict() for result in non_scope]
-            step.file(f"logs/{params['step']}.log", _checks.table(judged).encode("utf-8"))
-            _checks.require_all(params["step"], results, non_scope, check_mode=module.check_mode)
+            data = step.data
+            judge(Client.from_params(params), wanted, step, check_mode=module.check_mode)
     except PhaseGateError as error:
-        module.fail_json(msg=str(error), checks=[r.as_dict() for r in results], summary=_checks.summary(results))
-    module.exit_json(changed=False, checks=[r.as_dict() for r in results], summary=_checks.summary(results))
+        module.fail_json(msg=str(error), checks=data.get("checks", []), summary=data.get("summary", ""))
+    module.exit_json(changed=False, checks=data["checks"], summary=data["summary"])
 
 
 if __name__ == "__main__":

@@ -37,11 +37,9 @@ UNITS = "SELECT unit_id::text, updated_at FROM public.tac_logical_unit ORDER BY 
 
 # Every task, and whether it changes anything.
 COMMANDS = [
+    ("Look at the names of the inputs", False),
     ("Plan | Read and validate the phase", False),
-    ("Open | Look at the target and open a run", True),
-    ("C-01, C-02 | Back up the database", True),
-    ("C-03, C-04 | Snapshot schema and data", True),
-    ("C-06 | Run the preflight checks", False),
+    ("C-01 ... C-06 | Open a run, start the backup, snapshot and check", True),
     ("C-07 | Migrate", True),
     ("Seal | Build the report and seal the evidence", True),
     ("Tell the outcome", False),
@@ -535,8 +533,7 @@ def test_a_run_on_the_applied_database_changes_nothing(repeated: Again) -> None:
 
 def test_a_run_on_the_applied_database_verifies_and_says_so(repeated: Again) -> None:
     assert repeated.run.of("C-08 | Run the verification checks on an applied phase").res["summary"] == "17/17"
-    for command in ("C-01", "C-03", "C-05", "C-06", "C-07"):
-        assert not repeated.run.reached(command)
+    assert not repeated.run.reached("C-07")
     told = "\n".join(repeated.run.of("Tell the outcome").res["msg"])
     assert "was applied before" in told
     assert "verified read-only" in told

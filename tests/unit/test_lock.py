@@ -17,7 +17,7 @@ import pytest
 from ansible_collections.incomex.phasegate.plugins.module_utils import _lock, _runs
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, run_step, verify
-from ansible_collections.incomex.phasegate.plugins.modules.evidence import opened
+from ansible_collections.incomex.phasegate.plugins.module_utils._opening import opened
 from ansible_collections.incomex.phasegate.tests.support.phase_files import PhaseFiles
 from ansible_collections.incomex.phasegate.tests.support.runs import Run, client_of, wait_for
 

@@ -1,0 +1,69 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""C-01 and C-02 as steps of a run, in the foreground or beside the steps that follow. Private to this collection."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Callable, Mapping
+
+from ansible_collections.incomex.phasegate.plugins.module_utils import _background
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup import (
+    COMPRESSIONS,
+    Wanted,
+    back_up,
+    remove_leftovers,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup_record import CONTENTS, MARKER, NAMES
+from ansible_collections.incomex.phasegate.plugins.module_utils._client import CONNECTION_ARGUMENTS, Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, run_step
+
+# How a backup is made; documented in the fragment "how_to_back_up".
+BACKUP_ARGUMENTS: dict[str, Any] = {
+    "method": {"type": "str", "choices": list(NAMES), "default": "custom"},
+    "jobs": {"type": "int", "default": 2},
+    "compression": {"type": "str", "choices": ["auto", *COMPRESSIONS], "default": "auto"},
+    "proof": {"type": "dict", "options": CONNECTION_ARGUMENTS},
+}
+
+
+def wanted_by(params: Mapping[str, Any], *, contents: bool = False) -> Wanted:
+    """Return what the values of ``BACKUP_ARGUMENTS`` ask for."""
+    proof = Client.from_params(params["proof"]) if params["proof"] else None
+    return Wanted(params["method"], params["compression"], max(1, params["jobs"]), contents, proof)
+
+
+def make(
+    client: Client, artefacts: Artefacts, wanted: Wanted, *, started: Callable[[], None] = lambda: None
+) -> dict[str, Any]:
+    """Make the backup and its marker file, and journal both. ``started`` is called when nothing can start before it."""
+    with artefacts.busy():
+        with run_step(artefacts, "C-01") as step:
+            started()
+            removed = remove_leftovers(artefacts)
+            step.data["removed"] = removed
+            backup, found = back_up(client, artefacts, wanted)
+            step.data["backup"] = backup.as_dict()
+            if wanted.contents:
+                step.file(CONTENTS, json.dumps(found, indent=1).encode() + b"\n")
+        with run_step(artefacts, "C-02") as step:
+            step.data.update(sha256=backup.sha256, started_epoch=backup.started_epoch)
+            step.file(MARKER, json.dumps(backup.as_dict(), indent=2, sort_keys=True).encode() + b"\n")
+    return {"changed": True, "backup": backup.as_dict(), "removed": removed}
+
+
+def start(client: Client, artefacts: Artefacts, wanted: Wanted) -> dict[str, Any]:
+    """Start the backup in a process of its own. Raises ``PhaseGateError`` when it does not come about."""
+    artefacts.require_run()
+    on_its_way = _background.start(lambda started: make(client, artefacts, wanted, started=started))
+    if not on_its_way:
+        raise PhaseGateError(
+            "C-01: the backup could not be started in the background.",
+            expected="a process that journals C-01",
+            found="it ended before",
+            next_step="run it in the foreground (background: false) to see why",
+        )
+    return {"changed": True, "msg": "the backup is on its way"}

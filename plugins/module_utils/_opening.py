@@ -1,0 +1,166 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The opening of a run: who the target is, whether the phase is there already, the lock, the directory. Private."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any, Mapping
+
+from ansible_collections.incomex.phasegate.plugins.module_utils import _approvals, _lock, _runs
+from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts
+from ansible_collections.incomex.phasegate.plugins.module_utils._gates import PASS, Gate, failed, stop_at
+from ansible_collections.incomex.phasegate.plugins.module_utils._identity import (
+    IDENTITY_ARGUMENT,
+    Identity,
+    read_identity,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._lock import Held
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan import canonical_json, digest
+from ansible_collections.incomex.phasegate.plugins.module_utils._required import require_evidence, write_reviews
+from ansible_collections.incomex.phasegate.plugins.module_utils._reviewers import find_anchor
+from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session
+
+# What a run is opened with; documented in the fragment "opening".
+OPENING_ARGUMENTS: dict[str, Any] = {
+    "identity": IDENTITY_ARGUMENT,
+    "root": {"type": "path"},
+    "environment": {"type": "str"},
+    "inventory_name": {"type": "str", "default": ""},
+    "inventory_sources": {"type": "list", "elements": "str", "default": []},
+    "operator": {"type": "str", "default": ""},
+    "lock_idle": {"type": "int", "default": 60},
+    "plan": {"type": "dict"},
+    "plan_sha256": {"type": "str", "default": ""},
+    "ddl_b64": {"type": "str"},
+    "rollback_b64": {"type": "str"},
+    "signatures_b64": {"type": "dict", "default": {}},
+    "notes_b64": {"type": "dict", "default": {}},
+    "reviews_b64": {"type": "dict", "default": {}},
+}
+
+
+def opened(client: Client, params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
+    """Open a run, or find the one that applied this DDL already.
+
+    ``params`` has the values of ``OPENING_ARGUMENTS``, and may have a ``kind``, and the path of an ``execution`` with the
+    operator's ``confirm``.
+    """
+    _runs.require_place(params["root"], params["environment"])
+    found = digest(canonical_json(params["plan"])) if params["plan"] else ""
+    if params["plan_sha256"] not in ("", found):
+        raise PhaseGateError(
+            "This is not the plan that was validated.",
+            expected=f"SHA-256 {params['plan_sha256']}",
+            found=f"SHA-256 {found}",
+            next_step="give plan and plan_sha256 as one result of phase_plan",
+        )
+    files = {part: base64.b64decode(params[f"{part}_b64"] or "") for part in ("ddl", "rollback")}
+    # the session goes on to hold the run's lock, so its psql must not end with this module
+    with client.session("phasegate:open", detached=True) as session:
+        identity = read_identity(session, client)
+        about = {
+            "kind": _runs.EXECUTE,
+            "environment": params["environment"],
+            "host": params["inventory_name"],
+            "inventory": params["inventory_sources"],
+            "operator": params["operator"],
+            "plan_sha256": found,
+            "identity": identity.as_dict(),
+        }
+        result = {
+            "changed": True,
+            "applied": False,
+            "incomplete": False,
+            "sealed": False,
+            "identity": identity.as_dict(),
+            "artefacts": "",
+        }
+        if params.get("kind") == _runs.REHEARSAL:
+            about.update(kind=_runs.REHEARSAL, **_runs.source_of(session))
+            if not check_mode:
+                declared = params["identity"] or {}
+                result["artefacts"] = _runs.open_run(params["root"], params["plan"], about, declared, files).path
+            return result
+        return {**result, **_opened_alone(session, client, params, about, identity, files, check_mode=check_mode)}
+
+
+def _opened_alone(
+    session: Session,
+    client: Client,
+    params: Mapping[str, Any],
+    about: dict[str, Any],
+    identity: Identity,
+    files: dict[str, bytes],
+    *,
+    check_mode: bool,
+) -> dict[str, Any]:
+    """Open an execution or a rollback under this database's lock, and return what differs from a new run's result."""
+    root, declared, plan = params["root"], params["identity"] or {}, params["plan"]
+    found: dict[str, Any] = {}
+    execution = Artefacts(params["execution"]) if params.get("execution") else None
+    if execution:
+        plan = found["plan"] = _runs.plan_of_execution(execution, identity)
+        _runs.require_confirmation(execution, params["confirm"])
+        about.update(kind=_runs.ROLLBACK, execution=_runs.name_of(execution))
+    lock: Held | Gate | None = None
+    if not check_mode and _runs.of_target(about["kind"], plan, declared, identity).status == PASS:
+        lock = _lock.acquire(session, root, params["lock_idle"])
+    if not execution and not isinstance(lock, Gate):
+        applied = _runs.find_applied(client, root, params["environment"], plan, identity)
+        if applied:
+            return _adopted(session, params, applied, lock)
+    if check_mode:
+        if not execution:
+            require_evidence(root, plan["phase"]["requires"], identity)
+        return found
+    alone = isinstance(lock, Held)
+    about["closed"] = _runs.close_broken(root, params["environment"], plan, identity) if alone else []
+    if execution:
+        with open(execution.file(f"sql/{plan['rollback']['file']}"), "rb") as stream:
+            files = {"rollback": stream.read()}
+    artefacts = _runs.open_run(root, plan, about, declared, files, lock)
+    if not execution:
+        with _runs.opening_of(artefacts):
+            _approvals.write_beside(artefacts.file("plan.json"), params["signatures_b64"], params["notes_b64"])
+            write_reviews(artefacts, params["reviews_b64"])
+            judge_early(session, params, artefacts, identity)
+    _lock.keep(session, artefacts, params["lock_idle"], params["operator"])
+    return {**found, "artefacts": artefacts.path}
+
+
+def _adopted(session: Session, params: Mapping[str, Any], applied: Artefacts, lock: Held | None) -> dict[str, Any]:
+    """Return what differs from a new run's result when an earlier run committed this DDL; ``lock`` is None in check mode.
+
+    A run that has to be finished goes on under this lock; one that is sealed and complete is only read.
+    """
+    incomplete = _runs.incomplete(applied)
+    if incomplete and applied.sealed and lock:
+        applied = _runs.reopen(applied, params["root"])
+    if lock and not applied.sealed:
+        applied.journal.append("run", "lock", {"lock": lock.as_dict()})
+        _lock.keep(session, applied, params["lock_idle"], params["operator"])
+    about_it = {"applied": True, "incomplete": incomplete, "sealed": applied.sealed, "artefacts": applied.path}
+    return {"changed": incomplete, **about_it}
+
+
+def judge_early(session: Session, params: Mapping[str, Any], artefacts: Artefacts, identity: Identity) -> None:
+    """Judge what follows from the plan, before a backup is made in vain. C-07 judges it again. Raises ``PhaseGateError``.
+
+    A plan that was not rehearsed, requires nothing and needs no approval has nothing of it that fails.
+    """
+    plan = params["plan"]
+    if "rehearsal" not in plan and not plan["phase"]["requires"] and find_anchor(identity.system_identifier) is None:
+        return
+    # not at the top: it imports half of the collection, which no other opening needs
+    from ansible_collections.incomex.phasegate.plugins.module_utils import _execute, _snapshot  # noqa: PLC0415
+
+    request = _execute.Request(plan, b"", artefacts, params["identity"] or {}, max_backup_age=0, lock_attempts=1)
+    gates = _execute.plan_gates(session, request, identity, _snapshot.take(session))
+    if failed(gates):
+        artefacts.journal.append("run", "judged", {"gates": [gate.as_dict() for gate in gates]})
+    stop_at(gates)
