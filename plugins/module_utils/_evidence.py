@@ -418,8 +418,8 @@ def run_step(artefacts: Artefacts | None, name: str, intent: dict[str, Any] | No
 
 
 def _journaled(step: Step, intent: dict[str, Any]) -> Iterator[Step]:
-    step.note("intent", intent)
     try:
+        step.note("intent", intent)
         yield step
     except PhaseGateError as error:
         _note_failure(step, str(error))
@@ -445,8 +445,10 @@ def _note_failure(step: Step, reason: str) -> None:
 
 def _not_written(step: Step, error: OSError) -> PhaseGateError:
     """Return the operator's message for a step whose evidence could not be written; a COMMIT is told even then."""
-    if step.data.get("outcome") == "COMMITTED":
-        return evidence_incomplete(f"{step.name} is COMMITTED", str(error))
+    # what C-08 verifies is in the database already
+    command = "C-07" if step.name == "C-08" else step.name if step.data.get("outcome") == "COMMITTED" else None
+    if command:
+        return evidence_incomplete(f"{command} is COMMITTED", str(error))
     return file_error(error)
 
 
