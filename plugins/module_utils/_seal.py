@@ -2,17 +2,24 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The signature of a seal: SSH, over SHA256SUMS, in a file beside it. Private to this collection."""
+"""The end of a run: its seal, and the seal's signature: SSH, over SHA256SUMS, in a file beside it. Private."""
 
 from __future__ import annotations
 
 import os
 import tempfile
-from typing import Iterator
+from typing import Any, Iterator
 
+from ansible_collections.incomex.phasegate.plugins.module_utils import _report, _runs
 from ansible_collections.incomex.phasegate.plugins.module_utils._approvals import content
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import SEAL, SIGNATURE, Artefacts
+from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import (
+    SEAL,
+    SIGNATURE,
+    Artefacts,
+    sha256_file,
+    verify,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._reviewers import parse_allowed_signers
 from ansible_collections.incomex.phasegate.plugins.module_utils._sshsig import Verifier, parse_signature, sign
 
@@ -42,6 +49,29 @@ def sign_seal(artefacts: Artefacts, key: str) -> None:
             next_step="correct the key; then run evidence with state: sealed on this directory again, which signs it",
         ) from None
     artefacts.write(SIGNATURE, signature)
+
+
+def seal_and_sign(artefacts: Artefacts, reason: str, key: str | None, *, check_mode: bool = False) -> dict[str, Any]:
+    """Seal a run, sign its seal when there is a ``key``, and return what there is to tell; ``reason`` as for ``_runs.seal``.
+
+    In check mode the directory is sealed already, and not signed.
+    """
+    changed = not artefacts.sealed
+    report = _runs.seal(artefacts, reason)
+    # a bundle that somebody changed since is not made to look right
+    if key and (changed or not verify(artefacts.path)):
+        changed = changed or signature_of(artefacts) == UNSIGNED
+        if not check_mode:
+            sign_seal(artefacts, key)
+    return {
+        "changed": changed,
+        "artefacts": artefacts.path,
+        "outcome": report["outcome"],
+        "summary": _report.summary(report).splitlines(),
+        "report": artefacts.file("report.md"),
+        "seal": sha256_file(artefacts.file(SEAL)),
+        "signature": signature_of(artefacts),
+    }
 
 
 def judge_seal(artefacts: Artefacts, allowed_signers: str) -> Iterator[str]:

@@ -205,21 +205,7 @@ def sealed(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
     waiting = _runs.unfinished(artefacts) if params["reason"] else None
     if waiting:
         raise waiting
-    report = _runs.seal(artefacts, params["reason"])
-    # a bundle that somebody changed since is not made to look right
-    if params.get("seal_key") and (changed or not verify(artefacts.path)):
-        changed = changed or _seal.signature_of(artefacts) == _seal.UNSIGNED
-        if not check_mode:
-            _seal.sign_seal(artefacts, params["seal_key"])
-    return {
-        "changed": changed,
-        "artefacts": artefacts.path,
-        "outcome": report["outcome"],
-        "summary": _report.summary(report).splitlines(),
-        "report": artefacts.file("report.md"),
-        "seal": sha256_file(artefacts.file(SEAL)),
-        "signature": _seal.signature_of(artefacts),
-    }
+    return _seal.seal_and_sign(artefacts, params["reason"], params["seal_key"], check_mode=check_mode)
 
 
 def findings_of(path: str, allowed_signers: str | None) -> list[str]:

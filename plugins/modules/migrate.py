@@ -53,6 +53,15 @@ options:
         plan declares.
     type: bool
     default: false
+  seal:
+    description:
+      - Whether the run is sealed in the same process once C-08 has passed, as M(incomex.phasegate.evidence) with V(state=sealed)
+        does it. Needs O(verify). A run that failed is left open, for the reason to be sealed with it.
+    type: bool
+    default: false
+  seal_key:
+    description: As O(incomex.phasegate.evidence#module:seal_key), for O(seal).
+    type: path
   lock_attempts:
     description:
       - How often the transaction is tried in all when a lock is not granted within the phase's C(lock_timeout).
@@ -114,6 +123,10 @@ transaction:
     checks: {description: Verification results before COMMIT., type: list, elements: dict}
     measured: {description: How the measured columns moved., type: list, elements: dict}
     diff: {description: The structural diff and its verdict., type: dict}
+sealed:
+  description: The summary, the report and the seal, as M(incomex.phasegate.evidence) returns them.
+  returned: with O(seal), success
+  type: dict
 verification:
   description: What C-08 found, as M(incomex.phasegate.verify) returns it; empty unless O(verify) and committed.
   returned: once the run is known to be open
@@ -143,7 +156,9 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._runs import (
     committed_outcome,
     events,
     incomplete,
+    not_sealed,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._seal import seal_and_sign
 from ansible_collections.incomex.phasegate.plugins.module_utils._verify import Verification, told, verify
 
 
@@ -166,6 +181,8 @@ def main() -> None:
             "max_backup_age": {"type": "int", "default": 3600},
             "lock_attempts": {"type": "int", "default": 3},
             "verify": {"type": "bool", "default": False},
+            "seal": {"type": "bool", "default": False},
+            "seal_key": {"type": "path", "no_log": False},
         },
         supports_check_mode=True,
     )
@@ -173,6 +190,7 @@ def main() -> None:
     client = Client.from_params(params)
     data: dict[str, Any] = {}
     verification: dict[str, Any] = {}
+    sealed: dict[str, Any] = {}
     try:
         if module.check_mode:
             gates = gates_without_run(client, params["plan"], params["identity"] or {}, params["artefacts"])
@@ -207,12 +225,17 @@ def main() -> None:
                 verification = step.data
                 wanted = Verification.of_plan(request.plan, request.declared, request.ddl_sha256)
                 verify(client, artefacts, wanted, step)
+        if params["verify"] and params["seal"]:
+            sealed = seal_and_sign(artefacts, "", params["seal_key"])
+    except OSError as error:
+        committed = data.get("outcome") == COMMITTED
+        module.fail_json(msg=str(not_sealed(params["artefacts"], error)), changed=committed)
     except PhaseGateError as error:
         known = {key: data[key] for key in ("outcome", "unchanged", "fingerprint") if key in data}
         committed = known.get("outcome") == COMMITTED
         module.fail_json(msg=str(error), changed=committed, verification=told(verification), **known)
     difference = {"prepared": data["transaction"]["diff"].get("text", "")}
-    module.exit_json(changed=True, diff=difference, verification=told(verification), **data)
+    module.exit_json(changed=True, diff=difference, verification=told(verification), sealed=sealed, **data)
 
 
 if __name__ == "__main__":

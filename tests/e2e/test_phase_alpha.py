@@ -41,7 +41,6 @@ COMMANDS = [
     ("Plan | Read and validate the phase", False),
     ("C-01 ... C-06 | Open a run, start the backup, snapshot and check", True),
     ("C-07 | Migrate", True),
-    ("Seal | Build the report and seal the evidence", True),
     ("Tell the outcome", False),
 ]
 
