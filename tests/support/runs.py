@@ -151,6 +151,7 @@ class Run:
         lock = None
         if locked:
             # in place of the process that evidence leaves behind; the session ends with the test's database
+            self.sessions.close()
             holder = self.sessions.enter_context(self.client.session("phasegate:hold:this"))
             lock = _lock.acquire(holder, str(self.root), 0)
         self.artefacts = _runs.open_run(str(self.root), self.plan, about, self.declared, files, lock)

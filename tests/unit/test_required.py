@@ -155,6 +155,7 @@ def test_no_evidence(alpha: Path, beta: Run) -> None:
 
 def test_a_phase_that_was_rolled_back_before_commit_is_no_evidence(app: Client, alpha: Path, beta: Run) -> None:
     shutil.rmtree(alpha)
+    beta.sessions.close()
     run = run_of(app, alpha.parent, phase="alpha").prepare()
     assert run.migrate().data["outcome"] == "ROLLED_BACK"
     fails(beta, "no execution of alpha that committed here")
