@@ -445,10 +445,8 @@ def _note_failure(step: Step, reason: str) -> None:
 
 def _not_written(step: Step, error: OSError) -> PhaseGateError:
     """Return the operator's message for a step whose evidence could not be written; a COMMIT is told even then."""
-    # what C-08 verifies is in the database already
-    command = "C-07" if step.name == "C-08" else step.name if step.data.get("outcome") == "COMMITTED" else None
-    if command:
-        return evidence_incomplete(f"{command} is COMMITTED", str(error))
+    if step.data.get("outcome") == "COMMITTED":
+        return evidence_incomplete(f"{step.name} is COMMITTED", str(error))
     return file_error(error)
 
 

@@ -233,7 +233,10 @@ def main() -> None:
     except PhaseGateError as error:
         known = {key: data[key] for key in ("outcome", "unchanged", "fingerprint") if key in data}
         committed = known.get("outcome") == COMMITTED
-        module.fail_json(msg=str(error), changed=committed, verification=told(verification), **known)
+        # what C-08 and the seal could not write down is in the database all the same
+        full = error.__cause__ if committed and isinstance(error.__cause__, OSError) else None
+        msg = str(not_sealed(params["artefacts"], full) if full else error)
+        module.fail_json(msg=msg, changed=committed, verification=told(verification), **known)
     difference = {"prepared": data["transaction"]["diff"].get("text", "")}
     module.exit_json(changed=True, diff=difference, verification=told(verification), sealed=sealed, **data)
 
