@@ -413,7 +413,7 @@ def run_step(artefacts: Artefacts | None, name: str, intent: dict[str, Any] | No
     step = Step(artefacts, name)
     if step.artefacts:
         step.artefacts.require_unsealed()
-    with artefacts.at_work() if artefacts else contextlib.nullcontext():
+    with artefacts.at_work() if artefacts and artefacts.has_run else contextlib.nullcontext():
         yield from _journaled(step, intent or {})
 
 
