@@ -327,7 +327,7 @@ def test_all_internal_variables_of_a_good_run_do_not_stand_for_an_approval(unapp
         assert committed.rc == 0, committed.stdout
         results = {result.task.rpartition(" : ")[2]: dict(result.res) for result in committed.results}
         replayed = {name: results[task] for name, task in registers().items() if task in results}
-        assert {"__execute_phase", "__execute_run", "__backup_result", "__migrate_result"} <= set(replayed)
+        assert {"__execute_phase", "__execute_run", "__migrate_result"} <= set(replayed)
         state = unapproved.state()
         run = unapproved.play(extra_vars=replayed)
         assert run.rc != 0, run.stdout

@@ -45,7 +45,7 @@ def test_no_phase_starts_by_itself(target: Target, tmp_path: Path) -> None:
     refused = execute()
     assert refused.rc != 0
     assert "no execution of alpha that committed here" in refused.messages
-    assert not refused.reached("C-01")
+    assert not refused.reached("C-07")
     assert target.bundle().gates["G-11"] == "FAIL"
     target.bundle().assert_sealed()
 
@@ -88,5 +88,5 @@ def test_an_unapproved_plan_stops_before_the_backup(target: Target, tmp_path: Pa
         shutil.rmtree(below)
     assert run.rc != 0
     assert "Stopped at G-1" in run.messages
-    assert not run.reached("C-01")
+    assert not run.reached("C-07")
     assert target.bundle().gates["G-1"] == "FAIL"
