@@ -205,7 +205,7 @@ def sealed(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
     waiting = _runs.unfinished(artefacts) if params["reason"] else None
     if waiting:
         raise waiting
-    return _seal.seal_and_sign(artefacts, params["reason"], params["seal_key"], check_mode=check_mode)
+    return _seal.seal_and_sign(artefacts, params["reason"], params.get("seal_key"), check_mode=check_mode)
 
 
 def findings_of(path: str, allowed_signers: str | None) -> list[str]:
