@@ -77,7 +77,10 @@ ROWS: dict[str, Fault] = {
     "cut-anywhere": Fault("the DDL cut at every byte", "nothing persists"),
     "settings-changed": Fault("the SQL changes a timeout, role or search_path", "refused unless SET LOCAL"),
     "name-shadowed": Fault("a function of the same name earlier in the search_path", "not called"),
-    "lock-held": Fault("a long transaction holds the lock", "bounded wait, another try, the blocker named"),
+    "lock-held": Fault(
+        "a long transaction holds the lock",
+        "bounded wait, another try, the blocker named; an application waits no longer than the lock timeout",
+    ),
     "rewrite": Fault("the DDL rewrites a table", "measured at the rehearsal, shown to the reviewers"),
     "build-cancelled": Fault(
         "CREATE INDEX CONCURRENTLY cancelled, killed, or met by rows that break it",

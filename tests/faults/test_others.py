@@ -183,22 +183,6 @@ def test_two_at_once(tool: Tool, seen: Seen) -> None:
     expect(seen, tool, found, text.format(3), text.format(0))
 
 
-@pytest.mark.compared("lock-held")
-def test_a_lock_that_is_held(tool: Tool, seen: Seen) -> None:
-    """Neither sets a limit: an application's query waits behind the change for as long as somebody reads."""
-    with reading(tool) as reader:
-        change = tool.start()
-        waits(tool)
-        with psycopg.connect(tool.cluster.dsn(tool.database), application_name="seen") as application:
-            application.execute("SET statement_timeout = '6s'")  # longer than the lock timeout of Phase Alpha
-            with pytest.raises(psycopg.errors.QueryCanceled):
-                application.execute("SELECT * FROM app.old")
-        assert change.poll() is None
-        reader.rollback()
-    tool.end(change)
-    seen("waits without limit; a query behind it waited 6 s and was given up", tool.name)
-
-
 # --- something is killed ---------------------------------------------------------------------------------------
 
 
