@@ -433,6 +433,8 @@ def _front(report: Mapping[str, Any]) -> list[str]:
     if report["reason"]:
         out += ["```text", report["reason"], "```", ""]
     out += _table(("", ""), headline(report)[1:])
+    if not report["gates"]:  # a rehearsal's: they are production's
+        return out
     gates = ((g["id"], g["status"], g["title"], g["expected"], g["found"]) for g in report["gates"])
     return [*out, "## Gates", "", *_table(("gate", "status", "holds when", "expected", "found"), gates)]
 
