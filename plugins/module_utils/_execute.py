@@ -31,9 +31,9 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._normalise impor
 from ansible_collections.incomex.phasegate.plugins.module_utils._outcome import COMMITTED
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan import canonical_json, check_cover, digest
 from ansible_collections.incomex.phasegate.plugins.module_utils._policy import evaluate
-from ansible_collections.incomex.phasegate.plugins.module_utils._required import require
+from ansible_collections.incomex.phasegate.plugins.module_utils._required import require, reviews_in
 from ansible_collections.incomex.phasegate.plugins.module_utils._reviewers import anchor_path, find_anchor
-from ansible_collections.incomex.phasegate.plugins.module_utils._server import compare, server_facts
+from ansible_collections.incomex.phasegate.plugins.module_utils._server import compare, server_facts, server_time
 from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session
 from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import Snapshot, read_changed, take
 from ansible_collections.incomex.phasegate.plugins.module_utils._transaction import (
@@ -153,13 +153,9 @@ def provenance(session: Session, request: Request, base: Snapshot) -> _gates.Gat
 def no_self_advance(request: Request, identity: Identity, now: float) -> _gates.Gate:
     """G-11: nothing else ran in this run, and what the phase requires is there and was reviewed."""
     own = _gates.nothing_else_ran(entry.step for entry in request.artefacts.journal.entries())
-    required = [require(request.artefacts, phase, identity, now) for phase in request.phase["requires"]]
+    root, reviews = os.path.dirname(request.artefacts.path.rstrip("/")), reviews_in(request.artefacts)
+    required = [require(root, phase, identity, reviews, now) for phase in request.phase["requires"]]
     return _gates.combined([own, *required])
-
-
-def server_time(session: Session) -> float:
-    """Return the database server's clock, in seconds since 1970."""
-    return float(session.value("SELECT extract(epoch FROM clock_timestamp())") or 0)
 
 
 def plan_gates(

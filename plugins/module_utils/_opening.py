@@ -21,8 +21,9 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._identity import
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._lock import Held
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan import canonical_json, digest
-from ansible_collections.incomex.phasegate.plugins.module_utils._required import require_evidence, write_reviews
+from ansible_collections.incomex.phasegate.plugins.module_utils._required import require, reviews_given, write_reviews
 from ansible_collections.incomex.phasegate.plugins.module_utils._reviewers import find_anchor
+from ansible_collections.incomex.phasegate.plugins.module_utils._server import server_time
 from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session
 
 # What a run is opened with; documented in the fragment "opening".
@@ -116,7 +117,8 @@ def _opened_alone(
             return _adopted(session, params, applied, lock)
     if check_mode:
         if not execution:
-            require_evidence(root, plan["phase"]["requires"], identity)
+            reviews, now = reviews_given(params["reviews_b64"]), server_time(session)
+            stop_at([require(root, phase, identity, reviews, now) for phase in plan["phase"]["requires"]])
         return found
     alone = isinstance(lock, Held)
     about["closed"] = _runs.close_broken(root, params["environment"], plan, identity) if alone else []

@@ -11,14 +11,16 @@ import json
 import os
 import re
 from dataclasses import dataclass, field
-from typing import Any, Mapping, Sequence
+from typing import Any, Dict, Mapping, Tuple
 
 from ansible_collections.incomex.phasegate.plugins.module_utils import _gates
 from ansible_collections.incomex.phasegate.plugins.module_utils._approvals import (
+    Notes,
     collect,
     judge_review,
     review_file,
     review_request,
+    unpacked,
     write_beside,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
@@ -42,6 +44,9 @@ _BUNDLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 #: Where a run keeps the reviews that it was given.
 REVIEWS = "reviews"
+
+#: Signatures and notes by reviewer, of each bundle by its name.
+Reviews = Dict[str, Tuple[Mapping[str, bytes], Notes]]
 
 
 @dataclass
@@ -112,37 +117,40 @@ def evidence_of(root: str, phase: str, identity: Identity) -> tuple[Artefacts | 
     return (None, f"{newest}: " + "; ".join(findings)) if findings else (artefacts, "")
 
 
-def require(run: Artefacts, phase: str, identity: Identity, now: float) -> _gates.Gate:
-    """Judge one phase that the plan of ``run`` requires: its evidence is beside the run, its reviews in ``reviews``.
+def reviews_in(run: Artefacts) -> Reviews:
+    """Return the reviews that a run was given."""
+    directory = run.file(REVIEWS)
+    names = os.listdir(directory) if os.path.isdir(directory) else []
+    bundles = {name.partition(review_file(""))[0] for name in names if name.endswith(".sig")}
+    return {bundle: collect(review_file(os.path.join(directory, bundle))) for bundle in sorted(bundles)}
+
+
+def reviews_given(reviews_b64: Mapping[str, Mapping[str, Any]]) -> Reviews:
+    """Return the reviews that phase_plan returned, for what has no directory to keep them in (check mode)."""
+    return {bundle: unpacked(one["signatures_b64"], one["notes_b64"]) for bundle, one in sorted(reviews_b64.items())}
+
+
+def require(root: str, phase: str, identity: Identity, reviews: Reviews, now: float) -> _gates.Gate:
+    """Judge one required phase: its evidence is below ``root``, and ``reviews`` are what the run was given.
 
     ``now`` is the database server's clock. Raises ``PhaseGateError`` when reviews cannot be judged at all.
     """
-    root = os.path.dirname(run.path.rstrip("/"))
     evidence, found = evidence_of(root, phase, identity)
     if evidence is None:
         return _gates.no_evidence(phase, root, found)
     request = review_request(name_of(evidence), sha256_file(evidence.file(SEAL)))
-    directory = run.file(REVIEWS)
-    given = sorted(name for name in os.listdir(directory) if name.endswith(".sig")) if os.path.isdir(directory) else []
-    wanted = review_file(os.path.join(directory, name_of(evidence)))
-    signatures, notes = collect(wanted) if given else ({}, {})
+    signatures, notes = reviews.get(name_of(evidence), ({}, {}))
     with open(evidence.file("plan.json"), "rb") as stream:
         author = str(json.load(stream).get("author", ""))
     moment = datetime.datetime.fromtimestamp(now, datetime.timezone.utc)
     anchor, place = find_anchor(identity.system_identifier), anchor_path(identity.system_identifier)
     gate = judge_review(request, signatures, notes, anchor, author, moment, place).gate
-    others = [name for name in given if not name.startswith(os.path.basename(wanted))]
+    others = [bundle for bundle in reviews if bundle != name_of(evidence)]
     if gate.status == _gates.FAIL and others:
         return _gates.judge(
             "G-11", False, gate.expected, f"{gate.found}; of other bundles: {', '.join(others)}", gate.next_step
         )
     return gate
-
-
-def require_evidence(root: str, phases: Sequence[str], identity: Identity) -> None:
-    """Raise ``Stopped`` unless every one of ``phases`` is on this database by its evidence, reviewed or not (check mode)."""
-    found = ((phase, evidence_of(root, phase, identity)) for phase in phases)
-    _gates.stop_at([_gates.no_evidence(phase, root, why) for phase, (evidence, why) in found if evidence is None])
 
 
 def write_reviews(run: Artefacts, reviews_b64: Mapping[str, Mapping[str, Any]]) -> None:

@@ -67,6 +67,11 @@ def server_facts(session: Session) -> dict[str, Any]:
     }
 
 
+def server_time(session: Session) -> float:
+    """Return the database server's clock, in seconds since 1970."""
+    return float(session.value("SELECT extract(epoch FROM clock_timestamp())") or 0)
+
+
 def major(version: str) -> str:
     """Return the major version of a complete one: ``16`` of ``16.13 (Debian …)``."""
     return re.split(r"[^0-9]", version, maxsplit=1)[0]

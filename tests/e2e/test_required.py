@@ -34,8 +34,9 @@ def test_no_phase_starts_by_itself(target: Target, tmp_path: Path) -> None:
     PhaseFiles(tmp_path / "next").write(definition, ddl=DDL, rollback=b"DROP TABLE sandbox_tac.next_phase;\n")
     anna = Reviewer.create(tmp_path, "anna")
 
-    def execute(*reviews: Path) -> Play:
-        return target.play_phase(tmp_path / "next", extra_vars={"phasegate_reviews": [str(one) for one in reviews]})
+    def execute(*reviews: Path, arguments: str = "") -> Play:
+        extra = {"phasegate_reviews": [str(one) for one in reviews]}
+        return target.play_phase(tmp_path / "next", extra_vars=extra, arguments=arguments)
 
     checked = target.play_phase(tmp_path / "next", arguments="--check")
     assert checked.rc != 0
@@ -62,6 +63,18 @@ def test_no_phase_starts_by_itself(target: Target, tmp_path: Path) -> None:
     told = play(tmp_path, "playbooks/approvals.yml", inventory=local, extra_vars=extra).stdout
     assert "G-11 PASS" in told
     assert "anna: approved" in told
+
+    # check mode judges the reviews as well
+    home = Path(pwd.getpwuid(os.geteuid()).pw_dir)
+    below = home / ".config" / "phasegate" / "reviewers" / target.system_identifier
+    register(below, anna.line(), {"threshold": 1})
+    try:
+        both = [execute(arguments="--check"), execute(review, arguments="--check")]
+    finally:
+        shutil.rmtree(below)
+    assert "G-11 0 of 1" in both[0].messages, both[0].stdout
+    assert both[1].rc == 0, both[1].stdout
+    assert len(target.bundles()) == 2
 
     # nobody is registered for the cluster: said, never a PASS
     run = execute(review)
