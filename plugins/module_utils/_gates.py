@@ -185,9 +185,13 @@ def rollback_ready(required: str, found: str | None, rehearsed: str | None) -> G
     return Gate("G-9", PASS, "present, pinned and rehearsed", f"rehearsed in {rehearsed}, with the schema of before")
 
 
-def no_provenance() -> Gate:
-    """G-10 for a plan without a rehearsal."""
-    return Gate("G-10", NOT_ENFORCED, "a rehearsal of this DDL on production's schema", "the phase was not rehearsed")
+def no_provenance(policy: str) -> Gate:
+    """G-10 for a plan without a rehearsal, whose phase has this diff policy."""
+    expected, found = "a rehearsal of this DDL on production's schema", "the phase was not rehearsed"
+    if policy == "exact":
+        found += ", and its diff policy exact has nothing to compare with"
+        return judge("G-10", False, expected, found, "rehearse the phase and give its plan, or choose another policy")
+    return Gate("G-10", NOT_ENFORCED, expected, found)
 
 
 def provenance(

@@ -153,10 +153,11 @@ def _adopted(session: Session, params: Mapping[str, Any], applied: Artefacts, lo
 def judge_early(session: Session, params: Mapping[str, Any], artefacts: Artefacts, identity: Identity) -> None:
     """Judge what follows from the plan, before a backup is made in vain. C-07 judges it again. Raises ``PhaseGateError``.
 
-    A plan that was not rehearsed, requires nothing and needs no approval has nothing of it that fails.
+    A plan that was not rehearsed, need not be, requires nothing and needs no approval has nothing of it that fails.
     """
-    plan = params["plan"]
-    if "rehearsal" not in plan and not plan["phase"]["requires"] and find_anchor(identity.system_identifier) is None:
+    plan, phase = params["plan"], params["plan"]["phase"]
+    demands = "rehearsal" in plan or phase["requires"] or phase["diff"]["policy"] == "exact"
+    if not demands and find_anchor(identity.system_identifier) is None:
         return
     # not at the top: it imports half of the collection, which no other opening needs
     from ansible_collections.incomex.phasegate.plugins.module_utils import _execute, _snapshot  # noqa: PLC0415

@@ -11,6 +11,9 @@ A policy is a mapping::
       - {class: widening, kind: acl, schema: sales, object: "sales.*"}
     fingerprint: <hex>          # exact: the fingerprint that the rehearsal left, or
     changes: [...]              # exact: the rehearsed diff's changes (``Diff.as_list``)
+
+A phase says ``exact`` alone: ``of_plan`` adds the changes of its rehearsal, and ``of_rehearsal`` takes the place of it in
+the rehearsal itself, which finds out what they are.
 """
 
 from __future__ import annotations
@@ -56,6 +59,19 @@ def evaluate(diff: Diff, policy: Mapping[str, Any]) -> Verdict:
     return Verdict(not kept and not missing, kept, missing, _message(name, diff, kept, missing))
 
 
+def of_plan(plan: Mapping[str, Any], changes: str = "changes") -> Mapping[str, Any]:
+    """Return the policy of a plan's phase. ``changes``: which of the rehearsal's it is that ``exact`` compares with."""
+    policy: Mapping[str, Any] = plan["phase"]["diff"]
+    if policy["policy"] != "exact" or "rehearsal" not in plan:
+        return policy
+    return {**policy, "changes": plan["rehearsal"][changes]}
+
+
+def of_rehearsal(policy: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the policy by which a rehearsal judges a phase that has ``policy``."""
+    return {"policy": "recorded"} if policy["policy"] == "exact" else policy
+
+
 def _additions_only(diff: Diff, _policy: Mapping[str, Any]) -> tuple[list[Change], tuple[str, ...]]:
     return [change for change in diff.changes if not _is_addition(change)], ()
 
@@ -67,6 +83,10 @@ def _is_addition(change: Change) -> bool:
 
 def _unchanged(diff: Diff, _policy: Mapping[str, Any]) -> tuple[list[Change], tuple[str, ...]]:
     return list(diff.changes), ()
+
+
+def _recorded(_diff: Diff, _policy: Mapping[str, Any]) -> tuple[list[Change], tuple[str, ...]]:
+    return [], ()
 
 
 def _exact(diff: Diff, policy: Mapping[str, Any]) -> tuple[list[Change], tuple[str, ...]]:
@@ -92,6 +112,7 @@ def _exact(diff: Diff, policy: Mapping[str, Any]) -> tuple[list[Change], tuple[s
 _POLICIES: dict[str, Callable[[Diff, Mapping[str, Any]], tuple[list[Change], tuple[str, ...]]]] = {
     "additions_only": _additions_only,
     "exact": _exact,
+    "recorded": _recorded,
     "unchanged": _unchanged,
 }
 
@@ -127,6 +148,7 @@ def _exception(entry: Mapping[str, Any]) -> Callable[[Change], bool]:
 RULES = {
     "additions_only": "additions only",
     "exact": "exactly the rehearsed changes",
+    "recorded": "recorded, to be met exactly",
     "unchanged": "no change",
 }
 

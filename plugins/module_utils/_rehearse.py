@@ -28,6 +28,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._execute import 
 from ansible_collections.incomex.phasegate.plugins.module_utils._identity import read_identity
 from ansible_collections.incomex.phasegate.plugins.module_utils._measurement import Measurement
 from ansible_collections.incomex.phasegate.plugins.module_utils._normalise import normalise
+from ansible_collections.incomex.phasegate.plugins.module_utils._policy import of_rehearsal
 from ansible_collections.incomex.phasegate.plugins.module_utils._restore import restore
 from ansible_collections.incomex.phasegate.plugins.module_utils._rollback import restored, rollback_script
 from ansible_collections.incomex.phasegate.plugins.module_utils._server import server_facts
@@ -126,7 +127,10 @@ def rehearse(rehearsal: Rehearsal, archive: str, about: Mapping[str, Any]) -> di
     ``archive`` is the backup's path. ``about`` has ``source`` (system identifier), ``roles``, ``server`` and ``contents``
     of the source.
     """
-    client, artefacts, request = rehearsal.client, rehearsal.artefacts, rehearsal.request
+    client, artefacts = rehearsal.client, rehearsal.artefacts
+    phase = {**rehearsal.request.phase, "diff": of_rehearsal(rehearsal.request.phase["diff"])}
+    request = dataclasses.replace(rehearsal.request, plan={**rehearsal.request.plan, "phase": phase})
+    rehearsal = dataclasses.replace(rehearsal, request=request)
     wanted = Verification.of_plan(request.plan, request.declared, request.ddl_sha256)
     with run_step(artefacts, "R-1") as step:
         step.data["restore"] = restore(client, archive, **about)

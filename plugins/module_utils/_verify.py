@@ -22,7 +22,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._diff import Dif
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, Step
 from ansible_collections.incomex.phasegate.plugins.module_utils._identity import read_identity
-from ansible_collections.incomex.phasegate.plugins.module_utils._policy import evaluate
+from ansible_collections.incomex.phasegate.plugins.module_utils._policy import evaluate, of_plan
 from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import Snapshot
 
 
@@ -51,7 +51,7 @@ class Verification:
             checks=phase["verify"],
             non_scope=phase["non_scope"],
             declared=Declared.from_definition(phase["measure"], phase["row_counts"]),
-            policy=phase["diff"],
+            policy=of_plan(plan),
             search_path=phase["settings"]["search_path"],
             identity=identity,
             required_sha256=plan["ddl"]["sha256"],

@@ -53,7 +53,9 @@ options:
     elements: dict
     default: []
   diff:
-    description: Policy of the schema diff by C(policy) and C(allow), as M(incomex.phasegate.schema_diff_gate) has them.
+    description: >-
+      Policy of the schema diff by C(policy) and C(allow), as M(incomex.phasegate.schema_diff_gate) has them. V(exact) compares
+      with the rehearsal of the plan that stands in O(artefacts).
     type: dict
     default: {policy: additions_only}
   search_path:
@@ -119,8 +121,9 @@ lines:
   type: dict
 """
 
+import json
 import os
-from typing import Any
+from typing import Any, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.incomex.phasegate.plugins.module_utils import _checks
@@ -129,7 +132,19 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._client import C
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, run_step, sha256_file
 from ansible_collections.incomex.phasegate.plugins.module_utils._identity import IDENTITY_ARGUMENT
+from ansible_collections.incomex.phasegate.plugins.module_utils._policy import of_plan
 from ansible_collections.incomex.phasegate.plugins.module_utils._verify import Verification, told, verify
+
+
+def policy_of(params: dict[str, Any]) -> Mapping[str, Any]:
+    """Return the diff's policy; what ``exact`` compares with stands in the plan of the run."""
+    policy: Mapping[str, Any] = params["diff"]
+    path = os.path.join(params["artefacts"], "plan.json")
+    if policy.get("policy") != "exact" or not os.path.isfile(path):
+        return policy
+    with open(path, encoding="utf-8") as stream:
+        plan = json.load(stream)
+    return of_plan({**plan, "phase": {"diff": policy}})
 
 
 def wanted(params: dict[str, Any]) -> Verification:
@@ -139,7 +154,7 @@ def wanted(params: dict[str, Any]) -> Verification:
         checks=params["checks"],
         non_scope=params["non_scope"],
         declared=Declared.from_definition(params["measure"], params["row_counts"]),
-        policy=params["diff"],
+        policy=policy_of(params),
         search_path=params["search_path"],
         identity=params["identity"] or {},
         required_sha256=params["ddl_sha256"],

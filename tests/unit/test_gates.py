@@ -67,7 +67,12 @@ CASES: list[tuple[Gate, str, str]] = [
     (_gates.rollback_ready(A, A, "alpha_x"), PASS, "rehearsed in alpha_x, with the schema of before"),
     (_gates.no_reviewers("/p"), NOT_ENFORCED, "no reviewers are registered for this cluster (/p)"),
     (_gates.never_rehearsed("/p"), FAIL, "a phase that was not rehearsed, so nobody can have approved it"),
-    (_gates.no_provenance(), NOT_ENFORCED, "the phase was not rehearsed"),
+    (_gates.no_provenance("unchanged"), NOT_ENFORCED, "the phase was not rehearsed"),
+    (
+        _gates.no_provenance("exact"),
+        FAIL,
+        "the phase was not rehearsed, and its diff policy exact has nothing to compare with",
+    ),
     (_gates.provenance(A, A, "alpha_x", ""), PASS, f"normalised fingerprint {A}"),
     (_gates.provenance(A, B, "alpha_x", "+ column"), FAIL, f"normalised fingerprint {B}: + column"),
     (_gates.provenance(A, A, "alpha_x", told="newer"), PASS, f"normalised fingerprint {A}; newer"),

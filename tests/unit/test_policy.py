@@ -64,6 +64,7 @@ STRANGE = diff(state(TABLE), state(TABLE, UNKNOWN))
         (DROPPED, {"policy": "exact", "changes": ADDED.as_list()}, False),
         (ADDED, {"policy": "exact", "changes": DROPPED.as_list()}, False),
         (NOTHING, {"policy": "exact", "changes": ADDED.as_list()}, False),
+        (DROPPED, {"policy": "recorded"}, True),
     ],
 )
 def test_a_policy_decides(changes: Diff, policy: dict[str, Any], *, ok: bool) -> None:
