@@ -29,6 +29,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._plan import che
 from ansible_collections.incomex.phasegate.plugins.module_utils._policy import evaluate
 from ansible_collections.incomex.phasegate.plugins.module_utils._reviewers import anchor_path, find_anchor
 from ansible_collections.incomex.phasegate.plugins.module_utils._runs import name_of, require_confirmation
+from ansible_collections.incomex.phasegate.plugins.module_utils._server import server_time
 from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session
 from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import Snapshot, read_facts, take
 from ansible_collections.incomex.phasegate.plugins.module_utils._transaction import (
@@ -88,7 +89,7 @@ def _gates_of(session: Session, client: Client, request: Request, undo: Undo) ->
     """Judge the gates that a rollback has: all but preflight and provenance, which are C-07's, and G-11."""
     rollback = request.plan["rollback"]
     identity = read_identity(session, client)
-    now = float(session.value("SELECT extract(epoch FROM clock_timestamp())") or 0)
+    now = server_time(session)
     of_backup, foreign = backup_gates(identity, request, now)
     return [
         approval(undo, request, identity, now),
