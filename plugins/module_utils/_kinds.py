@@ -296,6 +296,9 @@ REFUSED: Dict[str, str] = {
     **dict.fromkeys(("EXECUTE", "EXPLAIN", "PREPARE"), "it hides the statement that runs"),
 }
 
+#: Tag of a statement with a body → the kind of one whose body does more than anybody can see when it is planned.
+COMPUTED: Dict[str, str] = {tag: f"{tag} EXECUTE" for tag in ("DO", "CREATE FUNCTION", "CREATE PROCEDURE")}
+
 #: Settings that a phase may change with SET LOCAL. Each is one that a careful migration has a use for and that
 #: cannot weaken the run: not the role, the search path, how text is parsed, durability, triggers or logging.
 LOCAL_SETTINGS: FrozenSet[str] = frozenset(
@@ -333,7 +336,6 @@ LOCAL_SETTINGS: FrozenSet[str] = frozenset(
 #: values that a rollback leaves, or SQL in a text. A phase that needs one lists it in ``scope.functions``.
 FAR_REACHING: FrozenSet[str] = frozenset(
     {
-        "binary_upgrade_set_missing_value",
         "brin_desummarize_range",
         "brin_summarize_new_values",
         "brin_summarize_range",
@@ -344,6 +346,7 @@ FAR_REACHING: FrozenSet[str] = frozenset(
         "database_to_xmlschema",
         "dblink",
         "dblink_exec",
+        "gin_clean_pending_list",
         "lo_export",
         "lo_import",
         "lo_unlink",
@@ -397,6 +400,7 @@ FAR_REACHING: FrozenSet[str] = frozenset(
         "pg_promote",
         "pg_read_binary_file",
         "pg_read_file",
+        "pg_read_file_old",
         "pg_reload_conf",
         "pg_replication_origin_advance",
         "pg_replication_origin_create",
@@ -409,6 +413,7 @@ FAR_REACHING: FrozenSet[str] = frozenset(
         "pg_restore_attribute_stats",
         "pg_restore_relation_stats",
         "pg_rotate_logfile",
+        "pg_rotate_logfile_old",
         "pg_set_attribute_stats",
         "pg_set_relation_stats",
         "pg_stat_file",
@@ -425,6 +430,8 @@ FAR_REACHING: FrozenSet[str] = frozenset(
         "pg_switch_wal",
         "pg_sync_replication_slots",
         "pg_terminate_backend",
+        "pg_try_advisory_lock",
+        "pg_try_advisory_lock_shared",
         "pg_wal_replay_pause",
         "pg_wal_replay_resume",
         "query_to_xml",
@@ -439,8 +446,16 @@ FAR_REACHING: FrozenSet[str] = frozenset(
         "table_to_xmlschema",
         "ts_rewrite",
         "ts_stat",
+        # of the extension adminpack, which puts them into pg_catalog
+        "pg_file_rename",
+        "pg_file_sync",
+        "pg_file_unlink",
+        "pg_file_write",
+        "pg_logdir_ls",
     }
 )
+#: What the names of more such functions begin with.
+FAR_REACHING_PREFIX = "binary_upgrade_"
 
 
 _DEFINED = (
@@ -490,6 +505,7 @@ _PARENTS: Dict[str, str] = {f"{tag} {words}": tag for tag, several in _SUBCOMMAN
 _ALONE = {
     "SET LOCAL",
     *AFTER_COMMIT,
+    *COMPUTED.values(),
     *(f"COPY {direction} {place}" for direction in ("FROM", "TO") for place in ("FILE", "PROGRAM")),
     *(f"DROP {words} CASCADE" for words in OBJECT_WORDS.values()),
     *(f"{tag} CASCADE" for tag in ("TRUNCATE TABLE", "REVOKE", "REVOKE ROLE", "DROP OWNED")),
@@ -497,6 +513,11 @@ _ALONE = {
 
 #: Every kind that a scope may list.
 KINDS: FrozenSet[str] = frozenset((TAGS - set(REFUSED) - {"SET", "COPY"}) | set(_PARENTS) | _ALONE)
+
+
+def far_reaching(function: str) -> bool:
+    """Tell whether a function of pg_catalog reaches beyond the statement's transaction."""
+    return function in FAR_REACHING or function.startswith(FAR_REACHING_PREFIX)
 
 
 def parent(kind: str) -> Optional[str]:

@@ -36,6 +36,7 @@ else:
     HAS_PGLAST = True
 
 from ansible_collections.incomex.phasegate.plugins.module_utils import _kinds
+from ansible_collections.incomex.phasegate.plugins.module_utils._bodies import Body, body_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan import check_cover
 from ansible_collections.incomex.phasegate.plugins.module_utils._problems import PhaseFileError, Problem
@@ -261,8 +262,10 @@ def analyse_file(source: SourceFile, rules: Rules, problems: List[Problem]) -> L
     statements: List[Statement] = []
     for number, piece in enumerate(pieces, start=1):
         report = _Reporter(source.path, piece, problems)
+        inner = body_of(piece.node)
         try:
             tag, kinds = classify(piece.node, outer=number in outer)
+            kinds += _kinds_inside(tag, inner)
             after_commit = _subject(piece.node) if _concurrently(piece.node) else ""
         except _RefusedError as error:
             report(error.what, next_step=error.next_step)
@@ -275,10 +278,13 @@ def analyse_file(source: SourceFile, rules: Rules, problems: List[Problem]) -> L
             )
         names = _names(piece.node)
         temporary |= _temporary(piece.node)
+        inside = _names_inside(inner)
         if run:
-            _check_kinds(kinds, rules, report)
+            _check_kinds(kinds, rules, report, inner.computed)
             _check_names(names, rules, temporary, report)
-            _check_calls(names.calls, rules.functions, rules.search_path, report)
+            _check_names(inside, rules, temporary, report)
+            _check_calls([*names.calls, *inside.calls], rules.functions, rules.search_path, report)
+            _check_handed(piece.node, rules.functions, report)
         seen[tag] += 1
         statements.append(
             {
@@ -291,7 +297,7 @@ def analyse_file(source: SourceFile, rules: Rules, problems: List[Problem]) -> L
                 "relations": sorted(
                     {
                         quoted(schema, name)
-                        for schema, name, read in names.relations
+                        for schema, name, read in names.relations | (inside.relations if tag == "DO" else set())
                         if schema or not read or name not in names.ctes
                     }
                 ),
@@ -424,11 +430,12 @@ def _outer(pieces: Sequence[_Piece]) -> FrozenSet[int]:
     return frozenset({1, len(pieces)}) if opens and closes else frozenset()
 
 
-def _check_kinds(kinds: Sequence[str], rules: Rules, report: _Reporter) -> None:
+def _check_kinds(kinds: Sequence[str], rules: Rules, report: _Reporter, computed: str) -> None:
     for kind in kinds:
         if not _kinds.allowed(kind, rules.kinds):
+            why = f": nobody can see what its body does, {computed}" if kind in _kinds.COMPUTED.values() else ""
             report(
-                f"{kind} is not in {rules.kinds_at}",
+                f"{kind} is not in {rules.kinds_at}{why}",
                 expected="one of " + ", ".join(sorted(rules.kinds)),
                 next_step=f"add {kind} to {rules.kinds_at} if the phase means it, or remove the statement",
             )
@@ -454,8 +461,10 @@ def _check_rows(source: SourceFile, seen: Mapping[str, int], rules: Rules, probl
 # --- one statement ---------------------------------------------------------------------------------------------
 
 
-def classify(node: Any, *, outer: bool = False) -> Tuple[str, List[str]]:
-    """Return (command tag, kinds) of a statement's parse tree. ``outer``: it is the file's own BEGIN or COMMIT.
+def classify(node: Any, *, outer: bool = False, inside: bool = False) -> Tuple[str, List[str]]:
+    """Return (command tag, kinds) of a statement's parse tree.
+
+    ``outer``: it is the file's own BEGIN or COMMIT; ``inside``: it stands in the body of another one.
 
     Raises ``_RefusedError`` for what no phase can contain.
     """
@@ -469,7 +478,7 @@ def classify(node: Any, *, outer: bool = False) -> Tuple[str, List[str]]:
     else:
         raise _RefusedError(f"a statement that phasegate does not know ({name})", "report it; nothing unknown is run")
     if not outer:
-        _refuse(node, tag)
+        _refuse(node, tag, counted=not inside)
     if _concurrently(node):
         kinds = ["ALTER TABLE DETACH PARTITION CONCURRENTLY" if tag == "ALTER TABLE" else f"{tag} CONCURRENTLY"]
     if _behaviour(node) == "DROP_CASCADE" and tag.startswith(("DROP ", "TRUNCATE ", "REVOKE")):
@@ -477,11 +486,37 @@ def classify(node: Any, *, outer: bool = False) -> Tuple[str, List[str]]:
     return tag, list(dict.fromkeys(kinds))
 
 
+def _kinds_inside(tag: str, body: Body) -> List[str]:
+    """Return the kinds of what a body runs; what only reads has none. Raises ``_RefusedError`` as ``classify`` does."""
+    if tag == "DO" and body.ends:
+        raise _RefusedError(f"{body.ends[0]} in DO: {_kinds.REFUSED[body.ends[0]]}", "remove it")
+    kinds: List[str] = []
+    try:
+        for node in body.statements:
+            kinds += [kind for kind in classify(node, inside=True)[1] if kind != "SELECT"]
+    except _RefusedError as error:
+        raise _RefusedError(f"in the body: {error.what}", error.next_step) from error
+    return list(dict.fromkeys([*kinds, *([_kinds.COMPUTED[tag]] if body.computed else [])]))
+
+
+def _names_inside(body: Body) -> _Names:
+    """Return the names in a body. One without a schema may be a variable, a transition table or a row's own column."""
+    names = _Names()
+    for node in (*body.statements, *body.expressions):
+        here = _names(node)
+        names.relations |= {one for one in here.relations if one[0]}
+        names.objects |= {one for one in here.objects if one[0]}
+        names.references |= here.references
+        names.schemas |= here.schemas
+        names.calls += here.calls
+    return names
+
+
 def _behaviour(node: Any) -> str:
     return str(getattr(getattr(node, "behavior", None), "name", ""))
 
 
-def _refuse(node: Any, tag: str) -> None:
+def _refuse(node: Any, tag: str, *, counted: bool) -> None:
     reason = _kinds.REFUSED.get(tag)
     if reason:
         raise _RefusedError(f"{tag} cannot be in a phase: {reason}", _OTHER_WAYS.get(tag, ""))
@@ -489,7 +524,7 @@ def _refuse(node: Any, tag: str) -> None:
         if condition(node):
             raise _RefusedError(what, step)
     for _, child in walk(node):
-        if _is(child, ast.CommonTableExpr) and not _is(child.ctequery, ast.SelectStmt):
+        if counted and _is(child, ast.CommonTableExpr) and not _is(child.ctequery, ast.SelectStmt):
             raise _RefusedError(
                 "a statement that changes rows inside WITH: the server does not report how many",
                 "write it as a statement of its own and declare its rows",
@@ -889,11 +924,24 @@ def _check_calls(
             problem = _set_config_problem(call)
             if problem:
                 report(problem, next_step="use SET LOCAL")
-        elif name in _kinds.FAR_REACHING:
-            report(
-                f"the function {name} reaches beyond this transaction",
-                next_step=f"add pg_catalog.{name} to scope.functions if the phase means it",
-            )
+        elif _kinds.far_reaching(name):
+            _report_far_reaching(name, report)
+
+
+def _check_handed(node: Any, declared: FrozenSet[str], report: Callable[..., None]) -> None:
+    """Report a far-reaching function that becomes part of an operator, an aggregate or a cast, which then calls it."""
+    for _, child in walk(node):
+        if _is(child, ast.TypeName, ast.ObjectWithArgs):
+            schema, name = _pair(_strings(child.names if _is(child, ast.TypeName) else child.objname) or ("",))
+            if schema in ("", "pg_catalog") and f"pg_catalog.{name}" not in declared and _kinds.far_reaching(name):
+                _report_far_reaching(name, report)
+
+
+def _report_far_reaching(name: str, report: Callable[..., None]) -> None:
+    report(
+        f"the function {name} reaches beyond this transaction",
+        next_step=f"add pg_catalog.{name} to scope.functions if the phase means it",
+    )
 
 
 def _set_config_problem(call: Any) -> str:
