@@ -180,6 +180,9 @@ options:
     description: The reviews of the phases that this one requires, as M(incomex.phasegate.phase_plan) returns them.
     type: dict
     default: {}
+  seal_key:
+    description: As O(incomex.phasegate.evidence#module:seal_key). A run whose seal it could not sign is not opened.
+    type: path
 """
 
     HOW_TO_BACK_UP = r"""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 from typing import Any, Mapping
 
-from ansible_collections.incomex.phasegate.plugins.module_utils import _approvals, _lock, _runs
+from ansible_collections.incomex.phasegate.plugins.module_utils import _approvals, _lock, _runs, _seal
 from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts
@@ -42,6 +42,7 @@ OPENING_ARGUMENTS: dict[str, Any] = {
     "signatures_b64": {"type": "dict", "default": {}},
     "notes_b64": {"type": "dict", "default": {}},
     "reviews_b64": {"type": "dict", "default": {}},
+    "seal_key": {"type": "path", "no_log": False},
 }
 
 
@@ -82,6 +83,7 @@ def opened(client: Client, params: Mapping[str, Any], *, check_mode: bool) -> di
             "artefacts": "",
         }
         if params.get("kind") == _runs.REHEARSAL:
+            _require_key(params)
             about.update(kind=_runs.REHEARSAL, **_runs.source_of(session))
             if not check_mode:
                 declared = params["identity"] or {}
@@ -115,6 +117,7 @@ def _opened_alone(
         applied = _runs.find_applied(client, root, params["environment"], plan, identity)
         if applied:
             return _adopted(session, params, applied, lock)
+    _require_key(params)
     if check_mode:
         if not execution:
             reviews, now = reviews_given(params["reviews_b64"]), server_time(session)
@@ -133,6 +136,11 @@ def _opened_alone(
             judge_early(session, params, artefacts, identity)
     _lock.keep(session, artefacts, params["lock_idle"], params["operator"])
     return {**found, "artefacts": artefacts.path}
+
+
+def _require_key(params: Mapping[str, Any]) -> None:
+    if params.get("seal_key"):
+        _seal.require_key(params["seal_key"])
 
 
 def _adopted(session: Session, params: Mapping[str, Any], applied: Artefacts, lock: Held | None) -> dict[str, Any]:

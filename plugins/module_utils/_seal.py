@@ -25,6 +25,8 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._sshsig import V
 
 #: Namespace of a signature over SHA256SUMS: no approval of a plan can stand for it.
 SEAL_NAMESPACE = "seal@phasegate.incomex"
+#: Namespace of the signature that shows that a key can sign; nothing takes it for anything else.
+TRIAL_NAMESPACE = "trial@phasegate.incomex"
 
 UNSIGNED = "UNSIGNED"
 
@@ -33,6 +35,19 @@ def signature_of(artefacts: Artefacts) -> str:
     """Return the fingerprint of the key that a seal says it was signed with, unverified, or UNSIGNED."""
     signature = parse_signature(content(artefacts.file(SIGNATURE)) or b"")
     return signature.fingerprint if signature else UNSIGNED
+
+
+def require_key(key: str) -> None:
+    """Raise ``PhaseGateError`` unless a key can sign: better now than when a change is committed and cannot be sealed."""
+    try:
+        sign(b"", key, TRIAL_NAMESPACE)
+    except PhaseGateError as error:
+        raise PhaseGateError(
+            f"The seal of this run could not be signed, so it was not opened: {error.what}",
+            expected=error.expected,
+            found=error.found,
+            next_step=error.next_step + " (phasegate_seal_key), then run again; nothing was changed",
+        ) from None
 
 
 def sign_seal(artefacts: Artefacts, key: str) -> None:

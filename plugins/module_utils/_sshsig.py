@@ -28,6 +28,8 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._errors import P
 _PROGRAM_PATH = "/usr/bin:/bin:/usr/local/bin:/opt/homebrew/bin:/run/current-system/sw/bin"
 _ENVIRONMENT = {"PATH": _PROGRAM_PATH, "LC_ALL": "C", "TZ": "UTC"}
 _ANY_LINE = re.IGNORECASE | re.MULTILINE
+# How long an agent may take, a touch of a security key included, in seconds.
+_PATIENCE = 60.0
 
 
 @dataclass(frozen=True)
@@ -167,29 +169,39 @@ def ssh_keygen() -> str:
 def sign(data: bytes, key: str, namespace: str) -> bytes:
     """Return a signature over ``data``. Raises ``PhaseGateError``.
 
-    ``key`` is the path of a private key, or of a public one whose private key an agent holds.
+    ``key`` is the path of a private key without a passphrase, or of any key that an agent holds. Nobody is asked for a
+    passphrase: neither is there a terminal, nor does ssh-keygen learn of an askpass program.
     """
     environment = {
         **_ENVIRONMENT,
         **{name: os.environ[name] for name in ("SSH_AUTH_SOCK", "HOME") if name in os.environ},
     }
-    run = subprocess.run(
-        [ssh_keygen(), "-q", "-Y", "sign", "-f", key, "-n", namespace],
-        input=data,
-        capture_output=True,
-        env=environment,
-        # without a terminal it cannot stop to ask for a passphrase
-        start_new_session=True,
-        check=False,
-    )
-    if run.returncode or parse_signature(run.stdout) is None:
-        raise PhaseGateError(
-            "ssh-keygen did not sign.",
-            expected=f"a private key in {key} without a passphrase, or its public key with the private one in an agent",
-            found=run.stderr.decode("utf-8", "replace").strip() or f"exit code {run.returncode}",
-            next_step="load the key with ssh-add and give the path of its .pub file, or sign by hand as the review package shows",
+    try:
+        run = subprocess.run(
+            [ssh_keygen(), "-q", "-Y", "sign", "-f", key, "-n", namespace],
+            input=data,
+            capture_output=True,
+            env=environment,
+            start_new_session=True,
+            timeout=_PATIENCE,
+            check=False,
         )
+    except subprocess.TimeoutExpired:
+        raise _not_signed(key, f"no answer of the agent or the security key in {_PATIENCE:.0f} s") from None
+    if run.returncode or parse_signature(run.stdout) is None:
+        said = run.stderr.decode("utf-8", "replace").strip() or f"exit code {run.returncode}"
+        # it says that a wrong one was given, because none was
+        raise _not_signed(key, "a passphrase, and no agent that holds the key" if "passphrase" in said else said)
     return run.stdout
+
+
+def _not_signed(key: str, found: str) -> PhaseGateError:
+    return PhaseGateError(
+        "ssh-keygen did not sign.",
+        expected=f"a private key in {key} without a passphrase, or a key that an agent holds",
+        found=found,
+        next_step="load the key with ssh-add where Ansible reaches that agent, or give a key without a passphrase",
+    )
 
 
 def holds(signature: bytes, namespace: str, data: bytes) -> bool:

@@ -45,7 +45,7 @@ options:
     type: str
     required: true
   key:
-    description: Path of the reviewer's private key, or of the public key when an agent holds the private one.
+    description: Path of the reviewer's private key without a passphrase, or of a key, private or public, that an agent holds.
     type: path
     required: true
   notes:

@@ -78,8 +78,10 @@ options:
     default: ''
   seal_key:
     description:
-      - Path, on the target host, of an SSH key without a passphrase, for O(state=sealed). The seal is signed with it, in the
-        namespace C(seal@phasegate.incomex), into C(SHA256SUMS.sig). Without it the seal is V(UNSIGNED).
+      - Path, on the target host, of an SSH key without a passphrase, or of one that an agent holds. With O(state=sealed) the
+        seal is signed with it, in the namespace C(seal@phasegate.incomex), into C(SHA256SUMS.sig). Without it the seal is
+        V(UNSIGNED).
+      - With O(state=open) a run that it could not sign is not opened.
     type: path
   allowed_signers:
     description:
@@ -251,7 +253,6 @@ def main() -> None:
             "confirm": {"type": "str", "default": ""},
             "artefacts": {"type": "path"},
             "reason": {"type": "str", "default": ""},
-            "seal_key": {"type": "path", "no_log": False},
             "allowed_signers": {"type": "path"},
         },
         required_if=[

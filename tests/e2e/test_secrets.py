@@ -1,18 +1,21 @@
 # Copyright (c) 2026, incomex.phasegate contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A password that PostgreSQL really asks for stands in its passfile and nowhere else."""
+"""A password that PostgreSQL really asks for stands in its passfile and nowhere else; so does a key's passphrase in an agent."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import shutil
+import tempfile
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from ansible_collections.incomex.phasegate.tests.support.playbook import ROOT
+from ansible_collections.incomex.phasegate.tests.support.playbook import ROOT, play
+from ansible_collections.incomex.phasegate.tests.support.reviewers import Reviewer, agent, asking, plan_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,10 +74,24 @@ def watched_processes(seen: set[str], needle: bytes) -> Iterator[None]:
         watcher.join()
 
 
-def places_with_canary(target: Target, *, but: Path) -> list[str]:
-    """Return every file below the test's directory, of bundles and of ansible-runner, that holds the canary."""
-    files = [file for file in target.directory.rglob("*") if file.is_file() and file != but]
-    return [str(file) for file in files if CANARY.encode() in file.read_bytes()]
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """A directory for temporary files; Ansible puts sockets there, whose paths may have 107 bytes only."""
+    place = Path(tempfile.mkdtemp(prefix="phasegate-tmp-", dir="/tmp"))
+    yield place
+    shutil.rmtree(place)
+
+
+def kept(place: Path) -> dict[str, str]:
+    """Return the variables that put temporary files into a directory, where what Ansible sends to a target stays."""
+    names = ("TMPDIR", "ANSIBLE_LOCAL_TEMP", "ANSIBLE_REMOTE_TEMP", "ANSIBLE_REMOTE_TMP")
+    return {"ANSIBLE_KEEP_REMOTE_FILES": "1", **dict.fromkeys(names, str(place))}
+
+
+def places_with(needle: str, *directories: Path, but: Path | None = None) -> list[str]:
+    """Return every file below these directories that holds a text."""
+    files = [file for place in directories for file in place.rglob("*") if file.is_file() and file != but]
+    return [str(file) for file in files if needle.encode() in file.read_bytes()]
 
 
 def test_the_canary_is_found_where_it_is(tmp_path: Path) -> None:
@@ -87,19 +104,21 @@ def test_the_canary_is_found_where_it_is(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("phase", ["playbooks/phases/alpha", "tests/fixtures/phases/r1"])
 @pytest.mark.fault("canary")
-def test_a_password_is_seen_nowhere(guarded: Target, phase: str) -> None:
+def test_a_password_is_seen_nowhere(guarded: Target, temporary: Path, phase: str) -> None:
     """A success and a forced failure, both with all that Ansible can say."""
     file = passfile(guarded, CANARY)
     seen: set[str] = set()
     with watched_processes(seen, CANARY.encode()):
-        run = guarded.play_phase(ROOT / phase, verbosity=4)
+        run = guarded.play_phase(ROOT / phase, verbosity=4, variables=kept(temporary))
     assert (run.rc == 0) == phase.endswith("alpha"), run.stdout
     assert run.reached("C-07")
     guarded.bundle().assert_sealed()
     assert seen == set()
     assert CANARY not in run.stdout
     assert CANARY not in json.dumps(run.events)
-    assert places_with_canary(guarded, but=file) == []
+    assert places_with(CANARY, guarded.directory, temporary, but=file) == []
+    # where the passfile is stands there
+    assert places_with(str(file), temporary)
 
 
 def test_a_wrong_password_is_told_without_asking(guarded: Target) -> None:
@@ -113,3 +132,69 @@ def test_a_wrong_password_is_told_without_asking(guarded: Target) -> None:
     bundle = guarded.bundle()
     bundle.assert_sealed()
     assert "password authentication failed" in bundle.reason
+
+
+@pytest.mark.parametrize("phase", ["playbooks/phases/alpha", "tests/fixtures/phases/r1"])
+@pytest.mark.fault("canary")
+def test_the_passphrase_of_the_seal_key_is_seen_nowhere(target: Target, temporary: Path, phase: str) -> None:
+    """The key is in an agent, which got the passphrase from a program that asks; a success and a forced failure."""
+    host = Reviewer.create(target.directory, "host", passphrase=CANARY)
+    seen: set[str] = set()
+    with agent(host, CANARY) as variables, watched_processes(seen, CANARY.encode()):
+        run = target.play_phase(
+            ROOT / phase,
+            verbosity=4,
+            extra_vars={"phasegate_seal_key": str(host.key)},
+            variables={**kept(temporary), **variables},
+        )
+    assert (run.rc == 0) == phase.endswith("alpha"), run.stdout
+    assert run.reached("C-07")
+    bundle = target.bundle()
+    bundle.assert_sealed()
+    assert (bundle.path / "SHA256SUMS.sig").exists()
+    assert seen == set()
+    assert CANARY not in run.stdout
+    assert CANARY not in json.dumps(run.events)
+    assert places_with(CANARY, target.directory, temporary) == []
+
+
+@pytest.mark.fault("canary")
+def test_a_seal_key_that_would_ask_stops_the_run_before_its_backup(target: Target, temporary: Path) -> None:
+    host = Reviewer.create(target.directory, "host", passphrase=CANARY)
+    state = target.state()
+    with asking(CANARY) as variables:
+        run = target.play(
+            verbosity=4,
+            extra_vars={"phasegate_seal_key": str(host.key)},
+            variables={**kept(temporary), **variables},
+        )
+        assert not Path(variables["SSH_ASKPASS"]).with_name("asked").exists()
+    assert run.rc != 0
+    assert "The seal of this run could not be signed, so it was not opened" in run.messages
+    assert "a passphrase, and no agent that holds the key" in run.messages
+    assert not run.reached("C-07")
+    assert target.state() == state
+    assert not list(target.bundle().path.glob("backup*"))
+    assert CANARY not in run.stdout
+    assert places_with(CANARY, target.directory, temporary) == []
+
+
+@pytest.mark.parametrize("held", [True, False], ids=["agent", "no agent"])
+@pytest.mark.fault("canary")
+def test_the_passphrase_of_a_reviewer_is_seen_nowhere(tmp_path: Path, temporary: Path, *, held: bool) -> None:
+    anna = Reviewer.create(tmp_path, "anna", passphrase=CANARY)
+    plan = tmp_path / "plan.json"
+    plan.write_bytes(plan_bytes(not_after="2099-01-01T00:00:00Z"))
+    seen: set[str] = set()
+    extra = {"phasegate_plan": str(plan), "phasegate_reviewer": "anna", "phasegate_key": str(anna.key)}
+    with agent(anna, CANARY) if held else asking(CANARY) as variables, watched_processes(seen, CANARY.encode()):
+        told = {**kept(temporary), **variables}
+        run = play(tmp_path, "playbooks/approve.yml", extra_vars=extra, verbosity=4, variables=told)
+        asked = not held and Path(variables["SSH_ASKPASS"]).with_name("asked").exists()
+    assert (run.rc == 0, asked) == (held, False), run.stdout
+    assert held or "a passphrase, and no agent that holds the key" in run.messages
+    assert plan.with_name("plan.json.anna.sig").exists() == held
+    assert seen == set()
+    assert CANARY not in run.stdout
+    assert CANARY not in json.dumps(run.events)
+    assert places_with(CANARY, tmp_path, temporary) == []

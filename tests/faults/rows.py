@@ -102,7 +102,9 @@ ROWS: dict[str, Fault] = {
     ),
     "evidence-tampered": Fault("evidence edited, deleted, added, linked, re-signed", "each found with its own words"),
     "no-bypass": Fault("extra-vars, --tags, --skip-tags, --start-at-task", "no gate is passed"),
-    "canary": Fault("a password, with -vvvv and a forced failure", "in no output, argument, bundle or temporary file"),
+    "canary": Fault(
+        "a password, a passphrase, with -vvvv and a forced failure", "in no output, argument, bundle or temporary file"
+    ),
     "rollback-refused": Fault("a rollback that is not the rehearsed one, or loses new data", "refused"),
 }
 

@@ -8,13 +8,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
+import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.incomex.phasegate.plugins.module_utils import (
     _approvals,
@@ -25,6 +29,10 @@ from ansible_collections.incomex.phasegate.plugins.module_utils import (
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan import canonical_json, freeze_plan
 from ansible_collections.incomex.phasegate.tests.support.phase_files import ALPHA
+from ansible_collections.incomex.phasegate.tests.support.runs import wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SYSTEM_IDENTIFIER = "7384512999999999999"
 #: A moment at which the plan of ``frozen_plan`` may be executed.
@@ -39,10 +47,10 @@ class Reviewer:
     key: Path
 
     @classmethod
-    def create(cls, directory: Path, name: str, kind: str = "ed25519") -> Reviewer:
-        """Make a key without a passphrase."""
+    def create(cls, directory: Path, name: str, kind: str = "ed25519", passphrase: str = "") -> Reviewer:
+        """Make a key."""
         key = directory / name
-        subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-C", name, "-f", str(key)], check=True)
+        subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", passphrase, "-C", name, "-f", str(key)], check=True)
         return cls(name, key)
 
     @property
@@ -58,6 +66,35 @@ class Reviewer:
         """Return a signature over ``data``."""
         argv = ["ssh-keygen", "-q", "-Y", "sign", "-f", str(self.key), "-n", namespace]
         return subprocess.run(argv, input=data, capture_output=True, check=True).stdout
+
+
+@contextlib.contextmanager
+def asking(passphrase: str) -> Iterator[dict[str, str]]:
+    """Yield the variables by which programs of OpenSSH ask a program of the user's; that they did is in ``asked`` beside it."""
+    directory = Path(tempfile.mkdtemp(prefix="phasegate-ask-", dir="/tmp"))
+    program = directory / "askpass"
+    program.write_text(f"#!/bin/sh\ntouch {directory}/asked\necho '{passphrase}'\n", encoding="utf-8")
+    program.chmod(0o700)
+    yield {"SSH_ASKPASS": str(program), "SSH_ASKPASS_REQUIRE": "force", "DISPLAY": ":0"}
+    shutil.rmtree(directory)
+
+
+@contextlib.contextmanager
+def agent(reviewer: Reviewer, passphrase: str) -> Iterator[dict[str, str]]:
+    """Give a reviewer's key to an agent that ends with the block; yield the variable that leads to it."""
+    with asking(passphrase) as variables:
+        # the path of a socket may have 107 bytes only
+        place = {"SSH_AUTH_SOCK": str(Path(variables["SSH_ASKPASS"]).with_name("agent"))}
+        serving = ["ssh-agent", "-D", "-a", place["SSH_AUTH_SOCK"]]
+        with subprocess.Popen(serving, stdout=subprocess.DEVNULL) as process:
+            try:
+                wait_for("the agent", Path(place["SSH_AUTH_SOCK"]).exists)
+                adding = ["ssh-add", "-q", str(reviewer.key)]
+                given = {**os.environ, **variables, **place}
+                subprocess.run(adding, env=given, stdin=subprocess.DEVNULL, check=True, capture_output=True)
+                yield place
+            finally:
+                process.terminate()
 
 
 def register(directory: Path, lines: str, policy: dict[str, Any] | None = None, revoked: str | None = None) -> Path:

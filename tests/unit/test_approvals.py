@@ -8,8 +8,10 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
+import socket
 import subprocess
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,13 +23,14 @@ from ansible_collections.incomex.phasegate.tests.support.reviewers import (
     NOW,
     SYSTEM_IDENTIFIER,
     Reviewer,
+    agent,
+    asking,
     plan_bytes,
     register,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 PLAN = plan_bytes()
 OTHER_PLAN = plan_bytes(nonce="ffffffffffffffffffffffffffffffff")
@@ -674,6 +677,31 @@ def test_a_program_of_that_name_on_the_path_is_not_asked(
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     assert world.judge(signatures).gate.status == _gates.FAIL
+
+
+def test_a_key_with_a_passphrase_signs_by_an_agent_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    locked = Reviewer.create(tmp_path, "locked", passphrase="open sesame")
+    with asking("open sesame") as variables:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(PhaseGateError, match="found: a passphrase, and no agent that holds the key"):
+            _sshsig.sign(b"data", str(locked.key), "namespace")
+        assert not Path(variables["SSH_ASKPASS"]).with_name("asked").exists()
+    with agent(locked, "open sesame") as variables:
+        monkeypatch.setenv("SSH_AUTH_SOCK", variables["SSH_AUTH_SOCK"])
+        for path in (locked.key, f"{locked.key}.pub"):
+            assert _sshsig.holds(_sshsig.sign(b"data", str(path), "namespace"), "namespace", b"data")
+
+
+def test_an_agent_that_does_not_answer_is_told(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_sshsig, "_PATIENCE", 0.3)
+    monkeypatch.chdir(tmp_path)
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind("agent")
+        silent.listen()
+        monkeypatch.setenv("SSH_AUTH_SOCK", "agent")
+        with pytest.raises(PhaseGateError, match="found: no answer of the agent"):
+            _sshsig.sign(b"data", str(world.anna.key), "namespace")
 
 
 def test_the_judgement_as_json(world: World) -> None:
