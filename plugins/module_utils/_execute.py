@@ -12,7 +12,7 @@ import os
 from dataclasses import asdict, dataclass
 from typing import Any, Mapping, Sequence
 
-from ansible_collections.incomex.phasegate.plugins.module_utils import _checks, _gates, _lock
+from ansible_collections.incomex.phasegate.plugins.module_utils import _checks, _gates, _lock, _rewrites
 from ansible_collections.incomex.phasegate.plugins.module_utils._approvals import collect, judge
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup_record import BackupRecord, unchanged_since
 from ansible_collections.incomex.phasegate.plugins.module_utils._builtin_checks import ddl_checksum, target_identity
@@ -217,8 +217,13 @@ def _builtins(session: Session, client: Client, request: Request) -> _checks.Bui
     }
 
 
-def _check_inside(session: Session, client: Client, request: Request, applied: Applied, base: Snapshot) -> None:
-    """Verification, measured data and structural diff on the uncommitted state."""
+def _check_inside(
+    session: Session, client: Client, request: Request, applied: Applied, base: Snapshot, files: Mapping[str, str]
+) -> None:
+    """Verification, measured data, structural diff and rewritten tables on the uncommitted state.
+
+    ``files`` are those of the tables before the first statement.
+    """
     # VA-16 needs pg_dump, which cannot see this transaction; the structural diff below stands for it
     checks = [
         check
@@ -238,6 +243,13 @@ def _check_inside(session: Session, client: Client, request: Request, applied: A
     applied.diff = {"ok": verdict.ok, "message": verdict.message, "text": changes.text(), "changes": changes.as_list()}
     wrong = [(f"{r.id} {r.expected}", f"{r.id} {r.found}") for r in _checks.failures(results)]
     wrong += [("data as declared", text) for text in moved]
+    rewrites = _rewrites.rewritten(session, files, applied.xid)
+    applied.rewrites = sorted(rewrites.values())
+    scope_of_rewrites = request.phase["scope"]["rewrites"]
+    unexpected = _rewrites.undeclared(session, rewrites, scope_of_rewrites, request.plan["ddl"]["statements"])
+    if unexpected:
+        expected = ", ".join(scope_of_rewrites) or "none"
+        wrong.append((f"tables that are rewritten (scope.rewrites): {expected}", f"rewritten: {', '.join(unexpected)}"))
     if not verdict.ok:
         wrong.append((f"diff {policy['policy']}", verdict.message))
     if "rehearsal" in request.plan:
@@ -312,10 +324,14 @@ def migration_script(request: Request) -> Script:
 
 def migration_hooks(client: Client, request: Request, step: Step, base: Snapshot) -> Hooks:
     """Return what C-07 adds to the transaction: preflight before, verification inside."""
-    return Hooks(
-        before=lambda session, applied: _check_before(session, client, request, step, applied),
-        inside=lambda session, applied: _check_inside(session, client, request, applied, base),
-    )
+    files: dict[str, str] = {}
+
+    def before(session: Session, applied: Applied) -> None:
+        _check_before(session, client, request, step, applied)
+        files.clear()
+        files.update(_rewrites.files(session))
+
+    return Hooks(before, inside=lambda session, applied: _check_inside(session, client, request, applied, base, files))
 
 
 def migrate(client: Client, request: Request, step: Step) -> Applied:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a rehearsal measures inside its transaction: locks, rewrites, time, WAL. Private to this collection."""
+"""What a rehearsal measures inside its transaction: locks, time, WAL. Private to this collection."""
 
 from __future__ import annotations
 
@@ -20,28 +20,20 @@ WHERE l.pid = pg_backend_pid() AND l.locktype = 'relation' AND l.granted
   AND c.relnamespace NOT IN ('pg_catalog'::regnamespace, 'pg_toast'::regnamespace)
 """
 
-_FILES = """
-SELECT c.oid::regclass::text, pg_relation_filenode(c.oid) FROM pg_class c
-WHERE c.relkind IN ('r', 'm', 'i') AND c.relnamespace NOT IN ('pg_catalog'::regnamespace, 'pg_toast'::regnamespace)
-"""
-
 
 @dataclass
 class Measurement:
     """The measurements of one transaction. Times in microseconds by the server's clock; ``wal_bytes`` of the cluster."""
 
-    files: Mapping[str, str] = field(default_factory=dict)
     started: int = 0
     wal_start: int = 0
     first_seen: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
-    rewrites: list[str] = field(default_factory=list)
     locks: list[dict[str, Any]] = field(default_factory=list)
     microseconds: int = 0
     wal_bytes: int = 0
 
     def begin(self, session: Session) -> None:
         """Remember where it starts; call it in the transaction, before the first statement."""
-        self.files = _files(session)
         self.started, self.wal_start = _now(session)
 
     def observe(self, session: Session, statement: Mapping[str, Any]) -> None:
@@ -54,8 +46,6 @@ class Measurement:
         """Sum up, right before COMMIT: every lock is held until then."""
         now, wal = _now(session)
         self.microseconds, self.wal_bytes = now - self.started, wal - self.wal_start
-        after = _files(session)
-        self.rewrites = sorted(name for name, file in self.files.items() if after.get(name, file) != file)
         self.locks = [
             {"relation": relation, "mode": mode, "statement": number, "held_microseconds": now - since}
             for (relation, mode), (number, since) in sorted(self.first_seen.items())
@@ -65,7 +55,3 @@ class Measurement:
 def _now(session: Session) -> tuple[int, int]:
     now, wal = session.rows(_NOW)[0]
     return int(now or 0), int(wal or 0)
-
-
-def _files(session: Session) -> dict[str, str]:
-    return {name or "": file or "" for name, file in session.rows(_FILES)}

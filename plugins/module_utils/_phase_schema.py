@@ -181,6 +181,12 @@ SCHEMA: Schema = {
                         ),
                         "default": [],
                     },
+                    "rewrites": {
+                        **_list(
+                            "tables that the server may write anew, under a lock that keeps readers out", _RELATION
+                        ),
+                        "default": [],
+                    },
                 },
                 ["schemas", "statements"],
             ),

@@ -176,7 +176,7 @@ def rehearse(rehearsal: Rehearsal, archive: str, about: Mapping[str, Any]) -> di
         "server": server,
         "statements": _statements(applied),
         "locks": measurement.locks,
-        "rewrites": measurement.rewrites,
+        "rewrites": applied.rewrites,
         "wal_bytes": measurement.wal_bytes,
         "rollback": {"statements": _statements(undone), "restored": True},
     }

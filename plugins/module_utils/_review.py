@@ -674,6 +674,7 @@ def _out_of_scope(subject: Subject) -> List[Block]:
                     "Functions with effects that it may call",
                     Code(", ".join(scope["functions"])) if scope["functions"] else "none",
                 ),
+                ("Tables that may be rewritten", Code(", ".join(scope["rewrites"])) if scope["rewrites"] else "none"),
             )
         ),
     ]

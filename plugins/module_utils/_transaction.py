@@ -70,12 +70,16 @@ class Script:
 
 @dataclass
 class Applied:
-    """What happened. ``statements`` in file order, the file's own BEGIN and COMMIT left out; the rest before COMMIT."""
+    """What happened. ``statements`` in file order, the file's own BEGIN and COMMIT left out; the rest before COMMIT.
+
+    ``rewrites`` are the tables that were written anew.
+    """
 
     xid: str = ""
     pid: int = 0
     attempts: int = 1
     statements: list[dict[str, Any]] = field(default_factory=list)
+    rewrites: list[str] = field(default_factory=list)
     result: Any = None
     preflight: list[dict[str, Any]] = field(default_factory=list)
     checks: list[dict[str, Any]] = field(default_factory=list)

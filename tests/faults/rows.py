@@ -81,7 +81,9 @@ ROWS: dict[str, Fault] = {
         "a long transaction holds the lock",
         "bounded wait, another try, the blocker named; an application waits no longer than the lock timeout",
     ),
-    "rewrite": Fault("the DDL rewrites a table", "measured at the rehearsal, shown to the reviewers"),
+    "rewrite": Fault(
+        "the DDL rewrites a table that the phase does not declare", "rolled back before COMMIT, at the rehearsal first"
+    ),
     "build-cancelled": Fault(
         "CREATE INDEX CONCURRENTLY cancelled, killed, or met by rows that break it",
         "the invalid index named, no success; once it is dropped the same command goes on",

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from ansible_collections.incomex.phasegate.plugins.module_utils._measurement import Measurement
 from ansible_collections.incomex.phasegate.tests.support.cluster import (
     bin_directory,
     running_cluster,
@@ -164,16 +163,3 @@ def test_a_damaged_dump_is_noticed(cluster: Cluster, empty_database: str, tmp_pa
         listed += subprocess.run(argv, capture_output=True, check=False).returncode == 0
     seen(f"stopped at G-5 {len(damaged)} of {len(damaged)} times, {dump.name} named")
     seen(f"pg_restore --list accepts {listed} of the {len(damaged)}", "psql")
-
-
-@pytest.mark.fault("rewrite")
-def test_a_rewrite_is_measured(cluster: Cluster, empty_database: str, seen: Seen) -> None:
-    cluster.psql(BEFORE, empty_database)
-    measurement = Measurement()
-    with client_of(cluster, empty_database).session() as session:
-        session.execute("BEGIN")
-        measurement.begin(session)
-        session.execute("ALTER TABLE app.old ALTER id TYPE bigint")
-        measurement.end(session)
-    assert measurement.rewrites == ["app.old", "app.old_pkey"]
-    seen("measured at the rehearsal by relfilenode: app.old, app.old_pkey; the reviewers sign it")
