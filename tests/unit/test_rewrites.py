@@ -44,7 +44,7 @@ class Change:
         cluster.psql(BEFORE, database)
         files = PhaseFiles(directory).write(
             {
-                "scope": {"schemas": ["app"], "statements": list(self.tags), "rewrites": self.declared},
+                "scope": {"schemas": ["app"], "statements": ["ALTER TABLE", *self.tags], "rewrites": self.declared},
                 "expect": {"tags": self.tags},
                 "preflight": [{"id": "P-1", "title": "one", "sql": "SELECT 1", "expect": 1}],
                 "diff": {"allow": [{"object": "*"}]},
