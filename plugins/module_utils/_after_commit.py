@@ -126,11 +126,15 @@ def run(session: Session, client: Client, script: Script, applied: Applied, step
     if not todo:
         return
     pid = session.value("SELECT pg_backend_pid()")
+    if script.role:
+        session.set("role", script.role)
     for statement in todo:
         if known.get(statement["n"]) == BEGUN and look(session, statement)[0] is State.DONE:
             _ended(step, applied, statement, 0.0)
         else:
             _run_one(session, client, script, statement, applied, step, pid or "")
+    if script.role:
+        session.set("role", "none")
     session.set("search_path", search_path(()))
 
 

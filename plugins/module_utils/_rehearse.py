@@ -40,12 +40,16 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._verify import V
 
 @dataclasses.dataclass(frozen=True)
 class Rehearsal:
-    """The inputs of a rehearsal: the request as C-07 has it, on the rehearsal's client, and the rollback's bytes."""
+    """The inputs of a rehearsal: the request as C-07 has it, on the rehearsal's client, and the rollback's bytes.
+
+    ``role`` is the one that runs the phase on the source.
+    """
 
     client: Client
     request: Request
     rollback: bytes
     source: Snapshot
+    role: str
 
     @property
     def artefacts(self) -> Artefacts:
@@ -85,7 +89,8 @@ def _migrate(rehearsal: Rehearsal, step: Step, base: Snapshot, capture: str) -> 
             hooks.inside(session, applied)
             measurement.end(session)
 
-        measured, script = Hooks(before, inside, measurement.observe), migration_script(request)
+        measured = Hooks(before, inside, measurement.observe)
+        script = dataclasses.replace(migration_script(request), role=rehearsal.role)
         applied = transact(session, rehearsal.client, script, measured, base, step, 1)
         complete(session, rehearsal.client, script, applied, step)
     # the gates are production's; here they would only confuse the report
@@ -95,7 +100,8 @@ def _migrate(rehearsal: Rehearsal, step: Step, base: Snapshot, capture: str) -> 
 
 def _roll_back(rehearsal: Rehearsal, step: Step, original: Snapshot) -> Applied:
     """Run C-09 on the copy and require that the schema is as before."""
-    script = rollback_script(rehearsal.request.plan, rehearsal.rollback)
+    pinned = rollback_script(rehearsal.request.plan, rehearsal.rollback)
+    script = dataclasses.replace(pinned, role=rehearsal.role)
     hooks = Hooks(before=lambda _session, _applied: None, inside=restored(original, "the rehearsal", script))
     with rehearsal.client.session("phasegate:rehearse") as session:
         base = take(session)
@@ -124,8 +130,8 @@ def _statements(applied: Applied) -> list[dict[str, Any]]:
 def rehearse(rehearsal: Rehearsal, archive: str, about: Mapping[str, Any]) -> dict[str, Any]:
     """Rehearse and return what the plan pins of it. Raises ``PhaseGateError`` at the first thing that is not as it must be.
 
-    ``archive`` is the backup's path. ``about`` has ``source`` (system identifier), ``roles``, ``server`` and ``contents``
-    of the source.
+    ``archive`` is the backup's path. ``about`` has ``source`` (system identifier), ``roles``, ``access``, ``server`` and
+    ``contents`` of the source.
     """
     client, artefacts = rehearsal.client, rehearsal.artefacts
     phase = {**rehearsal.request.phase, "diff": of_rehearsal(rehearsal.request.phase["diff"])}

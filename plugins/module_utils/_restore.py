@@ -13,6 +13,7 @@ import secrets
 from typing import Any, ContextManager, Mapping, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils import _staging
+from ansible_collections.incomex.phasegate.plugins.module_utils._access import give_access
 from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._contents import Contents, differences, read_contents
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
@@ -181,12 +182,13 @@ def restore(
     roles: Sequence[str],
     server: Mapping[str, Any],
     contents: Contents,
+    access: Mapping[str, Any] | None = None,
     jobs: int = 2,
 ) -> dict[str, Any]:
     """Restore ``archive`` into a fresh database of the rehearsal cluster and return what there is to say of it.
 
     ``source`` is the system identifier of the cluster that the backup is of, ``server`` its facts; ``contents`` what its
-    tables had under the dump's snapshot; ``jobs`` how many tables of a directory are restored at once. Raises
+    tables had under the dump's snapshot; ``access`` what its role may, to be given here as well; ``jobs`` how many tables of a directory are restored at once. Raises
     ``PhaseGateError`` naming every table that differs.
     """
     found = require_ready(client, source=source, server=server)
@@ -194,6 +196,9 @@ def restore(
         _prepare_database(session, client.database, server)
         created = _prepare_roles(session, roles)
     _pg_restore(client, archive, jobs)
+    if access:
+        with _maintenance(client) as session:
+            give_access(session, client.database, access)
     settings = _same_settings(client, server)
     with client.session("phasegate:restore") as session:
         wrong = differences(contents, read_contents(session))

@@ -15,6 +15,7 @@ import shutil
 from typing import Any, Iterator, Mapping
 
 from ansible_collections.incomex.phasegate.plugins.module_utils import _report
+from ansible_collections.incomex.phasegate.plugins.module_utils._access import read_access
 from ansible_collections.incomex.phasegate.plugins.module_utils._after_commit import REFUSED, left
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup_record import FOLDERS
 from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
@@ -235,9 +236,9 @@ def look(client: Client) -> Identity:
 
 
 def source_of(session: Session) -> dict[str, Any]:
-    """Return what a rehearsal's copy needs of the source: ``roles`` by name, PostgreSQL's own left out, and ``server``."""
+    """Return what a rehearsal's copy needs of the source: ``roles`` by name, PostgreSQL's own left out, ``access``, ``server``."""
     roles = [row[0] for row in session.rows("SELECT rolname FROM pg_roles WHERE rolname !~ '^pg_' ORDER BY 1")]
-    return {"roles": roles, "server": server_facts(session)}
+    return {"roles": roles, "access": read_access(session), "server": server_facts(session)}
 
 
 def of_target(kind: str, plan: Mapping[str, Any], declared: Mapping[str, Any], identity: Identity) -> Gate:

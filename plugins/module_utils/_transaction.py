@@ -57,7 +57,7 @@ class Script:
 
     ``data`` are its verified bytes and ``statements`` the plan's ranges of them; ``rows`` the declared row counts by
     command tag, in file order; ``result`` the expected trailing SELECT, None when none is declared; ``settings`` the
-    phase's timeouts and search_path.
+    phase's timeouts and search_path; ``role`` the one whose statements they are, '' for the session's own.
     """
 
     command: str
@@ -66,6 +66,7 @@ class Script:
     rows: Mapping[str, Any]
     result: Any
     settings: Mapping[str, Any]
+    role: str = ""
 
 
 @dataclass
@@ -305,8 +306,12 @@ def _attempt(session: Session, client: Client, script: Script, hooks: Hooks, ste
     _keep_xid(client)
     # the gates too: when this process dies, the journal is all that a later run can report from
     step.note("transaction", {"xid": applied.xid, "pid": applied.pid, "gates": step.data.get("gates", [])})
+    if script.role:
+        session.set("role", script.role, local=True)
     _run_statements(session, script, hooks, applied)
     _check_deferred(session, script)
+    if script.role:
+        session.set("role", "none", local=True)
     session.set("transaction_read_only", "on", local=True)
     _check_counts(script, applied)
     hooks.inside(session, applied)

@@ -114,10 +114,12 @@ def run(client: Client, artefacts: Artefacts, plan: dict[str, Any]) -> dict[str,
         max_backup_age=0,
         lock_attempts=1,
     )
-    rehearsal = Rehearsal(client, request, read_frozen(artefacts, plan["rollback"]["file"]), source)
+    undo = read_frozen(artefacts, plan["rollback"]["file"])
+    rehearsal = Rehearsal(client, request, undo, source, start["access"]["user"])
     about = {
         "source": start["identity"]["system_identifier"],
         "roles": start["roles"],
+        "access": start["access"],
         "server": start["server"],
         "contents": contents,
     }

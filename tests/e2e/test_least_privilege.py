@@ -1,0 +1,86 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The whole chain by a role that is no superuser and has nothing but what docs/operations.md says under "The role"."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+from ansible_collections.incomex.phasegate.tests.support.cluster import SUPERUSER, bin_directory, running_cluster
+from ansible_collections.incomex.phasegate.tests.support.playbook import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from ansible_collections.incomex.phasegate.tests.support.target import Target
+
+OWNER = """
+CREATE ROLE directus_owner;
+ALTER TABLE public.tac_logical_unit OWNER TO directus_owner;
+ALTER TABLE sandbox_tac.logical_unit OWNER TO directus_owner;
+GRANT USAGE, CREATE ON SCHEMA sandbox_tac, cutter_governance TO directus_owner;
+REVOKE ALL ON DATABASE {database} FROM PUBLIC;
+"""
+
+
+def documented() -> str:
+    """Return the statements of the page, those for special cases left out."""
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    section = page.split("### The role\n", 1)[1].split("\n### ", 1)[0]
+    match = re.search(r"```sql\n(.*?)```", section, re.DOTALL)
+    assert match is not None
+    return match[1]
+
+
+@pytest.fixture
+def weak(target: Target) -> Iterator[Target]:
+    """The target with the role phase_role, which is a member of the owner of what Phase Alpha changes."""
+    statements = documented().replace("directus TO", f"{target.database} TO")
+    target.cluster.psql(OWNER.format(database=target.database) + statements, target.database)
+    identity = target.identity(user="phase_role")
+    target.hostvars = {"phasegate_user": "phase_role", "phasegate_identity": identity}
+    yield target
+    for role in ("phase_role", "directus_owner"):
+        target.cluster.psql(
+            f"REASSIGN OWNED BY {role} TO {SUPERUSER}; DROP OWNED BY {role}; DROP ROLE {role}", target.database
+        )
+
+
+@pytest.mark.fault("weak-role")
+def test_the_chain_by_a_role_that_is_no_superuser(weak: Target, tmp_path: Path) -> None:
+    assert weak.rows("SELECT rolsuper, rolcreaterole FROM pg_roles WHERE rolname = 'phase_role'") == [(False, False)]
+    schema = weak.dump("--schema-only")
+    with running_cluster() as other:
+        # the roles are not there, and the rehearsal's is a superuser of another name
+        other.psql("CREATE ROLE rehearser SUPERUSER LOGIN")
+        connection = {"bindir": str(bin_directory()), "host": str(other.socket_directory), "user": "rehearser"}
+        rehearsed = weak.play(
+            "playbooks/phase_alpha_rehearse.yml",
+            extra_vars={
+                "phasegate_author": "huyen",
+                "phasegate_plans": str(tmp_path / "plans"),
+                "phasegate_rehearsal": {**connection, "port": other.port, "database": weak.database},
+            },
+        )
+        assert rehearsed.rc == 0, rehearsed.stdout
+        owner = "SELECT tableowner FROM pg_tables WHERE tablename = 'canonical_address_alias'"
+        assert other.psql(owner, weak.database) == "phase_role"
+        # not what no rehearsal made
+        assert other.psql("SELECT rolsuper FROM pg_roles WHERE rolname = 'rehearser'") == "t"
+    (plan,) = (tmp_path / "plans").glob("*/plan.json")
+    assert json.loads(plan.read_text(encoding="utf-8"))["target"]["user"] == "phase_role"
+
+    executed = weak.play(extra_vars={"phasegate_plan": str(plan)})
+    assert "outcome       SUCCESS" in executed.stdout, executed.stdout
+    execution = next(one for one in weak.bundles() if '"COMMITTED"' in one.text("journal.jsonl"))
+    assert execution.gates["G-10"] == "PASS"
+
+    extra = {"phasegate_execution": str(execution.path), "phasegate_confirm": execution.path.name}
+    undone = weak.play("playbooks/rollback.yml", extra_vars=extra)
+    assert "outcome       SUCCESS" in undone.stdout, undone.stdout
+    assert weak.dump("--schema-only") == schema
