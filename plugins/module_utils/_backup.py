@@ -336,13 +336,19 @@ def _version(client: Client, program: str) -> str:
 def _dump(job: _Job, method: str, compression: str) -> tuple[_Made, str]:
     """Make the dump with the best compression that both sides have; return it with that compression."""
     make = _custom if method == CUSTOM else _directory
-    if compression != "auto":
-        return make(replace(job, compression=compression)), compression
+    first = "zstd" if compression == "auto" else compression
     try:
-        return make(replace(job, compression="zstd")), "zstd"
+        return make(replace(job, compression=first)), first
     except (ProgramFailed, NotReadable) as failure:
         if not _UNSUPPORTED.search(failure.said):
             raise
+        if compression != "auto":
+            raise PhaseGateError(
+                f"C-01: the backup cannot be compressed with {compression}.",
+                expected=f"pg_dump, and the pg_restore that reads the dump, with {compression}",
+                found=failure.found,
+                next_step="set phasegate_compression to auto, which takes what both have, or to gzip; then run again",
+            ) from None
     return make(replace(job, compression="gzip")), "gzip"
 
 

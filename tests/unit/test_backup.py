@@ -218,9 +218,15 @@ def test_a_table_that_cannot_be_read_is_named(cluster: Cluster, client: Client, 
         cluster.psql("DROP ROLE weak")
 
 
+@pytest.mark.parametrize("compression", ["zstd", "lz4"])
 @pytest.mark.parametrize("method", ["custom", "directory"])
-def test_a_compression_that_pg_dump_lacks_is_told(client: Client, artefacts: Artefacts, method: str) -> None:
-    assert "does not support compression" in refused(client, artefacts, method=method, compression="zstd")
+def test_a_compression_that_pg_dump_lacks_is_told(
+    client: Client, artefacts: Artefacts, method: str, compression: str
+) -> None:
+    message = refused(client, artefacts, method=method, compression=compression)
+    assert f"C-01: the backup cannot be compressed with {compression}." in message
+    assert "does not support compression" in message
+    assert "set phasegate_compression to auto" in message
 
 
 def test_a_base_backup_is_not_asked_for_what_only_a_dump_has(client: Client, artefacts: Artefacts) -> None:
