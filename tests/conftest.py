@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,3 +59,16 @@ def _database(cluster: Cluster, template: str | None) -> Iterator[str]:
     cluster.create_database(name, template)
     yield name
     cluster.drop_database(name)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of one megabyte."""
+    root = tmp_path / "small"
+    root.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(root)]
+    done = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+    yield root
+    subprocess.run(["umount", str(root)], check=True)

@@ -155,6 +155,27 @@ options:
       - A run that has the lock and shows none is waited for that long.
     type: int
     default: 60
+  conditions:
+    description:
+      - What is done about a condition around the phase that is not as it should be, by its name, V(stop), V(warn) or
+        V(ignore). They are judged when the run is opened, before anything is backed up; a rehearsal has none.
+      - V(stop) by default are C(wraparound_vacuum), C(prepared_transactions), C(artefact_space), C(server_space), C(locks),
+        C(pg_dump_version), C(synchronous_standby) and C(replica_lag).
+      - V(warn) by default are C(long_transactions), C(pg_dump), C(replication_slots) and C(minor_version).
+      - A session or a prepared transaction stops a run only when it holds a lock on a relation that the plan names; another
+        one warns.
+      - What the role may not see has the status C(UNKNOWN), and stops nothing.
+    type: dict
+    default: {}
+  limits:
+    description:
+      - Limits of the conditions.
+      - C(transaction_age_s) is how many seconds a transaction may be open, 60 by default.
+      - C(server_space_mb) is how many MiB are to be free on the server beside what the plan needs, 256 by default.
+      - C(replica_lag_bytes) is how many bytes of WAL a replica may be behind, 67108864 by default.
+      - C(replica_lag_s) is how many seconds a replica may be behind that is behind at all, 60 by default.
+    type: dict
+    default: {}
   plan:
     description: The plan as M(incomex.phasegate.phase_plan) returns it.
     type: dict

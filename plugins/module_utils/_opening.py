@@ -35,6 +35,8 @@ OPENING_ARGUMENTS: dict[str, Any] = {
     "inventory_sources": {"type": "list", "elements": "str", "default": []},
     "operator": {"type": "str", "default": ""},
     "lock_idle": {"type": "int", "default": 60},
+    "conditions": {"type": "dict", "default": {}},
+    "limits": {"type": "dict", "default": {}},
     "plan": {"type": "dict"},
     "plan_sha256": {"type": "str", "default": ""},
     "ddl_b64": {"type": "str"},
@@ -49,8 +51,8 @@ OPENING_ARGUMENTS: dict[str, Any] = {
 def opened(client: Client, params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
     """Open a run, or find the one that applied this DDL already.
 
-    ``params`` has the values of ``OPENING_ARGUMENTS``, and may have a ``kind``, and the path of an ``execution`` with the
-    operator's ``confirm``.
+    ``params`` has the values of ``OPENING_ARGUMENTS`` and the ``method`` of the run's backup, and may have a ``kind``, and
+    the path of an ``execution`` with the operator's ``confirm``.
     """
     _runs.require_place(params["root"], params["environment"])
     found = digest(canonical_json(params["plan"])) if params["plan"] else ""
@@ -81,6 +83,7 @@ def opened(client: Client, params: Mapping[str, Any], *, check_mode: bool) -> di
             "sealed": False,
             "identity": identity.as_dict(),
             "artefacts": "",
+            "conditions": [],
         }
         if params.get("kind") == _runs.REHEARSAL:
             _require_key(params)
@@ -103,7 +106,11 @@ def _opened_alone(
     check_mode: bool,
 ) -> dict[str, Any]:
     """Open an execution or a rollback under this database's lock, and return what differs from a new run's result."""
+    # not at the top: a module that seals needs nothing of it
+    from ansible_collections.incomex.phasegate.plugins.module_utils import _conditions, _surroundings  # noqa: PLC0415
+
     root, declared, plan = params["root"], params["identity"] or {}, params["plan"]
+    rules = _conditions.Rules.of(params["conditions"], params["limits"])
     found: dict[str, Any] = {}
     execution = Artefacts(params["execution"]) if params.get("execution") else None
     if execution:
@@ -111,28 +118,38 @@ def _opened_alone(
         _runs.require_confirmation(execution, params["confirm"])
         about.update(kind=_runs.ROLLBACK, execution=_runs.name_of(execution))
     lock: Held | Gate | None = None
-    if not check_mode and _runs.of_target(about["kind"], plan, declared, identity).status == PASS:
+    declared_one = _runs.of_target(about["kind"], plan, declared, identity).status == PASS
+    if declared_one and not check_mode:
         lock = _lock.acquire(session, root, params["lock_idle"])
     if not execution and not isinstance(lock, Gate):
         applied = _runs.find_applied(client, root, params["environment"], plan, identity)
         if applied:
             return _adopted(session, params, applied, lock)
     _require_key(params)
+    need = _surroundings.Need.of_plan(plan, rollback=execution is not None)
     if check_mode:
         if not execution:
             reviews, now = reviews_given(params["reviews_b64"]), server_time(session)
             stop_at([require(root, phase, identity, reviews, now) for phase in plan["phase"]["requires"]])
-        return found
+        # another target is refused by what follows
+        judged = _conditions.look(session, client, need, rules, params, identity) if declared_one else []
+        _conditions.stop_at(judged)
+        return {**found, "conditions": [one.as_dict() for one in judged]}
     alone = isinstance(lock, Held)
     about["closed"] = _runs.close_broken(root, params["environment"], plan, identity) if alone else []
     if execution:
         with open(execution.file(f"sql/{plan['rollback']['file']}"), "rb") as stream:
             files = {"rollback": stream.read()}
     artefacts = _runs.open_run(root, plan, about, declared, files, lock)
-    if not execution:
-        with _runs.opening_of(artefacts):
+    with _runs.opening_of(artefacts):
+        if not execution:
             _approvals.write_beside(artefacts.file("plan.json"), params["signatures_b64"], params["notes_b64"])
             write_reviews(artefacts, params["reviews_b64"])
+        judged = _conditions.look(session, client, need, rules, params, identity)
+        found["conditions"] = [one.as_dict() for one in judged]
+        artefacts.journal.append("run", "conditions", {"conditions": found["conditions"]})
+        _conditions.stop_at(judged)
+        if not execution:
             judge_early(session, params, artefacts, identity)
     _lock.keep(session, artefacts, params["lock_idle"], params["operator"])
     return {**found, "artefacts": artefacts.path}
@@ -175,3 +192,12 @@ def judge_early(session: Session, params: Mapping[str, Any], artefacts: Artefact
     if failed(gates):
         artefacts.journal.append("run", "judged", {"gates": [gate.as_dict() for gate in gates]})
     stop_at(gates)
+
+
+def warnings(result: Mapping[str, Any]) -> list[str]:
+    """Return a line for each condition of ``opened``'s result that warns."""
+    return [
+        f"{one['id']}: {one['found']}; expected: {one['expected']}; next step: {one['next_step']}"
+        for one in result["conditions"]
+        if one["status"] == "WARN"
+    ]

@@ -254,6 +254,7 @@ def build(plan: Mapping[str, Any] | None, entries: Sequence[Entry], name: str) -
         "seconds": _seconds(entries[0].at, entries[-1].at) if entries else 0.0,
         "identity": start.get("identity", {}),
         "digests": _digests(plan, start),
+        "conditions": _last(entries, "run", "conditions", []),
         "backup": _last(entries, "C-01", "backup", {}),
         "removed": _last(entries, "C-01", "removed", []),
         "fingerprints": {
@@ -440,11 +441,14 @@ def _front(report: Mapping[str, Any]) -> list[str]:
 
 
 def _sources(report: Mapping[str, Any], sums: Mapping[str, str]) -> list[str]:
-    """Target, artefacts, DDL source."""
+    """Target and what surrounds it, artefacts, DDL source."""
     identity, backup = report["identity"], report["backup"]
     facts = [("inventory host", report["host"]), *((key.replace("_", " "), value) for key, value in identity.items())]
     facts += [("run by", report["operator"])] if report["operator"] else []
     out = ["## Target", "", *(_table(("fact", "value"), facts) if identity else ["Not read.", ""])]
+    if report["conditions"]:
+        around = ((c["id"], c["status"], c["expected"], c["found"], c["next_step"]) for c in report["conditions"])
+        out += ["## Surroundings", "", *_table(("condition", "status", "expected", "found", "next step"), around)]
     out += ["## Artefacts", "", f"Bundle `{report['bundle']}`, from {report['started']} to {report['ended']}.", ""]
     out += _table(("file", "SHA-256"), sorted(sums.items()))
     if report["closed"]:

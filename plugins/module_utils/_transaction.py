@@ -40,14 +40,23 @@ NEW_REVISION = "correct the DDL as a new revision, rehearse it, and have it revi
 NO_PRIVILEGE = "run as the role that owns the object, or let its owner grant what the server names as missing"
 
 
+# The locks of a prepared transaction have no pid; its lock on its own transaction id tells which one it is.
 _BLOCKERS = """
+WITH held AS (
+  SELECT DISTINCT l.pid, l.virtualtransaction FROM pg_locks l
+  WHERE l.granted AND l.pid IS DISTINCT FROM pg_backend_pid()
+    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND l.relation IN (SELECT to_regclass(name) FROM unnest({names}::text[]) name))
 SELECT DISTINCT format('pid %s, user %s, application %s, %s, transaction open for %s s, query: %s', a.pid, a.usename,
   coalesce(nullif(a.application_name, ''), 'unnamed'), coalesce(a.state, 'state not visible to this role'),
   coalesce(round(extract(epoch FROM clock_timestamp() - a.xact_start))::text, '?'),
   coalesce(left(regexp_replace(a.query, '[[:space:]]+', ' ', 'g'), 120), '?'))
-FROM pg_locks l JOIN pg_stat_activity a USING (pid)
-WHERE l.granted AND l.pid <> pg_backend_pid() AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-  AND l.relation IN (SELECT to_regclass(name) FROM unnest({names}::text[]) name)
+FROM held h JOIN pg_stat_activity a USING (pid)
+UNION ALL
+SELECT format('prepared transaction %L, owner %s, prepared %s s ago', p.gid, p.owner,
+  round(extract(epoch FROM clock_timestamp() - p.prepared)))
+FROM held h JOIN pg_locks own USING (virtualtransaction) JOIN pg_prepared_xacts p ON p.transaction = own.transactionid
+WHERE h.pid IS NULL AND own.pid IS NULL AND own.locktype = 'transactionid'
 """
 
 
@@ -122,7 +131,10 @@ class LockTimeout(Stopped):
 
 
 def blockers(session: Session, relations: Sequence[str]) -> list[str]:
-    """Return who holds locks on these relations (schema-qualified, quoted where needed), one text a session."""
+    """Return who holds locks on these relations (schema-qualified, quoted where needed).
+
+    One text a session or prepared transaction.
+    """
     names = "ARRAY[" + ", ".join(literal(name) for name in relations) + "]"
     return [row[0] or "" for row in session.rows(_BLOCKERS.format(names=names))]
 
@@ -162,7 +174,8 @@ def _no_lock(session: Session, script: Script, where: str, relations: Sequence[s
         f"{script.command}: {where}: a lock was not granted in time; rolled back.",
         expected=f"the lock within lock_timeout ({script.settings['lock_timeout']})",
         found="held by " + ("; ".join(holders) or f"a session that has ended since ({error.words()})"),
-        next_step="let the blocking session finish or end it, then run again",
+        next_step="let the blocking session finish, or end it: SELECT pg_terminate_backend(<pid>), and a prepared transaction by"
+        " COMMIT PREPARED or ROLLBACK PREPARED; then run again",
     )
 
 

@@ -69,6 +69,11 @@ options:
     description: The name of the directory in O(execution), as the operator typed it. Without it nothing is opened.
     type: str
     default: ''
+  method:
+    description: How the run is going to be backed up, as for M(incomex.phasegate.backup), for the room that it needs.
+    type: str
+    choices: [custom, directory, basebackup]
+    default: custom
   artefacts:
     description: The artefact directory, for O(state=sealed) and O(state=verified).
     type: path
@@ -124,6 +129,13 @@ applied:
   description: Whether an earlier run committed the same DDL on this database; then O(artefacts) is that run's.
   returned: for O(state=open)
   type: bool
+conditions:
+  description:
+    - What was found around the phase, each with C(id), C(status), C(expected), C(found) and C(next_step).
+    - C(status) is V(OK), V(WARN) or V(UNKNOWN), where the role cannot see it. V(STOP) is in the journal of the run that it stopped.
+  returned: for O(state=open)
+  type: list
+  elements: dict
 incomplete:
   description:
     - Whether that run left statements that run after COMMIT, for M(incomex.phasegate.migrate) to go on with.
@@ -174,6 +186,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.incomex.phasegate.plugins.module_utils import _report, _runs, _seal
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup_record import NAMES
 from ansible_collections.incomex.phasegate.plugins.module_utils._client import CONNECTION_ARGUMENTS, Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import (
@@ -183,7 +196,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import
     sha256_file,
     verify,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._opening import OPENING_ARGUMENTS, opened
+from ansible_collections.incomex.phasegate.plugins.module_utils._opening import OPENING_ARGUMENTS, opened, warnings
 
 
 def sealed(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
@@ -251,6 +264,7 @@ def main() -> None:
             "kind": {"type": "str", "choices": [_runs.EXECUTE, _runs.REHEARSAL], "default": _runs.EXECUTE},
             "execution": {"type": "path"},
             "confirm": {"type": "str", "default": ""},
+            "method": {"type": "str", "choices": list(NAMES), "default": "custom"},
             "artefacts": {"type": "path"},
             "reason": {"type": "str", "default": ""},
             "allowed_signers": {"type": "path"},
@@ -268,6 +282,8 @@ def main() -> None:
     try:
         if params["state"] == "open":
             result = opened(Client.from_params(params), params, check_mode=module.check_mode)
+            for line in warnings(result):
+                module.warn(line)
         elif params["state"] == "sealed":
             result = sealed(params, check_mode=module.check_mode)
         else:

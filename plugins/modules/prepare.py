@@ -85,6 +85,11 @@ identity:
   description: Who the server is.
   returned: once the run is open
   type: dict
+conditions:
+  description: What was found around the phase, as M(incomex.phasegate.evidence) returns it.
+  returned: once the run is open
+  type: list
+  elements: dict
 fingerprint:
   description: Fingerprint of the schema before.
   returned: once the snapshot is taken
@@ -110,7 +115,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._client import C
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, file_error, run_step
 from ansible_collections.incomex.phasegate.plugins.module_utils._moment import look, record_steps
-from ansible_collections.incomex.phasegate.plugins.module_utils._opening import OPENING_ARGUMENTS, opened
+from ansible_collections.incomex.phasegate.plugins.module_utils._opening import OPENING_ARGUMENTS, opened, warnings
 from ansible_collections.incomex.phasegate.plugins.module_utils._runs import NotOpened
 
 REQUIRED = ("root", "environment", "plan", "ddl_b64", "rollback_b64")
@@ -151,6 +156,8 @@ def main() -> None:
     result: dict[str, Any] = {}
     try:
         result = opened(client, module.params, check_mode=module.check_mode)
+        for line in warnings(result):
+            module.warn(line)
         if not result["applied"]:
             prepare(client, module.params, result, check_mode=module.check_mode)
     except NotOpened as error:

@@ -76,6 +76,7 @@ LAYOUT = {
 SECTIONS = {
     "Gates": "G-11",
     "Target": "system identifier",
+    "Surroundings": "prepared_transactions",
     "Artefacts": "backup.dump",
     "DDL source": "migrate.sql",
     "Commands": "C-08",

@@ -12,6 +12,7 @@ import subprocess
 import threading
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 from ansible_collections.incomex.phasegate.tests.support.bundle import Bundle, sha256
 from ansible_collections.incomex.phasegate.tests.support.playbook import ROOT, environment
@@ -159,6 +160,10 @@ def wrong_container(target: Target) -> dict[str, Any]:
     return {"phasegate_identity": target.identity(container="postgres")}
 
 
+def no_room(_target: Target) -> dict[str, Any]:
+    return {"phasegate_limits": {"server_space_mb": 10**9}}
+
+
 def rehearsal(target: Target) -> dict[str, Any]:
     identifiers = [target.system_identifier]
     return {
@@ -195,6 +200,7 @@ def test_another_target_is_refused_before_anything_runs(
     ("hostvars", "spoil", "words"),
     [
         pytest.param(wrong_cluster, "", ["system_identifier"], id="target"),
+        pytest.param(no_room, "", ["server_space", "MiB free at "], id="surroundings"),
         pytest.param(None, "DELETE FROM sandbox_tac.logical_unit WHERE ctid = '(0,1)'", ["P-9"], id="preflight"),
     ],
 )
@@ -209,6 +215,55 @@ def test_check_mode_fails_where_the_run_would(
     assert_told(run.messages, words)
     assert target.state() == state
     assert not target.root.exists()
+
+
+# -- what surrounds the phase -----------------------------------------------------------------------------------------
+
+
+def test_a_condition_stops_an_execution_and_a_rollback(target: Target) -> None:
+    state = target.state()
+    target.hostvars = no_room(target)
+    words = ["Stopped by what surrounds the phase: server_space.", "MiB free at ", "make room", "phasegate_conditions"]
+    bundle = assert_stopped(target, target.play(), state, words=words)
+    assert "C-01" not in {step for step, _event in bundle.steps()}
+    assert "| server_space | STOP | " in bundle.text("report.md")
+
+    target.hostvars = {}
+    assert target.play().rc == 0
+    state, execution = target.state(), target.bundles()[-1].path
+    target.hostvars = no_room(target)
+    undo = {"phasegate_execution": str(execution), "phasegate_confirm": execution.name}
+    run = target.play("playbooks/rollback.yml", extra_vars=undo)
+    assert run.rc != 0
+    assert_told(run.messages, words)
+    assert target.state() == state
+    (bundle,) = (one for one in target.bundles() if "_rollback_" in one.path.name)
+    bundle.assert_sealed()
+    assert_told(bundle.reason, words)
+
+
+def test_a_condition_warns(target: Target) -> None:
+    target.hostvars = {"phasegate_limits": {"transaction_age_s": 0}}
+    with psycopg.connect(target.cluster.dsn(target.database), application_name="web") as idle:
+        idle.execute("SELECT 1")
+        pid = idle.info.backend_pid
+        run = target.play()
+    assert run.rc == 0, run.stdout
+    # ansible-playbook wraps its lines
+    told = " ".join(run.stdout.split())
+    assert f"[WARNING]: long_transactions: pid {pid}, user workflow_admin, application web, idle in transaction" in told
+    bundle = target.bundle()
+    (found,) = (one for one in bundle.json("report.json")["conditions"] if one["id"] == "long_transactions")
+    assert (found["status"], found["next_step"] != "") == ("WARN", True)
+    assert "| long_transactions | WARN | " in bundle.text("report.md")
+
+
+def test_a_condition_that_does_not_exist_is_refused(target: Target) -> None:
+    target.hostvars = {"phasegate_conditions": {"replica_lagg": "warn"}, "phasegate_limits": {"replica_lag_s": "1h"}}
+    run = target.play()
+    assert run.rc != 0
+    assert_told(run.messages, ["conditions: replica_lagg", "limits: replica_lag_s: 1h", "phasegate_conditions"])
+    assert "C-01" not in {step for step, _event in target.bundle().steps()}
 
 
 @pytest.mark.fault("backup-foreign")

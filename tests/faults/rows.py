@@ -53,6 +53,10 @@ ROWS: dict[str, Fault] = {
     ),
     "commit-unknown": Fault("connection ended while COMMIT waits for a standby", "resolved to COMMITTED"),
     # --- something is full or damaged
+    "no-room": Fault(
+        "no room on the server, or for the artefacts, when a run begins",
+        "stop before a backup is made; what is free and what is needed named",
+    ),
     "disk-full-server": Fault("the server's disk is full", "rolled back; the reason named"),
     "disk-full-before": Fault("the artefact directory is full before COMMIT", "stop; nothing changed, nothing sealed"),
     "disk-full-after": Fault(
@@ -81,6 +85,9 @@ ROWS: dict[str, Fault] = {
         "a long transaction holds the lock",
         "bounded wait, another try, the blocker named; an application waits no longer than the lock timeout",
     ),
+    "prepared-transaction": Fault(
+        "a prepared transaction holds the lock", "stop before a backup is made; its gid, owner and age named"
+    ),
     "rewrite": Fault(
         "the DDL rewrites a table that the phase does not declare", "rolled back before COMMIT, at the rehearsal first"
     ),
@@ -93,6 +100,7 @@ ROWS: dict[str, Fault] = {
     "hostile-names": Fault("quotes, ;, $(), {{ }}, line ends, 63 bytes in names", "one name, or refused"),
     # --- the wrong place or time
     "standby": Fault("the target is a standby", "stop at G-4"),
+    "replica-lag": Fault("a replica lags behind", "stop before a backup is made; the replica and its lag named"),
     "two-operators": Fault("two operators at once", "one wins; the other is told who"),
     "same-again": Fault("the same plan again", "verified read-only, changed=0"),
     "swapped-target": Fault("production and rehearsal swapped in the inventory", "stop at G-4"),

@@ -95,6 +95,9 @@ class Kill:
         return {"module": "module-killed", "client": "client-killed"}.get(self.victim, "server-killed")
 
 
+#: COMMIT is to wait for a standby that does not exist.
+CONDITIONS = {"synchronous_standby": "warn"}
+
 #: When ansible-playbook is killed.
 PLAYBOOK = EARLY[:1] + BEFORE[1:] + DURING[1:] + AFTER + SEALING
 
@@ -134,11 +137,11 @@ class Fragile:
         name = f"fragile{self.serial}"
         self.cluster.create_database(name, "template")
         self.cluster.psql(f"ALTER DATABASE {name} SET synchronous_commit = on")
-        return Target(self.cluster, name, directory)
+        return Target(self.cluster, name, directory, {"phasegate_conditions": CONDITIONS})
 
     def start(self, target: Target) -> Conductor:
         """Execute Phase Alpha."""
-        return self.conductors.execute(target)
+        return self.conductors.execute(target, conditions=CONDITIONS)
 
     def state(self, target: Target) -> str:
         """Return ``all``, ``nothing``, or what else the database holds."""

@@ -82,7 +82,7 @@ def _be_the_module(name: str, arguments: dict[str, Any]) -> NoReturn:
 def conduct(order: dict[str, Any]) -> dict[str, Any]:
     """Execute the phase as ``roles/execute`` does. ``order`` has ``connection``, ``phase``, ``root`` and ``identity``.
 
-    ``migrate`` in it are further arguments of C-07.
+    ``migrate`` in it are further arguments of C-07, ``conditions`` what is done about those around the phase.
 
     Returns ``applied`` (by an earlier run), ``msg`` (why it stopped, '' on success) and the last ``result``.
     """
@@ -96,6 +96,7 @@ def conduct(order: dict[str, Any]) -> dict[str, Any]:
         told = {key: value for key, value in planned.items() if key != "summary"}
         # there is no Ansible between two modules here, so a run that does nothing for this long is dead
         told["lock_idle"] = LOCK_IDLE
+        told["conditions"] = order.get("conditions", {})
         opened = run_module("evidence", {**connection, **place, "state": "open", "inventory_name": "target", **told})
         artefacts = {"artefacts": opened["artefacts"]}
         data = {"measure": phase["measure"], "row_counts": phase["row_counts"]}

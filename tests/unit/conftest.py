@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +12,6 @@ from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
     from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session
@@ -33,19 +31,6 @@ def client(cluster: Cluster, database: str) -> Client:
     from ansible_collections.incomex.phasegate.tests.support.runs import client_of  # noqa: PLC0415
 
     return client_of(cluster, database)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of one megabyte."""
-    root = tmp_path / "small"
-    root.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(root)]
-    done = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
-    yield root
-    subprocess.run(["umount", str(root)], check=True)
 
 
 @pytest.fixture(scope="module")

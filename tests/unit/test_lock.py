@@ -54,6 +54,9 @@ class Controller:
             "confirm": "",
             "operator": operator,
             "lock_idle": idle,
+            "conditions": {},
+            "limits": {},
+            "method": "custom",
             "identity": {"database": self.client.database},
             "root": str(self.run.root),
             "ddl_b64": base64.b64encode(self.run.ddl).decode(),
@@ -170,7 +173,7 @@ def test_a_run_without_a_sign_of_life_is_closed_by_the_next(controller: Controll
     assert verify(first.path) == []
     reason = next(entry.data["reason"] for entry in first.journal.entries() if entry.event == "failed")
     assert reason.startswith("The run broke off")
-    assert "C-05 done at " in reason
+    assert "run conditions at " in reason
     assert _runs.opening(second.journal.entries())["closed"] == [_runs.name_of(first)]
     # and if its controller was only slow, it finds that out before it does anything
     with pytest.raises(PhaseGateError, match="This run is sealed"), run_step(first, "C-03"):

@@ -1,0 +1,391 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The conditions that a run should find around it, each a pure judgement of facts that were read before. Private.
+
+What is wrong is told in one of three degrees: a finding that the operator's policy decides on, a note that warns at
+most, because it is not in the phase's way, and what this role cannot see.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from dataclasses import asdict, dataclass
+from typing import Any, Callable, Iterable, Mapping, Sequence
+
+from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError, Stopped
+from ansible_collections.incomex.phasegate.plugins.module_utils._identity import Identity
+from ansible_collections.incomex.phasegate.plugins.module_utils._minor_releases import (
+    DAYS_BETWEEN,
+    KNOWN_UNTIL,
+    missing,
+    newest,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session
+from ansible_collections.incomex.phasegate.plugins.module_utils._surroundings import (
+    Facts,
+    Need,
+    Other,
+    Prepared,
+    Room,
+    Standby,
+    read,
+)
+
+OK = "OK"
+WARN = "WARN"
+STOP = "STOP"
+UNKNOWN = "UNKNOWN"
+
+ACTIONS = {"stop": STOP, "warn": WARN, "ignore": OK}
+
+# What an operator may set, with what holds otherwise; documented in docs/operations.md.
+LIMITS = {"transaction_age_s": 60, "server_space_mb": 256, "replica_lag_bytes": 64 << 20, "replica_lag_s": 60}
+
+_BACKUPS = ("pg_dump", "pg_dumpall", "pg_restore", "pg_basebackup")
+_PHASEGATES = "phasegate:backup:"
+
+_VISIBLE = "GRANT pg_monitor to this role, so that it sees what others do"
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One judged condition; the texts are for people."""
+
+    id: str
+    status: str
+    expected: str
+    found: str
+    next_step: str = ""
+
+    def as_dict(self) -> dict[str, str]:
+        """Return the fields as a plain mapping."""
+        return asdict(self)
+
+
+# How bad a finding is, before the policy.
+_GOOD, _NOTE, _BAD, _UNSEEN = range(4)
+
+
+@dataclass(frozen=True)
+class _Finding:
+    degree: int
+    expected: str
+    found: str
+    next_step: str = ""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The operator's choices: an action by condition, and the limits."""
+
+    actions: Mapping[str, str]
+    limits: Mapping[str, int]
+
+    @classmethod
+    def of(cls, actions: Mapping[str, Any], limits: Mapping[str, Any]) -> Rules:
+        """Return the defaults with these choices. Raises ``PhaseGateError`` for one that cannot be meant."""
+        wrong = [f"conditions: {name}" for name in actions if name not in _JUDGES]
+        wrong += [f"conditions: {name}: {value}" for name, value in actions.items() if str(value) not in ACTIONS]
+        wrong += [f"limits: {name}" for name in limits if name not in LIMITS]
+        wrong += [f"limits: {name}: {value}" for name, value in limits.items() if not re.fullmatch(r"\d+", str(value))]
+        if wrong:
+            raise PhaseGateError(
+                "The conditions or limits of the inventory cannot be meant.",
+                expected=f"conditions: {', '.join(_JUDGES)}, each {', '.join(ACTIONS)};"
+                f" limits: {', '.join(LIMITS)}, each a number",
+                found="; ".join(wrong),
+                next_step="correct phasegate_conditions or phasegate_limits in the inventory",
+            )
+        chosen = {name: int(value) for name, value in limits.items()}
+        return cls({**{name: default for name, (default, _judge) in _JUDGES.items()}, **actions}, {**LIMITS, **chosen})
+
+
+# --- sessions ----------------------------------------------------------------------------------------------------
+
+
+def _in_the_way(relations: Sequence[str]) -> str:
+    return f", holds a lock on {', '.join(relations)} (in the way)" if relations else ""
+
+
+def _describe(other: Other) -> str:
+    state = "state not visible" if other.hidden else other.state or other.kind
+    age = "" if other.age is None else f", open for {other.age:.0f} s"
+    return (
+        f"pid {other.pid}, user {other.user or 'none'}, application {other.application or 'unnamed'}, {state}{age}"
+        + _in_the_way(other.relations)
+    )
+
+
+def _is_backup(other: Other) -> bool:
+    return other.application in _BACKUPS or other.application.startswith(_PHASEGATES)
+
+
+def _of_others(expected: str, others: Iterable[Other], unseen: Iterable[Other], next_step: str) -> _Finding:
+    """Judge sessions that should not be there, and those of which this role cannot tell."""
+    there, hidden = list(others), list(unseen)
+    told = [_describe(other) for other in there]
+    if hidden:
+        told.append(f"not visible to this role: {'; '.join(map(_describe, hidden))}")
+    degree = _BAD if any(other.relations for other in there) else _NOTE if there else _UNSEEN if hidden else _GOOD
+    if degree == _GOOD:
+        return _Finding(_GOOD, expected, "none")
+    return _Finding(degree, expected, "; ".join(told), next_step if there else _VISIBLE)
+
+
+def _long_transactions(facts: Facts, _need: Need, limits: Mapping[str, int]) -> _Finding:
+    limit = limits["transaction_age_s"]
+    ours = [other for other in facts.sessions if other.kind != "autovacuum worker" and not _is_backup(other)]
+    return _of_others(
+        f"no transaction open for more than {limit} s",
+        (other for other in ours if other.age is not None and other.age > limit),
+        (other for other in ours if other.hidden and other.user),
+        "let it end, or end its session: SELECT pg_terminate_backend(<pid>)",
+    )
+
+
+def _wraparound_vacuum(facts: Facts, _need: Need, _limits: Mapping[str, int]) -> _Finding:
+    return _of_others(
+        "no autovacuum to prevent wraparound, which does not make way for a DDL lock",
+        (
+            other
+            for other in facts.sessions
+            if other.kind == "autovacuum worker" and "(to prevent wraparound)" in other.query
+        ),
+        # what has no user is one of the server's own workers
+        (other for other in facts.sessions if other.hidden and not other.user),
+        "let it finish, pg_stat_progress_vacuum tells how far it is; ended, it begins anew",
+    )
+
+
+def _pg_dump(facts: Facts, _need: Need, _limits: Mapping[str, int]) -> _Finding:
+    return _of_others(
+        "no other backup or restore at work",
+        (other for other in facts.sessions if _is_backup(other)),
+        (),
+        "let it finish; it holds locks on every table until then",
+    )
+
+
+def _prepared_transactions(facts: Facts, _need: Need, _limits: Mapping[str, int]) -> _Finding:
+    def describe(one: Prepared) -> str:
+        return f"{one.gid!r}, owner {one.owner}, prepared {one.age:.0f} s ago" + _in_the_way(one.relations)
+
+    expected = "no prepared transaction, which holds its locks until somebody ends it"
+    if not facts.prepared:
+        return _Finding(_GOOD, expected, "none")
+    return _Finding(
+        _BAD if any(one.relations for one in facts.prepared) else _NOTE,
+        expected,
+        "; ".join(map(describe, facts.prepared)),
+        "ask its application; then COMMIT PREPARED '<gid>' or ROLLBACK PREPARED '<gid>' in this database",
+    )
+
+
+# --- capacity ----------------------------------------------------------------------------------------------------
+
+
+def _size(count: float) -> str:
+    return f"{count / (1 << 20):.1f} MiB"
+
+
+def _of_rooms(rooms: Sequence[Room], needed: int, what: str, next_step: str) -> _Finding:
+    seen = [room for room in rooms if room.free is not None]
+    hidden = [room.why for room in rooms if room.free is None]
+    found = "; ".join([f"{_size(room.free or 0)} free at {room.path}" for room in seen] + hidden)
+    bad = any((room.free or 0) < needed for room in seen)
+    expected = f"{_size(needed)} free, {what}"
+    if bad:
+        return _Finding(_BAD, expected, found, next_step)
+    return _Finding(_UNSEEN if hidden else _GOOD, expected, found, "look at it yourself" if hidden else "")
+
+
+def _artefact_space(facts: Facts, _need: Need, _limits: Mapping[str, int]) -> _Finding:
+    if facts.last_backup is not None:
+        needed, what = facts.last_backup * 6 // 5, "the size of the last backup and a fifth"
+    elif facts.backup_bytes is not None:
+        needed, what = facts.backup_bytes, "what a first backup can need at most"
+    else:
+        return _Finding(_UNSEEN, "room for the backup", "not every database's size is visible to this role", _VISIBLE)
+    return _of_rooms(
+        [facts.artefacts], needed, what, "make room there, remove old backups (playbook prune), or set phasegate_root"
+    )
+
+
+def _server_space(facts: Facts, need: Need, limits: Mapping[str, int]) -> _Finding:
+    floor = limits["server_space_mb"] << 20
+    return _of_rooms(
+        facts.server,
+        2 * need.wal_bytes + facts.rewritten_bytes + floor,
+        f"twice the WAL that the rehearsal measured ({_size(need.wal_bytes)}), the relations that it rewrote"
+        f" ({_size(facts.rewritten_bytes)}), and {_size(floor)}",
+        "make room on the server before the phase: a full disk stops everybody",
+    )
+
+
+def _locks(facts: Facts, need: Need, _limits: Mapping[str, int]) -> _Finding:
+    most = facts.lock_slots // 2
+    counted = "as the rehearsal counted" if need.measured else "by the relations that it names"
+    return _Finding(
+        _GOOD if need.locks <= most else _BAD,
+        f"at most {most} locks, half of what the server has room for",
+        f"{need.locks} locks {counted}",
+        "" if need.locks <= most else "raise max_locks_per_transaction, which needs a restart, or split the phase",
+    )
+
+
+def _pg_dump_version(facts: Facts, _need: Need, _limits: Mapping[str, int]) -> _Finding:
+    server = facts.server_version_num // 10000
+    good = facts.program_major is not None and facts.program_major >= server
+    return _Finding(
+        _GOOD if good else _BAD,
+        f"{facts.program} of PostgreSQL {server} or later, for a server of {facts.server_version}",
+        facts.program_said or f"{facts.program} said nothing",
+        "" if good else "install the client programs of the server's major version, or set bindir or container",
+    )
+
+
+# --- replication -------------------------------------------------------------------------------------------------
+
+
+def _synchronous_standby(facts: Facts, _need: Need, _limits: Mapping[str, int]) -> _Finding:
+    expected = "a COMMIT waits for no standby, or for one that is there"
+    names, commit = facts.standby_names.strip(), facts.synchronous_commit
+    # C-07 turns off into on; nothing but local keeps its COMMIT from waiting
+    if not names or commit == "local":
+        return _Finding(_GOOD, expected, f"synchronous_standby_names {names!r}, synchronous_commit {commit}")
+    count = re.match(r"(?:(?:FIRST|ANY)\s+)?(\d+)\s*\(", names, re.IGNORECASE)
+    wanted = int(count[1]) if count else 1
+    there = [one.name for one in facts.standbys if one.sync_state in ("sync", "quorum")]
+    found = f"synchronous_standby_names {names!r}: {', '.join(there) or 'none'} of {wanted} connected and synchronous"
+    if len(there) >= wanted:
+        return _Finding(_GOOD, expected, found)
+    if any(one.hidden for one in facts.standbys):
+        return _Finding(_UNSEEN, expected, f"{found}; the state of standbys is not visible to this role", _VISIBLE)
+    return _Finding(
+        _BAD,
+        expected,
+        found,
+        "start the standby, or take it out of synchronous_standby_names: COMMIT would wait for ever",
+    )
+
+
+def _replica_lag(facts: Facts, _need: Need, limits: Mapping[str, int]) -> _Finding:
+    most, longest = limits["replica_lag_bytes"], limits["replica_lag_s"]
+    expected = f"every replica streams, at most {most} bytes and {longest} s behind"
+
+    def late(one: Standby) -> bool:
+        behind = one.bytes or 0
+        return one.state != "streaming" or behind > most or (behind > 0 and (one.seconds or 0) > longest)
+
+    def describe(one: Standby) -> str:
+        if one.hidden:
+            return f"{one.name}: not visible to this role"
+        delay = "" if one.seconds is None else f" and {one.seconds:.0f} s"
+        return f"{one.name}: {one.state}, {'?' if one.bytes is None else one.bytes} bytes{delay} behind"
+
+    seen = [one for one in facts.standbys if not one.hidden]
+    found = "; ".join(map(describe, facts.standbys)) or "no replica is connected"
+    if any(map(late, seen)):
+        return _Finding(
+            _BAD, expected, found, "let it catch up, or repair it: the phase's WAL would make it later still"
+        )
+    if len(seen) < len(facts.standbys):
+        return _Finding(_UNSEEN, expected, found, _VISIBLE)
+    return _Finding(_GOOD, expected, found)
+
+
+def _replication_slots(facts: Facts, _need: Need, _limits: Mapping[str, int]) -> _Finding:
+    expected = "every replication slot is in use and has its WAL"
+    wrong = [slot for slot in facts.slots if not slot.active or slot.wal_status in ("extended", "unreserved", "lost")]
+    if not wrong:
+        return _Finding(_GOOD, expected, f"{len(facts.slots)} slots")
+    return _Finding(
+        _BAD,
+        expected,
+        "; ".join(f"{s.name}: {'active' if s.active else 'inactive'}, WAL {s.wal_status or 'not kept'}" for s in wrong),
+        "start what reads the slot again, or drop it: SELECT pg_drop_replication_slot('<name>'); it keeps WAL on the server",
+    )
+
+
+# --- version -----------------------------------------------------------------------------------------------------
+
+
+def _minor_version(facts: Facts, _need: Need, _limits: Mapping[str, int]) -> _Finding:
+    minor = facts.server_version_num % 10000
+    known = datetime.date(*map(int, KNOWN_UNTIL.split("-")))
+    days = (datetime.datetime.fromtimestamp(facts.now, datetime.timezone.utc).date() - known).days
+    expected = f"16.{newest()} or later, which fixes every CVE known on {KNOWN_UNTIL}"
+    old = f"what is known is {days} days old, and a release comes at least every {DAYS_BETWEEN}"
+    later = [old] if days > DAYS_BETWEEN else []
+    cves = missing(minor)
+    if cves:
+        found = [f"{facts.server_version}, which has {', '.join(cves)}", *later]
+        return _Finding(_BAD, expected, "; ".join(found), "install the newest minor release and restart the server")
+    return _Finding(
+        _UNSEEN if later else _GOOD,
+        expected,
+        "; ".join([facts.server_version, *later]),
+        "look at https://www.postgresql.org/support/security/ yourself" if later else "",
+    )
+
+
+_Judge = Callable[[Facts, Need, Mapping[str, int]], _Finding]
+
+# By name: what happens by default, and the judgement. Nothing ends a prepared transaction or a vacuum against wraparound
+# within a lock_timeout.
+_JUDGES: dict[str, tuple[str, _Judge]] = {
+    "long_transactions": ("warn", _long_transactions),
+    "wraparound_vacuum": ("stop", _wraparound_vacuum),
+    "pg_dump": ("warn", _pg_dump),
+    "prepared_transactions": ("stop", _prepared_transactions),
+    "artefact_space": ("stop", _artefact_space),
+    "server_space": ("stop", _server_space),
+    "locks": ("stop", _locks),
+    "pg_dump_version": ("stop", _pg_dump_version),
+    "synchronous_standby": ("stop", _synchronous_standby),
+    "replica_lag": ("stop", _replica_lag),
+    "replication_slots": ("warn", _replication_slots),
+    "minor_version": ("warn", _minor_version),
+}
+
+
+def _judged(name: str, finding: _Finding, action: str) -> Condition:
+    """Return the condition; what the operator ignores is told all the same."""
+    if finding.degree in (_GOOD, _UNSEEN):
+        return Condition(name, UNKNOWN if finding.degree else OK, finding.expected, finding.found, finding.next_step)
+    if action == "ignore":
+        return Condition(name, OK, finding.expected, f"ignored: {finding.found}")
+    status = WARN if finding.degree == _NOTE else ACTIONS[action]
+    return Condition(name, status, finding.expected, finding.found, finding.next_step)
+
+
+def judge(facts: Facts, need: Need, rules: Rules) -> list[Condition]:
+    """Judge every condition."""
+    return [
+        _judged(name, judgement(facts, need, rules.limits), rules.actions[name])
+        for name, (_default, judgement) in _JUDGES.items()
+    ]
+
+
+def look(
+    session: Session, client: Client, need: Need, rules: Rules, params: Mapping[str, Any], identity: Identity
+) -> list[Condition]:
+    """Read what surrounds a run and judge it. ``params`` has its ``root`` and the ``method`` of its backup."""
+    return judge(read(session, client, need, params["root"], params["method"], identity), need, rules)
+
+
+def stop_at(conditions: Sequence[Condition]) -> None:
+    """Raise ``Stopped`` naming every condition that stops, when one does."""
+    wrong = [one for one in conditions if one.status == STOP]
+    if wrong:
+        raise Stopped(
+            "Stopped by what surrounds the phase: " + ", ".join(one.id for one in wrong) + ".",
+            expected="; ".join(f"{one.id}: {one.expected}" for one in wrong),
+            found="; ".join(f"{one.id}: {one.found}" for one in wrong),
+            next_step="; ".join(f"{one.id}: {one.next_step}" for one in wrong)
+            + "; phasegate_conditions in the inventory decides what stops",
+        )

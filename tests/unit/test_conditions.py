@@ -1,0 +1,390 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What surrounds a phase: read from a real server with real sessions, standbys and file systems, and judged."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from ansible_collections.incomex.phasegate.plugins.module_utils import _conditions, _surroundings
+from ansible_collections.incomex.phasegate.plugins.module_utils._conditions import OK, STOP, UNKNOWN, WARN, Rules
+from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError, Stopped
+from ansible_collections.incomex.phasegate.plugins.module_utils._identity import read_identity
+from ansible_collections.incomex.phasegate.plugins.module_utils._surroundings import Facts, Need, Room
+from ansible_collections.incomex.phasegate.plugins.module_utils._transaction import blockers
+from ansible_collections.incomex.phasegate.tests.support.cluster import bin_directory, running_cluster
+from ansible_collections.incomex.phasegate.tests.support.runs import client_of, wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
+    from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
+
+#: Of a plan that names one table, and of a rehearsal that measured little.
+NEED = Need(names=["app.t"], search_path=[], locks=3, measured=True, wal_bytes=1000, rewrites=["app.t"])
+PREPARING = {"max_prepared_transactions": "4"}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Cluster]:
+    """A server that prepares transactions, with a table in the phase's way and one beside it."""
+    with running_cluster(PREPARING) as cluster:
+        cluster.psql("CREATE SCHEMA app; CREATE TABLE app.t (id int); CREATE TABLE app.other (id int)")
+        cluster.psql("CREATE ROLE weak LOGIN; GRANT USAGE ON SCHEMA app TO weak")
+        yield cluster
+
+
+def look(client: Client, root: Path, *, need: Need = NEED, method: str = "custom") -> Facts:
+    """Read what surrounds a phase."""
+    with client.session("phasegate:open") as session:
+        return _surroundings.read(session, client, need, str(root), method, read_identity(session, client))
+
+
+def judged(facts: Facts, name: str, action: str = "", need: Need = NEED, **limits: int) -> _conditions.Condition:
+    """Return one judged condition."""
+    found = _conditions.judge(facts, need, Rules.of({name: action} if action else {}, limits))
+    assert len(found) == len({one.id for one in found}) == 12
+    return next(one for one in found if one.id == name)
+
+
+def status(facts: Facts, name: str, action: str = "", need: Need = NEED, **limits: int) -> str:
+    return judged(facts, name, action, need, **limits).status
+
+
+def connect(server: Cluster, **options: Any) -> psycopg.Connection[Any]:
+    return psycopg.connect(server.dsn(), **options)
+
+
+# --- sessions ----------------------------------------------------------------------------------------------------
+
+
+def test_a_quiet_server_has_nothing_in_the_way(server: Cluster, tmp_path: Path) -> None:
+    facts = look(client_of(server, "postgres"), tmp_path)
+    found = {one.id: one for one in _conditions.judge(facts, NEED, Rules.of({}, {}))}
+    quiet = {one.id for one in found.values() if one.status == OK}
+    assert set(found) - quiet <= {"minor_version"}
+    assert found["server_space"].found.count("MiB free at ") == 2
+    assert all(one.expected and one.found for one in found.values())
+
+
+@pytest.mark.parametrize(
+    ("table", "default", "strict"),
+    [("app.t", WARN, STOP), ("app.other", WARN, WARN)],
+    ids=["in the way", "beside it"],
+)
+def test_a_session_that_idles_in_its_transaction(
+    server: Cluster, tmp_path: Path, table: str, default: str, strict: str
+) -> None:
+    with connect(server, application_name="web") as idle:
+        idle.execute(f"SELECT FROM {table}".encode())
+        facts = look(client_of(server, "postgres"), tmp_path)
+        assert status(facts, "long_transactions") == OK  # it is seconds old
+        found = judged(facts, "long_transactions", transaction_age_s=0)
+        assert found.status == default
+        assert f"pid {idle.info.backend_pid}, user workflow_admin, application web, idle in transaction" in found.found
+        assert ("holds a lock on app.t (in the way)" in found.found) == (table == "app.t")
+        assert status(facts, "long_transactions", "stop", transaction_age_s=0) == strict
+        ignored = judged(facts, "long_transactions", "ignore", transaction_age_s=0)
+        assert (ignored.status, ignored.found) == (OK, f"ignored: {found.found}")
+
+
+@pytest.mark.parametrize("restart", [False, True], ids=["live", "after a restart"])
+def test_a_prepared_transaction(server: Cluster, tmp_path: Path, restart: bool) -> None:
+    server.psql("BEGIN; LOCK TABLE app.t IN ACCESS SHARE MODE; PREPARE TRANSACTION 'it''s mine'")
+    try:
+        if restart:
+            # its locks are another virtual transaction's then
+            server.stop()
+            server.start()
+        facts = look(client_of(server, "postgres"), tmp_path)
+        found = judged(facts, "prepared_transactions")
+        assert found.status == STOP
+        assert '"it\'s mine", owner workflow_admin, prepared ' in found.found
+        assert "holds a lock on app.t (in the way)" in found.found
+        assert "ROLLBACK PREPARED" in found.next_step
+        with client_of(server, "postgres").session() as session:
+            (blocker,) = blockers(session, ["app.t", "app.other"])
+        assert blocker.startswith("prepared transaction 'it''s mine', owner workflow_admin, prepared ")
+        beside = look(client_of(server, "postgres"), tmp_path, need=replace(NEED, names=["app.other"]))
+        assert status(beside, "prepared_transactions") == WARN
+        # another database's is nobody's business here
+        assert status(look(client_of(server, "template1"), tmp_path), "prepared_transactions") == OK
+    finally:
+        server.psql("ROLLBACK PREPARED 'it''s mine'")
+
+
+def test_a_pg_dump_at_work(server: Cluster, tmp_path: Path) -> None:
+    argv = [str(bin_directory() / "pg_dump"), "--dbname", server.dsn(), "--file", str(tmp_path / "dump")]
+    with connect(server) as holder:
+        holder.execute("LOCK TABLE app.other")
+        # it takes its locks table by table, and waits for the second
+        with subprocess.Popen(argv) as dump:
+            waiting = (
+                "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE application_name = 'pg_dump'"
+                " AND relation = 'app.t'::regclass AND granted AND wait_event_type = 'Lock'"
+            )
+            wait_for("pg_dump waits", lambda: server.psql(waiting) == "1")
+            facts = look(client_of(server, "postgres"), tmp_path)
+            holder.rollback()
+        assert dump.returncode == 0
+    assert status(facts, "pg_dump") == WARN
+    found = judged(facts, "pg_dump", "stop")
+    assert found.status == STOP
+    assert "application pg_dump" in found.found
+    assert "holds a lock on app.t (in the way)" in found.found
+    assert "pg_dump" not in judged(facts, "long_transactions", transaction_age_s=0).found
+
+
+def test_a_vacuum_that_prevents_wraparound(tmp_path: Path) -> None:
+    settings = {
+        "autovacuum_freeze_max_age": "100000",
+        "autovacuum_naptime": "1s",
+        "autovacuum_vacuum_cost_delay": "0",
+    }
+    with running_cluster(settings) as cluster:
+        cluster.psql("CREATE SCHEMA app; CREATE TABLE app.t (id int)")
+        # no other vacuum comes before, and this one is still there when it is looked at
+        slow = "autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1"
+        cluster.psql(f"ALTER TABLE app.t SET (autovacuum_enabled = off, {slow})")
+        cluster.psql("INSERT INTO app.t SELECT generate_series(1, 200000)")
+        cluster.psql("DO $$ BEGIN FOR i IN 1..100100 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$")
+        at_work = (
+            "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'autovacuum: VACUUM%app.t (to prevent wraparound)'"
+        )
+        wait_for("the vacuum", lambda: cluster.psql(at_work) == "1")
+        facts = look(client_of(cluster, "postgres"), tmp_path)
+        found = judged(facts, "wraparound_vacuum")
+        assert found.status == STOP
+        assert "holds a lock on app.t (in the way)" in found.found
+        assert "autovacuum" not in judged(facts, "long_transactions", transaction_age_s=0).found
+        cluster.psql("CREATE ROLE weak LOGIN")
+        hidden = judged(look(client_of(cluster, "postgres", "weak"), tmp_path), "wraparound_vacuum")
+        assert hidden.status == UNKNOWN
+        assert "holds a lock on app.t (in the way)" in hidden.found
+
+
+# --- replication -------------------------------------------------------------------------------------------------
+
+
+def test_a_replica_that_lags(server: Cluster, tmp_path: Path) -> None:
+    client = client_of(server, "postgres")
+    streaming = (
+        "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming' AND replay_lsn = pg_current_wal_lsn()"
+    )
+    server.psql("SELECT pg_create_physical_replication_slot('left_behind', true)")
+    try:
+        with running_cluster({"cluster_name": "second", **PREPARING}, primary=server) as standby:
+            wait_for("the replica", lambda: server.psql(streaming) == "1")
+            assert status(look(client, tmp_path), "replica_lag", replica_lag_bytes=0) == OK
+            standby.psql("SELECT pg_wal_replay_pause()")
+            wait_for("the pause", lambda: standby.psql("SELECT pg_get_wal_replay_pause_state()") == "paused")
+            server.psql("INSERT INTO app.other SELECT generate_series(1, 1000)")
+            late = look(client, tmp_path)
+            assert status(late, "replica_lag") == OK
+            found = judged(late, "replica_lag", replica_lag_bytes=1000)
+            assert found.status == STOP
+            assert "second: streaming, " in found.found
+            hidden = look(client_of(server, "postgres", "weak"), tmp_path)
+            assert status(hidden, "replica_lag", replica_lag_bytes=0) == UNKNOWN
+            assert status(replace(hidden, standby_names="*"), "synchronous_standby") == UNKNOWN
+
+            server.psql("ALTER SYSTEM SET synchronous_standby_names = 'second'")
+            server.psql("SELECT pg_reload_conf()")
+            wait_for("it is synchronous", lambda: server.psql("SELECT sync_state FROM pg_stat_replication") == "sync")
+            there = look(client, tmp_path)
+            assert status(there, "synchronous_standby") == OK
+            assert status(replace(there, standby_names="FIRST 2 (second, third)"), "synchronous_standby") == STOP
+            # the slot is nobody's
+            found = judged(there, "replication_slots")
+            assert (found.status, "left_behind: inactive" in found.found) == (WARN, True)
+        wait_for("the replica is gone", lambda: server.psql("SELECT count(*) FROM pg_stat_replication") == "0")
+        gone = look(client, tmp_path)
+        found = judged(gone, "synchronous_standby")
+        assert found.status == STOP
+        assert "synchronous_standby_names 'second': none of 1" in found.found
+        # C-07 turns off into on, and waits
+        assert gone.synchronous_commit == "off"
+        assert status(replace(gone, synchronous_commit="local"), "synchronous_standby") == OK
+        assert status(gone, "replica_lag") == OK
+    finally:
+        server.psql("ALTER SYSTEM RESET synchronous_standby_names")
+        server.psql("SELECT pg_drop_replication_slot('left_behind'), pg_reload_conf()")
+
+
+# --- what a weak role sees ---------------------------------------------------------------------------------------
+
+
+def test_a_weak_role_is_told_what_it_cannot_see(server: Cluster, tmp_path: Path) -> None:
+    client = client_of(server, "postgres", "weak")
+    with connect(server) as idle:
+        idle.execute("SELECT FROM app.t")
+        found = {one.id: one for one in _conditions.judge(look(client, tmp_path), NEED, Rules.of({}, {}))}
+        assert found["long_transactions"].status == UNKNOWN
+        assert f"pid {idle.info.backend_pid}, user workflow_admin" in found["long_transactions"].found
+        assert "holds a lock on app.t (in the way)" in found["long_transactions"].found
+        assert "GRANT pg_monitor" in found["long_transactions"].next_step
+    assert found["server_space"].status == UNKNOWN
+    assert "GRANT pg_read_all_settings" in found["server_space"].found
+    told = {"artefact_space", "locks", "pg_dump", "pg_dump_version", "prepared_transactions", "replication_slots"}
+    assert {found[name].status for name in told} == {OK}
+
+
+def test_a_base_backup_of_databases_that_are_closed(server: Cluster, tmp_path: Path) -> None:
+    server.psql("CREATE DATABASE closed")
+    server.psql("REVOKE CONNECT ON DATABASE closed FROM PUBLIC")
+    try:
+        facts = look(client_of(server, "postgres"), tmp_path, method="basebackup")
+        assert (facts.backup_bytes or 0) > int(server.psql("SELECT pg_database_size('closed')"))
+        assert facts.program_said.startswith("pg_basebackup")
+        weak = look(client_of(server, "postgres", "weak"), tmp_path, method="basebackup")
+        assert (weak.backup_bytes, status(weak, "artefact_space")) == (None, UNKNOWN)
+    finally:
+        server.drop_database("closed")
+
+
+# --- capacity ----------------------------------------------------------------------------------------------------
+
+
+def test_the_artefact_directory_has_no_room(server: Cluster, small_disk: Path) -> None:
+    client = client_of(server, "postgres")
+    root = small_disk / "runs"
+    facts = look(client, root)  # the directory is made later
+    found = judged(facts, "artefact_space")
+    assert found.status == STOP
+    assert f"free at {small_disk}" in found.found
+    with client.session() as session:
+        identity = read_identity(session, client)
+    known = {"system_identifier": identity.system_identifier, "database": "postgres", "method": "custom"}
+    for name, size in (("a_prod_20260101T000000Z", 5 << 20), ("z_prod_20250101T000000Z", 9 << 20)):
+        (root / name).mkdir(parents=True)
+        (root / name / "backup.json").write_text(json.dumps({**known, "size": size}))
+    assert look(client, root).last_backup == 5 << 20  # the newest one
+    newest = root / "b_prod_20260201T000000Z"
+    newest.mkdir()
+    (newest / "backup.json").write_text(json.dumps({**known, "size": 100_000}))
+    facts = look(client, root)
+    assert (facts.last_backup, status(facts, "artefact_space")) == (100_000, OK)
+    assert look(client, root, method="directory").last_backup is None
+
+
+def test_the_server_has_no_room(server: Cluster, tmp_path: Path) -> None:
+    server.psql("INSERT INTO app.t SELECT generate_series(1, 10000)")
+    server.psql("VACUUM app.t")
+    facts = look(client_of(server, "postgres"), tmp_path)
+    assert facts.rewritten_bytes == int(server.psql("SELECT pg_relation_size('app.t')"))
+    assert status(facts, "server_space") == OK
+    assert status(facts, "server_space", server_space_mb=10**9) == STOP
+    assert status(facts, "server_space", need=replace(NEED, wal_bytes=10**15)) == STOP
+    one_full = replace(facts, server=[facts.server[0], Room("/elsewhere", 1000)])
+    found = judged(one_full, "server_space", server_space_mb=0)
+    assert (found.status, "0.0 MiB free at /elsewhere" in found.found) == (STOP, True)
+    assert status(replace(facts, server=[Room("", None, "not seen")]), "server_space") == UNKNOWN
+
+
+def test_the_answer_of_df() -> None:
+    said = (
+        "Filesystem     1024-blocks      Used Available Capacity Mounted on\n"
+        "overlay          263174212  33554432  72351744      32% /\n"
+        "/dev/my disk     263174212  33554432      -100     100% /var/lib/post gres/pg_wal\n"
+    )
+    assert _surroundings._DF.findall(said) == ["72351744", "-100"]
+    assert _surroundings._DF.findall("df: /var/lib/x: No such file or directory") == []
+
+
+def test_locks_and_versions(server: Cluster, tmp_path: Path) -> None:
+    facts = look(client_of(server, "postgres"), tmp_path)
+    assert facts.lock_slots == 64 * (100 + 4)
+    assert status(facts, "locks", need=replace(NEED, locks=facts.lock_slots // 2)) == OK
+    assert status(facts, "locks", need=replace(NEED, locks=facts.lock_slots // 2 + 1)) == STOP
+    assert judged(facts, "pg_dump_version").found.startswith("pg_dump (PostgreSQL) 16.")
+    assert status(replace(facts, program_major=15), "pg_dump_version") == STOP
+    assert status(replace(facts, program_major=17), "pg_dump_version") == OK
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "psql").symlink_to(bin_directory() / "psql")
+    bare = replace(client_of(server, "postgres"), bindir=str(tmp_path / "bin"))
+    found = judged(look(bare, tmp_path), "pg_dump_version")
+    assert (found.status, "no such program" in found.found) == (STOP, True)
+
+
+def test_a_minor_version_with_known_defects(server: Cluster, tmp_path: Path) -> None:
+    facts = replace(look(client_of(server, "postgres"), tmp_path), now=1788000000.0)  # 2026-08-29
+    at = {minor: replace(facts, server_version=f"16.{minor}", server_version_num=160000 + minor) for minor in (13, 15)}
+    found = judged(at[13], "minor_version")
+    assert found.status == WARN
+    assert "CVE-2026-6472, " in found.found
+    assert "CVE-2026-2003" not in found.found  # 16.12 fixed it
+    assert found.expected.startswith("16.15 or later")
+    assert status(at[13], "minor_version", "stop") == STOP
+    assert status(at[15], "minor_version") == OK
+    # nobody knows what was fixed since
+    late = judged(replace(at[15], now=facts.now + 100 * 86400), "minor_version")
+    assert (late.status, "116 days old" in late.found) == (UNKNOWN, True)
+
+
+# --- the operator's choices --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("conditions", "limits", "found"),
+    [
+        ({"replica_lagg": "warn"}, {}, "conditions: replica_lagg"),
+        ({"replica_lag": "halt"}, {}, "conditions: replica_lag: halt"),
+        ({"replica_lag": ["warn"]}, {}, "conditions: replica_lag: ['warn']"),
+        ({}, {"transaction_age": 3}, "limits: transaction_age"),
+        ({}, {"transaction_age_s": "1h"}, "limits: transaction_age_s: 1h"),
+        ({}, {"transaction_age_s": True}, "limits: transaction_age_s: True"),
+        ({}, {"transaction_age_s": -1}, "limits: transaction_age_s: -1"),
+    ],
+)
+def test_a_choice_that_cannot_be_meant(conditions: dict[str, Any], limits: dict[str, Any], found: str) -> None:
+    with pytest.raises(PhaseGateError) as stopped:
+        Rules.of(conditions, limits)
+    assert stopped.value.found == found
+
+
+def test_a_stop_names_every_condition_that_stops(server: Cluster, tmp_path: Path) -> None:
+    facts = look(client_of(server, "postgres"), tmp_path)
+    bad = replace(facts, program_major=15, standby_names="ghost", standbys=[])
+    with pytest.raises(Stopped) as stopped:
+        _conditions.stop_at(_conditions.judge(bad, NEED, Rules.of({}, {"transaction_age_s": "90"})))
+    assert stopped.value.what == "Stopped by what surrounds the phase: pg_dump_version, synchronous_standby."
+    for part in (stopped.value.expected, stopped.value.found, stopped.value.next_step):
+        assert "pg_dump_version: " in part
+        assert "synchronous_standby: " in part
+    _conditions.stop_at(
+        _conditions.judge(bad, NEED, Rules.of({"pg_dump_version": "warn", "synchronous_standby": "ignore"}, {}))
+    )
+
+
+def test_what_a_plan_needs() -> None:
+    def statement(*names: str) -> dict[str, Any]:
+        return {"relations": list(names)}
+
+    plan = {
+        "ddl": {"statements": [statement("app.t", "app.u"), statement("app.t")]},
+        "rollback": {"statements": [statement("app.u")]},
+        "phase": {"settings": {"search_path": ["app"]}},
+    }
+    assert Need.of_plan(plan, rollback=False) == Need(["app.t", "app.u"], ["app"], 2, False, 0, [])
+    assert Need.of_plan(plan, rollback=True).names == ["app.u"]
+    rehearsal = {"locks": [{}, {}, {}], "wal_bytes": 5, "rewrites": ["app.t"]}
+    rehearsed = Need.of_plan({**plan, "rehearsal": rehearsal}, rollback=False)
+    assert rehearsed == Need(["app.t", "app.u"], ["app"], 3, True, 5, ["app.t"])
+
+
+def test_an_unqualified_or_reserved_name_is_found(server: Cluster, tmp_path: Path) -> None:
+    server.psql('CREATE TABLE app."user" (id int)')
+    with connect(server) as reader, contextlib.closing(reader):
+        reader.execute('SELECT FROM app."user"')
+        for name, path in (("app.user", []), ("user", ["app"]), ('app."user"', [])):
+            facts = look(client_of(server, "postgres"), tmp_path, need=replace(NEED, names=[name], search_path=path))
+            assert [one.relations for one in facts.sessions] == [['app."user"']]
