@@ -160,7 +160,7 @@ options:
       - What is done about a condition around the phase that is not as it should be, by its name, V(stop), V(warn) or
         V(ignore). They are judged when the run is opened, before anything is backed up; a rehearsal has none.
       - V(stop) by default are C(wraparound_vacuum), C(prepared_transactions), C(artefact_space), C(server_space), C(locks),
-        C(pg_dump_version), C(synchronous_standby) and C(replica_lag).
+        C(client_version), C(synchronous_standby) and C(replica_lag).
       - V(warn) by default are C(long_transactions), C(pg_dump), C(replication_slots) and C(minor_version).
       - A session or a prepared transaction stops a run only when it holds a lock on a relation that the plan names; another
         one warns.

@@ -15,16 +15,13 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any, Callable, Iterable, Mapping, Sequence
 
-from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError, Stopped
-from ansible_collections.incomex.phasegate.plugins.module_utils._identity import Identity
 from ansible_collections.incomex.phasegate.plugins.module_utils._minor_releases import (
     DAYS_BETWEEN,
     KNOWN_UNTIL,
     missing,
     newest,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session
 from ansible_collections.incomex.phasegate.plugins.module_utils._surroundings import (
     Facts,
     Need,
@@ -32,7 +29,6 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._surroundings im
     Prepared,
     Room,
     Standby,
-    read,
 )
 
 OK = "OK"
@@ -237,14 +233,13 @@ def _locks(facts: Facts, need: Need, _limits: Mapping[str, int]) -> _Finding:
     )
 
 
-def _pg_dump_version(facts: Facts, _need: Need, _limits: Mapping[str, int]) -> _Finding:
-    server = facts.server_version_num // 10000
-    good = facts.program_major is not None and facts.program_major >= server
+def _client_version(facts: Facts, _need: Need, _limits: Mapping[str, int]) -> _Finding:
+    server, client = facts.server_version_num // 10000, facts.client_version_num // 10000
     return _Finding(
-        _GOOD if good else _BAD,
-        f"{facts.program} of PostgreSQL {server} or later, for a server of {facts.server_version}",
-        facts.program_said or f"{facts.program} said nothing",
-        "" if good else "install the client programs of the server's major version, or set bindir or container",
+        _GOOD if client >= server else _BAD,
+        f"client programs of PostgreSQL {server} or later, for a server of {facts.server_version}",
+        f"psql {client}.{facts.client_version_num % 10000}",
+        "" if client >= server else "install the client programs of the server's version, or set bindir or container",
     )
 
 
@@ -323,7 +318,7 @@ def _minor_version(facts: Facts, _need: Need, _limits: Mapping[str, int]) -> _Fi
     later = [old] if days > DAYS_BETWEEN else []
     cves = missing(minor)
     if cves:
-        found = [f"{facts.server_version}, which has {', '.join(cves)}", *later]
+        found = [f"{facts.server_version}, which has {cves}", *later]
         return _Finding(_BAD, expected, "; ".join(found), "install the newest minor release and restart the server")
     return _Finding(
         _UNSEEN if later else _GOOD,
@@ -345,7 +340,7 @@ _JUDGES: dict[str, tuple[str, _Judge]] = {
     "artefact_space": ("stop", _artefact_space),
     "server_space": ("stop", _server_space),
     "locks": ("stop", _locks),
-    "pg_dump_version": ("stop", _pg_dump_version),
+    "client_version": ("stop", _client_version),
     "synchronous_standby": ("stop", _synchronous_standby),
     "replica_lag": ("stop", _replica_lag),
     "replication_slots": ("warn", _replication_slots),
@@ -369,13 +364,6 @@ def judge(facts: Facts, need: Need, rules: Rules) -> list[Condition]:
         _judged(name, judgement(facts, need, rules.limits), rules.actions[name])
         for name, (_default, judgement) in _JUDGES.items()
     ]
-
-
-def look(
-    session: Session, client: Client, need: Need, rules: Rules, params: Mapping[str, Any], identity: Identity
-) -> list[Condition]:
-    """Read what surrounds a run and judge it. ``params`` has its ``root`` and the ``method`` of its backup."""
-    return judge(read(session, client, need, params["root"], params["method"], identity), need, rules)
 
 
 def stop_at(conditions: Sequence[Condition]) -> None:

@@ -45,9 +45,14 @@ FIXED: tuple[tuple[int, tuple[str, ...]], ...] = (
 )  # fmt: skip
 
 
-def missing(minor: int) -> list[str]:
-    """Return the CVEs that 16.``minor`` still has and a later release fixed, as the table knows them."""
-    return [f"CVE-{number}" for fixed, numbers in FIXED if fixed > minor for number in numbers]
+def missing(minor: int) -> str:
+    """Return the CVEs that 16.``minor`` still has and a later release fixed, '' when the table knows none.
+
+    They are many, so the year stands once: ``CVE-2026-6472, -6473``.
+    """
+    numbers = [number.split("-") for fixed, all_of_it in FIXED if fixed > minor for number in all_of_it]
+    years = sorted({year for year, _number in numbers})
+    return ", ".join(f"CVE-{year}-" + ", -".join(one for its, one in numbers if its == year) for year in years)
 
 
 def newest() -> int:

@@ -127,12 +127,13 @@ def _opened_alone(
             return _adopted(session, params, applied, lock)
     _require_key(params)
     need = _surroundings.Need.of_plan(plan, rollback=execution is not None)
+    around = _surroundings.Surroundings(session, client, need, root, params["method"], identity)
     if check_mode:
         if not execution:
             reviews, now = reviews_given(params["reviews_b64"]), server_time(session)
             stop_at([require(root, phase, identity, reviews, now) for phase in plan["phase"]["requires"]])
         # another target is refused by what follows
-        judged = _conditions.look(session, client, need, rules, params, identity) if declared_one else []
+        judged = _conditions.judge(around.facts(), need, rules) if declared_one else []
         _conditions.stop_at(judged)
         return {**found, "conditions": [one.as_dict() for one in judged]}
     alone = isinstance(lock, Held)
@@ -145,12 +146,11 @@ def _opened_alone(
         if not execution:
             _approvals.write_beside(artefacts.file("plan.json"), params["signatures_b64"], params["notes_b64"])
             write_reviews(artefacts, params["reviews_b64"])
-        judged = _conditions.look(session, client, need, rules, params, identity)
+            judge_early(session, params, artefacts, identity)
+        judged = _conditions.judge(around.facts(), need, rules)
         found["conditions"] = [one.as_dict() for one in judged]
         artefacts.journal.append("run", "conditions", {"conditions": found["conditions"]})
         _conditions.stop_at(judged)
-        if not execution:
-            judge_early(session, params, artefacts, identity)
     _lock.keep(session, artefacts, params["lock_idle"], params["operator"])
     return {**found, "artefacts": artefacts.path}
 

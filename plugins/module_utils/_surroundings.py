@@ -20,7 +20,6 @@ from typing import Any, Mapping, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup_record import BASEBACKUP, MARKER
 from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
-from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._identity import Identity
 from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql import literal
@@ -60,13 +59,14 @@ SELECT json_build_object(
     FROM pg_prepared_xacts p WHERE p.database = current_database()))
 """
 
-# Without a backup to go by, a dump is at most as large as what the database has less its indexes. Their pages as the
+# VERSION_NUM is psql's own version: PostgreSQL's programs are in one place. Without a backup to go by, a dump is at most as large as what the database has less its indexes. Their pages as the
 # catalog has them are rather too few, so the bound stays one.
 _CAPACITY = """
 SELECT json_build_object(
   'now', extract(epoch FROM clock_timestamp()),
   'version', current_setting('server_version'),
   'version_num', current_setting('server_version_num')::int,
+  'client_num', (:'VERSION_NUM')::int,
   'unix', inet_server_addr() IS NULL,
   'data_directory', CASE WHEN pg_has_role('pg_read_all_settings', 'USAGE') THEN current_setting('data_directory') END,
   'backup_bytes', {backup_bytes},
@@ -102,7 +102,6 @@ _CLUSTER_BYTES = """(
     FROM pg_database)"""
 
 _DF = re.compile(r"^.*?\s+\d+\s+\d+\s+(-?\d+)\s+\S+\s+/", re.MULTILINE)
-_VERSION = re.compile(r"\) (\d+)")
 
 
 @dataclass(frozen=True)
@@ -201,13 +200,13 @@ class Facts:
     """Everything that was read. ``now`` is the server's clock in seconds since 1970.
 
     ``last_backup`` is the size of the newest one of this database with the same method, None without one;
-    ``backup_bytes`` what one can need at most then, None where this role cannot see it. ``program`` makes the backup,
-    ``program_major`` is its major version, None where it did not tell; ``program_said`` are its words.
+    ``backup_bytes`` what one can need at most then, None where this role cannot see it.
     """
 
     now: float
     server_version: str
     server_version_num: int
+    client_version_num: int
     sessions: list[Other]
     prepared: list[Prepared]
     standbys: list[Standby]
@@ -220,9 +219,6 @@ class Facts:
     backup_bytes: int | None
     artefacts: Room
     server: list[Room]
-    program: str
-    program_major: int | None
-    program_said: str
 
 
 def array(texts: Sequence[str]) -> str:
@@ -230,41 +226,48 @@ def array(texts: Sequence[str]) -> str:
     return "ARRAY[" + ", ".join(literal(text) for text in texts) + "]::text[]"
 
 
-def read(session: Session, client: Client, need: Need, root: str, method: str, identity: Identity) -> Facts:
-    """Read the facts; ``root`` is the directory of all runs, ``method`` how the run is going to be backed up."""
-    last = _last_backup(root, method, identity)
-    bound = _CLUSTER_BYTES if method == BASEBACKUP else _DATABASE_BYTES
-    capacity = session.json(
-        _CAPACITY.format(backup_bytes="NULL::int8" if last is not None else bound, rewrites=array(need.rewrites))
-    )
-    program = "pg_basebackup" if method == BASEBACKUP else "pg_dump"
-    # a program in a container takes far longer to begin than the query to be answered
-    version = _start(client, program, "--version")
-    space = _Space(client, capacity)
-    names, path = array(need.names), array(need.search_path)
-    activity = session.json(_SESSIONS.format(names=names, path=path))
-    said = _said(version)
-    major = _VERSION.search(said)
-    return Facts(
-        now=capacity["now"],
-        server_version=capacity["version"],
-        server_version_num=capacity["version_num"],
-        sessions=[Other(**one) for one in activity["sessions"]],
-        prepared=[Prepared(**one) for one in activity["prepared"]],
-        standbys=[Standby(**one) for one in capacity["standbys"]],
-        slots=[Slot(**one) for one in capacity["slots"]],
-        standby_names=capacity["standby_names"],
-        synchronous_commit=capacity["synchronous_commit"],
-        lock_slots=capacity["lock_slots"],
-        rewritten_bytes=capacity["rewritten_bytes"],
-        last_backup=last,
-        backup_bytes=capacity["backup_bytes"],
-        artefacts=_room(_existing(root)),
-        server=space.rooms(),
-        program=program,
-        program_major=int(major[1]) if major else None,
-        program_said=said,
-    )
+class Surroundings:
+    """What surrounds a run that is going to be opened: asked at once where an answer takes long, read by ``facts``.
+
+    ``root`` is the directory of all runs, ``method`` how the run is going to be backed up.
+    """
+
+    def __init__(
+        self, session: Session, client: Client, need: Need, root: str, method: str, identity: Identity
+    ) -> None:
+        self._session, self._need, self._root = session, need, root
+        self._last = _last_backup(root, method, identity)
+        bound = _CLUSTER_BYTES if method == BASEBACKUP else _DATABASE_BYTES
+        self._capacity = session.json(
+            _CAPACITY.format(
+                backup_bytes="NULL::int8" if self._last is not None else bound, rewrites=array(need.rewrites)
+            )
+        )
+        self._space = _Space(client, self._capacity)
+
+    def facts(self) -> Facts:
+        """Read the rest."""
+        capacity, need = self._capacity, self._need
+        names, path = array(need.names), array(need.search_path)
+        activity = self._session.json(_SESSIONS.format(names=names, path=path))
+        return Facts(
+            now=capacity["now"],
+            server_version=capacity["version"],
+            server_version_num=capacity["version_num"],
+            client_version_num=capacity["client_num"],
+            sessions=[Other(**one) for one in activity["sessions"]],
+            prepared=[Prepared(**one) for one in activity["prepared"]],
+            standbys=[Standby(**one) for one in capacity["standbys"]],
+            slots=[Slot(**one) for one in capacity["slots"]],
+            standby_names=capacity["standby_names"],
+            synchronous_commit=capacity["synchronous_commit"],
+            lock_slots=capacity["lock_slots"],
+            rewritten_bytes=capacity["rewritten_bytes"],
+            last_backup=self._last,
+            backup_bytes=capacity["backup_bytes"],
+            artefacts=_room(_existing(self._root)),
+            server=self._space.rooms(),
+        )
 
 
 def _last_backup(root: str, method: str, identity: Identity) -> int | None:
@@ -295,44 +298,29 @@ def _room(path: str) -> Room:
     return Room(path, found.f_bavail * found.f_frsize)
 
 
-def _start(client: Client, program: str, *arguments: str) -> subprocess.Popen[bytes] | str:
-    """Start a program that only tells something; return why not, where it is missing."""
-    try:
-        return client.start(
-            program, *arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
-    except PhaseGateError as error:
-        return f"{error.expected}: {error.found}"
-
-
-def _said(process: subprocess.Popen[bytes] | str) -> str:
-    if isinstance(process, str):
-        return process
-    return process.communicate()[0].decode("utf-8", "replace").strip()
-
-
 class _Space:
-    """The file systems of the server's data and of its WAL; in a container the question is on its way at once."""
+    """The file systems of the server's data and of its WAL. A program in a container takes longer to begin than a query."""
 
     def __init__(self, client: Client, capacity: Mapping[str, Any]) -> None:
         directory = capacity["data_directory"]
         self._paths = [directory, f"{directory}/pg_wal"]
         self._why = ""
-        self._process: subprocess.Popen[bytes] | str = ""
+        self._df: subprocess.Popen[bytes] | None = None
         if directory is None:
             self._why = "the server's data directory is not shown to this role (GRANT pg_read_all_settings)"
         elif not capacity["unix"]:
             self._why = "the server is reached by TCP, so it may run on another host"
         elif client.container:
-            self._process = _start(client, "df", "-Pk", *self._paths)
+            streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+            self._df = client.start("df", "-Pk", *self._paths, **streams)
 
     def rooms(self) -> list[Room]:
         """Return both, in that order; one that cannot be seen when neither can."""
         if self._why:
             return [Room("", None, self._why)]
-        if not self._process:
+        if self._df is None:
             return [_room(path) for path in self._paths]
-        said = _said(self._process)
+        said = self._df.communicate()[0].decode("utf-8", "replace").strip()
         free = _DF.findall(said)
         if len(free) != len(self._paths):
             return [Room("", None, f"df in the container said: {said}")]

@@ -46,7 +46,8 @@ def server() -> Iterator[Cluster]:
 def look(client: Client, root: Path, *, need: Need = NEED, method: str = "custom") -> Facts:
     """Read what surrounds a phase."""
     with client.session("phasegate:open") as session:
-        return _surroundings.read(session, client, need, str(root), method, read_identity(session, client))
+        identity = read_identity(session, client)
+        return _surroundings.Surroundings(session, client, need, str(root), method, identity).facts()
 
 
 def judged(facts: Facts, name: str, action: str = "", need: Need = NEED, **limits: int) -> _conditions.Condition:
@@ -234,7 +235,7 @@ def test_a_weak_role_is_told_what_it_cannot_see(server: Cluster, tmp_path: Path)
         assert "GRANT pg_monitor" in found["long_transactions"].next_step
     assert found["server_space"].status == UNKNOWN
     assert "GRANT pg_read_all_settings" in found["server_space"].found
-    told = {"artefact_space", "locks", "pg_dump", "pg_dump_version", "prepared_transactions", "replication_slots"}
+    told = {"artefact_space", "locks", "pg_dump", "client_version", "prepared_transactions", "replication_slots"}
     assert {found[name].status for name in told} == {OK}
 
 
@@ -244,7 +245,6 @@ def test_a_base_backup_of_databases_that_are_closed(server: Cluster, tmp_path: P
     try:
         facts = look(client_of(server, "postgres"), tmp_path, method="basebackup")
         assert (facts.backup_bytes or 0) > int(server.psql("SELECT pg_database_size('closed')"))
-        assert facts.program_said.startswith("pg_basebackup")
         weak = look(client_of(server, "postgres", "weak"), tmp_path, method="basebackup")
         assert (weak.backup_bytes, status(weak, "artefact_space")) == (None, UNKNOWN)
     finally:
@@ -305,23 +305,21 @@ def test_locks_and_versions(server: Cluster, tmp_path: Path) -> None:
     assert facts.lock_slots == 64 * (100 + 4)
     assert status(facts, "locks", need=replace(NEED, locks=facts.lock_slots // 2)) == OK
     assert status(facts, "locks", need=replace(NEED, locks=facts.lock_slots // 2 + 1)) == STOP
-    assert judged(facts, "pg_dump_version").found.startswith("pg_dump (PostgreSQL) 16.")
-    assert status(replace(facts, program_major=15), "pg_dump_version") == STOP
-    assert status(replace(facts, program_major=17), "pg_dump_version") == OK
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "psql").symlink_to(bin_directory() / "psql")
-    bare = replace(client_of(server, "postgres"), bindir=str(tmp_path / "bin"))
-    found = judged(look(bare, tmp_path), "pg_dump_version")
-    assert (found.status, "no such program" in found.found) == (STOP, True)
+    assert judged(facts, "client_version").found.startswith("psql 16.")
+    assert status(replace(facts, client_version_num=150099), "client_version") == STOP
+    assert status(replace(facts, client_version_num=170001), "client_version") == OK
 
 
 def test_a_minor_version_with_known_defects(server: Cluster, tmp_path: Path) -> None:
     facts = replace(look(client_of(server, "postgres"), tmp_path), now=1788000000.0)  # 2026-08-29
-    at = {minor: replace(facts, server_version=f"16.{minor}", server_version_num=160000 + minor) for minor in (13, 15)}
+    at = {
+        minor: replace(facts, server_version=f"16.{minor}", server_version_num=160000 + minor) for minor in (10, 13, 15)
+    }
     found = judged(at[13], "minor_version")
     assert found.status == WARN
-    assert "CVE-2026-6472, " in found.found
-    assert "CVE-2026-2003" not in found.found  # 16.12 fixed it
+    # 16.12 fixed -2003
+    assert found.found.startswith("16.13, which has CVE-2026-6472, -6473, ")
+    assert "CVE-2025-12817, -12818, CVE-2026-2003, -2004" in judged(at[10], "minor_version").found
     assert found.expected.startswith("16.15 or later")
     assert status(at[13], "minor_version", "stop") == STOP
     assert status(at[15], "minor_version") == OK
@@ -353,15 +351,15 @@ def test_a_choice_that_cannot_be_meant(conditions: dict[str, Any], limits: dict[
 
 def test_a_stop_names_every_condition_that_stops(server: Cluster, tmp_path: Path) -> None:
     facts = look(client_of(server, "postgres"), tmp_path)
-    bad = replace(facts, program_major=15, standby_names="ghost", standbys=[])
+    bad = replace(facts, client_version_num=150001, standby_names="ghost", standbys=[])
     with pytest.raises(Stopped) as stopped:
         _conditions.stop_at(_conditions.judge(bad, NEED, Rules.of({}, {"transaction_age_s": "90"})))
-    assert stopped.value.what == "Stopped by what surrounds the phase: pg_dump_version, synchronous_standby."
+    assert stopped.value.what == "Stopped by what surrounds the phase: client_version, synchronous_standby."
     for part in (stopped.value.expected, stopped.value.found, stopped.value.next_step):
-        assert "pg_dump_version: " in part
+        assert "client_version: " in part
         assert "synchronous_standby: " in part
     _conditions.stop_at(
-        _conditions.judge(bad, NEED, Rules.of({"pg_dump_version": "warn", "synchronous_standby": "ignore"}, {}))
+        _conditions.judge(bad, NEED, Rules.of({"client_version": "warn", "synchronous_standby": "ignore"}, {}))
     )
 
 
