@@ -151,7 +151,8 @@ options:
   lock_idle:
     description:
       - After how many seconds without a sign of life of the run its lock ends by itself. A sign of life
-        is a step at work or a line in the journal.
+        is a step at work or a line in the journal. A run of which a step was killed, or which its controller left unsealed, loses
+        it at once.
       - A run that has the lock and shows none is waited for that long.
     type: int
     default: 60

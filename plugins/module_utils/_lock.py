@@ -5,9 +5,10 @@
 """One run a database: a lock that a session of its own holds from the opening to the seal (G-7). Private.
 
 The session's psql is kept by a process of its own on the target host, so that it lives from one module to the next.
-It goes when the run is sealed, when its directory is gone, or when the run shows no sign of life for a while: its
-controller was killed, then, and must not block others for ever. If that process is killed, psql reads the end of its
-input and ends; if its host is gone, the server ends the session by ``idle_session_timeout``.
+It goes when the run is sealed, when its directory is gone, when nothing more can come of the run (``_over``), or when
+the run shows no sign of life for a while: its controller was killed, then, and must not block others for ever. If that
+process is killed, psql reads the end of its input and ends; if its host is gone, the server ends the session by
+``idle_session_timeout``.
 
 C-07 and C-09 take a second lock in the very session of their transaction: the first one can be lost, that one not.
 """
@@ -32,6 +33,9 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._sql import lite
 # Two locks of each database, as two integers: the ASCII of "phas" and "hold", of "phas" and "egat".
 RUN_LOCK = (0x70686173, 0x686F6C64)
 TRANSACTION_LOCK = (0x70686173, 0x65676174)
+
+# The last line of a run that its controller cannot seal and leaves to the next run.
+LEFT = "left"
 
 HOLDER = "phasegate:hold:"
 RUNNER = "phasegate:run:"
@@ -187,11 +191,12 @@ def keep(session: Session, artefacts: Artefacts, idle: int, operator: str) -> No
 
 
 def _hold(to_psql: int, from_psql: int, artefacts: Artefacts, idle: float, beat: bytes) -> None:
-    """Hold until the run ends, its directory is gone, psql is gone, or nothing happened for ``idle`` seconds.
+    """Hold until the run is sealed or over, its directory or psql is gone, or nothing happened for ``idle`` seconds.
 
     Times are summed up in small pieces: a process that was stopped for a minute has not seen a minute without life.
     """
     sign = artefacts.sign_of_life()
+    looked: tuple[int, ...] = ()
     quiet, beating = 0.0, 0.0
     os.write(to_psql, beat)
     while artefacts.has_run and not artefacts.sealed and quiet <= idle:
@@ -202,10 +207,39 @@ def _hold(to_psql: int, from_psql: int, artefacts: Artefacts, idle: float, beat:
         now = artefacts.sign_of_life()
         alive = now != sign or artefacts.working
         quiet, sign = (0.0 if alive else quiet + passed), now
+        if not alive and looked != now:
+            looked = now
+            if _over(artefacts):
+                return
         beating += passed
         if beating >= min(5.0, idle):
             beating = 0.0
             os.write(to_psql, beat)
+
+
+def _over(artefacts: Artefacts) -> bool:
+    """Return whether nothing more comes of an unsealed run: a step or the seal broke off, or its controller left it.
+
+    A process that does a step holds the directory from before the intent until after the outcome: where the intent is the
+    last word and nobody holds it, that process is dead.
+    """
+    sign = artefacts.sign_of_life()
+    try:
+        entries = artefacts.journal.entries()
+    except PhaseGateError:
+        return False
+    if artefacts.working or sign != artefacts.sign_of_life():
+        return False
+    begun: set[str] = set()
+    for entry in entries:
+        if entry.step == "run" and "lock" in entry.data:
+            # whoever goes on with a run knows what broke off before
+            begun.clear()
+        elif entry.event == "intent":
+            begun.add(entry.step)
+        elif entry.event in ("done", "failed"):
+            begun.discard(entry.step)
+    return bool(begun) or (entries[-1].step, entries[-1].event) in (("run", "seal"), ("run", LEFT))
 
 
 def judge(session: Session, entries: Sequence[Entry]) -> _gates.Gate:

@@ -185,7 +185,7 @@ findings:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.incomex.phasegate.plugins.module_utils import _report, _runs, _seal
+from ansible_collections.incomex.phasegate.plugins.module_utils import _lock, _report, _runs, _seal
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup_record import NAMES
 from ansible_collections.incomex.phasegate.plugins.module_utils._client import CONNECTION_ARGUMENTS, Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
@@ -219,6 +219,7 @@ def sealed(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
         artefacts.journal.append("run", "not opened", about)
     waiting = _runs.unfinished(artefacts) if params["reason"] else None
     if waiting:
+        artefacts.journal.append("run", _lock.LEFT, {"reason": params["reason"]})
         raise waiting
     return _seal.seal_and_sign(artefacts, params["reason"], params.get("seal_key"), check_mode=check_mode)
 

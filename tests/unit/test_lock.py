@@ -9,6 +9,8 @@ import base64
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +20,9 @@ from ansible_collections.incomex.phasegate.plugins.module_utils import _lock, _r
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, run_step, verify
 from ansible_collections.incomex.phasegate.plugins.module_utils._opening import opened
+from ansible_collections.incomex.phasegate.plugins.modules import evidence
 from ansible_collections.incomex.phasegate.tests.support.phase_files import PhaseFiles
+from ansible_collections.incomex.phasegate.tests.support.playbook import ROOT
 from ansible_collections.incomex.phasegate.tests.support.runs import Run, client_of, wait_for
 
 if TYPE_CHECKING:
@@ -75,6 +79,14 @@ class Controller:
             "SELECT string_agg(application_name, ' ') FROM pg_locks JOIN pg_stat_activity USING (pid)"
             " WHERE locktype = 'advisory' AND granted AND datname = current_database()"
             f" AND classid = {_lock.RUN_LOCK[0]} AND objid = {_lock.RUN_LOCK[1]}",
+            self.client.database,
+        )
+
+    def spoke(self) -> str:
+        """Return when the holder spoke last, by the server; '' without one."""
+        return self.cluster.psql(
+            f"SELECT max(query_start) FROM pg_stat_activity WHERE application_name LIKE '{_lock.HOLDER}%'"
+            " AND datname = current_database()",
             self.client.database,
         )
 
@@ -141,7 +153,7 @@ def test_a_run_that_is_between_two_steps_is_not_taken_for_a_dead_one(controller:
 
     def next_step() -> None:
         wait_for("the second one looks", lambda: controller.cluster.psql(looking, controller.client.database) == "1")
-        first.journal.append("C-03", "intent")
+        first.journal.append("C-03", "done")
 
     step = threading.Thread(target=next_step)
     step.start()
@@ -186,14 +198,63 @@ def test_a_step_at_work_keeps_the_lock_however_long_it_takes(controller: Control
 
     def beats() -> bool:
         # the holder speaks once a second here, so four different moments are more than its limit
-        seen.add(controller.cluster.psql(
-            f"SELECT max(query_start) FROM pg_stat_activity WHERE application_name LIKE '{_lock.HOLDER}%'"
-            " AND datname = current_database()", controller.client.database))  # fmt: skip
+        seen.add(controller.spoke())
         return len(seen) > 4
 
-    with first.at_work():
+    with run_step(first, "C-03"):
         wait_for("four seconds of the server's clock", beats)
         assert controller.holders() == f"phasegate:hold:{_runs.name_of(first)}"
+    assert_gone(controller)
+
+
+def killed_in(run: Artefacts, step: str) -> None:
+    """Let a process begin a step of a run and kill it."""
+    program = (
+        "import sys, time\n"
+        "from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, run_step\n"
+        "with run_step(Artefacts(sys.argv[1]), sys.argv[2]): time.sleep(60)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / ".collections")}
+    with subprocess.Popen([sys.executable, "-c", program, run.path, step], env=environment) as process:
+        wait_for("the intent", lambda: run.journal.entries()[-1].step == step)
+        process.kill()
+
+
+def test_a_step_that_was_killed_ends_the_lock_at_once(controller: Controller) -> None:
+    first = controller.open()
+    killed_in(first, "C-03")
+    assert_gone(controller)
+    second = controller.open()
+    assert controller.holders() == f"phasegate:hold:{_runs.name_of(second)}"
+    assert _runs.opening(second.journal.entries())["closed"] == [_runs.name_of(first)]
+
+
+def test_a_run_that_committed_is_adopted_at_once_when_its_verification_was_killed(controller: Controller) -> None:
+    first = controller.open()
+    first.journal.append("C-07", "done", {"outcome": "COMMITTED"})
+    killed_in(first, "C-08")
+    assert_gone(controller)
+    assert controller.open() == first
+    # what broke off before does not count against whoever goes on: the holder looks ten times between two words
+    assert controller.holders() == f"phasegate:hold:{_runs.name_of(first)}"
+    since = controller.spoke()
+    wait_for("the holder speaks again", lambda: controller.spoke() not in ("", since))
+    assert controller.holders() == f"phasegate:hold:{_runs.name_of(first)}"
+
+
+def test_a_run_that_its_controller_cannot_seal_is_adopted_at_once(controller: Controller) -> None:
+    first = controller.open()
+    first.journal.append("C-07", "done", {"outcome": "COMMITTED"})
+    params = {"artefacts": first.path, "reason": "the connection was lost"}
+    with pytest.raises(PhaseGateError, match="C-07 is COMMITTED, but was not verified"):
+        evidence.sealed(params, check_mode=False)
+    assert_gone(controller)
+    assert controller.open() == first
+
+
+def test_a_seal_that_was_interrupted_ends_the_lock_at_once(controller: Controller) -> None:
+    first = controller.open()
+    first.journal.append("run", "seal")
     assert_gone(controller)
 
 
