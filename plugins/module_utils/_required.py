@@ -38,6 +38,8 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._runs import (
     journaled_outcome,
     name_of,
     opening,
+    runs_below,
+    was_here,
 )
 
 _BUNDLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -74,8 +76,8 @@ class _Runs:
         start = opening(entries)
         if start.get("phase") != phase or start.get("kind") == REHEARSAL:
             return
-        there = start["identity"]
-        if (there["system_identifier"], there["database"]) != (identity.system_identifier, identity.database):
+        if not was_here(start, identity):
+            there = start["identity"]
             self.elsewhere.append(f"{name_of(run)} on {there['database']} of cluster {there['system_identifier']}")
             return
         outcome = journaled_outcome(entries, COMMAND[start["kind"]])
@@ -90,10 +92,8 @@ class _Runs:
 
 def _runs_of(root: str, phase: str, identity: Identity) -> _Runs:
     runs = _Runs()
-    for name in sorted(os.listdir(root)) if os.path.isdir(root) else []:
-        artefacts = Artefacts(os.path.join(root, name))
-        if name.startswith(f"{phase}_") and artefacts.has_run:
-            runs.add(artefacts, phase, identity)
+    for artefacts in runs_below(root, f"{phase}_"):
+        runs.add(artefacts, phase, identity)
     return runs
 
 

@@ -135,13 +135,19 @@ def continued(entries: list[Entry]) -> set[str]:
     return {str(data["bundle"]) for data in events(entries, "run", _report.CONTINUE)}
 
 
-def _candidates(root: str, slug: str, environment: str) -> Iterator[Artefacts]:
-    prefix = f"{slug}_{environment}_"
+def runs_below(root: str, prefix: str) -> Iterator[Artefacts]:
+    """Give the runs whose directory's name begins with ``prefix``, the newest first."""
     names = sorted(os.listdir(root), reverse=True) if os.path.isdir(root) else []
     for name in names:
         artefacts = Artefacts(os.path.join(root, name))
         if name.startswith(prefix) and artefacts.has_run:
             yield artefacts
+
+
+def was_here(start: Mapping[str, Any], identity: Identity) -> bool:
+    """Return whether a run, by its opening, was on this database."""
+    there = start.get("identity", {})
+    return (there.get("system_identifier"), there.get("database")) == (identity.system_identifier, identity.database)
 
 
 def _outcome(client: Client, artefacts: Artefacts, entries: list[Entry], command: str) -> str:
@@ -172,16 +178,12 @@ def find_applied(
     """Return the newest run that committed this plan's DDL on this database and was not rolled back since, or None."""
     undone: set[str] = set()
     # newest first; "rollback" sorts after every time stamp, so rollbacks come before the executions that they undid
-    for artefacts in _candidates(root, plan["phase"]["phase"], environment):
+    for artefacts in runs_below(root, f"{plan['phase']['phase']}_{environment}_"):
         entries = artefacts.journal.entries()
         start = opening(entries)
-        here = (identity.system_identifier, identity.database)
-        there = start.get("identity", {})
-        if (there.get("system_identifier"), there.get("database")) != here:
+        if not was_here(start, identity) or start["kind"] == REHEARSAL:
             continue
         kind = start["kind"]
-        if kind == REHEARSAL:
-            continue
         if kind == EXECUTE and start["ddl_sha256"] != plan["ddl"]["sha256"]:
             continue
         # a rollback of one undoes all
@@ -203,18 +205,13 @@ def close_broken(root: str, environment: str, plan: Mapping[str, Any], identity:
     Who calls it holds the run's lock: nobody else is at work on this database. What committed is left to be adopted.
     """
     names = []
-    for artefacts in _candidates(root, plan["phase"]["phase"], environment):
+    for artefacts in runs_below(root, f"{plan['phase']['phase']}_{environment}_"):
         if artefacts.sealed or artefacts.working:
             continue
         entries = artefacts.journal.entries()
         start = opening(entries)
-        there = start.get("identity", {})
-        here = (there.get("system_identifier"), there.get("database")) == (
-            identity.system_identifier,
-            identity.database,
-        )
         command = COMMAND.get(start.get("kind", ""))
-        if here and command and journaled_outcome(entries, command) not in (COMMITTED, None):
+        if was_here(start, identity) and command and journaled_outcome(entries, command) not in (COMMITTED, None):
             seal(artefacts, str(_broken_off(entries[-1])))
             names.append(name_of(artefacts))
     return names

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ansible_collections.incomex.phasegate.tests.faults.conftest import Seen
+    from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
     from ansible_collections.incomex.phasegate.tests.support.conductor import Conductor, Conductors
 
 FIXTURE = ROOT / "tests" / "fixtures" / "phase_alpha.sql"
@@ -322,19 +323,29 @@ def test_a_hostile_name_is_one_name(
 # --- whole playbooks -------------------------------------------------------------------------------------------
 
 
+@contextlib.contextmanager
+def rehearsing(target: Target) -> Iterator[tuple[Cluster, dict[str, Any]]]:
+    """Yield a cluster to rehearse in, and what the playbook is told of it."""
+    with running_cluster() as other:
+        yield (
+            other,
+            {
+                "phasegate_author": "anna",
+                "phasegate_plans": str(target.directory / "plans"),
+                "phasegate_rehearsal": {
+                    "bindir": target.entry()["phasegate_bindir"],
+                    "host": str(other.socket_directory),
+                    "port": other.port,
+                    "user": SUPERUSER,
+                    "database": "scratch",
+                },
+            },
+        )
+
+
 @pytest.mark.fault("controller-restore")
 def test_a_rehearsal_is_killed_during_its_restore(target: Target, seen: Seen) -> None:
-    with running_cluster() as other:
-        connection = {
-            "bindir": target.entry()["phasegate_bindir"],
-            "host": str(other.socket_directory),
-            "user": SUPERUSER,
-        }
-        extra = {
-            "phasegate_author": "anna",
-            "phasegate_plans": str(target.directory / "plans"),
-            "phasegate_rehearsal": {**connection, "port": other.port, "database": "scratch"},
-        }
+    with rehearsing(target) as (other, extra):
         run = target.start("playbooks/phase_alpha_rehearse.yml", extra)
         has_scratch = "SELECT count(*) FROM pg_database WHERE datname = 'scratch'"
         wait_for("the scratch database", lambda: other.psql(has_scratch) == "1", 180.0)
@@ -355,17 +366,7 @@ def test_a_rehearsal_is_killed_during_its_restore(target: Target, seen: Seen) ->
 
 @pytest.mark.fault("drift")
 def test_a_schema_that_changed_since_the_rehearsal(target: Target, seen: Seen) -> None:
-    with running_cluster() as other:
-        connection = {
-            "bindir": target.entry()["phasegate_bindir"],
-            "host": str(other.socket_directory),
-            "user": SUPERUSER,
-        }
-        extra = {
-            "phasegate_author": "anna",
-            "phasegate_plans": str(target.directory / "plans"),
-            "phasegate_rehearsal": {**connection, "port": other.port, "database": "scratch"},
-        }
+    with rehearsing(target) as (_other, extra):
         rehearsed = target.play("playbooks/phase_alpha_rehearse.yml", extra_vars=extra)
         assert rehearsed.rc == 0, rehearsed.stdout
     (plan,) = target.directory.glob("plans/*/plan.json")
