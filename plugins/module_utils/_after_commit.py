@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Mapping, Sequence
 from ansible_collections.incomex.phasegate.plugins.module_utils._author_sql import run_alone, search_path
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError, Stopped
 from ansible_collections.incomex.phasegate.plugins.module_utils._outcome import RESOLVE_TIMEOUT
+from ansible_collections.incomex.phasegate.plugins.module_utils._privileges import INSUFFICIENT_PRIVILEGE, advice
 from ansible_collections.incomex.phasegate.plugins.module_utils._session import ConnectionLost, Session, SqlError
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql import literal
 
@@ -164,7 +165,8 @@ def _run_one(
     except SqlError as error:
         state, broken = look(session, statement)
         step.note(REFUSED, {"n": statement["n"], "found": error.words(), "left": broken})
-        raise _stopped(script, statement, "; ".join(filter(None, (error.words(), broken))), state) from error
+        grant = advice(session, statement["needs"], error.text) if error.sqlstate == INSUFFICIENT_PRIVILEGE else ""
+        raise _stopped(script, statement, "; ".join(filter(None, (error.words(), broken))), state, grant) from error
     except ConnectionLost as lost:
         raise _lost(client, script, statement, applied, step, pid, lost) from lost
     state, broken = look(session, statement)
@@ -190,10 +192,10 @@ def _again(script: Script) -> str:
     return "run the same command again, which asks the catalog and goes on from here; or roll the phase back"
 
 
-def _stopped(script: Script, statement: Mapping[str, Any], found: str, state: State) -> Stopped:
+def _stopped(script: Script, statement: Mapping[str, Any], found: str, state: State, grant: str = "") -> Stopped:
     name = statement["after_commit"]
     repair = _KINDS[statement["kinds"][0]].repair.format(name=name)
-    first = f"take away what it left with {repair}" if state is State.BROKEN else "resolve it"
+    first = f"take away what it left with {repair}" if state is State.BROKEN else grant or "resolve it"
     return Stopped(
         f"{_where(script, statement)} was not completed; the transaction before it is COMMITTED.",
         expected=f"{name}: {statement['kinds'][0]} ends without error and leaves nothing invalid",

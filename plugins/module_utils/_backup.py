@@ -46,6 +46,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import
     sha256_file,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._identity import read_identity
+from ansible_collections.incomex.phasegate.plugins.module_utils._privileges import for_dump
 from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session
 
 CHUNK = 1 << 20
@@ -383,7 +384,17 @@ def back_up(client: Client, artefacts: Artefacts, wanted: Wanted) -> tuple[Backu
             started, snapshot = session.rows(clock + ", pg_export_snapshot()")[0]
             roles = beside.submit(_roles, job)
             reading = beside.submit(read_contents, session) if wanted.contents or wanted.proof else None
-            made, compression = _dump(replace(job, snapshot=snapshot or ""), wanted.method, wanted.compression)
+            try:
+                made, compression = _dump(replace(job, snapshot=snapshot or ""), wanted.method, wanted.compression)
+            except ProgramFailed as failure:
+                # the other session is busy
+                with client.session() as asking:
+                    grants = " ".join(for_dump(asking))
+                if not grants:
+                    raise
+                raise PhaseGateError(
+                    failure.what, expected=failure.expected, found=failure.found, next_step=grants
+                ) from failure
             contents = reading.result() if reading else {}
             not_dumped = roles.result()
     proof = _restore.prove(wanted.proof, job.path, source, contents, wanted.jobs) if wanted.proof else {}

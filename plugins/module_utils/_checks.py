@@ -12,6 +12,7 @@ from typing import Any, Callable, Mapping, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._author_sql import Answer, run_query, search_path
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._privileges import INSUFFICIENT_PRIVILEGE, named
 from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql import literal
 
@@ -134,7 +135,9 @@ def _run_one(session: Session, check: Mapping[str, Any], builtins: Builtins) -> 
     answer = run_query(session, check["sql"])
     expect = check.get("expect")
     if answer.error:
-        status, found = FAIL, f"error {answer.error}"
+        denied = answer.error.startswith(f"{INSUFFICIENT_PRIVILEGE}:")
+        grants = named(session, answer.error) if denied else []
+        status, found = FAIL, " ".join([f"error {answer.error}", *grants])
     else:
         value = shape(answer, expect)
         status = PASS if answer.rows <= len(answer.result) and equal(expect, value) else FAIL

@@ -13,6 +13,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils import _capture,
 from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, run_step
+from ansible_collections.incomex.phasegate.plugins.module_utils._privileges import explained, for_dump
 from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session
 
 # The commands that a moment is: its schema, and its data.
@@ -20,12 +21,14 @@ STEPS = {"before": ("C-03", "C-04"), "after": ("C-08", "C-08")}
 
 
 class SchemaText:
-    """A running ``pg_dump --schema-only`` under an exported snapshot; its output is read while it comes.
+    """A running ``pg_dump --schema-only`` under the snapshot that ``session`` exports; its output is read while it comes.
 
     Owners, privileges and comments are left out: the DDL-line diff (VA-16) counts none of them.
     """
 
-    def __init__(self, client: Client, snapshot_id: str) -> None:
+    def __init__(self, client: Client, session: Session) -> None:
+        self._session = session
+        snapshot_id = session.value("SELECT pg_export_snapshot()")
         self._process = client.start(
             "pg_dump", "--no-password", "--schema-only", "--no-owner", "--no-privileges", "--no-comments",
             f"--snapshot={snapshot_id}", "--dbname", client.connection_string("phasegate:snapshot"),
@@ -44,7 +47,8 @@ class SchemaText:
                 "pg_dump --schema-only failed.",
                 expected="pg_dump ends with status 0",
                 found=said.decode("utf-8", "replace").strip(),
-                next_step="resolve what pg_dump names; nothing was changed",
+                next_step=" ".join(for_dump(self._session, rows=False))
+                or "resolve what pg_dump names; nothing was changed",
             )
         return text
 
@@ -61,7 +65,7 @@ def record(client: Client, artefacts: Artefacts, label: str, declared: _capture.
     running: list[SchemaText] = []
 
     def beside(session: Session) -> None:
-        running.append(SchemaText(client, session.value("SELECT pg_export_snapshot()") or ""))
+        running.append(SchemaText(client, session))
         captured.append(declared.take(session))
 
     def at_the_end(_session: Session) -> None:
@@ -69,7 +73,8 @@ def record(client: Client, artefacts: Artefacts, label: str, declared: _capture.
 
     with client.session("phasegate:snapshot") as session:
         try:
-            taken = _snapshot.take(session, beside=beside, at_the_end=at_the_end)
+            with explained(session):
+                taken = _snapshot.take(session, beside=beside, at_the_end=at_the_end)
         finally:
             for text in running:
                 text.abandon()

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import base64
-from typing import Any, Mapping
+from typing import Any, Mapping, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils import _approvals, _lock, _runs, _seal
 from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
@@ -21,6 +21,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._identity import
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._lock import Held
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan import canonical_json, digest
+from ansible_collections.incomex.phasegate.plugins.module_utils._privileges import require as require_privileges
 from ansible_collections.incomex.phasegate.plugins.module_utils._required import require, reviews_given, write_reviews
 from ansible_collections.incomex.phasegate.plugins.module_utils._reviewers import find_anchor
 from ansible_collections.incomex.phasegate.plugins.module_utils._server import server_time
@@ -128,13 +129,13 @@ def _opened_alone(
     _require_key(params)
     need = _surroundings.Need.of_plan(plan, rollback=execution is not None)
     around = _surroundings.Surroundings(session, client, need, root, params["method"], identity)
+    statements = plan["rollback" if execution else "ddl"]["statements"]
     if check_mode:
-        if not execution:
-            reviews, now = reviews_given(params["reviews_b64"]), server_time(session)
-            stop_at([require(root, phase, identity, reviews, now) for phase in plan["phase"]["requires"]])
         # another target is refused by what follows
         judged = _conditions.judge(around.facts(), need, rules) if declared_one else []
         _conditions.stop_at(judged)
+        if declared_one:
+            _judge_without_run(session, params, identity, [] if execution else plan["phase"]["requires"], statements)
         return {**found, "conditions": [one.as_dict() for one in judged]}
     alone = isinstance(lock, Held)
     about["closed"] = _runs.close_broken(root, params["environment"], plan, identity) if alone else []
@@ -151,8 +152,22 @@ def _opened_alone(
         found["conditions"] = [one.as_dict() for one in judged]
         artefacts.journal.append("run", "conditions", {"conditions": found["conditions"]})
         _conditions.stop_at(judged)
+        require_privileges(session, statements)
     _lock.keep(session, artefacts, params["lock_idle"], params["operator"])
     return {**found, "artefacts": artefacts.path}
+
+
+def _judge_without_run(
+    session: Session,
+    params: Mapping[str, Any],
+    identity: Identity,
+    requires: Sequence[str],
+    statements: Sequence[Mapping[str, Any]],
+) -> None:
+    """Judge what a run judges at its opening, where there is none (check mode). Raises ``PhaseGateError``."""
+    reviews, now = reviews_given(params["reviews_b64"]), server_time(session)
+    stop_at([require(params["root"], phase, identity, reviews, now) for phase in requires])
+    require_privileges(session, statements)
 
 
 def _require_key(params: Mapping[str, Any]) -> None:

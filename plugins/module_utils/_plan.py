@@ -23,7 +23,8 @@ class Statement(TypedDict):
     """A statement of an SQL file. ``start`` and ``end`` are byte offsets, ``line`` counts from 1, so does ``n``.
 
     ``run`` is false for the file's own BEGIN and COMMIT, which phasegate does not send. ``relations`` are the tables,
-    views, indexes and sequences that it names, each as SQL text with its schema. ``after_commit`` is empty for a
+    views, indexes and sequences that it names, each as SQL text with its schema; ``needs`` the privileges that it needs
+    (``_privileges``). ``after_commit`` is empty for a
     statement of the transaction; for one that refuses a transaction it is the index or partition that it makes, drops,
     rebuilds or detaches, as SQL text with its schema.
     """
@@ -35,6 +36,7 @@ class Statement(TypedDict):
     tag: str
     kinds: List[str]
     relations: List[str]
+    needs: List[str]
     returns_rows: bool
     run: bool
     after_commit: str

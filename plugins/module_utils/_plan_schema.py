@@ -61,7 +61,19 @@ _FILE_KEYS: Dict[str, Schema] = {
 _RANGE: Schema = {
     "description": "a statement: byte range, line, tag, kinds, relations, and whether phasegate runs it",
     "type": "object",
-    "required": ["n", "start", "end", "line", "tag", "kinds", "relations", "returns_rows", "run", "after_commit"],
+    "required": [
+        "n",
+        "start",
+        "end",
+        "line",
+        "tag",
+        "kinds",
+        "relations",
+        "needs",
+        "returns_rows",
+        "run",
+        "after_commit",
+    ],
     "properties": {
         "n": _count("number in the file", 1),
         "start": _count("offset of its first byte"),
@@ -70,6 +82,7 @@ _RANGE: Schema = {
         "tag": _text("command tag"),
         "kinds": _TEXTS,
         "relations": _TEXTS,
+        "needs": _TEXTS,
         "returns_rows": {"type": "boolean"},
         "run": {"type": "boolean"},
         "after_commit": _text(

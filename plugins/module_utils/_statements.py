@@ -38,6 +38,7 @@ else:
 from ansible_collections.incomex.phasegate.plugins.module_utils import _kinds
 from ansible_collections.incomex.phasegate.plugins.module_utils._bodies import Body, body_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._needs import READ_PLACES, needs_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan import check_cover
 from ansible_collections.incomex.phasegate.plugins.module_utils._problems import PhaseFileError, Problem
 
@@ -55,8 +56,6 @@ _CHARACTERS: Tuple[Tuple[str, str, str], ...] = (
 _CONTROL = re.compile("[\x01-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _COPY_STDIN = re.compile(r"\bcopy\b[^;]*\bfrom\s+stdin\b", re.IGNORECASE)
 _SYSTEM_SCHEMAS = frozenset({"pg_catalog", "information_schema"})
-#: Where a relation stands that is only read.
-_READ_PLACES = frozenset({"fromClause", "usingClause", "sourceRelation", "larg", "rarg"})
 #: Attributes that hold the name of an object which the statement makes or changes, as a list of texts.
 _OBJECT_NAMES = frozenset(
     {
@@ -301,6 +300,7 @@ def analyse_file(source: SourceFile, rules: Rules, problems: List[Problem]) -> L
                         if schema or not read or name not in names.ctes
                     }
                 ),
+                "needs": sorted(_needs(piece.node, inner if tag == "DO" else Body())),
                 "returns_rows": _returns_rows(piece.node),
                 "run": run,
                 "after_commit": after_commit,
@@ -510,6 +510,12 @@ def _names_inside(body: Body) -> _Names:
         names.schemas |= here.schemas
         names.calls += here.calls
     return names
+
+
+def _needs(node: Any, inner: Body) -> Set[str]:
+    """Return the privileges that a statement needs, and those of what its body runs."""
+    several = (node, *inner.statements, *inner.expressions)
+    return {need for one in several for need in needs_of(one, list(walk(one)), _names(one).relations, quoted)}
 
 
 def _behaviour(node: Any) -> str:
@@ -794,7 +800,7 @@ def _names(node: Any) -> _Names:
         if isinstance(child, tuple):
             _list_name(names, place, child)
         elif _is(child, ast.RangeVar):
-            names.relations.add((child.schemaname or "", child.relname, place in _READ_PLACES))
+            names.relations.add((child.schemaname or "", child.relname, place in READ_PLACES))
         elif _is(child, ast.FuncCall):
             names.calls.append(child)
         elif _is(child, ast.CommonTableExpr):

@@ -29,16 +29,18 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._client import C
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError, Stopped
 from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Step
 from ansible_collections.incomex.phasegate.plugins.module_utils._outcome import COMMITTED, ROLLED_BACK, UNKNOWN, resolve
+from ansible_collections.incomex.phasegate.plugins.module_utils._privileges import (
+    INSUFFICIENT_PRIVILEGE,
+    advice,
+    explained,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._session import ConnectionLost, Session, SqlError
 from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import Snapshot, take
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql import literal
 
 LOCK_NOT_AVAILABLE = "55P03"
-INSUFFICIENT_PRIVILEGE = "42501"
 
 NEW_REVISION = "correct the DDL as a new revision, rehearse it, and have it reviewed"
-NO_PRIVILEGE = "run as the role that owns the object, or let its owner grant what the server names as missing"
-
 
 # The locks of a prepared transaction have no pid; its lock on its own transaction id tells which one it is.
 _BLOCKERS = """
@@ -183,6 +185,20 @@ def _relations(script: Script) -> list[str]:
     return sorted({name for statement in script.statements for name in statement["relations"]})
 
 
+def _next_step(session: Session, script: Script, statement: Mapping[str, Any], error: SqlError) -> str:
+    """Roll back and return what to do about a refused statement."""
+    session.execute("ROLLBACK")
+    if error.sqlstate != INSUFFICIENT_PRIVILEGE:
+        return NEW_REVISION
+    # it is this role that lacks something, and SET LOCAL ended with the transaction
+    if script.role:
+        session.set("role", script.role)
+    found = advice(session, statement["needs"], error.text)
+    if script.role:
+        session.set("role", "none")
+    return found
+
+
 def _run_statements(session: Session, script: Script, hooks: Hooks, applied: Applied) -> None:
     session.set("search_path", search_path(script.settings["search_path"]), local=True)
     for statement in script.statements:
@@ -199,7 +215,7 @@ def _run_statements(session: Session, script: Script, hooks: Hooks, applied: App
                 f"{script.command}: {where} was refused; rolled back.",
                 expected="every statement succeeds",
                 found=error.words(),
-                next_step=NO_PRIVILEGE if error.sqlstate == INSUFFICIENT_PRIVILEGE else NEW_REVISION,
+                next_step=_next_step(session, script, statement, error),
             ) from error
         applied.statements.append(
             {
@@ -309,7 +325,8 @@ def _attempt(session: Session, client: Client, script: Script, hooks: Hooks, ste
     """One transaction from BEGIN to COMMIT."""
     _begin(session, script.settings)
     try:
-        hooks.before(session, applied)
+        with explained(session):
+            hooks.before(session, applied)
     except SqlError as error:
         if error.sqlstate == LOCK_NOT_AVAILABLE:
             raise _no_lock(session, script, "before the first statement", _relations(script), error) from error
@@ -327,7 +344,8 @@ def _attempt(session: Session, client: Client, script: Script, hooks: Hooks, ste
         session.set("role", "none", local=True)
     session.set("transaction_read_only", "on", local=True)
     _check_counts(script, applied)
-    hooks.inside(session, applied)
+    with explained(session):
+        hooks.inside(session, applied)
     _commit(session, client, script, applied, step)
 
 

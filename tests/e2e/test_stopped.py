@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
+import shutil
 import subprocess
 import threading
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 from ansible_collections.incomex.phasegate.tests.support.bundle import Bundle, sha256
+from ansible_collections.incomex.phasegate.tests.support.cluster import SUPERUSER
 from ansible_collections.incomex.phasegate.tests.support.playbook import ROOT, environment
 
 if TYPE_CHECKING:
@@ -337,18 +339,45 @@ def test_another_run_is_named_and_stops_this_one(target: Target) -> None:
 
 
 @pytest.mark.fault("weak-role", "dump-damaged")
-def test_a_table_that_the_role_cannot_read_makes_a_backup_impossible(target: Target) -> None:
+def test_what_a_role_lacks_is_told_before_and_in_the_backup(target: Target) -> None:
     role = f"weak_{target.database}"
-    target.cluster.psql(f"CREATE ROLE {role} LOGIN; REVOKE ALL ON public.tac_logical_unit FROM PUBLIC", target.database)
+    target.cluster.psql(f"CREATE ROLE {role} LOGIN")
     try:
         state = target.state()
         target.hostvars = {"phasegate_user": role, "phasegate_identity": target.identity(user=role)}
         run = target.play()
-        bundle = assert_stopped(target, run, state, words=["permission denied for table tac_logical_unit", "grant it"])
+        owns = (
+            f"to own public.tac_logical_unit, sandbox_tac.logical_unit, run as role {SUPERUSER}, or: GRANT {SUPERUSER}"
+        )
+        usage = [
+            f"GRANT USAGE ON SCHEMA sandbox_tac TO {role};",
+            f"GRANT CREATE, USAGE ON SCHEMA cutter_governance TO {role};",
+        ]
+        assert_stopped(target, run, state, words=["The role lacks privileges that the phase needs.", owns, *usage])
+        shutil.rmtree(target.root)
+        assert owns in target.play(arguments="--check").messages
+
+        target.cluster.psql(
+            f"ALTER TABLE public.tac_logical_unit OWNER TO {role}; ALTER TABLE sandbox_tac.logical_unit OWNER TO {role};"
+            f"GRANT USAGE, CREATE ON SCHEMA sandbox_tac, cutter_governance TO {role};"
+            "CREATE TABLE public.hidden (id int); ALTER TABLE public.hidden ENABLE ROW LEVEL SECURITY",
+            target.database,
+        )
+        state = target.state()
+        assert f"next step: GRANT pg_read_all_data TO {role};" in target.play(arguments="--check").messages
+        target.cluster.psql(f"GRANT pg_read_all_data TO {role};")
+        bundle = assert_stopped(
+            target,
+            target.play(),
+            state,
+            words=["C-01: pg_dump failed", f"next step: ALTER ROLE {role} BYPASSRLS;"],
+            passed=["G-6"],
+        )
         assert "backup.dump" not in bundle.files
         assert not [name for name in bundle.files if name.endswith(".partial")]
-        assert not run.reached("C-07")
+        assert '"transaction"' not in bundle.text("journal.jsonl")
     finally:
+        target.cluster.psql(f"REASSIGN OWNED BY {role} TO {SUPERUSER}; DROP OWNED BY {role}", target.database)
         target.cluster.psql(f"DROP ROLE {role}")
 
 

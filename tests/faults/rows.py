@@ -105,7 +105,7 @@ ROWS: dict[str, Fault] = {
     "same-again": Fault("the same plan again", "verified read-only, changed=0"),
     "swapped-target": Fault("production and rehearsal swapped in the inventory", "stop at G-4"),
     "drift": Fault("the schema changed since the rehearsal", "stop at G-10, with the difference"),
-    "weak-role": Fault("the role is too weak", "stop; the missing privilege named"),
+    "weak-role": Fault("the role is too weak", "stop, mostly before the backup; the statement that grants it named"),
     # --- somebody wants to get past
     "approvals": Fault(
         "approvals: twice, by the author, expired, revoked, of another plan …", "each refused with its own words"

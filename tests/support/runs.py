@@ -127,6 +127,7 @@ class Run:
                     "tag": "CREATE TABLE",
                     "kinds": ["CREATE TABLE"],
                     "relations": [],
+                    "needs": [],
                     "returns_rows": returns_rows,
                     "run": True,
                     "after_commit": "",

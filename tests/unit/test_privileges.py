@@ -1,0 +1,294 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A role that lacks one privilege: the statement that gives it is told, and after it the phase's statement runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pglast
+import pytest
+from ansible_collections.incomex.phasegate.plugins.module_utils import _checks, _privileges, _statements
+from ansible_collections.incomex.phasegate.plugins.module_utils._author_sql import run_statement
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup import Wanted, back_up
+from ansible_collections.incomex.phasegate.plugins.module_utils._bodies import body_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._capture import Declared
+from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError, Stopped
+from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts
+from ansible_collections.incomex.phasegate.plugins.module_utils._moment import record
+from ansible_collections.incomex.phasegate.plugins.module_utils._phase import SourceFile
+from ansible_collections.incomex.phasegate.plugins.module_utils._session import SqlError
+from ansible_collections.incomex.phasegate.tests.support.phase_files import PhaseFiles
+from ansible_collections.incomex.phasegate.tests.support.runs import Run, client_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
+    from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session
+    from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
+
+ROLE = 'the "weak" one'
+ME = '"the ""weak"" one"'
+OWNER = "app_owner"
+
+#: A schema in which everything belongs to somebody else, and the role may do all but to be them.
+PLACE = f"""
+CREATE SCHEMA app AUTHORIZATION {OWNER};
+SET ROLE {OWNER};
+CREATE TABLE app.orders (id serial PRIMARY KEY, note text);
+CREATE TABLE app."Old; --" (id int PRIMARY KEY);
+CREATE VIEW app.v AS SELECT 1 AS one;
+CREATE FUNCTION app.next_code(int) RETURNS int LANGUAGE sql AS 'SELECT $1';
+CREATE FUNCTION app.touched() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+CREATE DOMAIN app.code AS int;
+REVOKE ALL ON ALL ROUTINES IN SCHEMA app FROM PUBLIC;
+REVOKE USAGE ON DOMAIN app.code FROM PUBLIC;
+RESET ROLE;
+"""
+
+
+@dataclass(frozen=True)
+class Weakness:
+    """``sql`` needs ``grant``; ``has`` is what the role has already."""
+
+    id: str
+    has: str
+    sql: str
+    grant: str
+
+
+ORDERS = f"GRANT USAGE ON SCHEMA app TO {ME};"
+OWNS = f"to own {{}}, run as role {OWNER}, or: GRANT {OWNER} TO {ME};"
+WEAKNESSES = [
+    Weakness("usage", f"GRANT ALL ON app.orders TO {ME}", "SELECT note FROM app.orders", f"GRANT USAGE ON SCHEMA app TO {ME};"),
+    Weakness("select", ORDERS, "SELECT note FROM app.orders", f"GRANT SELECT ON TABLE app.orders TO {ME};"),
+    Weakness("view", ORDERS, "SELECT * FROM app.v", f"GRANT SELECT ON TABLE app.v TO {ME};"),
+    Weakness(
+        "update",
+        ORDERS,
+        "UPDATE app.orders SET note = 'x' WHERE id = 1",
+        f"GRANT SELECT, UPDATE ON TABLE app.orders TO {ME};",
+    ),
+    Weakness(
+        "update-only",
+        ORDERS + f"GRANT SELECT ON app.orders TO {ME}",
+        "UPDATE app.orders SET note = 'x' WHERE id = 1",
+        f"GRANT UPDATE ON TABLE app.orders TO {ME};",
+    ),
+    Weakness("insert", ORDERS, "INSERT INTO app.orders (id) VALUES (7)", f"GRANT INSERT ON TABLE app.orders TO {ME};"),
+    Weakness(
+        "insert-select",
+        ORDERS + f"GRANT INSERT ON app.orders TO {ME}; GRANT USAGE ON SEQUENCE app.orders_id_seq TO {ME}",
+        'INSERT INTO app.orders (id) SELECT id FROM app."Old; --"',
+        f'GRANT SELECT ON TABLE app."Old; --" TO {ME};',
+    ),
+    Weakness(
+        "sequence",
+        ORDERS + f"GRANT INSERT ON app.orders TO {ME}",
+        "INSERT INTO app.orders (note) VALUES ('x')",
+        f"GRANT USAGE ON SEQUENCE app.orders_id_seq TO {ME};",
+    ),
+    Weakness("delete", ORDERS, "DELETE FROM app.orders", f"GRANT DELETE ON TABLE app.orders TO {ME};"),
+    Weakness("truncate", ORDERS, "TRUNCATE app.orders", f"GRANT TRUNCATE ON TABLE app.orders TO {ME};"),
+    Weakness("alter", ORDERS, "ALTER TABLE app.orders ADD COLUMN x int", OWNS.format("app.orders")),
+    Weakness("comment", ORDERS, "COMMENT ON COLUMN app.orders.note IS 'x'", OWNS.format("app.orders")),
+    Weakness("drop", ORDERS, 'DROP TABLE app."Old; --"', OWNS.format('app."Old; --"')),
+    Weakness(
+        "foreign-key",
+        ORDERS + f"GRANT CREATE ON SCHEMA app TO {ME}",
+        "CREATE TABLE app.lines (order_id int REFERENCES app.orders)",
+        f"GRANT REFERENCES ON TABLE app.orders TO {ME};",
+    ),
+    Weakness("create", ORDERS, "CREATE TABLE app.more (id int)", f"GRANT CREATE ON SCHEMA app TO {ME};"),
+    Weakness("create-schema", "", "CREATE SCHEMA app2", "GRANT CREATE ON DATABASE {database} TO " + f"{ME};"),
+    Weakness("execute", ORDERS, "SELECT app.next_code(1)", f"GRANT EXECUTE ON ROUTINE app.next_code(integer) TO {ME};"),
+    Weakness(
+        "trigger",
+        ORDERS + f"GRANT EXECUTE ON FUNCTION app.touched() TO {ME}",
+        "CREATE TRIGGER t BEFORE UPDATE ON app.orders FOR EACH ROW EXECUTE FUNCTION app.touched()",
+        f"GRANT TRIGGER ON TABLE app.orders TO {ME};",
+    ),
+    Weakness(
+        "do", ORDERS, "DO $$ BEGIN DELETE FROM app.orders; END $$", f"GRANT DELETE ON TABLE app.orders TO {ME};"
+    ),
+    # only the server's message says what it is about
+    Weakness("type", ORDERS, "CREATE TEMP TABLE x (c app.code)", f"GRANT USAGE ON TYPE app.code TO {ME};"),
+    Weakness(
+        "drop-function", ORDERS, "DROP FUNCTION app.touched()", OWNS.format("ROUTINE app.touched()")
+    ),
+    Weakness(
+        "inside", ORDERS + f"GRANT EXECUTE ON FUNCTION app.reads() TO {ME}", "SELECT app.reads()",
+        f"GRANT SELECT ON TABLE app.orders TO {ME};",
+    ),
+]  # fmt: skip
+
+
+@pytest.fixture
+def place(cluster: Cluster, empty_database: str) -> Iterator[str]:
+    """A database with somebody else's schema."""
+    cluster.psql(f"CREATE ROLE {ME} LOGIN; CREATE ROLE {OWNER}")
+    reads = "CREATE FUNCTION app.reads() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM app.orders'"
+    cluster.psql(PLACE + reads, empty_database)
+    cluster.psql("REVOKE TEMPORARY ON DATABASE " + empty_database + " FROM PUBLIC")
+    cluster.psql(f"GRANT TEMPORARY ON DATABASE {empty_database} TO {ME}")
+    yield empty_database
+    for role in (ME, OWNER):
+        cluster.psql(f"DROP OWNED BY {role} CASCADE", empty_database)
+        cluster.psql(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+@pytest.fixture
+def weak(cluster: Cluster, place: str) -> Client:
+    """A client that is this role."""
+    return client_of(cluster, place, ROLE)
+
+
+def needs_of(sql: str) -> list[str]:
+    (raw,) = pglast.parse_sql(sql)
+    return sorted(_statements._needs(raw.stmt, body_of(raw.stmt)))
+
+
+def refusal(session: Session, sql: str) -> SqlError:
+    session.execute("BEGIN")
+    with pytest.raises(SqlError) as caught:
+        run_statement(session, sql, returns_rows=False)
+    session.execute("ROLLBACK")
+    assert caught.value.sqlstate == "42501"
+    return caught.value
+
+
+@pytest.mark.parametrize("weakness", [pytest.param(one, id=one.id) for one in WEAKNESSES])
+@pytest.mark.fault("weak-role")
+def test_the_missing_privilege_is_told_and_it_is_enough(
+    cluster: Cluster, place: str, weak: Client, weakness: Weakness
+) -> None:
+    if weakness.has:
+        cluster.psql(weakness.has, place)
+    needs, grant = needs_of(weakness.sql), weakness.grant.format(database=place)
+    with weak.session() as session:
+        error = refusal(session, weakness.sql)
+        assert _privileges.advice(session, needs, error.text) == grant
+        cluster.psql(grant.rpartition("or: ")[2], place)
+        session.execute("BEGIN")
+        run_statement(session, weakness.sql, returns_rows=False)
+        session.execute("ROLLBACK")
+        assert _privileges.lacking(session, needs) == []
+
+
+def test_an_owner_by_membership_lacks_nothing_and_neither_does_a_superuser(
+    cluster: Cluster, place: str, weak: Client
+) -> None:
+    needs = {need for one in WEAKNESSES for need in needs_of(one.sql)}
+    with client_of(cluster, place).session() as session:
+        assert _privileges.lacking(session, needs) == []
+    cluster.psql(f"GRANT {OWNER} TO {ME}; GRANT CREATE ON DATABASE {place} TO {ME}", place)
+    with weak.session() as session:
+        assert _privileges.lacking(session, needs) == []
+
+
+def test_a_privilege_on_some_columns_may_be_enough(cluster: Cluster, place: str, weak: Client) -> None:
+    cluster.psql(f"{ORDERS} GRANT SELECT (note), UPDATE (note) ON app.orders TO {ME}", place)
+    with weak.session() as session:
+        assert _privileges.lacking(session, needs_of("UPDATE app.orders SET note = note")) == []
+
+
+def test_what_is_not_there_is_not_judged(weak: Client) -> None:
+    with weak.session() as session:
+        assert _privileges.lacking(
+            session, ["OWNER nowhere.t", "SELECT app.none", "CREATE later", "EXECUTE app.none"]
+        ) == [f"GRANT USAGE ON SCHEMA app TO {ME};"]
+
+
+@pytest.mark.fault("weak-role")
+def test_a_plan_is_refused_before_anything_is_done(place: str, weak: Client, cluster: Cluster) -> None:
+    problems: list[object] = []
+    sql = b"ALTER TABLE app.orders ADD x int; UPDATE app.orders SET x = 1; CREATE TABLE app.more (x int);"
+    rules = _statements.Rules(
+        frozenset({"app"}),
+        frozenset({"ALTER TABLE", "UPDATE", "CREATE TABLE"}),
+        frozenset(),
+        (),
+        {"UPDATE": [0]},
+        "k",
+        "r",
+    )
+    statements = _statements.analyse_file(SourceFile("x.sql", "x.sql", sql), rules, problems)  # type: ignore[arg-type]
+    assert problems == []
+    cluster.psql(ORDERS, place)
+    with weak.session() as session:
+        with pytest.raises(Stopped) as caught:
+            _privileges.require(session, statements)
+        assert caught.value.found == f"role {ROLE} without them"
+        assert caught.value.next_step == " ".join(
+            [
+                OWNS.format("app.orders"),
+                f"GRANT CREATE ON SCHEMA app TO {ME};",
+                f"GRANT pg_read_all_data TO {ME};",
+            ]
+        )
+        cluster.psql(f"GRANT {OWNER} TO {ME}", place)
+        _privileges.require(session, statements)
+
+
+@pytest.mark.fault("weak-role")
+def test_c07_tells_it(cluster: Cluster, place: str, tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    run = Run.of(client_of(cluster, place, ROLE), tmp_path / "runs", PhaseFiles(tmp_path).write().path)
+    cluster.psql(f"GRANT pg_read_all_data TO {ME}", place)
+    run.prepare()
+    told = run.migrate()
+    assert told.data["outcome"] == "ROLLED_BACK"
+    assert "found: 42501: permission denied for schema app" in told.message
+    assert f"next step: GRANT CREATE ON SCHEMA app TO {ME};" in told.message
+    cluster.psql(f"GRANT CREATE ON SCHEMA app TO {ME}", place)
+    assert run.prepare().migrate().message == ""
+
+
+@pytest.mark.fault("weak-role")
+def test_a_check_tells_it(cluster: Cluster, place: str, weak: Client) -> None:
+    cluster.psql(ORDERS, place)
+    check = {"id": "P-1", "title": "orders", "sql": "SELECT count(*) FROM app.orders", "expect": 0}
+    with weak.session() as session:
+        (result,) = _checks.run_read_only(session, [check], {})
+        assert (
+            result.found == f"error 42501: permission denied for table orders GRANT SELECT ON TABLE app.orders TO {ME};"
+        )
+        cluster.psql(f"GRANT SELECT ON TABLE app.orders TO {ME};", place)
+        (result,) = _checks.run_read_only(session, [check], {})
+        assert result.status == "PASS"
+
+
+@pytest.mark.fault("weak-role")
+def test_the_snapshot_tells_it(cluster: Cluster, place: str, weak: Client, tmp_path: Path) -> None:
+    cluster.psql(ORDERS, place)
+    declared = Declared.from_definition([], [{"relation": "app.orders"}])
+    (tmp_path / "schema").mkdir()
+    with pytest.raises(PhaseGateError) as caught:
+        record(weak, Artefacts(str(tmp_path)), "before", declared)
+    assert caught.value.next_step == f"GRANT SELECT ON TABLE app.orders TO {ME};"
+    cluster.psql(f"GRANT SELECT ON TABLE app.orders TO {ME};", place)
+    # pg_dump locks every table
+    with pytest.raises(PhaseGateError) as caught:
+        record(weak, Artefacts(str(tmp_path)), "before", declared)
+    assert caught.value.next_step == f"GRANT pg_read_all_data TO {ME};"
+    cluster.psql(f"GRANT pg_read_all_data TO {ME};", place)
+    assert record(weak, Artefacts(str(tmp_path)), "before", declared).fingerprint
+
+
+@pytest.mark.fault("weak-role")
+def test_the_backup_tells_it(cluster: Cluster, place: str, weak: Client, tmp_path: Path) -> None:
+    cluster.psql("CREATE TABLE app.hidden (id int); ALTER TABLE app.hidden ENABLE ROW LEVEL SECURITY", place)
+    role = f"ALTER ROLE {ME} BYPASSRLS;"
+    with pytest.raises(PhaseGateError, match="C-01: pg_dump failed") as caught:
+        back_up(weak, Artefacts(str(tmp_path)), Wanted(compression="none"))
+    assert caught.value.next_step == f"GRANT pg_read_all_data TO {ME}; {role}"
+    cluster.psql(f"GRANT pg_read_all_data TO {ME};", place)
+    with pytest.raises(PhaseGateError, match="C-01: pg_dump failed") as caught:
+        back_up(weak, Artefacts(str(tmp_path)), Wanted(compression="none"))
+    assert caught.value.next_step == role
+    cluster.psql(role, place)
+    assert back_up(weak, Artefacts(str(tmp_path)), Wanted(compression="none"))[0].read_in_full
