@@ -188,8 +188,8 @@ def restore(
     """Restore ``archive`` into a fresh database of the rehearsal cluster and return what there is to say of it.
 
     ``source`` is the system identifier of the cluster that the backup is of, ``server`` its facts; ``contents`` what its
-    tables had under the dump's snapshot; ``access`` what its role may, to be given here as well; ``jobs`` how many tables of a directory are restored at once. Raises
-    ``PhaseGateError`` naming every table that differs.
+    tables had under the dump's snapshot; ``access`` what its role may, to be given here as well; ``jobs`` how many tables of
+    a directory are restored at once. Raises ``PhaseGateError`` naming every table that differs.
     """
     found = require_ready(client, source=source, server=server)
     with _maintenance(client) as session:
