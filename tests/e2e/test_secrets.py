@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import secrets
 import shutil
 import tempfile
 import threading
@@ -134,13 +135,21 @@ def test_a_wrong_password_is_told_without_asking(guarded: Target) -> None:
     assert "password authentication failed" in bundle.reason
 
 
+@pytest.fixture
+def passphrase() -> str:
+    """The passphrase of a key of this test alone: ssh-keygen, which makes the key, has it in its arguments."""
+    return f"canary-passphrase-{secrets.token_hex(8)}"
+
+
 @pytest.mark.parametrize("phase", ["playbooks/phases/alpha", "tests/fixtures/phases/r1"])
 @pytest.mark.fault("canary")
-def test_the_passphrase_of_the_seal_key_is_seen_nowhere(target: Target, temporary: Path, phase: str) -> None:
+def test_the_passphrase_of_the_seal_key_is_seen_nowhere(
+    target: Target, temporary: Path, passphrase: str, phase: str
+) -> None:
     """The key is in an agent, which got the passphrase from a program that asks; a success and a forced failure."""
-    host = Reviewer.create(target.directory, "host", passphrase=CANARY)
+    host = Reviewer.create(target.directory, "host", passphrase=passphrase)
     seen: set[str] = set()
-    with agent(host, CANARY) as variables, watched_processes(seen, CANARY.encode()):
+    with agent(host, passphrase) as variables, watched_processes(seen, passphrase.encode()):
         run = target.play_phase(
             ROOT / phase,
             verbosity=4,
@@ -153,16 +162,18 @@ def test_the_passphrase_of_the_seal_key_is_seen_nowhere(target: Target, temporar
     bundle.assert_sealed()
     assert (bundle.path / "SHA256SUMS.sig").exists()
     assert seen == set()
-    assert CANARY not in run.stdout
-    assert CANARY not in json.dumps(run.events)
-    assert places_with(CANARY, target.directory, temporary) == []
+    assert passphrase not in run.stdout
+    assert passphrase not in json.dumps(run.events)
+    assert places_with(passphrase, target.directory, temporary) == []
 
 
 @pytest.mark.fault("canary")
-def test_a_seal_key_that_would_ask_stops_the_run_before_its_backup(target: Target, temporary: Path) -> None:
-    host = Reviewer.create(target.directory, "host", passphrase=CANARY)
+def test_a_seal_key_that_would_ask_stops_the_run_before_its_backup(
+    target: Target, temporary: Path, passphrase: str
+) -> None:
+    host = Reviewer.create(target.directory, "host", passphrase=passphrase)
     state = target.state()
-    with asking(CANARY) as variables:
+    with asking(passphrase) as variables:
         run = target.play(
             verbosity=4,
             extra_vars={"phasegate_seal_key": str(host.key)},
@@ -175,19 +186,24 @@ def test_a_seal_key_that_would_ask_stops_the_run_before_its_backup(target: Targe
     assert not run.reached("C-07")
     assert target.state() == state
     assert not list(target.bundle().path.glob("backup*"))
-    assert CANARY not in run.stdout
-    assert places_with(CANARY, target.directory, temporary) == []
+    assert passphrase not in run.stdout
+    assert places_with(passphrase, target.directory, temporary) == []
 
 
 @pytest.mark.parametrize("held", [True, False], ids=["agent", "no agent"])
 @pytest.mark.fault("canary")
-def test_the_passphrase_of_a_reviewer_is_seen_nowhere(tmp_path: Path, temporary: Path, *, held: bool) -> None:
-    anna = Reviewer.create(tmp_path, "anna", passphrase=CANARY)
+def test_the_passphrase_of_a_reviewer_is_seen_nowhere(
+    tmp_path: Path, temporary: Path, passphrase: str, *, held: bool
+) -> None:
+    anna = Reviewer.create(tmp_path, "anna", passphrase=passphrase)
     plan = tmp_path / "plan.json"
     plan.write_bytes(plan_bytes(not_after="2099-01-01T00:00:00Z"))
     seen: set[str] = set()
     extra = {"phasegate_plan": str(plan), "phasegate_reviewer": "anna", "phasegate_key": str(anna.key)}
-    with agent(anna, CANARY) if held else asking(CANARY) as variables, watched_processes(seen, CANARY.encode()):
+    with (
+        agent(anna, passphrase) if held else asking(passphrase) as variables,
+        watched_processes(seen, passphrase.encode()),
+    ):
         told = {**kept(temporary), **variables}
         run = play(tmp_path, "playbooks/approve.yml", extra_vars=extra, verbosity=4, variables=told)
         asked = not held and Path(variables["SSH_ASKPASS"]).with_name("asked").exists()
@@ -195,6 +211,6 @@ def test_the_passphrase_of_a_reviewer_is_seen_nowhere(tmp_path: Path, temporary:
     assert held or "a passphrase, and no agent that holds the key" in run.messages
     assert plan.with_name("plan.json.anna.sig").exists() == held
     assert seen == set()
-    assert CANARY not in run.stdout
-    assert CANARY not in json.dumps(run.events)
-    assert places_with(CANARY, tmp_path, temporary) == []
+    assert passphrase not in run.stdout
+    assert passphrase not in json.dumps(run.events)
+    assert places_with(passphrase, tmp_path, temporary) == []
