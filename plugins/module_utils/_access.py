@@ -22,7 +22,8 @@ WITH RECURSIVE above AS (
   SELECT oid FROM pg_roles WHERE rolname = current_user UNION
   SELECT m.roleid FROM pg_auth_members m JOIN above ON m.member = above.oid)
 SELECT pg_get_userbyid(m.roleid), pg_get_userbyid(m.member), bool_or(m.admin_option), bool_or(m.inherit_option), bool_or(m.set_option)
-FROM pg_auth_members m JOIN above ON m.member = above.oid GROUP BY 1, 2 ORDER BY 1, 2
+FROM pg_auth_members m JOIN above ON m.member = above.oid
+WHERE pg_get_userbyid(m.member) !~ '^pg_' GROUP BY 1, 2 ORDER BY 1, 2
 """
 _OWNER = "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = current_database()"
 _PRIVILEGES = """

@@ -61,7 +61,7 @@ SELECT text FROM (
 
 # What a message ends with, in any language whose grammar lets it; with the quotes that a language has.
 _NAMED = """
-WITH message AS (SELECT rtrim({message}, U&'"''\\00BB\\201D') AS text),
+WITH message AS (SELECT rtrim({message}, U&' "''\\00AB\\00BB\\201C\\201D') AS text),
 object AS (
   SELECT c.relname AS name, c.relowner AS owner, format('%s %I.%I', CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END,
     n.nspname, c.relname) AS target, CASE c.relkind WHEN 'S' THEN 'USAGE' ELSE 'SELECT' END AS privilege,

@@ -18,6 +18,8 @@ description:
   - The run is opened and its SQL frozen first (C-05). The backup (C-01, C-02) takes longest; the snapshot (C-03, C-04) and the
     preflight checks (C-06) go on beside it, and M(incomex.phasegate.migrate) waits for it.
   - A target that has the phase already is left alone; the run that applied it is returned.
+  - A role that lacks a privilege which the statements of the plan or the dump need is refused before the backup, with the
+    statement that grants it.
 extends_documentation_fragment:
   - incomex.phasegate.connection
   - incomex.phasegate.connection.identity

@@ -16,6 +16,8 @@ description:
   - Restores the backup of an open rehearsal run into another cluster, and proves the copy table by table.
   - On the copy runs preflight, migration and verification, then the rollback, whose result must be the schema of before, then
     migration and verification again.
+  - The statements run as the role that runs them on production, which is made here without login, with its attributes and
+    memberships.
   - Measures locks, table rewrites, times and WAL inside the transaction, for the plan.
   - The connection options are those of the rehearsal cluster. It is refused when it is the cluster of the backup, when it
     has another major version, a role that is no superuser, or lacks an extension, and when it has a database of this name

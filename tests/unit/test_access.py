@@ -21,7 +21,7 @@ SOURCE = [
     "CREATE ROLE worker LOGIN BYPASSRLS CREATEDB",
     f"GRANT {OWNER} TO team WITH INHERIT FALSE",
     "GRANT team TO worker WITH ADMIN TRUE",
-    "GRANT pg_read_all_data TO worker",
+    "GRANT pg_monitor, pg_read_all_data TO worker",
     "GRANT team TO stranger",
     f"CREATE DATABASE source OWNER {OWNER}",
     "REVOKE ALL ON DATABASE source FROM PUBLIC",
@@ -42,6 +42,7 @@ def test_a_role_has_the_same_in_the_copy(cluster: Cluster) -> None:
                 access = read_access(session)
             assert access["memberships"] == [
                 ["Owner; --", "team", False, False, True],
+                ["pg_monitor", "worker", False, True, True],
                 ["pg_read_all_data", "worker", False, True, True],
                 ["team", "worker", True, True, True],
             ]

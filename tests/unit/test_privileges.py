@@ -262,6 +262,26 @@ def test_a_check_tells_it(cluster: Cluster, place: str, weak: Client) -> None:
         assert result.status == "PASS"
 
 
+@pytest.mark.parametrize(
+    ("message", "named"),
+    [
+        ("permission denied for table orders", True),
+        ("droit refus\u00e9 pour la table \u00ab orders \u00bb", True),
+        ("keine Berechtigung f\u00fcr Tabelle \u00bborders\u00ab", True),
+        ("permission denied for table reorders", False),
+        ("permission denied for table orders_too", False),
+        ("orders", False),
+    ],
+)
+def test_a_message_of_another_language_names_it_as_well(
+    cluster: Cluster, place: str, weak: Client, message: str, *, named: bool
+) -> None:
+    cluster.psql(ORDERS, place)
+    with weak.session() as session:
+        grants = _privileges.named(session, message)
+    assert grants == ([f"GRANT SELECT ON TABLE app.orders TO {ME};"] if named else [])
+
+
 @pytest.mark.fault("weak-role")
 def test_the_snapshot_tells_it(cluster: Cluster, place: str, weak: Client, tmp_path: Path) -> None:
     cluster.psql(ORDERS, place)
@@ -292,3 +312,21 @@ def test_the_backup_tells_it(cluster: Cluster, place: str, weak: Client, tmp_pat
     assert caught.value.next_step == role
     cluster.psql(role, place)
     assert back_up(weak, Artefacts(str(tmp_path)), Wanted(compression="none"))[0].read_in_full
+
+
+@pytest.mark.fault("weak-role")
+def test_a_statement_after_commit_tells_it(cluster: Cluster, place: str, tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    changes = {
+        "scope": {"schemas": ["app"], "statements": ["CREATE TABLE", "CREATE INDEX CONCURRENTLY"]},
+        "expect": {"tags": {"CREATE TABLE": 1, "CREATE INDEX": 1}},
+    }
+    ddl = b"CREATE TABLE app.t (id int);\nCREATE INDEX CONCURRENTLY by_note ON app.orders (note);\n"
+    files = PhaseFiles(tmp_path).write(changes, ddl=ddl)
+    cluster.psql(f"GRANT pg_read_all_data TO {ME}; GRANT CREATE ON SCHEMA app TO {ME}", place)
+    run = Run.of(client_of(cluster, place, ROLE), tmp_path / "runs", files.path).prepare()
+    told = run.migrate()
+    assert told.data["outcome"] == "COMMITTED"
+    assert f"next step: {OWNS.format('app.orders')}; then run the same command again" in told.message
+    cluster.psql(f"GRANT {OWNER} TO {ME}", place)
+    assert run.finish().message == ""
