@@ -35,8 +35,10 @@ OK = "OK"
 WARN = "WARN"
 STOP = "STOP"
 UNKNOWN = "UNKNOWN"
+# Found, and by the operator's policy told in the report only.
+IGNORED = "IGNORED"
 
-ACTIONS = {"stop": STOP, "warn": WARN, "ignore": OK}
+ACTIONS = {"stop": STOP, "warn": WARN, "ignore": IGNORED}
 
 # What an operator may set, with what holds otherwise; documented in docs/operations.md.
 LIMITS = {"transaction_age_s": 60, "server_space_mb": 256, "replica_lag_bytes": 64 << 20, "replica_lag_s": 60}
@@ -349,12 +351,10 @@ _JUDGES: dict[str, tuple[str, _Judge]] = {
 
 
 def _judged(name: str, finding: _Finding, action: str) -> Condition:
-    """Return the condition; what the operator ignores is told all the same."""
+    """Return the condition, of which the operator's policy says what a finding does."""
     if finding.degree in (_GOOD, _UNSEEN):
         return Condition(name, UNKNOWN if finding.degree else OK, finding.expected, finding.found, finding.next_step)
-    if action == "ignore":
-        return Condition(name, OK, finding.expected, f"ignored: {finding.found}")
-    status = WARN if finding.degree == _NOTE else ACTIONS[action]
+    status = WARN if finding.degree == _NOTE and action != "ignore" else ACTIONS[action]
     return Condition(name, status, finding.expected, finding.found, finding.next_step)
 
 

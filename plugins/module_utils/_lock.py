@@ -239,7 +239,8 @@ def _over(artefacts: Artefacts) -> bool:
             begun.add(entry.step)
         elif entry.event in ("done", "failed"):
             begun.discard(entry.step)
-    return bool(begun) or (entries[-1].step, entries[-1].event) in (("run", "seal"), ("run", LEFT))
+    last = [(entry.step, entry.event) for entry in entries[-1:]]
+    return bool(begun) or last in ([("run", "seal")], [("run", LEFT)])
 
 
 def judge(session: Session, entries: Sequence[Entry]) -> _gates.Gate:

@@ -132,7 +132,8 @@ applied:
 conditions:
   description:
     - What was found around the phase, each with C(id), C(status), C(expected), C(found) and C(next_step).
-    - C(status) is V(OK), V(WARN) or V(UNKNOWN), where the role cannot see it. V(STOP) is in the journal of the run that it stopped.
+    - C(status) is V(OK), V(WARN), V(IGNORED) by the policy, or V(UNKNOWN), where the role cannot see it. V(STOP) is in the
+      journal of the run that it stopped.
   returned: for O(state=open)
   type: list
   elements: dict
