@@ -59,8 +59,9 @@ SELECT json_build_object(
     FROM pg_prepared_xacts p WHERE p.database = current_database()))
 """
 
-# VERSION_NUM is psql's own version: PostgreSQL's programs are in one place. Without a backup to go by, a dump is at most as large as what the database has less its indexes. Their pages as the
-# catalog has them are rather too few, so the bound stays one.
+# VERSION_NUM is psql's own version: PostgreSQL's programs are in one place. Without a backup to go by, a dump is at most
+# as large as what the database has less its indexes. Their pages as the catalog has them are rather too few, so the
+# bound stays one.
 _CAPACITY = """
 SELECT json_build_object(
   'now', extract(epoch FROM clock_timestamp()),
