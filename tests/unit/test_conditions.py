@@ -174,6 +174,9 @@ def test_a_vacuum_that_prevents_wraparound(tmp_path: Path) -> None:
         assert found.status == STOP
         assert "holds a lock on app.t (in the way)" in found.found
         assert "autovacuum" not in judged(facts, "long_transactions", transaction_age_s=0).found
+        # somebody who only talks of one is none
+        talking = [replace(one, kind="client backend") for one in facts.sessions]
+        assert status(replace(facts, sessions=talking), "wraparound_vacuum") == OK
         cluster.psql("CREATE ROLE weak LOGIN")
         hidden = judged(look(client_of(cluster, "postgres", "weak"), tmp_path), "wraparound_vacuum")
         assert hidden.status == UNKNOWN
@@ -393,3 +396,6 @@ def test_an_unqualified_or_reserved_name_is_found(server: Cluster, tmp_path: Pat
         for name, path in (("app.user", []), ("user", ["app"]), ('app."user"', [])):
             facts = look(client_of(server, "postgres"), tmp_path, need=replace(NEED, names=[name], search_path=path))
             assert [one.relations for one in facts.sessions] == [['app."user"']]
+        for name, path in (("elsewhere.user", []), ("user", ["elsewhere"])):
+            facts = look(client_of(server, "postgres"), tmp_path, need=replace(NEED, names=[name], search_path=path))
+            assert [one.relations for one in facts.sessions] == [[]]
