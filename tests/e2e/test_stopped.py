@@ -449,8 +449,13 @@ def test_a_root_that_cannot_be_written_is_told(target: Target, small: Callable[[
 
 
 @contextlib.contextmanager
-def full_after(root: Path, step: str) -> Iterator[None]:
-    """Fill the file system as soon as the journal of the run says that a step is done."""
+def full_after(
+    root: Path, step: str, *, whole: bool = False, then: Callable[[], None] = lambda: None
+) -> Iterator[None]:
+    """Fill the file system as soon as the journal of the run says that a step is done, and ``then`` do this.
+
+    ``whole``: also what is left of the journal's own last page.
+    """
     ended = threading.Event()
     reached = threading.Event()
     filler = root / "filler"
@@ -460,6 +465,9 @@ def full_after(root: Path, step: str) -> Iterator[None]:
             for journal in root.glob("*/journal.jsonl"):
                 if f'"step":"{step}","event":"done"'.encode() in journal.read_bytes():
                     fill(filler)
+                    if whole:
+                        fill(journal)
+                    then()
                     reached.set()
                     return
 
@@ -501,8 +509,11 @@ def test_a_root_that_becomes_full_stops_the_run_before_commit(
 ) -> None:
     state = target.state()
     target.hostvars = NO_ROOM_NEEDED
-    with full_after(small("size=1m"), step):
-        run = target.play()
+    with psycopg.connect(target.cluster.dsn(target.database)) as holder:
+        # C-07 comes right after C-02: it is not to be done before there is no room
+        holder.execute("LOCK TABLE public.tac_logical_unit IN ACCESS SHARE MODE")
+        with full_after(small("size=1m"), step, whole=True, then=holder.rollback):
+            run = target.play()
     assert run.rc != 0
     assert target.state() == state
     assert_told(run.messages, ["No space left on device"])
