@@ -1,14 +1,15 @@
 .DEFAULT_GOAL := help
 SUITES := lint sanity unit integration molecule e2e corpora faults
-.PHONY: help setup demo test bench clean $(SUITES)
+.PHONY: help setup demo test fmt bench clean $(SUITES)
 
 help: ## Show the targets
 	@grep -hE '^[a-z$$()A-Z]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/\$$(SUITES)/$(SUITES)/' -e 's/:.*## /\t/' | expand -t 60
 
-setup: ## Make .venv with everything needed
+setup: ## Make .venv with everything that demo, tests and linters need
 	@scripts/setup
 
-demo: setup ## Run Phase Alpha on two throw-away clusters, no container needed
+demo: ## Run Phase Alpha on two throw-away clusters, no container needed
+	@scripts/setup demo
 	@scripts/demo
 
 test: setup ## Run every suite but corpora and faults
@@ -16,6 +17,10 @@ test: setup ## Run every suite but corpora and faults
 
 $(SUITES): setup ## Run one suite
 	@.venv/bin/python scripts/test $@
+
+fmt: setup ## Format the Python files, and fix what the linter can fix
+	@.venv/bin/ruff format .
+	@.venv/bin/ruff check --fix .
 
 bench: setup ## Compare with a plain shell driver on a database of production's size
 	@scripts/bench
