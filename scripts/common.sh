@@ -20,7 +20,14 @@ die() {
 apt_install() {
     command -v apt-get >/dev/null || die "$* not found, and no apt-get to install it with; install it and run again"
     [ "$(id -u)" -eq 0 ] || die "$* not found; run as root once, or: sudo apt-get install $*"
-    say "installing $*"
-    apt-get -qq update </dev/null >&2
-    DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install "$@" </dev/null >&2
+    say "installing from Debian: $*"
+    apt_log=$(mktemp)
+    if apt-get -q update </dev/null >"$apt_log" 2>&1 &&
+        DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install "$@" </dev/null >>"$apt_log" 2>&1; then
+        rm -f "$apt_log"
+        return
+    fi
+    tail -n 20 "$apt_log" >&2
+    rm -f "$apt_log"
+    die "apt-get failed; the end of its output is above"
 }
