@@ -3,7 +3,7 @@ SUITES := lint sanity unit integration molecule e2e corpora faults
 .PHONY: help setup demo test fmt bench clean $(SUITES)
 
 help: ## Show the targets
-	@grep -hE '^[a-z$$()A-Z]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/\$$(SUITES)/$(SUITES)/' -e 's/:.*## /\t/' | expand -t 60
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Make .venv with everything that demo, tests and linters need
 	@scripts/setup
@@ -15,8 +15,17 @@ demo: ## Run Phase Alpha on two throw-away clusters, no container needed
 test: setup ## Run every suite but corpora and faults
 	@.venv/bin/python scripts/test
 
-$(SUITES): setup ## Run one suite
+$(SUITES): setup
 	@.venv/bin/python scripts/test $@
+
+lint: ## Suite: linters, types, role inputs, changelog fragments
+sanity: ## Suite: ansible-test sanity on the built collection
+unit: ## Suite: unit tests, with an embedded PostgreSQL 16
+integration: ## Suite: each module through Ansible, on an embedded cluster
+molecule: ## Suite: roles and playbooks in containers
+e2e: ## Suite: whole playbooks, on embedded clusters
+corpora: ## Suite: the schema diff on collections of schemas
+faults: ## Suite: kills, full disks, lost connections; see docs/faults.md
 
 fmt: setup ## Format the Python files, and fix what the linter can fix
 	@.venv/bin/ruff format .
