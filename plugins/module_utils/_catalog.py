@@ -47,7 +47,7 @@ class FactQuery:
     ``carrier`` and ``number`` are SQL expressions of type oid and int8; ``carrier_class`` is the catalog the carrier
     is in, ``keyed_by`` the catalog whose rows the numbers are taken from: a row that vanishes there is a fact that vanishes.
     ``cells`` holds one expression per identity and attribute name. ``section`` is schema, database or cluster. ``shapes``
-    are the letters (relkind, typtype, prokind) of the carriers that can have such facts, '' for any; ``-`` stands for
+    are the letters (relkind, typtype, prokind) of the carriers that can have such facts, '' for any; ``-`` is for
     objects that initdb made, which are only ever read with everything else.
     """
 
@@ -1510,7 +1510,7 @@ _add(
     source=f"FROM pg_catalog.pg_tablespace t{_notes('pg_tablespace', 't.oid', shared=True)} WHERE t.oid >= {FIRST_USER_OID}",
 )
 
-# Catalogs whose rows are described above, or which hold data, statistics or what follows from other catalogs.
+# Catalogs whose rows are described above, or which contain data, statistics or what follows from other catalogs.
 _KNOWN_CATALOGS = [
     "pg_aggregate",
     "pg_am",
@@ -1598,7 +1598,7 @@ _add_unknown(
     "pg_class",
     "c.oid",
     "c.relname",
-    "'a system catalog that this version does not know'",
+    "'a system catalog unknown to this version'",
     f"FROM pg_catalog.pg_class c WHERE c.oid < {FIRST_USER_OID} AND c.relkind = 'r'"
     " AND c.relnamespace = (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname = 'pg_catalog')"
     f" AND c.relname <> ALL ('{{{','.join(_KNOWN_CATALOGS)}}}'::pg_catalog.name[])",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 
 _ADVICE = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free space there, or raise the quota"),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free space on its file system, or raise the quota"),
     errno.ENOENT: "check the path: it does not exist",
     **dict.fromkeys(
         (errno.EACCES, errno.EPERM, errno.EROFS),

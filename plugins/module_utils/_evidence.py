@@ -408,7 +408,7 @@ class Step:
 def run_step(artefacts: Artefacts | None, name: str, intent: dict[str, Any] | None = None) -> Iterator[Step]:
     """Journal the intent of a step, run the block, and journal its outcome: ``done``, or ``failed`` with the reason.
 
-    The error goes on to the caller. A directory that has no run, or none at all, gets no journal.
+    The error is raised to the caller. A directory that has no run, or none at all, gets no journal.
     """
     step = Step(artefacts, name)
     if step.artefacts:

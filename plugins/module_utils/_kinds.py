@@ -12,7 +12,7 @@ its subcommands. Nothing else is implied: ``CREATE TABLE`` does not allow ``CREA
 not allow ``DROP TABLE CASCADE``.
 
 Source of the tags: src/include/tcop/cmdtaglist.h and CreateCommandTag() in src/backend/tcop/utility.c. Node and
-enum names are those of PostgreSQL's parser. A node, object type or subcommand that is not listed here is refused.
+enum names are those of PostgreSQL's parser. A node, object type or subcommand that is not listed here is rejected.
 """
 
 from __future__ import annotations
@@ -263,7 +263,7 @@ TRANSACTION_TAGS: Dict[str, str] = {
 #: Tags whose row count the author declares.
 ROW_TAGS: FrozenSet[str] = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE", "COPY"})
 
-#: Kinds that refuse a transaction: each is a statement that runs by itself, after COMMIT → the strongest lock that it
+#: Kinds that cannot run in a transaction: each is a statement that runs on its own, after COMMIT → the strongest lock that it
 #: holds on a table while it runs (PostgreSQL manual, 13.3.1, and the page of each command).
 AFTER_COMMIT: Dict[str, str] = {
     "CREATE INDEX CONCURRENTLY": "ShareUpdateExclusiveLock",

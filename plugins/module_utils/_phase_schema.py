@@ -112,7 +112,7 @@ _CHECK: Schema = _mapping(
             "enum": ["target_identity", "ddl_checksum", "schema_diff"],
         },
         "after_commit": {
-            "description": "true: a check of verify that holds only once the statements after COMMIT have run",
+            "description": "true: a check of verify that passes only after the statements after COMMIT have run",
             "const": True,
         },
     },

@@ -51,7 +51,7 @@ def canonical_json(value: Any) -> bytes:
 
 def _refuse_floats(value: Any) -> None:
     if isinstance(value, float):
-        raise TypeError("a plan holds no floating-point numbers: their text is not unique")
+        raise TypeError("a plan contains no floating-point numbers: their text is not unique")
     if isinstance(value, dict):
         for item in value.values():
             _refuse_floats(item)

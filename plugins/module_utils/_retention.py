@@ -57,7 +57,7 @@ class Verdict:
 
     def line(self) -> str:
         """Return the verdict for people."""
-        return f"{'remove' if self.remove else 'keep':<6}  {self.bundle}/{self.file} ({self.size} bytes): {self.why}"
+        return f"{'delete' if self.remove else 'keep':<6}  {self.bundle}/{self.file} ({self.size} bytes): {self.why}"
 
 
 def _read(artefacts: Artefacts) -> BackupRecord | None:

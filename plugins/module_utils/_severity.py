@@ -94,7 +94,7 @@ A, C, W, X, N, D = (
 
 
 def _switch(off: Severity, on: Severity) -> Callable[[Case], Judgement]:
-    """Return a judge for a flag that is ``yes`` or NULL."""
+    """Return a function that classifies a flag that is ``yes`` or NULL."""
     return lambda case: Judgement(on if case.after else off)
 
 
@@ -205,7 +205,7 @@ _ANY_TEXT = (*_TEXTS, "character", "name")
 _TIMES = ("time without time zone", "time with time zone")
 _TIMESTAMPS = ("timestamp without time zone", "timestamp with time zone")
 
-# From, to, and the judgement when the new type's limits hold all that the old type's did. Source of the rewrites: casts
+# From, to, and the judgement when the new type's limits include those of the old type. Source of the rewrites: casts
 # that are not binary-coercible in PostgreSQL 16's pg_cast, and length coercions that their support functions do not drop.
 _CONVERSIONS: tuple[tuple[tuple[str, ...], tuple[str, ...], Judgement], ...] = (
     (("smallint",), ("integer", "bigint"), Judgement(W, rewrites=True)),
@@ -248,9 +248,9 @@ def _holds(new: _Type, old: _Type) -> bool:
 
 
 def compare_types(before: str, after: str) -> Judgement:
-    """Judge a change of type between two texts of ``format_type``.
+    """Classify a change of type between two texts of ``format_type``.
 
-    Widening keeps every value and its meaning, ``rewrites`` says that the table is written anew.
+    Widening keeps every value and its meaning, ``rewrites``: the table is rewritten.
     """
     if before.endswith("[]") and after.endswith("[]"):
         return compare_types(before[:-2], after[:-2])._replace(rewrites=True)
@@ -315,7 +315,7 @@ def _guards(options: str | None) -> set[str]:
 
 def _view_options(case: Case) -> Judgement:
     off = _guards(case.before) - _guards(case.after)
-    return Judgement(D, note="switched off: " + ", ".join(sorted(off))) if off else Judgement(X)
+    return Judgement(D, note="disabled: " + ", ".join(sorted(off))) if off else Judgement(X)
 
 
 def _routine_settings(case: Case) -> Judgement:
@@ -339,7 +339,7 @@ def _bound(better: Callable[[int, int], bool]) -> Callable[[Case], Judgement]:
 
 def _enabled(case: Case) -> Judgement:
     if case.after in ("disabled", "replica") and case.before in (None, "always", "replica"):
-        return Judgement(D, note="switched off in ordinary sessions")
+        return Judgement(D, note="disabled in ordinary sessions")
     return Judgement(X)
 
 
@@ -379,12 +379,12 @@ RULES: tuple[Rule, ...] = (
          "the default privileges changed, for example by an extension; the actual ones are the same"),
     Rule("acl default_acl", "*", "*", _privileges, "widening or destructive",
          "a grant widens; a revoke removes a privilege"),
-    # things gone
+    # removed objects
     Rule("role_setting", "*", "*", X, "changing",
          "later sessions get another value"),
     Rule("*", REMOVED, "whole", D, "destructive",
          "an object or a guarantee is removed"),
-    # things new
+    # new objects
     Rule("column", ADDED, "whole", _new_column, "additive, narrowing or changing",
          "additive when rows and writers need nothing new; NOT NULL without a default narrows; a composite type's rows change shape"),
     Rule("constraint domain_constraint", ADDED, "whole", N, "narrowing",

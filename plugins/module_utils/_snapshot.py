@@ -243,7 +243,7 @@ class Snapshot:
     def moved(self, base: Snapshot) -> list[str]:
         """Return the lines about what holds data that were read from another catalog row in ``base``.
 
-        Nothing where one of the two does not know its rows.
+        Empty where one of the two has no locators.
         """
         known = base.facts
         lines = self._origin[3] if self._origin and self._origin[0] is base else self.facts
@@ -618,7 +618,7 @@ def take(
 
 def unchanged_since(session: Session, base: Snapshot) -> bool:
     """Return whether no catalog row has changed since ``base`` was read; far cheaper than reading the facts again."""
-    assert base.watched, "only a snapshot of this session's making knows the catalogs' state"
+    assert base.watched, "only a snapshot taken by a session has the catalogs' state"
     return _watch.look(session, reference=base.watched.reference).digest == base.watched.digest
 
 

@@ -14,7 +14,7 @@ def literal(text: str) -> str:
 
     A dollar-quoted literal has no escape sequence, so the server receives exactly these characters whatever
     ``standard_conforming_strings`` says, and psql neither expands variables nor sees a backslash command in it.
-    Raises ``ValueError`` for NUL, which no PostgreSQL text can hold.
+    Raises ``ValueError`` for NUL, which no PostgreSQL text can contain.
     """
     if "\x00" in text:
         raise ValueError("a PostgreSQL text cannot contain NUL")

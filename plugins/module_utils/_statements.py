@@ -147,7 +147,7 @@ class _Names:
 
 
 def _is(node: Any, *types: Any) -> bool:
-    """Tell whether ``node`` is of one of the types; unlike ``isinstance`` it does not narrow.
+    """Return whether ``node`` is of one of the types; unlike ``isinstance`` it does not narrow.
 
     pglast declares every attribute as optional, also those that the grammar always sets.
     """
@@ -487,7 +487,7 @@ def classify(node: Any, *, outer: bool = False, inside: bool = False) -> Tuple[s
 
 
 def _kinds_inside(tag: str, body: Body) -> List[str]:
-    """Return the kinds of what a body runs; what only reads has none. Raises ``_RefusedError`` as ``classify`` does."""
+    """Return the kinds of what a body runs; statements that only read have none. Raises ``_RefusedError`` as ``classify`` does."""
     if tag == "DO" and body.ends:
         raise _RefusedError(f"{body.ends[0]} in DO: {_kinds.REFUSED[body.ends[0]]}", "remove it")
     kinds: List[str] = []

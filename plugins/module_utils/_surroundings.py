@@ -324,5 +324,5 @@ class _Space:
         said = self._df.communicate()[0].decode("utf-8", "replace").strip()
         free = _DF.findall(said)
         if len(free) != len(self._paths):
-            return [Room("", None, f"df in the container said: {said}")]
+            return [Room("", None, f"df in the container printed: {said}")]
         return [Room(path, 1024 * int(blocks)) for path, blocks in zip(self._paths, free)]

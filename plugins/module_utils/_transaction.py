@@ -42,7 +42,7 @@ LOCK_NOT_AVAILABLE = "55P03"
 
 NEW_REVISION = "correct the DDL as a new revision, rehearse it, and have it reviewed"
 
-# The locks of a prepared transaction have no pid; its lock on its own transaction id tells which one it is.
+# The locks of a prepared transaction have no pid; its lock on its own transaction id identifies it.
 _BLOCKERS = """
 WITH held AS (
   SELECT DISTINCT l.pid, l.virtualtransaction FROM pg_locks l
@@ -263,7 +263,7 @@ def _check_deferred(session: Session, script: Script) -> None:
     except SqlError as error:
         raise Stopped(
             f"{script.command}: a deferred constraint is violated; rolled back before COMMIT.",
-            expected="every deferred constraint holds after the last statement",
+            expected="every deferred constraint is satisfied after the last statement",
             found=error.words(),
             next_step=NEW_REVISION,
         ) from error

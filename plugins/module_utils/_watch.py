@@ -271,7 +271,7 @@ def compare(session: Session, before: Watched, now: Watched, known: Iterable[str
         if name in _WHOLE:
             changed |= {row.partition(" ")[0] for row in before.rows[name] - rows}
         elif name in _COUNTED:
-            # A row that no fact knows counts as inserted. Never fewer were inserted, so nothing vanished when the sum is right.
+            # A row that no fact was read from counts as inserted. Never fewer were inserted, so nothing vanished when the sum is right.
             inserted = sum(1 for row in newer if f"{name}/{row.rpartition('/')[2]}" not in known)
             if now.counts[name] + len(rows) != before.counts[name] + len(before.rows[name]) + inserted:
                 vanished_in.append(name)

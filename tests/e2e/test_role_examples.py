@@ -62,7 +62,7 @@ def test_prune(target: Target) -> None:
     options = {"phasegate_keep_backups": 1, "phasegate_keep_days": 0}
     look = target.play("roles/prune/example.yml", extra_vars=options, arguments="--check")
     assert (look.rc, look.stats("changed")) == (0, {"target": 1})
-    assert "remove  older/backup.dump" in look.stdout
+    assert "delete  older/backup.dump" in look.stdout
     assert sorted(path.parent.name for path in target.root.glob("*/backup.dump")) == ["manual_work", "older"]
     assert target.play("roles/prune/example.yml", extra_vars=options).rc == 0
     assert [path.parent.name for path in target.root.glob("*/backup.dump")] == ["manual_work"]

@@ -101,7 +101,7 @@ ROWS: dict[str, Fault] = {
     # --- the wrong place or time
     "standby": Fault("the target is a standby", "stop at G-4"),
     "replica-lag": Fault("a replica lags behind", "stop before a backup is made; the replica and its lag named"),
-    "two-operators": Fault("two operators at once", "one wins; the other is told who"),
+    "two-operators": Fault("two operators at once", "one wins; the other reports who holds the lock"),
     "same-again": Fault("the same plan again", "verified read-only, changed=0"),
     "swapped-target": Fault("production and rehearsal swapped in the inventory", "stop at G-4"),
     "drift": Fault("the schema changed since the rehearsal", "stop at G-10, with the difference"),

@@ -348,7 +348,7 @@ def test_a_plan_without_an_author_passes_nowhere(world: World) -> None:
 
 @pytest.mark.parametrize("not_after", ["", "tomorrow", "2026-05-19T03:12:00"])
 def test_a_plan_without_a_usable_end(world: World, not_after: str) -> None:
-    with pytest.raises(PhaseGateError, match="not a moment"):
+    with pytest.raises(PhaseGateError, match="Invalid timestamp"):
         world.judge(world.signed(world.anna, world.ben), not_after=not_after)
 
 
@@ -371,10 +371,10 @@ def test_pass_with_notes(world: World, namespace: str) -> None:
 
 
 NOTES: dict[str, tuple[Callable[[World], tuple[bytes, bytes] | None], str]] = {
-    "taken away": (lambda _: None, "given with notes, and the notes are missing"),
+    "taken away": (lambda _: None, "approved with notes, but the notes are missing"),
     "changed": (lambda w: (noted(w.anna)[0] + b"!", noted(w.anna)[1]), "changed after they were signed"),
     "of another reviewer": (lambda w: noted(w.ben), "signed by another key"),
-    "on another plan": (lambda w: noted(w.anna, plan=OTHER_PLAN), "on another plan"),
+    "on another plan": (lambda w: noted(w.anna, plan=OTHER_PLAN), "for another plan"),
     "in the plan's namespace": (lambda w: (noted(w.anna)[0], w.anna.sign(noted(w.anna)[0])), "signed in namespace"),
     "unsigned": (lambda w: (noted(w.anna)[0], b""), "not an SSH signature"),
     "not UTF-8": (lambda w: noted(w.anna, b"\xff"), "not UTF-8"),
@@ -516,7 +516,7 @@ def test_the_home_directory_is_not_what_a_variable_says(
 
 @pytest.mark.parametrize("text", ["", "../7384512999999999999", "73845129/..", "x", "7384512999999999999\n"])
 def test_only_a_system_identifier_finds_a_register(text: str) -> None:
-    with pytest.raises(PhaseGateError, match="no usable system identifier"):
+    with pytest.raises(PhaseGateError, match="system identifier of the cluster is invalid"):
         _approvals.find_anchor(text)
 
 
@@ -576,7 +576,7 @@ def test_another_owner(world: World, bases: tuple[Path, Path], name: str) -> Non
 def test_a_register_without_reviewers_is_not_no_register(world: World, bases: tuple[Path, Path]) -> None:
     directory = registered(bases[0], world.anna.line())
     (directory / "allowed_signers").unlink()
-    with pytest.raises(PhaseGateError, match="although it has a directory"):
+    with pytest.raises(PhaseGateError, match="although their directory exists"):
         find(*bases)
 
 

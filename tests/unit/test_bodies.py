@@ -106,8 +106,8 @@ def sql(body: str) -> str:
         ("DO LANGUAGE plpython3u 'import os'", "it is written in plpython3u"),
         ("CREATE FUNCTION app.f() RETURNS int LANGUAGE c AS '/tmp/x.so', 'f'", "it is written in c"),
         ("CREATE FUNCTION app.f(int) RETURNS bool LANGUAGE internal AS 'pg_terminate_backend'", "written in internal"),
-        (do("DECLARE x app.kind; BEGIN NULL; END"), "phasegate's parser of PL/pgSQL cannot read it"),
-        (sql("SELEC 1"), "phasegate's parser cannot read 'SELEC 1'"),
+        (do("DECLARE x app.kind; BEGIN NULL; END"), "PL/pgSQL syntax error"),
+        (sql("SELEC 1"), "syntax error in 'SELEC 1'"),
         # a function under another name
         (
             "CREATE AGGREGATE app.a (int) (sfunc = pg_catalog.pg_cancel_backend, stype = bool)",

@@ -55,7 +55,7 @@ CASES: list[tuple[Gate, str, str]] = [
     (_gates.alone(True, "pid 6, user u", []), PASS, "pid 6, user u; no other session"),
     (_gates.alone(True, "pid 6, user u", ["pid 7, user u"]), PASS, "pid 6, user u; others: pid 7, user u"),
     (_gates.alone(False, "pid 6, user u", ["pid 7, user v"]), FAIL, "pid 6, user u; pid 7, user v"),
-    (_gates.alone(False, "", []), FAIL, "nobody has it: the session that held it for this run has ended"),
+    (_gates.alone(False, "", []), FAIL, "the lock is not held: the session that held it for this run has ended"),
     (_gates.within_scope(["CREATE TABLE", "COMMENT"], ["COMMENT", "CREATE TABLE"]), PASS, "all within scope"),
     (_gates.within_scope(["ALTER TABLE ADD COLUMN"], ["ALTER TABLE"]), PASS, "all within scope"),
     (_gates.within_scope(["ALTER TABLE DROP COLUMN"], ["ALTER TABLE ADD COLUMN"]), FAIL, "ALTER TABLE DROP COLUMN"),
@@ -66,7 +66,7 @@ CASES: list[tuple[Gate, str, str]] = [
     (_gates.rollback_ready(A, A, None), NOT_ENFORCED, "present and pinned; not rehearsed"),
     (_gates.rollback_ready(A, A, "alpha_x"), PASS, "rehearsed in alpha_x, with the schema of before"),
     (_gates.no_reviewers("/p"), NOT_ENFORCED, "no reviewers are registered for this cluster (/p)"),
-    (_gates.never_rehearsed("/p"), FAIL, "a phase that was not rehearsed, so nobody can have approved it"),
+    (_gates.never_rehearsed("/p"), FAIL, "a phase that was not rehearsed, so it cannot have been approved"),
     (_gates.no_provenance("unchanged"), NOT_ENFORCED, "the phase was not rehearsed"),
     (
         _gates.no_provenance("exact"),
