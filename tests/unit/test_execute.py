@@ -411,7 +411,7 @@ def rehearsal_target(run: Run) -> None:
         (widen_the_plan, "G-8", "DROP TABLE"),
         (another_step, "G-11", "C-10"),
         (another_target, "G-4", "system_identifier"),
-        (rehearsal_target, "G-4", "of one"),
+        (rehearsal_target, "G-4", "a rehearsal cluster, system identifier"),
     ],
 )
 @pytest.mark.fault("dump-damaged", "backup-foreign")

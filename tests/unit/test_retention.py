@@ -99,7 +99,7 @@ def test_a_backup_of_a_run_that_is_not_sealed_stays(tmp_path: Path) -> None:
 def test_a_backup_that_a_sealed_bundle_names_stays_without_an_archive(tmp_path: Path) -> None:
     backup(tmp_path, "newest", 1)
     sealed = backup(tmp_path, "sealed", 20, run=True, seal=True)
-    assert "its sealed bundle names it, and no archive is given" in pruned(tmp_path)["sealed"]
+    assert "referenced by its sealed bundle; no archive configured" in pruned(tmp_path)["sealed"]
     assert verify(sealed.path) == []
 
 
