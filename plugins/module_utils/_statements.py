@@ -921,7 +921,7 @@ def _check_calls(
             report(f"the function {name} without a schema", next_step=f"write pg_catalog.{name}, or its own schema")
         elif schema not in ("", "pg_catalog"):
             report(
-                f"the effects of the function {full} cannot be analysed",
+                f"the function {full} has effects that cannot be analysed",
                 next_step=f"add {full} to scope.functions if it is intended",
             )
         elif name == "set_config":

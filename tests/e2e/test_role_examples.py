@@ -151,7 +151,7 @@ def test_execute_and_roll_back(target: Target, more: str) -> None:
     options = {"phasegate_execution": str(bundle), "phasegate_confirm": "alpha"}
     refused = target.play("roles/rollback/example.yml", extra_vars=options)
     assert refused.rc != 0
-    assert f"expected: the name of the execution that is to be undone, typed out: {bundle.name}" in refused.messages
+    assert f"expected: the name of the execution to undo, typed out: {bundle.name}" in refused.messages
     assert "found: 'alpha'" in refused.messages
     assert not refused.reached("C-01")
     assert has_more(target)

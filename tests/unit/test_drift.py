@@ -210,7 +210,7 @@ def test_the_schema_that_a_sealed_run_left_is_a_baseline(session: Session, bundl
 
 def test_a_bundle_without_a_snapshot_or_a_seal_is_none(bundle: Path) -> None:
     seal(bundle, "report.md")
-    with pytest.raises(PhaseGateError, match="SHA256SUMS lists no schema/after"):
+    with pytest.raises(PhaseGateError, match="SHA256SUMS does not list schema/after"):
         load_baseline(str(bundle))
     (bundle / "SHA256SUMS").unlink()
     with pytest.raises(PhaseGateError, match="SHA256SUMS is missing"):

@@ -331,7 +331,7 @@ def test_a_file_that_was_cut_is_not_the_plans(client: Client, tmp_path: Path) ->
     for length in (0, 1, len(run.ddl) // 2, len(run.ddl) - 1):
         frozen.write_bytes(run.ddl[:length])
         outcome = run.migrate()
-        assert "the file is not the file of the plan" in outcome.message
+        assert "the file differs from the file of the plan" in outcome.message
         assert run.events("transaction") == []
 
 
@@ -700,7 +700,7 @@ def test_a_disk_that_is_full_after_the_commit_does_not_hide_it(app: Client, clus
     assert outcome.message.startswith("C-07 is COMMITTED: EVIDENCE_INCOMPLETE (T-8).\n")
     assert "No space left on device" in outcome.message
     told = _runs.not_sealed(run.artefacts.path, OSError(28, "No space left on device"))
-    assert str(told).startswith("the journal does not tell how C-07 ended: EVIDENCE_INCOMPLETE (T-8).\n")
+    assert str(told).startswith("the journal does not record how C-07 ended: EVIDENCE_INCOMPLETE (T-8).\n")
     filler.unlink()
     found = _runs.find_applied(app, str(small_disk / "runs"), "test", run.plan, _runs.look(app))
     assert found == run.artefacts

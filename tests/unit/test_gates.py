@@ -64,7 +64,7 @@ CASES: list[tuple[Gate, str, str]] = [
     (_gates.rollback_ready(A, None, "r"), FAIL, "no rollback SQL"),
     (_gates.rollback_ready(A, B, "r"), FAIL, f"SHA-256 {B}"),
     (_gates.rollback_ready(A, A, None), NOT_ENFORCED, "present and pinned; not rehearsed"),
-    (_gates.rollback_ready(A, A, "alpha_x"), PASS, "rehearsed in alpha_x, with the schema of before"),
+    (_gates.rollback_ready(A, A, "alpha_x"), PASS, "rehearsed in alpha_x, where it restored the schema"),
     (_gates.no_reviewers("/p"), NOT_ENFORCED, "no reviewers are registered for this cluster (/p)"),
     (_gates.never_rehearsed("/p"), FAIL, "a phase that was not rehearsed, so it cannot have been approved"),
     (_gates.no_provenance("unchanged"), NOT_ENFORCED, "the phase was not rehearsed"),

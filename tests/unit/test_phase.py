@@ -209,9 +209,9 @@ def test_an_unknown_key_has_its_line_and_a_suggestion(alpha: Path) -> None:
         replace(alpha, "    expect: 86\n\n  - id: P-9", "    expects: 86\n    expect: 86\n\n  - id: P-9")
     )
     line = alpha.read_text(encoding="utf-8").splitlines().index("    expects: 86") + 1
-    assert (problem.line, problem.path, problem.what) == (line, "preflight[7].expects", "an unknown key")
+    assert (problem.line, problem.path, problem.what) == (line, "preflight[7].expects", "unknown key")
     assert problem.next_step == "did you mean expect?"
-    assert f"{alpha}:{line}: preflight[7].expects: an unknown key" in problem.text()
+    assert f"{alpha}:{line}: preflight[7].expects: unknown key" in problem.text()
 
 
 def test_several_problems_are_listed_at_once(alpha: Path) -> None:

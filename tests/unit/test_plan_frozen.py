@@ -80,7 +80,7 @@ def test_the_digest_of_the_content_is_what_it_says() -> None:
 def test_what_was_changed_is_told(data: bytes, words: str) -> None:
     assert data != DATA
     assert words in thawed(data)[1]
-    with pytest.raises(PhaseGateError, match=r"plan\.json is not as it was frozen"):
+    with pytest.raises(PhaseGateError, match=r"plan\.json is not intact"):
         _plan_schema.read_plan(data, "plan.json")
 
 

@@ -91,7 +91,7 @@ def test_a_missing_extension_is_named(copy: Client) -> None:
 def test_a_role_that_is_no_superuser_is_refused(cluster: Cluster, copy: Client) -> None:
     cluster.psql("CREATE ROLE weak LOGIN")
     try:
-        assert "role weak, which is none" in refused(dataclasses.replace(copy, user="weak"))
+        assert "role weak without SUPERUSER" in refused(dataclasses.replace(copy, user="weak"))
     finally:
         cluster.psql("DROP ROLE weak")
 

@@ -149,7 +149,7 @@ def test_a_server_that_wants_a_password_is_not_asked_twice(cluster: Cluster) -> 
 @pytest.mark.parametrize(
     ("client", "message"),
     [
-        (Client("x", bindir="/nowhere"), "PostgreSQL's program psql is missing"),
+        (Client("x", bindir="/nowhere"), "The PostgreSQL program psql is missing"),
         (Client("x", container="c", container_engine="no_such_engine"), "The container engine's client is missing"),
     ],
 )

@@ -304,7 +304,7 @@ def test_outside_of_the_scope(files: PhaseFiles, ddl: bytes, what: str, next_ste
 @pytest.mark.parametrize(
     ("sql", "what"),
     [
-        ("UPDATE pg_class SET relname = relname", "pg_catalog.pg_class is the system's own"),
+        ("UPDATE pg_class SET relname = relname", "pg_catalog.pg_class is a system object"),
         ("WITH t AS (SELECT 1) UPDATE t SET x = 1", "t without a schema"),
         ("CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'", "f without a schema"),
         ("CREATE TYPE e AS ENUM ()", "e without a schema"),
