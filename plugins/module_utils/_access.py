@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What lets a role do what it does and is in no dump of the database, read in one cluster and given in another. Private.
+"""Role attributes, memberships and database privileges, which no dump contains: read in one cluster, granted in another.
 
-A rehearsal runs the phase as the role that runs it on production: what it makes belongs to the same owner, and what that
-role may not do fails there first.
+A rehearsal runs the phase as the role that runs it on production: new objects get the same owner, and a missing
+privilege fails there first.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FROM pg_database d, aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a 
 
 
 def read_access(session: Session) -> dict[str, Any]:
-    """Return what the session's role may by what it is.
+    """Return the attributes, memberships and database privileges of the session's role.
 
     ``user``; ``attributes`` by name; ``memberships``, also those through other roles, each as role, member, admin, inherit,
     set; ``owner`` of the database, and its ``privileges``, each as grantee ('' is PUBLIC), privilege, grantable.
@@ -51,9 +51,9 @@ def read_access(session: Session) -> dict[str, Any]:
 
 
 def give_access(session: Session, database: str, access: Mapping[str, Any]) -> None:
-    """Give the role of the same name in this cluster what ``read_access`` found, in this database; all roles are there.
+    """Grant the role of the same name in this cluster and database what ``read_access`` found; all roles exist already.
 
-    The attributes of a role that can log in are somebody's choice here, and stay.
+    A role that can log in keeps its attributes: they were set on purpose.
     """
     user, name = access["user"], identifier(database)
     attributes = " ".join(word if has else f"NO{word}" for word, has in access["attributes"].items())

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Statements that refuse a transaction: each runs by itself after COMMIT. Private to this collection.
+"""Statements that cannot run in a transaction: each runs on its own after COMMIT.
 
-Nothing rolls them back. So every one is announced in the journal before it is sent, its end is journaled after, and where
-nobody knows that end the catalog tells: an index that is there and valid is done, an invalid one stops the run.
+They cannot be rolled back. So the journal records each one before it is sent, and its result afterwards. Where that
+result is unknown, the catalog decides: an existing valid index is done, an invalid one stops the run.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ REFUSED = "statement failed"
 
 
 class State(enum.Enum):
-    """What the catalog says of a statement: its effect is there, is not there, or is there in part."""
+    """The state of a statement's effect in the catalog: present, absent, or partial."""
 
     DONE = "done"
     OPEN = "open"
@@ -46,7 +46,7 @@ class State(enum.Enum):
 class _Kind:
     """``catalog`` is a query for at most one row, a state and what is broken; without a row the state is ``otherwise``.
 
-    ``repair`` says how to take away what is broken.
+    ``repair`` is the statement that removes a broken object.
     """
 
     catalog: str
@@ -60,7 +60,7 @@ SELECT CASE WHEN i.indisvalid AND i.indisready AND i.indislive THEN {valid} ELSE
 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE i.indexrelid = to_regclass({{name}})
 """
-# REINDEX builds a new index beside the old one and exchanges them; one that is given up leaves one of the two
+# REINDEX builds a new index beside the old one and exchanges them; when aborted, it leaves one of the two
 _LEFT_BY_REINDEX = """
 SELECT 'broken', string_agg(format('invalid index %I.%I', n.nspname, c.relname), ', ' ORDER BY c.relname)
 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -77,7 +77,7 @@ _KINDS = {
         _INDEX.format(valid="'done'", invalid="'broken'"), State.OPEN, "DROP INDEX CONCURRENTLY {name}"
     ),
     "DROP INDEX CONCURRENTLY": _Kind(
-        # what a drop that was given up leaves can be dropped again
+        # an aborted drop leaves an index that can be dropped again
         _INDEX.format(valid="'open'", invalid="'open'"),
         State.DONE,
         "DROP INDEX CONCURRENTLY {name}",
@@ -92,7 +92,7 @@ _KINDS = {
 
 
 def told(entries: Sequence[Entry], command: str) -> dict[int, str]:
-    """Return, by the journal, the last event of each statement after COMMIT."""
+    """Return the last journaled event of each statement after COMMIT."""
     return {
         int(entry.data["n"]): entry.event
         for entry in entries
@@ -101,13 +101,13 @@ def told(entries: Sequence[Entry], command: str) -> dict[int, str]:
 
 
 def left(statements: Sequence[Mapping[str, Any]], entries: Sequence[Entry], command: str) -> list[Mapping[str, Any]]:
-    """Return the statements after COMMIT of which the journal does not say that they are done."""
+    """Return the statements after COMMIT that the journal does not record as done."""
     known = told(entries, command)
     return [one for one in statements if one["after_commit"] and known.get(one["n"]) != ENDED]
 
 
 def look(session: Session, statement: Mapping[str, Any]) -> tuple[State, str]:
-    """Return what the catalog says of a statement, and what is broken ('' when nothing is)."""
+    """Return the state of a statement in the catalog, and what is broken ('' when nothing is)."""
     kind = _KINDS[statement["kinds"][0]]
     rows = session.rows(kind.catalog.format(name=literal(statement["after_commit"])))
     if not rows:
@@ -117,10 +117,10 @@ def look(session: Session, statement: Mapping[str, Any]) -> tuple[State, str]:
 
 
 def run(session: Session, client: Client, script: Script, applied: Applied, step: Step) -> None:
-    """Run what is left of the script after its COMMIT, in file order; ``applied.statements`` receives each.
+    """Run the remaining statements after COMMIT, in file order; ``applied.statements`` receives each.
 
-    Raises ``PhaseGateError`` at the first one that is not completed. What the journal says is done is not run again; of
-    one that was announced and never reported, the catalog decides.
+    Raises ``PhaseGateError`` at the first one that does not complete. A statement that the journal records as done does
+    not run again; for one that started without a recorded result, the catalog decides.
     """
     entries = step.artefacts.journal.entries() if step.artefacts else []
     known, todo = told(entries, step.name), left(script.statements, entries, step.name)
@@ -152,8 +152,8 @@ def _run_one(
     if state is State.BROKEN:
         raise _stopped(script, statement, f"{broken}, left by an earlier attempt", State.BROKEN)
     text = script.data[statement["start"] : statement["end"]].decode("utf-8")
-    # nobody's reads or writes queue behind these, whose waits for old transactions a lock_timeout would end; only
-    # the end of a detach takes a lock for which others wait
+    # no reads or writes queue behind these, and a lock_timeout would end their waits for old transactions; only
+    # the end of a detach takes a lock that others wait for
     detach = statement["kinds"][0].startswith("ALTER TABLE")
     session.set("lock_timeout", script.settings["lock_timeout"] if detach else "0")
     session.set("statement_timeout", script.settings["after_commit_timeout"])
@@ -188,16 +188,16 @@ def _where(script: Script, statement: Mapping[str, Any]) -> str:
 
 def _again(script: Script) -> str:
     if script.command == "C-09":
-        return "run what is left of the rollback SQL by hand; its transaction is not to be run again"
-    return "run the same command again, which asks the catalog and goes on from here; or roll the phase back"
+        return "run the remaining rollback SQL by hand; do not run its transaction again"
+    return "run the same command again: it checks the catalog and continues from here; or roll the phase back"
 
 
 def _stopped(script: Script, statement: Mapping[str, Any], found: str, state: State, grant: str = "") -> Stopped:
     name = statement["after_commit"]
     repair = _KINDS[statement["kinds"][0]].repair.format(name=name)
-    first = f"take away what it left with {repair}" if state is State.BROKEN else grant or "resolve it"
+    first = f"remove what it left with {repair}" if state is State.BROKEN else grant or "resolve the error"
     return Stopped(
-        f"{_where(script, statement)} was not completed; the transaction before it is COMMITTED.",
+        f"{_where(script, statement)} did not complete; the transaction before it is COMMITTED.",
         expected=f"{name}: {statement['kinds'][0]} ends without error and leaves nothing invalid",
         found=found,
         next_step=f"{first}; then {_again(script)}",
@@ -213,7 +213,7 @@ def _lost(
     pid: str,
     lost: ConnectionLost,
 ) -> PhaseGateError:
-    """Return the error for a connection that ended in a statement, after the server was asked what became of it."""
+    """Return the error for a connection lost during a statement, after checking the statement's result on the server."""
     what = f"{_where(script, statement)}: the connection was lost; the transaction before it is COMMITTED."
     state, found = _resolve(client, statement, pid)
     if state is State.BROKEN:
@@ -230,17 +230,17 @@ def _lost(
 
 
 def _resolve(client: Client, statement: Mapping[str, Any], pid: str) -> tuple[State | None, str]:
-    """Wait until the backend is gone and look at the catalog; None when that does not come about in time."""
+    """Wait until the backend has ended, then check the catalog; None when that takes too long."""
     deadline = time.monotonic() + RESOLVE_TIMEOUT
-    found = "the server cannot be asked"
+    found = "the server cannot be queried"
     while time.monotonic() < deadline:
         try:
             with client.session("phasegate:resolve") as session:
                 if session.value(f"SELECT count(*) FROM pg_stat_activity WHERE pid = {int(pid)}") == "0":
                     state, broken = look(session, statement)
-                    return state, broken or f"the catalog says: {state.value}"
+                    return state, broken or f"state in the catalog: {state.value}"
             found = f"its backend {pid} still runs it"
         except PhaseGateError as error:
-            found = f"the server cannot be asked: {error.found}"
+            found = f"the server cannot be queried: {error.found}"
         time.sleep(0.5)
     return None, found

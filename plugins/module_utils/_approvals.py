@@ -2,10 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whether enough registered reviewers approved exactly this plan (G-1).
+"""Check that enough registered reviewers approved this exact plan (G-1).
 
-An approval is an SSH signature (``ssh-keygen -Y sign``) over the bytes of plan.json. Standard library only; private to
-this collection.
+An approval is an SSH signature (``ssh-keygen -Y sign``) over the bytes of plan.json. Standard library only.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Dict, FrozenSet, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.incomex.phasegate.plugins.module_utils import _gates
-from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError, advice
 from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import atomic_file
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan import canonical_json, digest, thawed
 from ansible_collections.incomex.phasegate.plugins.module_utils._reviewers import (
@@ -80,8 +79,8 @@ Notes = Mapping[str, Tuple[bytes, bytes]]
 
 #: Namespace of a signature over plan.json that approves it without notes.
 PLAN_NAMESPACE = "plan@phasegate.incomex"
-#: Namespace of a signature over notes, and of one over plan.json that is given with notes: taking the notes away then
-#: does not turn it into an approval without.
+#: Namespace of a signature over notes, and of one over plan.json given with notes: without its notes, the approval is
+#: invalid.
 NOTES_NAMESPACE = "notes@phasegate.incomex"
 
 #: Namespace of a signature over the request to roll one execution back.
@@ -102,7 +101,7 @@ _NOTES = ".notes.md"
 
 @dataclass(frozen=True)
 class Files:
-    """Where the approval of one reviewer stands beside a plan: ``plan.json.<reviewer>.sig`` and its notes."""
+    """The paths of one reviewer's approval beside a plan: ``plan.json.<reviewer>.sig`` and its notes."""
 
     signature: str
     notes: str
@@ -113,7 +112,7 @@ class Files:
         """Return the paths for a reviewer's name. Raises ``PhaseGateError`` unless it can be registered."""
         if not PRINCIPAL.fullmatch(reviewer) or reviewer.endswith(_NOTES):
             raise PhaseGateError(
-                "This name of a reviewer cannot be used.",
+                "Invalid reviewer name.",
                 expected=f"letters, digits, . _ @ + -, as in {ALLOWED_SIGNERS}",
                 found=repr(reviewer),
                 next_step="use the name under which the reviewer is registered",
@@ -125,7 +124,7 @@ class Files:
 def collect(plan: str) -> Tuple[Dict[str, bytes], Dict[str, Tuple[bytes, bytes]]]:
     """Return the signatures and the notes (text, signature) beside the plan at this path, by reviewer.
 
-    Notes without a signature come with an empty one, which nothing verifies. Raises ``OSError``.
+    Notes without a signature get an empty one, which never verifies. Raises ``OSError``.
     """
     signatures: Dict[str, bytes] = {}
     notes: Dict[str, Tuple[bytes, bytes]] = {}
@@ -152,7 +151,7 @@ def content(path: str) -> Optional[bytes]:
 
 
 def put(path: str, data: Optional[bytes]) -> None:
-    """Write a file beside a plan as a whole, with the mode that the umask gives; None removes it. Raises ``OSError``."""
+    """Write a file beside a plan atomically, with the mode of the umask; None removes it. Raises ``OSError``."""
     if data is None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
@@ -165,17 +164,17 @@ def put(path: str, data: Optional[bytes]) -> None:
 
 
 def file_error(error: OSError) -> PhaseGateError:
-    """Return the operator's message for a plan, or a file beside it, that could not be read or written."""
+    """Return the error for a plan, or a file beside it, that cannot be read or written."""
     return PhaseGateError(
-        "A file of the plan could not be read or written.",
-        expected="plan.json and the right to read and write beside it",
+        "Cannot read or write a file of the plan.",
+        expected="an existing plan.json, and permission to read and write beside it",
         found=str(error),
-        next_step="give the right path, or correct the owner and mode of the directory",
+        next_step=advice(error),
     )
 
 
 def packed(signatures: Mapping[str, bytes], notes: Notes) -> Dict[str, Any]:
-    """Return both as module parameters can carry them, in Base64."""
+    """Return both in Base64, as module parameters."""
     return {
         "signatures_b64": {name: _base64(data) for name, data in signatures.items()},
         "notes_b64": {name: [_base64(text), _base64(data)] for name, (text, data) in notes.items()},
@@ -185,13 +184,13 @@ def packed(signatures: Mapping[str, bytes], notes: Notes) -> Dict[str, Any]:
 def unpacked(
     signatures_b64: Mapping[str, str], notes_b64: Mapping[str, Sequence[str]]
 ) -> Tuple[Dict[str, bytes], Dict[str, Tuple[bytes, bytes]]]:
-    """Return signatures and notes as ``judge`` takes them from what ``packed`` gave. What is not Base64 becomes empty."""
+    """Return the signatures and notes for ``judge`` from the result of ``packed``. Invalid Base64 becomes empty."""
     signatures = {name: decoded(data) for name, data in signatures_b64.items()}
     return signatures, {name: (decoded(text), decoded(data)) for name, (text, data) in notes_b64.items()}
 
 
 def write_beside(plan: str, signatures_b64: Mapping[str, str], notes_b64: Mapping[str, Sequence[str]]) -> None:
-    """Write what ``packed`` gave beside the plan at this path, where ``collect`` finds it. Raises ``PhaseGateError``."""
+    """Write the result of ``packed`` beside the plan at this path, where ``collect`` finds it. Raises ``PhaseGateError``."""
     signatures, notes = unpacked(signatures_b64, notes_b64)
     contents: Dict[str, bytes] = {}
     for reviewer, signature in signatures.items():
@@ -208,11 +207,11 @@ def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
 
 
-# --- the judgement ---------------------------------------------------------------------------------------------
+# --- evaluation ------------------------------------------------------------------------------------------------
 
 
 class Status(str, enum.Enum):
-    """What became of a signature; all but VALID are rejections, each with its own message."""
+    """The status of a signature; all but VALID are rejections, each with its own message."""
 
     VALID = "valid"
     NOT_JUDGED = "not judged"
@@ -234,9 +233,9 @@ class Status(str, enum.Enum):
 
 @dataclass(frozen=True)
 class Approval:
-    """One judged signature. ``signer`` is the registered name, or the file's label when the key is not registered.
+    """One evaluated signature. ``signer`` is the registered name, or the file's label when the key is not registered.
 
-    ``fingerprint`` is empty when there is no key to tell; ``verdict`` is PASS or PASS_WITH_NOTES, empty unless valid;
+    ``fingerprint`` is empty when no key can be read; ``verdict`` is PASS or PASS_WITH_NOTES, empty unless valid;
     ``notes`` are the signed notes of a valid approval.
     """
 
@@ -259,7 +258,7 @@ class Approval:
 
 @dataclass(frozen=True)
 class Approvals:
-    """All signatures of a plan, judged, and the gate that follows."""
+    """All signatures of a plan, evaluated, and the resulting gate."""
 
     verdicts: List[Approval]
     gate: _gates.Gate
@@ -270,7 +269,7 @@ class Approvals:
 
 
 def table(approvals: Approvals) -> List[str]:
-    """Return the judgement as lines for a terminal: one for each signature, then the gate."""
+    """Return the result as lines for a terminal: one for each signature, then the gate."""
     lines = [f"{one.status.value:<21} {one.message}" for one in approvals.verdicts]
     gate = approvals.gate
     lines.append(f"{gate.id} {gate.status}: expected {gate.expected}; found {gate.found}")
@@ -278,16 +277,16 @@ def table(approvals: Approvals) -> List[str]:
 
 
 def notes_header(sha256: str, what: str = "plan") -> bytes:
-    """Return the first line of notes, which binds them to one plan, or to what else was signed."""
+    """Return the first line of notes, which binds them to one plan, or to another signed text."""
     return f"Notes on the {what} with SHA-256 {sha256}\n".encode("ascii")
 
 
 @dataclass(frozen=True)
 class _Case:
-    """What all signatures of a judgement have in common.
+    """The common facts of all signatures in one evaluation.
 
-    ``what`` is signed: the plan or the rollback request, in one of ``namespaces``. ``changed`` says what is wrong with its
-    bytes. ``next_step`` is for the case that approvals are missing.
+    ``what`` is signed: the plan or the rollback request, in one of ``namespaces``. ``changed`` describes a change
+    to its bytes. ``next_step`` is used when approvals are missing.
     """
 
     what: str
@@ -319,11 +318,11 @@ def judge(
     not_after: str,
     now: datetime.datetime,
 ) -> Approvals:
-    """Judge every signature over the bytes of plan.json, and G-1.
+    """Evaluate every signature over the bytes of plan.json, and G-1.
 
     ``signatures`` and ``notes`` (text, signature) are by a label such as the reviewer's name; the label decides nothing,
     the key does. ``author`` and ``not_after`` (ISO 8601, UTC) are the plan's, ``now`` has a time zone. Raises
-    ``PhaseGateError`` when signatures cannot be judged at all.
+    ``PhaseGateError`` when signatures cannot be verified at all.
     """
     plan, changed = thawed(plan_bytes)
     if anchor is None:
@@ -345,7 +344,7 @@ def judge(
 
 
 def rollback_request(execution: str, seal: str, accept_loss: int) -> bytes:
-    """Return what reviewers sign to have one execution rolled back; it follows from its arguments alone.
+    """Return the text that reviewers sign to roll back one execution; it depends on the arguments only.
 
     ``execution`` is the name of the execution's directory, ``seal`` the SHA-256 of its SHA256SUMS, ``accept_loss`` the
     number of rows that may be lost.
@@ -357,9 +356,9 @@ def rollback_request(execution: str, seal: str, accept_loss: int) -> bytes:
 def judge_rollback(
     request: bytes, signatures: Mapping[str, bytes], anchor: Anchor, author: str, now: datetime.datetime
 ) -> Approvals:
-    """Judge every signature over a rollback request, and G-1 of the rollback, by the rules of ``judge``.
+    """Evaluate every signature over a rollback request, and G-1 of the rollback, by the rules of ``judge``.
 
-    ``author`` is the executed plan's. There are no notes, and no end but the signers' own. Raises ``PhaseGateError``.
+    ``author`` is the executed plan's. There are no notes, and only the signers' keys expire. Raises ``PhaseGateError``.
     """
     text = request.decode("utf-8").rstrip("\n")
     command = f"printf '%s\\n' '{text}' | ssh-keygen -Y sign -f KEY -n {ROLLBACK_NAMESPACE} > NAME.sig"
@@ -373,24 +372,24 @@ def judge_rollback(
             author=author,
             not_after=None,
             now=now,
-            next_step=f"let {{missing}} more of the reviewers registered in {_literal(anchor.path)} sign it: {_literal(command)}",
+            next_step=f"have {{missing}} more of the reviewers registered in {_literal(anchor.path)} sign it: {_literal(command)}",
             verifier=verifier,
         )
         return _approvals(case, signatures, {})
 
 
 def review_file(bundle: str) -> str:
-    """Return where the review of an execution stands: beside its artefact directory, the signatures beside it."""
+    """Return the path of an execution's review: beside its artefact directory, with the signatures beside it."""
     return bundle.rstrip("/") + ".review.json"
 
 
 def review_of(bundle: str) -> str:
-    """Return what a review is called, in messages and in the first line of notes."""
+    """Return the name of a review in messages and in the first line of notes."""
     return f"review of {os.path.basename(bundle.rstrip('/'))}"
 
 
 def review_request(bundle: str, seal: str) -> bytes:
-    """Return what reviewers sign who accept an execution by its evidence; it follows from its arguments alone.
+    """Return the text that reviewers sign to accept an execution by its evidence; it depends on the arguments only.
 
     ``bundle`` is the name of the execution's directory, ``seal`` the SHA-256 of its SHA256SUMS.
     """
@@ -406,10 +405,10 @@ def judge_review(
     now: datetime.datetime,
     place: str = SYSTEM_ANCHORS,
 ) -> Approvals:
-    """Judge every signature over the review of an execution, and G-11 of a phase that requires it, as ``judge`` does.
+    """Evaluate every signature over the review of an execution, and G-11 of a phase that requires it, as ``judge`` does.
 
-    ``author`` is the executed plan's, ``place`` where reviewers would be registered. There is no end but the signers'
-    own. Raises ``PhaseGateError``.
+    ``author`` is the executed plan's, ``place`` the directory for registered reviewers. Only the signers' keys expire.
+    Raises ``PhaseGateError``.
     """
     bundle = str(json.loads(request.decode("utf-8"))["bundle"])
     if anchor is None:
@@ -424,8 +423,8 @@ def judge_review(
             author=author,
             not_after=None,
             now=now,
-            next_step=f"let {{missing}} more of the reviewers registered in {_literal(anchor.path)} read the report of {bundle} "
-            f"and sign (approve.yml with phasegate_bundle); then give {review_file(bundle)} in phasegate_reviews",
+            next_step=f"have {{missing}} more of the reviewers registered in {_literal(anchor.path)} read the report of {bundle} "
+            f"and sign it (approve.yml with phasegate_bundle); then add {review_file(bundle)} to phasegate_reviews",
             verifier=verifier,
             gate="G-11",
         )
@@ -433,7 +432,7 @@ def judge_review(
 
 
 def _literal(text: str) -> str:
-    """Return a text that ``str.format`` gives back."""
+    """Escape a text for ``str.format``."""
     return text.replace("{", "{{").replace("}", "}}")
 
 
@@ -450,17 +449,17 @@ def _approvals(case: _Case, signatures: Mapping[str, bytes], notes: Notes) -> Ap
 
 
 def moment(text: str) -> datetime.datetime:
-    """Return the moment that ISO 8601 with a zone names. Raises ``PhaseGateError``."""
+    """Parse an ISO 8601 timestamp with a time zone. Raises ``PhaseGateError``."""
     try:
         found: Optional[datetime.datetime] = datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
     except ValueError:
         found = None
     if found is None or found.tzinfo is None:
         raise PhaseGateError(
-            "This is not a moment.",
-            expected="ISO 8601 with its zone, such as 2026-05-16T03:12:00Z",
+            "Invalid timestamp.",
+            expected="ISO 8601 with a time zone, such as 2026-05-16T03:12:00Z",
             found=repr(text),
-            next_step="correct it; when it is the not_after of a plan, rehearse again, which freezes a new plan",
+            next_step="correct it; if it is the not_after of a plan, rehearse again to freeze a new plan",
         )
     return found
 
@@ -488,10 +487,10 @@ def _without_anchor(place: str, signatures: Mapping[str, bytes], gate_id: str) -
 
 
 def _judged(case: _Case, name: str, data: bytes, notes: Optional[Tuple[bytes, bytes]]) -> Approval:
-    """Judge one signature by itself."""
+    """Evaluate one signature on its own."""
     signature = parse_signature(data)
     if signature is None:
-        return Approval(name, "", Status.MALFORMED, f"{name}: this is not an SSH signature, or it is damaged")
+        return Approval(name, "", Status.MALFORMED, f"{name}: not an SSH signature, or damaged")
     lines = [line for line in case.anchor.signers if line.key == signature.key]
     names = _names(lines)
     signer = name if name in names or not names else names[0]
@@ -511,30 +510,30 @@ def _names(lines: Sequence[Signer]) -> List[str]:
 def _rejections(
     case: _Case, data: bytes, signature: Signature, lines: Sequence[Signer], notes: Optional[Tuple[bytes, bytes]]
 ) -> Iterator[Tuple[Status, str]]:
-    """Give what keeps this from being an approval, the most telling reason first; the caller wants only that one."""
+    """Yield the reasons why this is not an approval, the most specific first; the caller uses only that one."""
     yield from _signature_rejections(case, data, signature, lines)
     if case.not_after is not None and case.now > case.not_after:
-        yield Status.PLAN_EXPIRED, f"the approval ended with the plan at {case.not_after.isoformat()}"
+        yield Status.PLAN_EXPIRED, f"the approval expired with the plan at {case.not_after.isoformat()}"
     if not case.anchor.author_may_approve and case.by_author(signature.key):
         yield Status.AUTHOR, f"{case.author} is the plan's author and cannot approve it"
     if notes is not None:
         yield from ((Status.NOTES, why) for why in _notes_problems(case, signature, _names(lines), *notes))
     elif signature.namespace == NOTES_NAMESPACE:
-        yield Status.NOTES, "this approval was given with notes, and the notes are missing"
+        yield Status.NOTES, "approved with notes, but the notes are missing"
 
 
 def _signature_rejections(
     case: _Case, data: bytes, signature: Signature, lines: Sequence[Signer]
 ) -> Iterator[Tuple[Status, str]]:
-    """Give what keeps this from being a registered reviewer's signature over this plan, now."""
+    """Yield the reasons why this is not a valid signature of a registered reviewer over this plan now."""
     space, names = signature.namespace, _names(lines)
     if space not in case.namespaces:
-        yield Status.OTHER_NAMESPACE, f"signed for another purpose, in namespace {space!r} and not {case.namespaces[0]}"
+        yield Status.OTHER_NAMESPACE, f"signed for another purpose: namespace {space!r} instead of {case.namespaces[0]}"
     if not lines:
         yield Status.STRANGER, f"the key {signature.fingerprint} is not registered in {case.anchor.path}"
     if not case.verifier.over(data, space, case.data):
         if case.changed:
-            yield Status.PLAN_CHANGED, f"the signature does not hold, and plan.json was changed: {case.changed}"
+            yield Status.PLAN_CHANGED, f"the signature is invalid, and plan.json was changed: {case.changed}"
         yield Status.OTHER_PLAN, f"not a signature over this {case.what}, whose SHA-256 is {case.sha256}"
     if case.verifier.problem(data, space, case.data, names, revoked=True):
         said = case.verifier.problem(data, space, case.data, names, revoked=False)
@@ -544,31 +543,31 @@ def _signature_rejections(
 
 
 def _limits(case: _Case, lines: Sequence[Signer], space: str, said: str) -> Tuple[Status, str]:
-    """Tell which limit of its lines a key that signed is outside of."""
+    """Return which limit of its lines the signing key violates."""
     for line in lines:
         if line.valid_before and case.now > line.valid_before:
-            return Status.SIGNER_EXPIRED, f"the key was valid before {line.valid_before.isoformat()} only"
+            return Status.SIGNER_EXPIRED, f"the key expired at {line.valid_before.isoformat()}"
         if line.valid_after and case.now < line.valid_after:
-            return Status.NOT_YET_VALID, f"the key is valid after {line.valid_after.isoformat()} only"
+            return Status.NOT_YET_VALID, f"the key is not valid before {line.valid_after.isoformat()}"
         if line.namespaces and not any(fnmatch.fnmatchcase(space, pattern) for pattern in line.namespaces):
-            return Status.NOT_ALLOWED, f"the key is registered for {', '.join(line.namespaces)} and not for {space}"
-    return Status.NOT_ALLOWED, f"ssh-keygen does not accept the signature: {said}"
+            return Status.NOT_ALLOWED, f"the key is registered for {', '.join(line.namespaces)} but not for {space}"
+    return Status.NOT_ALLOWED, f"ssh-keygen rejects the signature: {said}"
 
 
 def _notes_problems(case: _Case, signature: Signature, names: Sequence[str], text: bytes, data: bytes) -> Iterator[str]:
-    """Give what is wrong with the notes beside a signature."""
+    """Yield the problems of the notes beside a signature."""
     signed = parse_signature(data)
     if signed is None:
         yield "the signature of the notes is not an SSH signature, or it is damaged"
         return
     if signed.namespace != NOTES_NAMESPACE:
-        yield f"the notes are signed in namespace {signed.namespace!r} and not {NOTES_NAMESPACE}"
+        yield f"the notes are signed in namespace {signed.namespace!r} instead of {NOTES_NAMESPACE}"
     if signed.key != signature.key:
         yield f"the notes are signed by another key, {signed.fingerprint}"
     if case.verifier.problem(data, NOTES_NAMESPACE, text, names, revoked=True):
         yield "the notes were changed after they were signed, or the key is not registered for notes"
     if not text.startswith(notes_header(case.sha256, case.what)):
-        yield f"the notes are on another plan: their first line does not name SHA-256 {case.sha256}"
+        yield f"the notes are for another plan: their first line does not contain SHA-256 {case.sha256}"
     if not _is_utf8(text):
         yield "the notes are not UTF-8"
 
@@ -582,7 +581,7 @@ def _is_utf8(data: bytes) -> bool:
 
 
 def _distinct(judged: Sequence[Tuple[bytes, Approval]], anchor: Anchor) -> List[Approval]:
-    """Let every key and every person count once; the first one in order of the labels does."""
+    """Count every key and every person once: the first one in order of the labels."""
     people: Dict[FrozenSet[str], Approval] = {}
     verdicts = []
     for data, approval in judged:
@@ -598,15 +597,15 @@ def _distinct(judged: Sequence[Tuple[bytes, Approval]], anchor: Anchor) -> List[
 def _again(approval: Approval, first: Approval) -> Approval:
     """Return the rejection of a second approval by the same key or person."""
     if approval.fingerprint == first.fingerprint:
-        status, why = Status.SAME_KEY, f"the key {first.fingerprint} has approved already, as {first.signer}"
+        status, why = Status.SAME_KEY, f"the key {first.fingerprint} has already approved as {first.signer}"
     else:
         status = Status.SAME_PERSON
-        why = f"{first.signer} is the same person and has approved already, with key {first.fingerprint}"
+        why = f"{first.signer} is the same person and has already approved with key {first.fingerprint}"
     return replace(approval, status=status, message=f"{approval.signer}: {why}", verdict="", notes="")
 
 
 def _gate(case: _Case, verdicts: Sequence[Approval]) -> _gates.Gate:
-    """Return the gate: enough people, and a plan that is what was frozen."""
+    """Return the gate: enough people, and an unchanged plan."""
     counted = [one for one in verdicts if one.valid]
     rejected = [one for one in verdicts if not one.valid]
     threshold = case.anchor.threshold
@@ -616,7 +615,7 @@ def _gate(case: _Case, verdicts: Sequence[Approval]) -> _gates.Gate:
     problems = [f"plan.json was changed: {case.changed}"] if case.changed else []
     if not case.author and case.not_after and not case.anchor.author_may_approve:
         problems.append("the plan does not name its author")
-    who = "distinct reviewers" + ("" if case.anchor.author_may_approve else ", the plan's author not among them")
+    who = "distinct reviewers" + ("" if case.anchor.author_may_approve else " other than the plan's author")
     return _gates.judge(
         case.gate,
         len(counted) >= threshold and not problems,

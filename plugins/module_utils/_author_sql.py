@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Run a phase author's SQL on the server through plpgsql's EXECUTE. Private to this collection.
+"""Run a phase author's SQL on the server through plpgsql's EXECUTE.
 
-The author's text is one dollar-quoted literal, so neither psql nor the transaction around it is within its reach:
+The author's text is one dollar-quoted literal, so it can reach neither psql nor the surrounding transaction:
 an embedded COMMIT, VACUUM, COPY FROM STDIN or a second statement in a check is an error of the server.
 """
 
@@ -64,7 +64,7 @@ END
 
 @dataclass(frozen=True)
 class Answer:
-    """What the server said of one statement.
+    """The server's answer to one statement.
 
     ``rows`` affected or returned; ``milliseconds`` on the server; ``result`` the first ``ROWS_KEPT`` rows as
     mappings in column order, for a query; ``error`` is '' or SQLSTATE and message.
@@ -90,24 +90,24 @@ def _answer(session: Session) -> Answer:
 
 
 def run_statement(session: Session, sql: str, *, returns_rows: bool) -> Answer:
-    """Run one statement in the open transaction; a refusal of the server is raised as ``SqlError``."""
+    """Run one statement in the open transaction; an error of the server is raised as ``SqlError``."""
     template = _QUERY if returns_rows else _EXECUTE
     session.execute("DO " + literal(template.format(sql=literal(sql), rows_kept=ROWS_KEPT)))
     return _answer(session)
 
 
 def run_alone(session: Session, sql: str) -> None:
-    r"""Run one statement outside of a transaction; a refusal of the server is raised as ``SqlError``.
+    r"""Run one statement outside a transaction; an error of the server is raised as ``SqlError``.
 
-    The server gives the literal back as a row, and psql's ``\gexec`` sends what a row holds as it is: it reads neither
+    The server returns the literal as a row, and psql's ``\gexec`` sends the row's text unchanged: it interprets neither
     backslash commands nor variables in it (PostgreSQL manual, psql). A text of several statements is one implicit
-    transaction, which a statement with CONCURRENTLY refuses.
+    transaction, in which a statement with CONCURRENTLY fails.
     """
     session.execute(f"SELECT {literal(sql)} \\gexec")
 
 
 def run_query(session: Session, sql: str) -> Answer:
-    """Run one query in the open transaction; a refusal of the server is the answer's ``error``.
+    """Run one query in the open transaction; an error of the server is the answer's ``error``.
 
     The transaction stays usable: the query runs in a subtransaction that is rolled back when it fails.
     """

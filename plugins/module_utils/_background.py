@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Let a piece of work outlive the module that starts it. Private to this collection."""
+"""Run work in a process that outlives the module that starts it."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from typing import Callable, Sequence
 
 
 def start(work: Callable[[Callable[[], None]], object], keep: Sequence[int] = ()) -> bool:
-    """Run ``work`` in a process of its own and return once it said that it is on its way, or False when it ended before.
+    """Run ``work`` in a separate process and return once it reports that it has started; False when it ended before.
 
-    ``work`` gets the function to call for that. The process has a session of its own and no stream of the module's but
-    ``keep``, so that neither the connection nor the module's end touches it, and nobody who reads what the module says
-    waits for it. What it has to say goes into the journal.
+    ``work`` gets the function to call for that. The process has its own session and none of the module's streams except
+    ``keep``, so that neither the connection nor the module's end affects it, and readers of the module's output do not
+    wait for it. It reports in the journal.
     """
     said, saying = os.pipe()
     child = os.fork()
     if child == 0:
-        # what the module's threads hold is held for ever here: no finalizer is to wait for it
+        # locks of the module's threads are never released here: no finalizer may wait for them
         gc.disable()
         os.close(said)
         os.setsid()
-        # the second fork leaves the session without a leader: no terminal can ever come to it
+        # the second fork leaves the session without a leader: it can never acquire a terminal
         if os.fork():
             os._exit(0)
         nothing = os.open(os.devnull, os.O_RDWR)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A fresh backup that was read in full before it counts (C-01, C-02). Private to this collection.
+"""A fresh backup that was read in full before it counts (C-01, C-02).
 
 ``pg_restore --list`` reads the table of contents only and notices neither a truncated nor a damaged archive. So every
 byte of a dump goes through a ``pg_restore`` that decompresses and parses all of it: for the custom format while it is
@@ -60,11 +60,11 @@ _MAY_REPLICATE = "SELECT rolsuper OR rolreplication FROM pg_roles WHERE rolname 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What backup to make.
+    """The requested backup.
 
     ``method`` is a key of ``NAMES``; ``compression`` one of ``COMPRESSIONS``, or ``auto``: zstd where this pg_dump and
-    the pg_restore that reads it have it, else gzip. ``jobs`` tables of a directory are dumped at once. ``contents``: also
-    read what every table has, under the dump's snapshot. ``proof``: restore the dump there and compare.
+    the pg_restore that reads it support it, else gzip. ``jobs`` tables of a directory are dumped at once. ``contents``:
+    also read the contents of every table, under the dump's snapshot. ``proof``: restore the dump there and compare.
     """
 
     method: str = CUSTOM
@@ -76,7 +76,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class _Job:
-    """One backup on its way: where it is made, its own name on the server, and the snapshot that it sees."""
+    """One backup in progress: its directory, its name on the server, and its snapshot."""
 
     client: Client
     path: str
@@ -92,13 +92,13 @@ class _Job:
 
     @property
     def connection(self) -> str:
-        """Return the connection string; its application name tells a later run that this one lives."""
+        """Return the connection string; its application name shows a later run that this one is alive."""
         return self.client.connection_string(_staging.application(self.token))
 
 
 @dataclass(frozen=True)
 class _Made:
-    """What came out: bytes in all, the SHA-256 of the file or of the listing, and the number of TOC entries."""
+    """The result: total bytes, the SHA-256 of the file or of the listing, and the number of TOC entries."""
 
     size: int
     sha256: str
@@ -106,37 +106,37 @@ class _Made:
 
 
 class ProgramFailed(PhaseGateError):
-    """A program of PostgreSQL's ended with an error. ``said`` is what it printed."""
+    """A PostgreSQL program failed. ``said`` is its output."""
 
     def __init__(self, program: str, name: str, status: int, said: str) -> None:
         self.said = said
         super().__init__(
-            f"C-01: {program} failed; {name} was not made.",
-            expected=f"{program} ends with status 0",
+            f"C-01: {program} failed; {name} was not created.",
+            expected=f"{program} exits with status 0",
             found=f"status {status}: {said}",
-            next_step=f"resolve what {program} names, then run again; nothing was changed",
+            next_step=f"resolve the error that {program} reports, then run again; nothing was changed",
         )
 
 
 class NotReadable(PhaseGateError):
-    """The new backup cannot be read in full. ``said`` is what the reader printed."""
+    """The new backup cannot be read in full. ``said`` is the output of the reader."""
 
     def __init__(self, program: str, name: str, status: int, said: str) -> None:
         self.said = said
         super().__init__(
             f"G-5: the backup {name} cannot be read in full.",
             expected=f"{program} reads every byte of the new backup without an error",
-            found=f"{program} ended with status {status}: {said}",
-            next_step="check the versions of PostgreSQL's programs and the space on both sides, then run again",
+            found=f"{program} exited with status {status}: {said}",
+            next_step="check the versions of the PostgreSQL programs and the free space on both sides, then run again",
         )
 
 
 def _words(said: bytes) -> str:
-    return said.decode("utf-8", "replace").strip() or "(it printed nothing)"
+    return said.decode("utf-8", "replace").strip() or "(no output)"
 
 
 class _Reader:
-    """A program that gets the dump while it is written; one that died is judged by its status."""
+    """A program that reads the dump while it is written; if it dies, its exit status decides."""
 
     def __init__(self, client: Client, *arguments: str) -> None:
         self._process = client.start(
@@ -147,7 +147,7 @@ class _Reader:
         self._streams = [_Collected(stream) for stream in (self._process.stdout, self._process.stderr) if stream]
 
     def write(self, data: bytes) -> None:
-        """Give it a piece of the dump."""
+        """Write a piece of the dump to it."""
         if self._input:
             try:
                 self._input.write(data)
@@ -155,19 +155,19 @@ class _Reader:
                 self.end()
 
     def end(self) -> None:
-        """Tell it that nothing follows."""
+        """Close its input."""
         if self._input:
             with contextlib.suppress(BrokenPipeError):
                 self._input.close()
             self._input = None
 
     def kill(self) -> None:
-        """End it; what it would have said does not matter any more."""
+        """End it and discard its output."""
         self._process.kill()
         self.end()
 
     def result(self) -> tuple[int, bytes, bytes]:
-        """Return its status and what it printed on both streams."""
+        """Return its exit status and its output on both streams."""
         output, errors = (stream.text() for stream in self._streams)
         return self._process.wait(), output, errors
 
@@ -242,7 +242,7 @@ def _list_files(job: _Job, digests: dict[str, str], size: int, entries: int) -> 
 
 
 def _read_directory(client: Client, directory: str, name: str) -> int:
-    """Let pg_restore read all files of a dump on this host and return the number of its TOC entries."""
+    """Read all files of a dump on this host with pg_restore and return the number of its TOC entries."""
     read = client.run_on(directory, "pg_restore", "--file=/dev/null", directory)
     if read.returncode != 0:
         raise NotReadable("pg_restore", name, read.returncode, _words(read.stderr))
@@ -253,7 +253,7 @@ def _read_directory(client: Client, directory: str, name: str) -> int:
 def _directory(job: _Job) -> _Made:
     """Write one directory-format dump and read it in full.
 
-    pg_dump cannot stream this format, so in a container it writes to a directory there, which then is fetched.
+    pg_dump cannot stream this format, so in a container it writes to a directory there, which is then copied out.
     """
     arguments = (
         "--no-password", "--format=directory", f"--compress={COMPRESSIONS[job.compression]}", f"--jobs={job.jobs}",
@@ -281,18 +281,18 @@ def _directory(job: _Job) -> _Made:
 
 
 def _require_replication(session: Session) -> None:
-    """Raise ``PhaseGateError`` naming what a role needs for a base backup."""
+    """Raise ``PhaseGateError`` unless the role has the privilege that a base backup needs."""
     if session.value(_MAY_REPLICATE) != "t":
         raise PhaseGateError(
-            "C-01: the role may not make a base backup.",
-            expected="the attribute REPLICATION, and a line for database replication in pg_hba.conf",
+            "C-01: the role lacks the REPLICATION attribute, which a base backup needs.",
+            expected="the REPLICATION attribute, and a line for database replication in pg_hba.conf",
             found=f"role {session.value('SELECT session_user')} without REPLICATION",
             next_step="ALTER ROLE … REPLICATION as a superuser, or use a dump (phasegate_backup_method: custom)",
         )
 
 
 def _basebackup(job: _Job, session: Session) -> _Made:
-    """Receive a base backup of the whole cluster with the WAL that it needs, and let pg_verifybackup read it.
+    """Receive a base backup of the whole cluster with the WAL that it needs, and check it with pg_verifybackup.
 
     Only the tar format can be streamed, and with it no second stream of WAL. A slot that lives as long as ``session``
     keeps the WAL on the server until it is fetched at the end.
@@ -312,9 +312,9 @@ def _basebackup(job: _Job, session: Session) -> _Made:
 
 
 def _roles(job: _Job) -> list[str]:
-    """Dump the cluster's roles beside the dump, and return what is not in it, one phrase each.
+    """Dump the cluster's roles beside the dump, and return what it lacks, one phrase each.
 
-    Password hashes stay on the server: a bundle is read by more people than may try them.
+    Password hashes are left out: more people read a bundle than may test passwords against them.
     """
     done = job.client.run(
         "pg_dumpall", "--roles-only", "--no-role-passwords", "--no-password",
@@ -335,7 +335,7 @@ def _version(client: Client, program: str) -> str:
 
 
 def _dump(job: _Job, method: str, compression: str) -> tuple[_Made, str]:
-    """Make the dump with the best compression that both sides have; return it with that compression."""
+    """Make the dump with the best compression that both sides support; return it with that compression."""
     make = _custom if method == CUSTOM else _directory
     first = "zstd" if compression == "auto" else compression
     try:
@@ -346,24 +346,24 @@ def _dump(job: _Job, method: str, compression: str) -> tuple[_Made, str]:
         if compression != "auto":
             raise PhaseGateError(
                 f"C-01: the backup cannot be compressed with {compression}.",
-                expected=f"pg_dump, and the pg_restore that reads the dump, with {compression}",
+                expected=f"support for {compression} in pg_dump and in the pg_restore that reads the dump",
                 found=failure.found,
-                next_step="set phasegate_compression to auto, which takes what both have, or to gzip; then run again",
+                next_step="set phasegate_compression to auto, which uses what both support, or to gzip; then run again",
             ) from None
     return make(replace(job, compression="gzip")), "gzip"
 
 
 def back_up(client: Client, artefacts: Artefacts, wanted: Wanted) -> tuple[BackupRecord, Contents]:
-    """Make the backup in the artefact directory and return its record, and with ``contents`` what every table has.
+    """Make the backup in the artefact directory and return its record, and with ``contents`` those of every table.
 
-    Raises ``PhaseGateError``; then there is no backup, and no part of one.
+    Raises ``PhaseGateError``; then no part of a backup is left.
     """
     if wanted.method == BASEBACKUP and (wanted.contents or wanted.proof or wanted.compression not in ("auto", "none")):
         raise PhaseGateError(
-            "C-01: a base backup cannot be made like this.",
+            "C-01: unsupported options for a base backup.",
             expected="neither contents nor proof, compression auto or none",
-            found="a base backup is files of the whole cluster, read by pg_verifybackup",
-            next_step="leave these out, or use a dump (custom or directory)",
+            found="options of a dump; a base backup has files of the whole cluster, which pg_verifybackup checks",
+            next_step="remove these options, or use a dump (custom or directory)",
         )
     name = NAMES[wanted.method]
     job = _Job(client, artefacts.file(name), secrets.token_hex(6), "none", wanted.jobs)
@@ -420,16 +420,16 @@ def back_up(client: Client, artefacts: Artefacts, wanted: Wanted) -> tuple[Backu
 
 
 def _remove(artefacts: Artefacts, *names: str) -> None:
-    """Remove what an earlier call by another method left in a plain directory: a directory holds one backup."""
+    """Delete the backup of an earlier call by another method from a plain directory: a directory contains one backup."""
     for path in map(artefacts.file, names):
         if os.path.lexists(path):
             _staging.remove(path)
 
 
 def remove_leftovers(artefacts: Artefacts) -> list[str]:
-    """Remove what killed backups left here and in the open runs beside this one; return the paths, sorted.
+    """Delete the remains of killed backups here and in the open runs beside this one; return the paths, sorted.
 
-    A run whose directory somebody holds is still at it.
+    A run whose directory is locked is still making its backup.
     """
     names = [name + PARTIAL for name in (*NAMES.values(), *(n + LISTING for n in NAMES.values()), MARKER, ROLES)]
     root = os.path.dirname(os.path.abspath(artefacts.path))

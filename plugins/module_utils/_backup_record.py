@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is known of a backup, and whether its files are still the ones that were made. Private to this collection."""
+"""The record of a backup, and the check that its files are unchanged."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ LISTING = ".sha256"
 MARKER = "backup.json"
 CONTENTS = "backup_contents.json"
 ROLES = "roles.sql"
-# how many wrong files a message names
+# how many changed files a message lists
 NAMED = 10
 NEW_RUN = "start a new run, which makes a new backup (C-01)"
 
 
 @dataclass(frozen=True)
 class BackupRecord:
-    """What is known of one backup.
+    """The record of one backup.
 
     ``method`` is a key of ``NAMES``, ``file`` its name. ``size`` in bytes, of all files. ``sha256`` is the file's, or for
     a directory the listing's. ``started_epoch`` in seconds by the database server's clock, taken before the backup's
     snapshot; ``program_version`` as the program prints it; ``toc_entries`` as pg_restore counts them, 0 for a base
-    backup. ``not_dumped`` says what is not in it, one phrase each. ``proof`` is what a scratch restore showed, empty
+    backup. ``not_dumped`` lists what it lacks, one phrase each. ``proof`` is the result of a scratch restore, empty
     without one.
     """
 
@@ -65,7 +65,7 @@ class BackupRecord:
         return asdict(self)
 
     def evidence(self) -> str:
-        """Return what shows that it can be restored, for people."""
+        """Return the proof that it can be restored, for people."""
         shown = (
             "base backup, read by pg_verifybackup"
             if self.method == BASEBACKUP
@@ -83,7 +83,7 @@ def listing(digests: Mapping[str, str]) -> bytes:
 
 def _changed(record: BackupRecord, expected: str, found: str) -> PhaseGateError:
     return PhaseGateError(
-        f"The backup {record.file} is not the one that was read in full.",
+        f"The backup {record.file} changed since it was read in full.",
         expected=expected,
         found=found,
         next_step=NEW_RUN,
@@ -91,7 +91,7 @@ def _changed(record: BackupRecord, expected: str, found: str) -> PhaseGateError:
 
 
 def unchanged_since(record: BackupRecord, directory: str) -> PhaseGateError | None:
-    """Return why the backup in the artefact directory is not the one recorded, naming its files, or None when it is."""
+    """Return how the backup in the artefact directory differs from its record, by file; None when it does not."""
     path = os.path.join(directory, record.file)
     if record.method != CUSTOM:
         return _directory_unchanged(record, directory)

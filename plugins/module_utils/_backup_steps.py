@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""C-01 and C-02 as steps of a run, in the foreground or beside the steps that follow. Private to this collection."""
+"""C-01 and C-02 as steps of a run, in the foreground or beside the steps that follow."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BACKUP_ARGUMENTS: dict[str, Any] = {
 
 
 def wanted_by(params: Mapping[str, Any], *, contents: bool = False) -> Wanted:
-    """Return what the values of ``BACKUP_ARGUMENTS`` ask for."""
+    """Return the backup that the values of ``BACKUP_ARGUMENTS`` request."""
     proof = Client.from_params(params["proof"]) if params["proof"] else None
     return Wanted(params["method"], params["compression"], max(1, params["jobs"]), contents, proof)
 
@@ -39,7 +39,7 @@ def wanted_by(params: Mapping[str, Any], *, contents: bool = False) -> Wanted:
 def make(
     client: Client, artefacts: Artefacts, wanted: Wanted, *, started: Callable[[], None] = lambda: None
 ) -> dict[str, Any]:
-    """Make the backup and its marker file, and journal both. ``started`` is called when nothing can start before it."""
+    """Make the backup and its marker file, and journal both. ``started`` is called once C-01 has begun."""
     with artefacts.busy():
         with run_step(artefacts, "C-01") as step:
             started()
@@ -56,14 +56,14 @@ def make(
 
 
 def start(client: Client, artefacts: Artefacts, wanted: Wanted) -> dict[str, Any]:
-    """Start the backup in a process of its own. Raises ``PhaseGateError`` when it does not come about."""
+    """Start the backup in a separate process. Raises ``PhaseGateError`` when it does not start."""
     artefacts.require_run()
     on_its_way = _background.start(lambda started: make(client, artefacts, wanted, started=started))
     if not on_its_way:
         raise PhaseGateError(
-            "C-01: the backup could not be started in the background.",
+            "C-01: the backup did not start in the background.",
             expected="a process that journals C-01",
-            found="it ended before",
+            found="the process ended before that",
             next_step="run it in the foreground (background: false) to see why",
         )
-    return {"changed": True, "msg": "the backup is on its way"}
+    return {"changed": True, "msg": "backup started in the background"}

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The SQL inside DO and inside functions, with PostgreSQL's own parser of PL/pgSQL. Controller only; private.
+"""The SQL inside DO and inside functions, parsed with PostgreSQL's own parser of PL/pgSQL. Controller only.
 
-What the parser sees is judged like a statement of the file. What is computed when it runs, or is written in another
-language, cannot be seen; a scope allows that by a kind of its own.
+Parsed SQL is checked like a statement of the file. Dynamic SQL, and bodies in other languages, cannot be analysed; a
+scope allows them by a kind of its own.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ except ImportError:
 else:
     HAS_PGLAST = True
 
-#: Nodes and keys of PL/pgSQL's statements that run a text.
+#: Nodes and keys of PL/pgSQL's statements that run dynamic SQL.
 _COMPUTED = frozenset({"PLpgSQL_stmt_dynexecute", "PLpgSQL_stmt_dynfors", "dynquery"})
 _ENDS = {"PLpgSQL_stmt_commit": "COMMIT", "PLpgSQL_stmt_rollback": "ROLLBACK"}
 #: RawParseMode of a text that is a whole statement, and of one that is an expression (src/include/parser/parser.h).
@@ -33,9 +33,9 @@ _STATEMENT, _EXPRESSION = 0, 2
 
 @dataclass
 class Body:
-    """What a body runs: ``statements`` and, as SELECTs, ``expressions``, both as parse trees.
+    """The SQL that a body runs: ``statements`` and, as SELECTs, ``expressions``, both as parse trees.
 
-    ``computed`` says why there may be more that nobody can see, ``ends`` which commands it has that end a transaction.
+    ``computed`` is the reason why the body cannot be analysed completely, ``ends`` its commands that end a transaction.
     """
 
     statements: List[Any] = field(default_factory=list)
@@ -45,7 +45,7 @@ class Body:
 
 
 def body_of(node: Any) -> Body:
-    """Return what is in the body of DO, CREATE FUNCTION or CREATE PROCEDURE; nothing for any other statement."""
+    """Return the SQL in the body of DO, CREATE FUNCTION or CREATE PROCEDURE; none for any other statement."""
     body, do = Body(), isinstance(node, ast.DoStmt)
     if not do and not isinstance(node, ast.CreateFunctionStmt):
         return body
@@ -54,7 +54,7 @@ def body_of(node: Any) -> Body:
     if language == "plpgsql":
         _plpgsql(node, body)
     elif language != "sql":
-        body.computed = f"it is written in {language}"
+        body.computed = f"written in {language}"
     elif "as" in options:
         _parse("".join(part.sval for part in options["as"]), _STATEMENT, body)
     else:
@@ -76,13 +76,13 @@ def _plpgsql(node: Any, body: Body) -> None:
     try:
         tree = pglast.parse_plpgsql(RawStream()(_with_known_types(node)))
     except pglast.parser.ParseError as error:
-        body.computed = f"phasegate's parser of PL/pgSQL cannot read it: {error.args[0]}"
+        body.computed = f"PL/pgSQL syntax error: {error.args[0]}"
         return
     _collect(tree, body)
 
 
 def _with_known_types(node: Any) -> Any:
-    """Return a copy of the statement in whose head types of other schemas are records: the parser has no catalog."""
+    """Return a copy of the statement whose signature has record in place of types of schemas: the parser has no catalog."""
     (raw,) = pglast.parse_sql(RawStream()(node))
     copy = raw.stmt
     if isinstance(copy, ast.CreateFunctionStmt):
@@ -109,12 +109,12 @@ def _collect(tree: Any, body: Body) -> None:
             elif key in _ENDS:
                 body.ends.append(_ENDS[key])
             elif key in _COMPUTED:
-                body.computed = "it runs a text that is computed when it runs (EXECUTE)"
+                body.computed = "dynamic SQL via EXECUTE"
             _collect(value, body)
 
 
 def _parse(text: str, mode: int, body: Body) -> None:
-    """Parse one text of a body into ``body``; one that is no SQL makes it one that cannot be seen through."""
+    """Parse one SQL text of a body into ``body``; after a syntax error the body counts as not analysable."""
     try:
         if mode == _STATEMENT:
             body.statements += [raw.stmt for raw in pglast.parse_sql(text)]
@@ -123,7 +123,7 @@ def _parse(text: str, mode: int, body: Body) -> None:
         else:
             body.expressions += _assignment(text)
     except pglast.parser.ParseError as error:
-        body.computed = f"phasegate's parser cannot read {' '.join(text.split())[:80]!r}: {error.args[0]}"
+        body.computed = f"syntax error in {' '.join(text.split())[:80]!r}: {error.args[0]}"
 
 
 def _expression(text: str) -> Any:

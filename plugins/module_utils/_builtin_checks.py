@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The checks that phasegate has of its own: target_identity, ddl_checksum, schema_diff. Private to this collection.
+"""The built-in checks: target_identity, ddl_checksum, schema_diff.
 
-Each factory takes the facts and returns the function that judges a check of that name.
+Each factory takes the facts and returns the function that evaluates a check of that name.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Judge = Callable[[Mapping[str, Any]], Finding]
 
 
 def target_identity(declared: Mapping[str, Any], found: Identity) -> Judge:
-    """P-1: the server and the container are what the inventory declares."""
+    """P-1: the server and the container match the inventory."""
 
     def judge(_check: Mapping[str, Any]) -> Finding:
         wrong = mismatches(declared, found)
@@ -37,18 +37,18 @@ def target_identity(declared: Mapping[str, Any], found: Identity) -> Judge:
 
 
 def ddl_checksum(required: str | None, found: str | None) -> Judge:
-    """P-2: the SHA-256 of the frozen DDL, None without a file, is the one that the plan requires."""
+    """P-2: the SHA-256 of the frozen DDL, None without a file, matches the plan."""
 
     def judge(_check: Mapping[str, Any]) -> Finding:
         if found is None:
-            return Finding(None, required or "a required digest", "no frozen file to look at")
+            return Finding(None, required or "a required digest", "no frozen file")
         return Finding(found == required, required or "a required digest", found)
 
     return judge
 
 
 def line_counts(removed: int, added: int, *, ok: bool = True, verdict: str = "") -> Judge:
-    """VA-16: the DDL-line counts are the expected ones and the structural verdict, which decides, holds."""
+    """VA-16: the DDL-line counts match, and the structural verdict, which decides, is positive."""
 
     def judge(check: Mapping[str, Any]) -> Finding:
         lines = {"removed": removed, "added": added}
@@ -62,7 +62,7 @@ def line_counts(removed: int, added: int, *, ok: bool = True, verdict: str = "")
 
 
 def schema_diff(path: str | None) -> Judge:
-    """VA-16 from the result file of the schema diff; without one there is nothing to judge."""
+    """VA-16 from the result file of the schema diff; without one there is nothing to evaluate."""
     if not path or not os.path.isfile(path):
         return lambda check: Finding(None, text(check.get("expect")), "no schema diff was made")
     with open(path, encoding="utf-8") as stream:

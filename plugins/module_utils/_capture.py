@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Data captures around a migration (C-04): row counts and measured columns. Private to this collection."""
+"""Data captures around a migration (C-04): row counts and measured columns."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Extent:
-    """What a measured column holds: number of rows, of distinct values, least and greatest value as text."""
+    """The extent of a measured column: number of rows, of distinct values, least and greatest value as text."""
 
     rows: int
     distinct: int
@@ -60,7 +60,7 @@ class Capture:
 
 
 def _resolve(session: Session, name: str) -> str | None:
-    """Return a relation's name as the server quotes it, or None when there is none (or none that the role may see)."""
+    """Return a relation's name as the server quotes it, or None when it does not exist or the role may not see it."""
     return session.value(f"SELECT to_regclass({literal(name)})::text")
 
 
@@ -76,14 +76,14 @@ def _count_rows(session: Session, relations: Sequence[str]) -> dict[str, int | N
 def _read_values(session: Session, measure: Measure) -> tuple[dict[str, str], Extent]:
     """Return the measured column by key, both as text ('' for NULL) in the key's order, and its extent.
 
-    Raises ``PhaseGateError`` when there is no such relation.
+    Raises ``PhaseGateError`` when the relation does not exist.
     """
     relation = _resolve(session, measure.relation)
     if relation is None:
         raise PhaseGateError(
-            f"C-04: there is no relation {measure.relation} to measure.",
+            f"C-04: the measured relation {measure.relation} does not exist.",
             expected="a schema-qualified table name that exists",
-            found="nothing of that name, or no right to use its schema",
+            found="no such relation, or no USAGE privilege on its schema",
             next_step="correct measure in phase.yml, or grant USAGE on the schema",
         )
     key, column = identifier(measure.key), identifier(measure.column)
@@ -133,7 +133,7 @@ def load(artefacts: Artefacts, label: str, measures: Sequence[Measure]) -> Captu
 
 
 def _compare(measure: Measure, before: Capture, after: Capture) -> dict[str, Any]:
-    """Return how a measured column moved; a row that is new or gone counts as changed.
+    """Return how a measured column changed; a new or missing row counts as changed.
 
     Keys: id, relation, column, rows (after), changed, and distinct, minimum, maximum, each ``_before`` and ``_after``.
     """
@@ -173,7 +173,7 @@ def _moved_counts(before: Counts, after: Counts, declared: Mapping[str, int]) ->
 
 @dataclass(frozen=True)
 class Declared:
-    """What a phase declares to measure and count, and how it must move."""
+    """The columns and rows that a phase declares to measure and count, with the expected changes."""
 
     measures: Sequence[Measure]
     expects: Mapping[str, Mapping[str, Any]]
@@ -198,7 +198,7 @@ class Declared:
         )
 
     def judge(self, before: Capture, after: Capture) -> tuple[list[dict[str, Any]], list[str]]:
-        """Return how every measured column moved, and every deviation from what is declared."""
+        """Return how every measured column changed, and every deviation from the declaration."""
         measured = [_compare(measure, before, after) for measure in self.measures]
         wrong = [text for moved in measured for text in _not_as_expected(moved, self.expects[moved["id"]])]
         return measured, wrong + _moved_counts(before.counts, after.counts, self.row_changes)

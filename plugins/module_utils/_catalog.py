@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a schema consists of: one set-based catalog query per kind of object. Private to this collection.
+"""The objects of a schema: one set-based catalog query per kind of object.
 
 A *fact* is a kind, an identity (names only) and attributes (texts or NULL). No fact contains an OID, an ordinal
 position, a statistic or a secret. Two cells go beside each fact and never into it: the OID of its *carrier*, the
@@ -47,7 +47,7 @@ class FactQuery:
     ``carrier`` and ``number`` are SQL expressions of type oid and int8; ``carrier_class`` is the catalog the carrier
     is in, ``keyed_by`` the catalog whose rows the numbers are taken from: a row that vanishes there is a fact that vanishes.
     ``cells`` holds one expression per identity and attribute name. ``section`` is schema, database or cluster. ``shapes``
-    are the letters (relkind, typtype, prokind) of the carriers that can have such facts, '' for any; ``-`` stands for
+    are the letters (relkind, typtype, prokind) of the carriers that can have such facts, '' for any; ``-`` is for
     objects that initdb made, which are only ever read with everything else.
     """
 
@@ -180,7 +180,7 @@ def _add(
     )
 
 
-# Schemas that hold no user's schema: temporary and TOAST ones. Those of initdb are excluded by OID.
+# Temporary and TOAST schemas are left out. Those of initdb are excluded by OID.
 _USER_SCHEMA = (
     f"(n.oid >= {FIRST_USER_OID} OR n.nspname = 'public')"
     " AND n.nspname NOT LIKE 'pg\\_toast%' AND n.nspname NOT LIKE 'pg\\_temp\\_%'"
@@ -429,7 +429,7 @@ _add(
     keyed_by="pg_class",
     identity={"schema": "n.nspname", "relation": "t.relname", "name": "c.relname"},
     attributes={
-        # A primary key's or unique constraint's index has nothing that the constraint does not say: ADD CONSTRAINT
+        # A primary key's or unique constraint's index adds nothing to the constraint: ADD CONSTRAINT
         # USING INDEX refuses expressions, predicates and every non-default sort order, operator class and collation.
         "definition": "CASE WHEN k.contype IS NULL OR k.contype = 'x' THEN pg_catalog.pg_get_indexdef(c.oid) END",
         "constraint": "k.conname",
@@ -1218,7 +1218,7 @@ for _catalog, _prefix, _label in (
     )
 
 
-# Privileges: one fact per object (or column) and grantee whose privileges are not the ones it is born with. A privilege is
+# Privileges: one fact per object (or column) and grantee whose privileges differ from the defaults. A privilege is
 # written "name", with "*" when it may be granted on, with "/grantor" when the grantor is not the owner.
 def _privileges(acl: str, owner: str, born: str, objects: str) -> str:
     item = (
@@ -1257,7 +1257,7 @@ def _add_privileges(
 ) -> None:
     """Add the query for the privileges on the objects of one catalog.
 
-    Objects of initdb and of extensions are born with what ``pg_init_privs`` says, others with ``acldefault``.
+    Objects of initdb and of extensions start with the privileges in ``pg_init_privs``, others with ``acldefault``.
     """
     born = f"pg_catalog.acldefault({letter}, {owner})"
     if shown_by_initdb:
@@ -1270,7 +1270,7 @@ def _add_privileges(
         init = (
             f" LEFT JOIN pg_catalog.pg_init_privs init ON init.objoid = {oid} AND init.classoid = {_reg(catalog)}"
             f" AND init.objsubid = {number} AND NOT (init.classoid = {_reg('pg_namespace')}"
-            # a public schema that was dropped and made again has no row there: compare it with what any schema is born with
+            # a public schema that was dropped and made again has no row there: compare it with the default of any schema
             " AND init.objoid = 'public'::pg_catalog.regnamespace)"
         )
         born = f"coalesce(init.initprivs, {born})"
@@ -1369,7 +1369,7 @@ for _catalog, _of, _alias, _prefix, _letter, _label in (
         where="true" if _of != "schema" else "o.nspname NOT LIKE 'pg\\_toast%' AND o.nspname NOT LIKE 'pg\\_temp\\_%'",
     )
 
-# An entry of ALTER DEFAULT PRIVILEGES without a schema replaces what objects are born with; one with a schema adds to it.
+# An entry of ALTER DEFAULT PRIVILEGES without a schema replaces the default privileges; one with a schema adds to it.
 _add(
     "default_acl",
     schema_at=1,
@@ -1510,7 +1510,7 @@ _add(
     source=f"FROM pg_catalog.pg_tablespace t{_notes('pg_tablespace', 't.oid', shared=True)} WHERE t.oid >= {FIRST_USER_OID}",
 )
 
-# Catalogs whose rows are described above, or which hold data, statistics or what follows from other catalogs.
+# Catalogs whose rows are described above, or which contain data, statistics or what follows from other catalogs.
 _KNOWN_CATALOGS = [
     "pg_aggregate",
     "pg_am",
@@ -1598,7 +1598,7 @@ _add_unknown(
     "pg_class",
     "c.oid",
     "c.relname",
-    "'a system catalog that this version does not know'",
+    "'a system catalog unknown to this version'",
     f"FROM pg_catalog.pg_class c WHERE c.oid < {FIRST_USER_OID} AND c.relkind = 'r'"
     " AND c.relnamespace = (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname = 'pg_catalog')"
     f" AND c.relname <> ALL ('{{{','.join(_KNOWN_CATALOGS)}}}'::pg_catalog.name[])",

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""C-06, and C-08 of an applied phase: checks in one read-only transaction as a step of a run. Private."""
+"""C-06, and C-08 of an applied phase: checks in one read-only transaction as a step of a run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._identity import
 class Wanted:
     """``checks`` and ``non_scope`` as in phase.yml, the declared ``identity``, and what the built-in checks compare.
 
-    ``ddl_file`` and ``diff_file`` are paths on the target host, None where there is nothing to look at.
+    ``ddl_file`` and ``diff_file`` are paths on the target host, None where there is nothing to check.
     """
 
     checks: Sequence[Mapping[str, Any]]

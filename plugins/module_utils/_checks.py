@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Checks of a phase (preflight P-*, verification VA-*, non-scope): run, judge, render. Private to this collection."""
+"""Checks of a phase (preflight P-*, verification VA-*, non-scope): run, judge, render."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._sql import lite
 
 PASS = "PASS"
 FAIL = "FAIL"
-# A built-in check whose subject does not exist (yet): neither passed nor failed, but not passed.
+# A built-in check whose subject does not exist (yet): neither passed nor failed; it does not count as passed.
 NOT_RUN = "NOT RUN"
 # A non-scope statement about relations that this database does not have.
 NOT_APPLICABLE = "NOT APPLICABLE"
 
 NEXT_STEPS = {
-    "C-06": "nothing was changed; resolve what the failed checks name, or find out whether the phase was applied before",
-    "C-08": "keep everything as it is; read the report, then decide whether to roll back: that never happens by itself",
+    "C-06": "nothing was changed; resolve the failed checks, or find out whether the phase is already applied",
+    "C-08": "change nothing; read the report, then decide whether to roll back: that is never automatic",
 }
 
 # A check as phase.yml writes it and modules take it.
@@ -38,9 +38,9 @@ CHECK_OPTIONS: dict[str, Any] = {
     "after_commit": {"type": "bool"},
 }
 
-# A built-in check whose subject does not exist (yet): neither passed nor failed, but not passed.
+# A built-in check whose subject does not exist (yet): neither passed nor failed; it does not count as passed.
 NOT_RUN = "NOT RUN"
-# A non-scope statement of phase.yml: a check, or something that only the run itself can say.
+# A non-scope statement of phase.yml: a check, or a fact that only the run itself can report.
 NON_SCOPE_OPTIONS: dict[str, Any] = {
     "id": {"type": "str", "required": True},
     "title": {"type": "str", "default": ""},
@@ -53,7 +53,7 @@ NON_SCOPE_OPTIONS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Finding:
-    """What a built-in check found, and whether that is as it must be; None when there is nothing to look at."""
+    """The result of a built-in check, and whether it passed; None when there is nothing to check."""
 
     passed: bool | None
     expected: str
@@ -62,7 +62,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """The judged result of one check; ``expected`` and ``found`` are texts for people."""
+    """The result of one check; ``expected`` and ``found`` are texts for people."""
 
     id: str
     title: str
@@ -82,8 +82,8 @@ Builtins = Mapping[str, Callable[[Mapping[str, Any]], Finding]]
 def shape(answer: Answer, expect: Any) -> Any:
     """Return the answer in the form that ``expect`` has, to compare and to show.
 
-    A mapping stands for the only row, a list of mappings for all rows, another list for the values of the only
-    column, and anything else for the only value. An answer that does not fit that form is returned as all rows.
+    A mapping is the only row, a list of mappings all rows, another list the values of the only
+    column, and anything else the only value. An answer that does not fit that form is returned as all rows.
     """
     rows = answer.result
     if isinstance(expect, dict):
@@ -130,7 +130,7 @@ def _run_one(session: Session, check: Mapping[str, Any], builtins: Builtins) -> 
         return CheckResult(check["id"], check.get("title") or "", status, finding.expected, finding.found)
     absent = _absent(session, check.get("only_if_exists") or ())
     if absent:
-        found = f"{absent} does not exist here"
+        found = f"{absent} does not exist in this database"
         return CheckResult(check["id"], check.get("title") or "", NOT_APPLICABLE, text(check.get("expect")), found)
     answer = run_query(session, check["sql"])
     expect = check.get("expect")
@@ -173,7 +173,7 @@ def run_read_only(
 
 
 def failures(results: Sequence[CheckResult]) -> list[CheckResult]:
-    """Return the results that did not pass; a non-scope statement that does not apply is none of them."""
+    """Return the results that did not pass; a non-scope statement that does not apply is not one of them."""
     return [result for result in results if result.status not in (PASS, NOT_APPLICABLE)]
 
 
@@ -192,7 +192,7 @@ def require_all(
 ) -> None:
     """Raise ``PhaseGateError`` naming every check and non-scope statement that failed, when one did.
 
-    In check mode a check without a subject is no failure: nothing was frozen or compared.
+    In check mode a check without a subject is not a failure: nothing was frozen or compared.
     """
     failed = [r for r in failures([*results, *non_scope]) if not (check_mode and r.status == NOT_RUN)]
     if failed:

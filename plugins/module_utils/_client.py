@@ -2,10 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Where PostgreSQL's programs run and how they connect: the only code that builds a command line.
-
-Private to this collection.
-"""
+"""Where PostgreSQL's programs run and how they connect: the only code that builds a command line."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._errors import P
 from ansible_collections.incomex.phasegate.plugins.module_utils._session import ConnectionLost, Session
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql import literal
 
-# What changes the text that the server deparses or prints, fixed for every session of ours.
+# Settings that change the text that the server deparses or prints, fixed for every session of phasegate.
 SESSION_SETTINGS = {
     "search_path": "pg_catalog, pg_temp",
     "TimeZone": "UTC",
@@ -35,7 +32,7 @@ SESSION_SETTINGS = {
     "jit": "off",
 }
 
-# Arguments of every module that talks to PostgreSQL; documented in doc_fragments/connection.py.
+# Arguments of every module that connects to PostgreSQL; documented in doc_fragments/connection.py.
 CONNECTION_ARGUMENTS: dict[str, dict[str, Any]] = {
     "container": {"type": "str"},
     "container_engine": {"type": "str", "default": "docker"},
@@ -58,7 +55,7 @@ def conninfo(parameters: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True)
 class Client:
-    """One place and one connection.
+    """The place of PostgreSQL's programs, and one connection.
 
     ``container`` runs the programs by ``<engine> exec`` there; without it they run on this host, from ``bindir``
     when given. The rest are libpq's parameters. A password is never among them: PostgreSQL reads it from
@@ -109,7 +106,7 @@ class Client:
                 "The container engine's client is missing.",
                 expected=f"the program {self.container_engine!r} on this host",
                 found="not in PATH",
-                next_step="install it, name another with container_engine, or leave container out to connect from this host",
+                next_step="install it, name another with container_engine, or omit container to connect from this host",
             )
         return engine
 
@@ -120,17 +117,17 @@ class Client:
         path = os.path.join(self.bindir, program) if self.bindir else shutil.which(program)
         if path is None or not os.access(path, os.X_OK):
             raise PhaseGateError(
-                f"PostgreSQL's program {program} is missing.",
+                f"The PostgreSQL program {program} is missing.",
                 expected=f"{program} on this host" + (f" in {self.bindir}" if self.bindir else ""),
                 found="no such program",
-                next_step="install PostgreSQL's client programs, set bindir, or set container to run them in a container",
+                next_step="install the PostgreSQL client programs, set bindir, or set container to run them in a container",
             )
         return [path, *arguments]
 
     def run_on(self, directory: str, program: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
         """Run a program to its end that reads a directory of this host and needs no connection.
 
-        Where the programs are in a container this is a new one of the same image, without network, that sees the
+        If the programs are in a container, this uses a new container of the same image, without network, that sees the
         directory read-only and is removed at the end: nothing is copied into the container of the server.
         """
         if not self.container:
@@ -146,11 +143,11 @@ class Client:
         return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False)
 
     def start(self, program: str, *arguments: str, **streams: Any) -> subprocess.Popen[bytes]:
-        """Start a program of PostgreSQL's in this place. ``streams`` are Popen's stdin, stdout and stderr."""
+        """Start a PostgreSQL program in this place. ``streams`` are Popen's stdin, stdout and stderr."""
         return subprocess.Popen(self.argv(program, *arguments), **streams)
 
     def run(self, program: str, *arguments: str, stdin: IO[bytes] | None = None) -> subprocess.CompletedProcess[bytes]:
-        """Run a program to its end with its output captured; the caller judges the exit status."""
+        """Run a program to its end with its output captured; the caller checks the exit status."""
         return subprocess.run(
             self.argv(program, *arguments), stdin=stdin or subprocess.DEVNULL, capture_output=True, check=False
         )
@@ -159,8 +156,8 @@ class Client:
     def session(self, application_name: str = "phasegate", *, detached: bool = False) -> Iterator[Session]:
         """Open a psql session with the settings of ``SESSION_SETTINGS``; it is closed at the end of the block.
 
-        A ``detached`` one can outlive the module: what is sent to the module's processes does not reach its psql.
-        Raises ``PhaseGateError`` with the server's words when no connection comes about.
+        A ``detached`` one can outlive the module: signals to the module's processes do not reach its psql.
+        Raises ``PhaseGateError`` with the server's message when the connection fails.
         """
         process = self.start(
             "psql",
@@ -184,7 +181,7 @@ class Client:
                 session.execute(_settings_sql())
             except ConnectionLost as lost:
                 raise PhaseGateError(
-                    f"No connection to database {self.database!r} from {self.place}.",
+                    f"Cannot connect to database {self.database!r} from {self.place}.",
                     expected="a PostgreSQL server that accepts this connection without asking for a password",
                     found=lost.found,
                     next_step="check container, host, port, database, user, service and passfile of this target in the inventory",

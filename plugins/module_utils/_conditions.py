@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The conditions that a run should find around it, each a pure judgement of facts that were read before. Private.
+"""The pre-run conditions, each a pure evaluation of facts that were read before.
 
-What is wrong is told in one of three degrees: a finding that the operator's policy decides on, a note that warns at
-most, because it is not in the phase's way, and what this role cannot see.
+A problem has one of three degrees: a finding, whose action the operator's policy decides; a note, which only warns
+because it does not affect the phase; and a fact that this role cannot see.
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ OK = "OK"
 WARN = "WARN"
 STOP = "STOP"
 UNKNOWN = "UNKNOWN"
-# Found, and by the operator's policy told in the report only.
+# Found, and by the operator's policy only recorded in the report.
 IGNORED = "IGNORED"
 
 ACTIONS = {"stop": STOP, "warn": WARN, "ignore": IGNORED}
 
-# What an operator may set, with what holds otherwise; documented in docs/operations.md.
+# The limits that an operator may set, with their defaults; documented in docs/operations.md.
 LIMITS = {"transaction_age_s": 60, "server_space_mb": 256, "replica_lag_bytes": 64 << 20, "replica_lag_s": 60}
 
 _BACKUPS = ("pg_dump", "pg_dumpall", "pg_restore", "pg_basebackup")
 _PHASEGATES = "phasegate:backup:"
 
-_VISIBLE = "GRANT pg_monitor to this role, so that it sees what others do"
+_VISIBLE = "GRANT pg_monitor to this role to make this visible"
 
 
 @dataclass(frozen=True)
 class Condition:
-    """One judged condition; the texts are for people."""
+    """One evaluated condition; the texts are for people."""
 
     id: str
     status: str
@@ -85,14 +85,14 @@ class Rules:
 
     @classmethod
     def of(cls, actions: Mapping[str, Any], limits: Mapping[str, Any]) -> Rules:
-        """Return the defaults with these choices. Raises ``PhaseGateError`` for one that cannot be meant."""
+        """Return the defaults with these choices. Raises ``PhaseGateError`` for an invalid one."""
         wrong = [f"conditions: {name}" for name in actions if name not in _JUDGES]
         wrong += [f"conditions: {name}: {value}" for name, value in actions.items() if str(value) not in ACTIONS]
         wrong += [f"limits: {name}" for name in limits if name not in LIMITS]
         wrong += [f"limits: {name}: {value}" for name, value in limits.items() if not re.fullmatch(r"\d+", str(value))]
         if wrong:
             raise PhaseGateError(
-                "The conditions or limits of the inventory cannot be meant.",
+                "Invalid phasegate_conditions or phasegate_limits.",
                 expected=f"conditions: {', '.join(_JUDGES)}, each {', '.join(ACTIONS)};"
                 f" limits: {', '.join(LIMITS)}, each a number",
                 found="; ".join(wrong),
@@ -123,7 +123,7 @@ def _is_backup(other: Other) -> bool:
 
 
 def _of_others(expected: str, others: Iterable[Other], unseen: Iterable[Other], next_step: str) -> _Finding:
-    """Judge sessions that should not be there, and those of which this role cannot tell."""
+    """Evaluate unwanted sessions, and those whose state this role cannot see."""
     there, hidden = list(others), list(unseen)
     told = [_describe(other) for other in there]
     if hidden:
@@ -141,27 +141,27 @@ def _long_transactions(facts: Facts, _need: Need, limits: Mapping[str, int]) -> 
         f"no transaction open for more than {limit} s",
         (other for other in ours if other.age is not None and other.age > limit),
         (other for other in ours if other.hidden and other.user),
-        "let it end, or end its session: SELECT pg_terminate_backend(<pid>)",
+        "wait until it ends, or end its session: SELECT pg_terminate_backend(<pid>)",
     )
 
 
 def _wraparound_vacuum(facts: Facts, _need: Need, _limits: Mapping[str, int]) -> _Finding:
     return _of_others(
-        "no autovacuum to prevent wraparound, which does not make way for a DDL lock",
+        "no autovacuum to prevent wraparound, which does not yield to a DDL lock",
         (
             other
             for other in facts.sessions
             if other.kind == "autovacuum worker" and "(to prevent wraparound)" in other.query
         ),
-        # what has no user is one of the server's own workers
+        # a process without a user is one of the server's own workers
         (other for other in facts.sessions if other.hidden and not other.user),
-        "let it finish, pg_stat_progress_vacuum tells how far it is; ended, it begins anew",
+        "let it finish (progress: pg_stat_progress_vacuum); if ended, it starts over",
     )
 
 
 def _pg_dump(facts: Facts, _need: Need, _limits: Mapping[str, int]) -> _Finding:
     return _of_others(
-        "no other backup or restore at work",
+        "no other backup or restore in progress",
         (other for other in facts.sessions if _is_backup(other)),
         (),
         "let it finish; it holds locks on every table until then",
@@ -172,14 +172,14 @@ def _prepared_transactions(facts: Facts, _need: Need, _limits: Mapping[str, int]
     def describe(one: Prepared) -> str:
         return f"{one.gid!r}, owner {one.owner}, prepared {one.age:.0f} s ago" + _in_the_way(one.relations)
 
-    expected = "no prepared transaction, which holds its locks until somebody ends it"
+    expected = "no prepared transaction, which holds its locks until it is committed or rolled back"
     if not facts.prepared:
         return _Finding(_GOOD, expected, "none")
     return _Finding(
         _BAD if any(one.relations for one in facts.prepared) else _NOTE,
         expected,
         "; ".join(map(describe, facts.prepared)),
-        "ask its application; then COMMIT PREPARED '<gid>' or ROLLBACK PREPARED '<gid>' in this database",
+        "check with its application, then COMMIT PREPARED '<gid>' or ROLLBACK PREPARED '<gid>' in this database",
     )
 
 
@@ -198,18 +198,18 @@ def _of_rooms(rooms: Sequence[Room], needed: int, what: str, next_step: str) -> 
     expected = f"{_size(needed)} free, {what}"
     if bad:
         return _Finding(_BAD, expected, found, next_step)
-    return _Finding(_UNSEEN if hidden else _GOOD, expected, found, "look at it yourself" if hidden else "")
+    return _Finding(_UNSEEN if hidden else _GOOD, expected, found, "check it yourself" if hidden else "")
 
 
 def _artefact_space(facts: Facts, _need: Need, _limits: Mapping[str, int]) -> _Finding:
     if facts.last_backup is not None:
-        needed, what = facts.last_backup * 6 // 5, "the size of the last backup and a fifth"
+        needed, what = facts.last_backup * 6 // 5, "120 % of the size of the last backup"
     elif facts.backup_bytes is not None:
-        needed, what = facts.backup_bytes, "what a first backup can need at most"
+        needed, what = facts.backup_bytes, "the upper bound for a first backup"
     else:
         return _Finding(_UNSEEN, "room for the backup", "not every database's size is visible to this role", _VISIBLE)
     return _of_rooms(
-        [facts.artefacts], needed, what, "make room there, remove old backups (playbook prune), or set phasegate_root"
+        [facts.artefacts], needed, what, "free space there, delete old backups (playbook prune), or set phasegate_root"
     )
 
 
@@ -220,16 +220,16 @@ def _server_space(facts: Facts, need: Need, limits: Mapping[str, int]) -> _Findi
         2 * need.wal_bytes + facts.rewritten_bytes + floor,
         f"twice the WAL that the rehearsal measured ({_size(need.wal_bytes)}), the relations that it rewrote"
         f" ({_size(facts.rewritten_bytes)}), and {_size(floor)}",
-        "make room on the server before the phase: a full disk stops everybody",
+        "free space on the server before the phase: a full disk stops every session",
     )
 
 
 def _locks(facts: Facts, need: Need, _limits: Mapping[str, int]) -> _Finding:
     most = facts.lock_slots // 2
-    counted = "as the rehearsal counted" if need.measured else "by the relations that it names"
+    counted = "counted by the rehearsal" if need.measured else "estimated from the relations that it names"
     return _Finding(
         _GOOD if need.locks <= most else _BAD,
-        f"at most {most} locks, half of what the server has room for",
+        f"at most {most} locks, half of the server's lock table",
         f"{need.locks} locks {counted}",
         "" if need.locks <= most else "raise max_locks_per_transaction, which needs a restart, or split the phase",
     )
@@ -249,9 +249,9 @@ def _client_version(facts: Facts, _need: Need, _limits: Mapping[str, int]) -> _F
 
 
 def _synchronous_standby(facts: Facts, _need: Need, _limits: Mapping[str, int]) -> _Finding:
-    expected = "a COMMIT waits for no standby, or for one that is there"
+    expected = "COMMIT waits for no standby, or only for connected ones"
     names, commit = facts.standby_names.strip(), facts.synchronous_commit
-    # C-07 turns off into on; nothing but local keeps its COMMIT from waiting
+    # C-07 changes off to on; only local keeps its COMMIT from waiting
     if not names or commit == "local":
         return _Finding(_GOOD, expected, f"synchronous_standby_names {names!r}, synchronous_commit {commit}")
     count = re.match(r"(?:(?:FIRST|ANY)\s+)?(\d+)\s*\(", names, re.IGNORECASE)
@@ -266,7 +266,7 @@ def _synchronous_standby(facts: Facts, _need: Need, _limits: Mapping[str, int]) 
         _BAD,
         expected,
         found,
-        "start the standby, or take it out of synchronous_standby_names: COMMIT would wait for ever",
+        "start the standby, or remove it from synchronous_standby_names: COMMIT would wait for ever",
     )
 
 
@@ -288,7 +288,7 @@ def _replica_lag(facts: Facts, _need: Need, limits: Mapping[str, int]) -> _Findi
     found = "; ".join(map(describe, facts.standbys)) or "no replica is connected"
     if any(map(late, seen)):
         return _Finding(
-            _BAD, expected, found, "let it catch up, or repair it: the phase's WAL would make it later still"
+            _BAD, expected, found, "wait until it catches up, or repair it: the phase's WAL would increase its delay"
         )
     if len(seen) < len(facts.standbys):
         return _Finding(_UNSEEN, expected, found, _VISIBLE)
@@ -304,7 +304,7 @@ def _replication_slots(facts: Facts, _need: Need, _limits: Mapping[str, int]) ->
         _BAD,
         expected,
         "; ".join(f"{s.name}: {'active' if s.active else 'inactive'}, WAL {s.wal_status or 'not kept'}" for s in wrong),
-        "start what reads the slot again, or drop it: SELECT pg_drop_replication_slot('<name>'); it keeps WAL on the server",
+        "restart the slot's consumer, or drop the slot: SELECT pg_drop_replication_slot('<name>'); it keeps WAL on the server",
     )
 
 
@@ -316,7 +316,7 @@ def _minor_version(facts: Facts, _need: Need, _limits: Mapping[str, int]) -> _Fi
     known = datetime.date(*map(int, KNOWN_UNTIL.split("-")))
     days = (datetime.datetime.fromtimestamp(facts.now, datetime.timezone.utc).date() - known).days
     expected = f"16.{newest()} or later, which fixes every CVE known on {KNOWN_UNTIL}"
-    old = f"what is known is {days} days old, and a release comes at least every {DAYS_BETWEEN}"
+    old = f"the table of CVEs is {days} days old; releases appear at least every {DAYS_BETWEEN} days"
     later = [old] if days > DAYS_BETWEEN else []
     cves = missing(minor)
     if cves:
@@ -326,13 +326,13 @@ def _minor_version(facts: Facts, _need: Need, _limits: Mapping[str, int]) -> _Fi
         _UNSEEN if later else _GOOD,
         expected,
         "; ".join([facts.server_version, *later]),
-        "look at https://www.postgresql.org/support/security/ yourself" if later else "",
+        "check https://www.postgresql.org/support/security/ yourself" if later else "",
     )
 
 
 _Judge = Callable[[Facts, Need, Mapping[str, int]], _Finding]
 
-# By name: what happens by default, and the judgement. Nothing ends a prepared transaction or a vacuum against wraparound
+# By name: the default action, and the evaluation. Nothing ends a prepared transaction or a vacuum against wraparound
 # within a lock_timeout.
 _JUDGES: dict[str, tuple[str, _Judge]] = {
     "long_transactions": ("warn", _long_transactions),
@@ -351,7 +351,7 @@ _JUDGES: dict[str, tuple[str, _Judge]] = {
 
 
 def _judged(name: str, finding: _Finding, action: str) -> Condition:
-    """Return the condition, of which the operator's policy says what a finding does."""
+    """Return the condition with the action that the operator's policy sets for a finding."""
     if finding.degree in (_GOOD, _UNSEEN):
         return Condition(name, UNKNOWN if finding.degree else OK, finding.expected, finding.found, finding.next_step)
     status = WARN if finding.degree == _NOTE and action != "ignore" else ACTIONS[action]
@@ -359,7 +359,7 @@ def _judged(name: str, finding: _Finding, action: str) -> Condition:
 
 
 def judge(facts: Facts, need: Need, rules: Rules) -> list[Condition]:
-    """Judge every condition."""
+    """Evaluate every condition."""
     return [
         _judged(name, judgement(facts, need, rules.limits), rules.actions[name])
         for name, (_default, judgement) in _JUDGES.items()
@@ -371,9 +371,9 @@ def stop_at(conditions: Sequence[Condition]) -> None:
     wrong = [one for one in conditions if one.status == STOP]
     if wrong:
         raise Stopped(
-            "Stopped by what surrounds the phase: " + ", ".join(one.id for one in wrong) + ".",
+            "Stopped by a pre-run condition: " + ", ".join(one.id for one in wrong) + ".",
             expected="; ".join(f"{one.id}: {one.expected}" for one in wrong),
             found="; ".join(f"{one.id}: {one.found}" for one in wrong),
             next_step="; ".join(f"{one.id}: {one.next_step}" for one in wrong)
-            + "; phasegate_conditions in the inventory decides what stops",
+            + "; phasegate_conditions in the inventory sets which conditions stop a run",
         )

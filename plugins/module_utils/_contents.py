@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The contents of every table as a number of rows and a digest: what a restored copy must have, too. Private."""
+"""The contents of every table as a number of rows and a digest, which a restored copy must match."""
 
 from __future__ import annotations
 
@@ -46,5 +46,5 @@ def differences(expected: Contents, found: Contents) -> list[str]:
         elif expected[table][0] != found[table][0]:
             sentences.append(f"{table} has {found[table][0]} rows, the source {expected[table][0]}")
         elif expected[table] != found[table]:
-            sentences.append(f"{table} has other content in as many rows")
+            sentences.append(f"{table} has the same number of rows but different content")
     return sentences

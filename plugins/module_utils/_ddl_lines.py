@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The line difference of two ``pg_dump --schema-only`` texts, for people and for the record. Pure; private to this collection.
+"""The line difference of two ``pg_dump --schema-only`` texts, for people and for the record. Pure.
 
 Advisory: a column that is added to a table shows as no DDL line at all, because pg_dump writes it into the table's
 ``CREATE TABLE``. The structural diff decides.
@@ -23,7 +23,7 @@ _OPENING = re.compile(r"--|'|\"|(?<![\w$])\$(?:[A-Za-z_\x80-\uffff][\w\x80-\ufff
 
 @dataclass(frozen=True)
 class LineDiff:
-    """Numbers of lines gone and come, compared as multisets; ``removed_lines`` and ``added_lines`` are the DDL lines.
+    """Numbers of removed and added lines, compared as multisets; ``removed_lines`` and ``added_lines`` are the DDL lines.
 
     ``removed`` and ``added`` count lines that begin a statement with CREATE, ALTER or DROP; ``raw`` and ``normalised`` count
     all lines as (removed, added), the latter without trailing commas.
@@ -80,7 +80,7 @@ def _difference(old: list[str], new: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _lines(text: str) -> Iterator[tuple[str, bool]]:
-    """Yield each line that says something, and whether it begins a DDL statement.
+    """Yield each significant line, and whether it begins a DDL statement.
 
     Lines inside a quoted text are kept as they are: in a function's body ``CREATE`` begins no statement of the dump, and a
     comment or blank line is part of the function.

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whether a schema is still the one that was written down, and how people and CI systems are told. Private.
+"""Compare a schema with its recorded baseline, and report the result to people and CI systems.
 
-A *baseline* is a snapshot file, or the schema that a sealed run left behind.
+A *baseline* is a snapshot file, or the schema at the end of a sealed run.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import
 BASELINE = "baseline.jsonl.gz"
 LEFT_BEHIND = "schema/after.jsonl.gz"
 
-# What an XML 1.0 document cannot hold, not even escaped (production Char); a comment in a database can.
+# Characters that an XML 1.0 document cannot contain, not even escaped (production Char); a comment in a database can.
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -41,30 +41,30 @@ def load_baseline(path: str) -> Snapshot:
         return Snapshot.load(os.path.join(path, LEFT_BEHIND))
     if not os.path.isfile(path):
         raise PhaseGateError(
-            "There is no baseline.",
+            "The baseline is missing.",
             expected=f"{path}: a snapshot file, or the directory of a sealed run",
             found="no such file or directory",
-            next_step="correct the path, or leave baseline out: then the first run stores one",
+            next_step="correct the path, or omit baseline: then the first run stores one",
         )
     return Snapshot.load(path)
 
 
 def require_fingerprint(wanted: str | None, found: Snapshot, whose: str) -> None:
-    """Raise ``PhaseGateError`` unless a baseline has the fingerprint that was noted elsewhere, if one was."""
+    """Raise ``PhaseGateError`` unless a baseline has the fingerprint that was recorded elsewhere, if one was."""
     if wanted and wanted != found.fingerprint:
         raise PhaseGateError(
-            "The baseline is not the one that is expected.",
+            "The baseline differs from the expected one.",
             expected=f"fingerprint {wanted}",
             found=f"fingerprint {found.fingerprint} of {whose}",
-            next_step="find out who stored another baseline, or correct the fingerprint that was noted",
+            next_step="find out who stored another baseline, or correct the expected fingerprint",
         )
 
 
 def require_sections(baseline: Snapshot, wanted: Sequence[str]) -> None:
-    """Raise ``PhaseGateError`` unless a baseline has the facts that are to be compared, and no others."""
+    """Raise ``PhaseGateError`` unless a baseline covers exactly the facts to compare."""
     if set(baseline.header.sections) != set(wanted):
         raise PhaseGateError(
-            "The baseline has other facts than those to compare.",
+            "The baseline covers different object types (option cluster).",
             expected=f"facts of {', '.join(wanted)}",
             found=f"facts of {', '.join(baseline.header.sections)}",
             next_step="set cluster as it was when the baseline was stored, or store it again (renew)",
@@ -73,7 +73,7 @@ def require_sections(baseline: Snapshot, wanted: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class Drift:
-    """A live schema against its baseline. ``unseen`` is what one of the two could not see, and so was not compared."""
+    """A live schema against its baseline. ``unseen`` lists what one of the two could not read, and so was not compared."""
 
     baseline: Snapshot
     live: Snapshot
@@ -98,15 +98,13 @@ class Drift:
         }
 
     def message(self, baseline: str, next_step: str) -> str:
-        """Return the result for people; ``baseline`` is its path. Drift names every offending change, and what to do."""
+        """Return the result for people; ``baseline`` is its path. Drift lists every offending change and a next step."""
         was, now = self.baseline.header, self.live.header
         compared = f"{baseline}{'' if was.database == now.database else f' of database {was.database}'}"
         secrets = [f"    not compared: {what}" for what in self.unseen]
         if self.verdict.ok:
-            what = f"{len(self.changes.changes)} permitted changes since" if self.changes else "as"
-            lines = [
-                f"The schema of database {now.database} is {what} {compared}, fingerprint {self.live.fingerprint}."
-            ]
+            what = f"has {len(self.changes.changes)} permitted changes since" if self.changes else "matches"
+            lines = [f"The schema of database {now.database} {what} {compared}, fingerprint {self.live.fingerprint}."]
             return "\n".join([*lines, *(f"    {change.text()}" for change in self.changes.changes), *secrets])
         offending = [f"    {change.severity.value}: {change.text()}" for change in self.verdict.offending]
         return str(
@@ -138,7 +136,7 @@ class Drift:
 
 
 def compare(baseline: Snapshot, live: Snapshot, policy: Mapping[str, Any]) -> Drift:
-    """Compare what both could see, and judge it by a policy (see ``_policy``)."""
+    """Compare what both could read, and evaluate it by a policy (see ``_policy``)."""
     unseen = tuple(s.what for s in SECRETS if s.what in (*baseline.header.unseen, *live.header.unseen))
     before, after = _without(baseline, unseen), _without(live, unseen)
     changes = diff(before, after)
@@ -159,7 +157,7 @@ def _without(snapshot: Snapshot, unseen: Iterable[str]) -> Snapshot:
 
 
 def stored_junit(live: Snapshot) -> str:
-    """Return the JUnit document of a run that stored the baseline: nothing could differ from it."""
+    """Return the JUnit document of a run that stored the baseline, which has nothing to compare."""
     suite = _Suite(live.header.database)
     suite.case("baseline stored", [], [])
     for what in live.header.unseen:
@@ -168,7 +166,7 @@ def stored_junit(live: Snapshot) -> str:
 
 
 def error_junit(database: str, error: PhaseGateError) -> str:
-    """Return the JUnit document of a run that came to no result, so that nobody reads yesterday's."""
+    """Return the JUnit document of a run without a result, so that an old one is not mistaken for it."""
     suite = _Suite(database)
     suite.error(error)
     return suite.document({})
@@ -183,7 +181,7 @@ def _xml(text: str) -> str:
 
 
 class _Suite:
-    """A JUnit document in the making: one test suite for one database."""
+    """A JUnit document under construction: one test suite for one database."""
 
     def __init__(self, database: str) -> None:
         self._name = f"schema drift of {database}"
@@ -195,7 +193,7 @@ class _Suite:
         return case
 
     def case(self, name: str, wrong: Sequence[Change], permitted: Sequence[Change]) -> None:
-        """Add a test case that fails when something is wrong; what is permitted is told as its output."""
+        """Add a test case that fails when something is wrong; permitted changes are its output."""
         case = self._case(name)
         if wrong:
             summary = f"{_changes(len(wrong))} not permitted: {wrong[0].text()}" + (" ..." if len(wrong) > 1 else "")
@@ -209,7 +207,7 @@ class _Suite:
         ET.SubElement(self._case(what), "skipped", {"message": "not compared: the role may not read it"})
 
     def error(self, error: PhaseGateError) -> None:
-        """Add a test case that came to no result."""
+        """Add a test case without a result."""
         ET.SubElement(self._case("comparison"), "error", {"message": _xml(error.what), "type": "error"}).text = _xml(
             str(error)
         )

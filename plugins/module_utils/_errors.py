@@ -2,13 +2,24 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The one error type that reaches an operator. Private to this collection."""
+"""The one error type that reaches an operator, and the next step after an error of the operating system."""
 
 from __future__ import annotations
 
+import errno
+
+_ADVICE = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free space on its file system, or raise the quota"),
+    errno.ENOENT: "check the path: it does not exist",
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM, errno.EROFS),
+        "check owner and mode, and whether the file system is read-only; run Ansible with become if it needs root",
+    ),
+}
+
 
 class PhaseGateError(Exception):
-    """Something stopped the run; says what was expected, what was found and what to do next.
+    """An error that stops the run: what was expected, what was found, and what to do next.
 
     ``what`` is one sentence. ``expected``, ``found`` and ``next_step`` are optional short texts.
     ``str()`` gives the whole message, ready for ``fail_json(msg=...)``.
@@ -31,4 +42,9 @@ class PhaseGateError(Exception):
 
 
 class Stopped(PhaseGateError):
-    """The migration must not go on; raised before COMMIT, so nothing persists."""
+    """The migration must not continue; raised before COMMIT, so nothing persists."""
+
+
+def advice(error: OSError) -> str:
+    """Return what an operator can do about a file that cannot be read or written, by the error's errno."""
+    return _ADVICE.get(error.errno or 0, "resolve the error that the operating system reports")

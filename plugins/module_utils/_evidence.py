@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The artefact directory of a run: atomic files, the seal, and the check of a sealed bundle. Private.
+"""The artefact directory of a run: atomic files, the seal, and the check of a sealed bundle.
 
 A directory is *sealed* when it has ``SHA256SUMS``, which is written last. Nothing may change after that.
 """
@@ -19,7 +19,7 @@ import stat
 from dataclasses import dataclass
 from typing import IO, Any, Iterator, Mapping
 
-from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError, advice
 from ansible_collections.incomex.phasegate.plugins.module_utils._journal import Journal
 
 SEAL = "SHA256SUMS"
@@ -84,7 +84,7 @@ def atomic_file(path: str) -> Iterator[HashingWriter]:
     except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(partial)
-        # a write that fails (no space left) does not say by itself which file it was for
+        # a failed write (no space left) does not name its file
         if isinstance(error, OSError) and error.filename is None:
             error.filename = path
         raise
@@ -94,7 +94,7 @@ def atomic_file(path: str) -> Iterator[HashingWriter]:
 def atomic_directory(path: str) -> Iterator[str]:
     """Yield the new empty directory ``path.partial``; it becomes ``path`` complete and on disk, or is removed.
 
-    The block makes the files in it durable; a directory that is there already is replaced.
+    The block makes the files in it durable; an existing directory is replaced.
     """
     partial = path + PARTIAL
     shutil.rmtree(partial, ignore_errors=True)
@@ -115,7 +115,7 @@ def atomic_directory(path: str) -> Iterator[str]:
 
 
 def remove_partial(path: str) -> list[str]:
-    """Remove what writers that were killed left in a directory, and return its names, relative and sorted."""
+    """Delete the partial files of killed writers in a directory, and return their names, relative and sorted."""
     found = []
     for folder, folders, files in os.walk(path):
         found += [os.path.relpath(os.path.join(folder, name), path) for name in files if name.endswith(PARTIAL)]
@@ -147,21 +147,21 @@ class Artefacts:
         return os.path.lexists(os.path.join(self.path, SEAL))
 
     def create(self) -> None:
-        """Make the directory and its folders, closed to other users. What exists is left as it is."""
+        """Make the directory and its folders, closed to other users. Existing ones are left unchanged."""
         for folder in FOLDERS:
             os.makedirs(self.file(folder), mode=0o750, exist_ok=True)
         fsync_directory(os.path.dirname(self.path))
 
     @property
     def has_run(self) -> bool:
-        """Return whether this is the directory of a run, not a plain one that a module was used on alone."""
+        """Return whether this is the directory of a run, not a plain one of a module that is used on its own."""
         return os.path.isfile(self.file(JOURNAL))
 
     def require_run(self) -> None:
         """Raise ``PhaseGateError`` unless this is the directory of a run that is not sealed yet."""
         if not self.has_run:
             raise PhaseGateError(
-                "There is no open run here.",
+                "No open run in this directory.",
                 expected=f"an artefact directory with {JOURNAL}",
                 found=f"{self.path} without one",
                 next_step="open a run first (module evidence, state: open)",
@@ -172,7 +172,7 @@ class Artefacts:
         """Raise ``PhaseGateError`` when the seal was set."""
         if self.sealed:
             raise PhaseGateError(
-                "This run is sealed; nothing can be added to it.",
+                "This run is sealed; it cannot be changed.",
                 expected="an open run",
                 found=f"{SEAL} in {self.path}",
                 next_step="open a new run",
@@ -180,9 +180,9 @@ class Artefacts:
 
     @contextlib.contextmanager
     def busy(self, *, wait: bool = True) -> Iterator[None]:
-        """Hold the directory while something is written into it beside the run's other steps: the backup.
+        """Lock the directory while the backup is written into it beside the run's other steps.
 
-        Waits for whoever holds it, or raises ``BlockingIOError``. The kernel lets go when the holder ends, however it ends.
+        Waits for the current holder, or raises ``BlockingIOError``. The kernel releases the lock when the holder ends.
         """
         descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -193,7 +193,7 @@ class Artefacts:
 
     @contextlib.contextmanager
     def at_work(self) -> Iterator[None]:
-        """Show for the length of the block that the run is alive; any number of steps may at the same time."""
+        """Mark the run as alive during the block; several steps may do so at the same time."""
         descriptor = os.open(self.file("logs"), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH)
@@ -203,7 +203,7 @@ class Artefacts:
 
     @property
     def working(self) -> bool:
-        """Return whether a step is at work right now."""
+        """Return whether a step is running."""
         try:
             descriptor = os.open(self.file("logs"), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -217,7 +217,7 @@ class Artefacts:
         return False
 
     def sign_of_life(self) -> tuple[int, ...]:
-        """Return what changes with every line of the journal; an empty tuple when there is no journal."""
+        """Return a value that changes with every line of the journal; an empty tuple without a journal."""
         try:
             status = os.stat(self.file(JOURNAL))
         except FileNotFoundError:
@@ -248,8 +248,8 @@ class Artefacts:
         for name in sums:
             if "\n" in name:
                 raise PhaseGateError(
-                    "A file of the artefact directory cannot be sealed.",
-                    expected="names of one line",
+                    "Cannot seal a file of the artefact directory.",
+                    expected="file names without a line break",
                     found=repr(name),
                     next_step="phasegate writes no such file: find out who did, and rename or remove it",
                 )
@@ -266,25 +266,25 @@ def _walk(root: str) -> Iterator[str]:
 
 
 def require_as_sealed(artefacts: Artefacts, name: str) -> None:
-    """Raise ``PhaseGateError`` unless one file of a sealed bundle is as the seal lists it; ``verify`` looks at all of them."""
+    """Raise ``PhaseGateError`` unless one file of a sealed bundle is as the seal lists it; ``verify`` checks all of them."""
     findings = _unusable_seal(artefacts)
     if not findings:
         listed, findings = _read_sums(artefacts)
         if name in listed:
             findings += compare(artefacts, {name: listed[name]}, {name} & set(artefacts.names()), SEAL)
         elif not findings:
-            findings = [f"{SEAL} lists no {name}"]
+            findings = [f"{SEAL} does not list {name}"]
     if findings:
         raise PhaseGateError(
-            f"{artefacts.path} is no sealed bundle with {name}.",
+            f"{artefacts.path} is not a sealed bundle with an intact {name}.",
             expected=f"{name} with the digest that {SEAL} lists",
             found="; ".join(findings),
-            next_step="name the bundle of a run that ended, and audit it (playbook audit) before you rely on it",
+            next_step="give the bundle of a run that has ended, and audit it (playbook audit) before you rely on it",
         )
 
 
 def _unusable_seal(artefacts: Artefacts) -> list[str]:
-    """Return why SHA256SUMS, or its signature, cannot be read, if it cannot."""
+    """Return why SHA256SUMS, or its signature, cannot be read; empty when it can."""
     if not artefacts.sealed:
         return [f"the bundle is not sealed: {SEAL} is missing"]
     # before it is opened: reading a pipe would wait for ever
@@ -320,7 +320,7 @@ def verify(path: str) -> list[str]:
 
 
 def _check_journal(artefacts: Artefacts) -> list[str]:
-    """Return what is wrong with a sealed run's journal: cut after any line, its chain would still hold."""
+    """Return what is wrong with a sealed run's journal, also when it is cut after a line, where its chain still holds."""
     try:
         entries = artefacts.journal.entries()
     except PhaseGateError as error:
@@ -358,7 +358,7 @@ def _parse_sums(text: str) -> tuple[dict[str, str], list[str]]:
 def compare(artefacts: Artefacts, listed: dict[str, str], present: set[str], listing: str) -> list[str]:
     """Return what is wrong with files by the digests that ``listing`` has of them, one sentence a file.
 
-    Names are relative to the directory; ``present`` are those that are there.
+    Names are relative to the directory; ``present`` are those that exist.
     """
     findings = []
     for name in sorted(listed):
@@ -369,7 +369,7 @@ def compare(artefacts: Artefacts, listed: dict[str, str], present: set[str], lis
         else:
             found = sha256_file(artefacts.file(name))
             if found != listed[name]:
-                findings.append(f"{name} was changed: SHA-256 is {found}, {listing} says {listed[name]}")
+                findings.append(f"{name} was changed: SHA-256 is {found}, {listing} has {listed[name]}")
     return findings + [f"{name} is not listed in {listing}" for name in sorted(present - set(listed))]
 
 
@@ -408,7 +408,7 @@ class Step:
 def run_step(artefacts: Artefacts | None, name: str, intent: dict[str, Any] | None = None) -> Iterator[Step]:
     """Journal the intent of a step, run the block, and journal its outcome: ``done``, or ``failed`` with the reason.
 
-    The error goes on to the caller. A directory that has no run, or none at all, gets no journal.
+    The error is raised to the caller. A directory that has no run, or none at all, gets no journal.
     """
     step = Step(artefacts, name)
     if step.artefacts:
@@ -438,33 +438,33 @@ def _journaled(step: Step, intent: dict[str, Any]) -> Iterator[Step]:
 
 
 def _note_failure(step: Step, reason: str) -> None:
-    """Journal a failure where it can be: a full disk must not hide what it is told about."""
+    """Journal a failure where possible: a full disk must not hide the error itself."""
     with contextlib.suppress(OSError):
         step.note("failed", {"reason": reason, **step.data})
 
 
 def _not_written(step: Step, error: OSError) -> PhaseGateError:
-    """Return the operator's message for a step whose evidence could not be written; a COMMIT is told even then."""
+    """Return the error for a step whose evidence could not be written; a COMMIT is reported even then."""
     if step.data.get("outcome") == "COMMITTED":
-        return evidence_incomplete(f"{step.name} is COMMITTED", str(error))
+        return evidence_incomplete(f"{step.name} is COMMITTED", error)
     return file_error(error)
 
 
-def evidence_incomplete(outcome: str, found: str) -> PhaseGateError:
-    """Return the operator's message for a change that could not be written down; ``outcome`` says how its command ended."""
+def evidence_incomplete(outcome: str, error: OSError, where: str = "") -> PhaseGateError:
+    """Return the error for a change without complete evidence; ``outcome`` is the result of its command."""
     return PhaseGateError(
         f"{outcome}: EVIDENCE_INCOMPLETE (T-8).",
-        expected="space and the right to write below the artefact directory",
-        found=found,
-        next_step="free space, then run the same command again: it executes nothing twice, verifies, and seals",
+        expected="free space and write permission below the artefact directory",
+        found=f"{where}{error}",
+        next_step=f"{advice(error)}; then run the same command again: it executes nothing twice, verifies, and seals",
     )
 
 
 def file_error(error: OSError) -> PhaseGateError:
-    """Return the operator's message for a file that could not be written or read."""
+    """Return the error for a file of the artefact directory that cannot be read or written."""
     return PhaseGateError(
-        "A file of the artefact directory could not be written or read.",
-        expected="space and the right to write below the artefact directory",
+        "Cannot read or write in the artefact directory.",
+        expected="an existing directory with free space, and permission to read and write below it",
         found=str(error),
-        next_step="free space or correct the owner and mode of the directory; run Ansible with become where it needs root",
+        next_step=advice(error),
     )

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""C-07: judge the gates, then run a plan's DDL in a transaction that commits only what passes verification. Private."""
+"""C-07: evaluate the gates, then run a plan's DDL in a transaction that commits only after a passed verification."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Request:
     """Everything that C-07 needs, gathered by the module from files and parameters.
 
     ``ddl`` is the buffer that was read once and is hashed and run; ``declared`` the target's identity by the
-    inventory; ``max_backup_age`` in seconds; ``lock_attempts`` how often a lock timeout is tried in all; ``capture`` the label of the data before.
+    inventory; ``max_backup_age`` in seconds; ``lock_attempts`` the maximum number of attempts after lock timeouts; ``capture`` the label of the data before.
     """
 
     plan: Mapping[str, Any]
@@ -74,13 +74,13 @@ class Request:
 
 
 def recorded(artefacts: Artefacts, step: str, key: str) -> Any:
-    """Return ``key`` of the last time that ``step`` was done with it in this run, or None."""
+    """Return ``key`` of the last completed ``step`` of this run that has it, or None."""
     done = [entry.data for entry in artefacts.journal.entries() if (entry.step, entry.event) == (step, "done")]
     return next((data[key] for data in reversed(done) if key in data), None)
 
 
 def backup_gates(identity: Identity, request: Request, now: float) -> tuple[list[_gates.Gate], list[Mismatch]]:
-    """Judge G-2 and G-5 at ``now`` by the server's clock, and return what is wrong with the cluster of the backup."""
+    """Evaluate G-2 and G-5 at ``now`` by the server's clock, and return the mismatches of the backup's cluster."""
     known = recorded(request.artefacts, "C-01", "backup")
     backup = BackupRecord(**known) if known else None
     foreign = []
@@ -94,19 +94,19 @@ def backup_gates(identity: Identity, request: Request, now: float) -> tuple[list
 
 
 def approval(request: Request, identity: Identity, now: float) -> _gates.Gate:
-    """G-1: judge the signatures beside the run's plan.json by the reviewers who are registered on this host.
+    """G-1: evaluate the signatures beside the run's plan.json against the reviewers registered on this host.
 
-    ``now`` is the database server's clock. Raises ``Stopped`` when plan.json is not the plan that is going to run.
+    ``now`` is the database server's clock. Raises ``Stopped`` when plan.json differs from the plan to run.
     """
     path = request.artefacts.file("plan.json")
     with open(path, "rb") as stream:
         data = stream.read()
     if data != canonical_json(request.plan):
         raise Stopped(
-            "C-07: the plan is not the one that this run was opened with.",
+            "C-07: the plan differs from the one that this run was opened with.",
             expected=f"the bytes of {path}, SHA-256 {digest(data)}",
             found=f"SHA-256 {digest(canonical_json(request.plan))}",
-            next_step="open a new run with the plan that shall be executed",
+            next_step="open a new run with the plan to execute",
         )
     anchor = find_anchor(identity.system_identifier)
     if anchor is None:
@@ -119,7 +119,7 @@ def approval(request: Request, identity: Identity, now: float) -> _gates.Gate:
 
 
 def foreign_plan(plan: Mapping[str, Any], identity: Identity) -> list[Mismatch]:
-    """Return what the target of a rehearsed plan is not."""
+    """Return how this target differs from that of a rehearsed plan."""
     target = plan.get("target", {})
     return [
         Mismatch(f"{name} of the plan", target[name], str(getattr(identity, name)))
@@ -129,7 +129,7 @@ def foreign_plan(plan: Mapping[str, Any], identity: Identity) -> list[Mismatch]:
 
 
 def provenance(session: Session, request: Request, base: Snapshot) -> _gates.Gate:
-    """G-10: compare schema and server now with those that the rehearsal began with; name what differs where it is known."""
+    """G-10: compare schema and server with those at the start of the rehearsal; name the differences that are known."""
     rehearsal = request.plan.get("rehearsal")
     if rehearsal is None:
         return _gates.no_provenance(request.phase["diff"]["policy"])
@@ -140,7 +140,7 @@ def provenance(session: Session, request: Request, base: Snapshot) -> _gates.Gat
     )
     if now.fingerprint != required and os.path.isfile(path):
         rehearsed = normalise(Snapshot.load(path))
-        # only the snapshot that the plan pins tells the truth about the difference
+        # only the snapshot that the plan pins shows the true difference
         difference = diff(rehearsed, now).text() if rehearsed.fingerprint == required else ""
     rehearsed_on, server = rehearsal["server"], server_facts(session)
     before, after = rehearsed_on["server_version"], server["server_version"]
@@ -151,7 +151,7 @@ def provenance(session: Session, request: Request, base: Snapshot) -> _gates.Gat
 
 
 def no_self_advance(request: Request, identity: Identity, now: float) -> _gates.Gate:
-    """G-11: nothing else ran in this run, and what the phase requires is there and was reviewed."""
+    """G-11: no unexpected step ran in this run, and the required phases are in place and reviewed."""
     own = _gates.nothing_else_ran(entry.step for entry in request.artefacts.journal.entries())
     root, reviews = os.path.dirname(request.artefacts.path.rstrip("/")), reviews_in(request.artefacts)
     required = [require(root, phase, identity, reviews, now) for phase in request.phase["requires"]]
@@ -161,9 +161,9 @@ def no_self_advance(request: Request, identity: Identity, now: float) -> _gates.
 def plan_gates(
     session: Session, request: Request, identity: Identity, base: Snapshot, foreign: Sequence[Mismatch] = ()
 ) -> list[_gates.Gate]:
-    """Judge the gates that need neither a backup nor the transaction, so that a run can stop before it makes one.
+    """Evaluate the gates that need neither a backup nor the transaction, so that a run can stop before its backup.
 
-    ``foreign`` is what is wrong with the cluster of the backup.
+    ``foreign`` are the mismatches of the backup's cluster.
     """
     plan, now = request.plan, server_time(session)
     rollback = request.artefacts.file("sql/" + plan["rollback"]["file"])
@@ -183,7 +183,7 @@ def plan_gates(
 
 
 def early_gates(session: Session, client: Client, request: Request, base: Snapshot) -> list[_gates.Gate]:
-    """Judge every gate of C-07 that does not need the transaction: all but G-6."""
+    """Evaluate every gate of C-07 that does not need the transaction: all but G-6."""
     identity = read_identity(session, client)
     of_backup, foreign = backup_gates(identity, request, server_time(session))
     judged = [
@@ -224,7 +224,7 @@ def _check_inside(
 
     ``files`` are those of the tables before the first statement.
     """
-    # VA-16 needs pg_dump, which cannot see this transaction; the structural diff below stands for it
+    # VA-16 needs pg_dump, which cannot see this transaction; the structural diff below replaces it
     checks = [
         check
         for check in request.phase["verify"]
@@ -257,18 +257,18 @@ def _check_inside(
             changes, {"policy": "exact", "changes": request.plan["rehearsal"]["changes_before_commit"]}
         )
         if not rehearsed.ok and rehearsed.message != verdict.message:
-            wrong.append(("the diff that the rehearsal had", rehearsed.message))
+            wrong.append(("the diff of the rehearsal", rehearsed.message))
     if wrong:
         raise Stopped(
             "C-07: verification failed inside the transaction; rolled back before COMMIT.",
             expected="; ".join(expected for expected, _found in wrong),
             found="; ".join(found for _expected, found in wrong),
-            next_step="the DDL does not give what its phase declares: correct it as a new revision and rehearse it",
+            next_step="the DDL does not produce what its phase declares: correct it as a new revision and rehearse it",
         )
 
 
 def read_frozen(artefacts: Artefacts, name: str) -> bytes:
-    """Return a frozen SQL file of the run, read once. Raises ``PhaseGateError`` when it is not there."""
+    """Return a frozen SQL file of the run, read once. Raises ``PhaseGateError`` when it is missing."""
     path = artefacts.file("sql/" + name)
     try:
         with open(path, "rb") as stream:
@@ -285,9 +285,9 @@ def read_frozen(artefacts: Artefacts, name: str) -> bytes:
 def gates_without_run(
     client: Client, plan: Mapping[str, Any], declared: Mapping[str, Any], own: str | None
 ) -> list[_gates.Gate]:
-    """Judge what can be judged without a run (check mode): the target, the scope, and who else is there.
+    """Evaluate the gates that need no run (check mode): the target, the scope, and other runs.
 
-    ``own`` is the artefact directory of the run that this is checked for, if there is one.
+    ``own`` is the artefact directory of the checked run, if there is one.
     """
     with client.session("phasegate:check") as session:
         identity = read_identity(session, client)
@@ -305,7 +305,7 @@ def gates_without_run(
 
 
 def scope(statements: Sequence[Mapping[str, Any]], allowed: Sequence[str]) -> _gates.Gate:
-    """G-8 for the statements of a file that are going to run."""
+    """G-8 for the statements of a file that will run."""
     kinds = (kind for statement in statements if statement["run"] for kind in statement["kinds"])
     return _gates.within_scope(kinds, allowed)
 
@@ -343,7 +343,7 @@ def migrate(client: Client, request: Request, step: Step) -> Applied:
     step.data.update(outcome="NOT_STARTED", gates=[])
     with client.session(f"phasegate:run:{os.path.basename(request.artefacts.path)}") as session:
         base = take(session)
-        # what the in-transaction diff needs of it is worked out here, not while locks are held
+        # what the in-transaction diff needs of it is computed here, not while locks are held
         base.rows()
         gates = early_gates(session, client, request, base)
         step.data["gates"] = [gate.as_dict() for gate in gates]
@@ -362,7 +362,7 @@ def finish(client: Client, request: Request, step: Step) -> Applied:
     """Run what an earlier C-07 of this run left after its COMMIT. Raises ``PhaseGateError`` as ``migrate`` does."""
     check_cover(request.plan["ddl"]["statements"], request.ddl, request.plan["ddl"]["sha256"])
     told = [entry for entry in request.artefacts.journal.entries() if entry.step == "C-07"]
-    # a run that was killed told no more than which transaction it was
+    # a killed run recorded only the id of its transaction
     known = [entry.data for entry in told if "transaction" in entry.data]
     begun = [{key: entry.data[key] for key in ("xid", "pid")} for entry in told if entry.event == "transaction"]
     earlier = known[-1] if known else {"transaction": begun[-1]}
@@ -371,7 +371,7 @@ def finish(client: Client, request: Request, step: Step) -> Applied:
     step.data.update(outcome=COMMITTED, gates=[], transaction=asdict(applied))
     before = Snapshot.load(request.artefacts.file("schema/before.jsonl.gz"))
     with client.session(f"phasegate:run:{os.path.basename(request.artefacts.path)}") as session:
-        # the age of the backup was judged when the migration began
+        # the age of the backup was checked when the migration began
         gates = [gate for gate in early_gates(session, client, request, before) if gate.id != "G-2"]
         step.data["gates"] = [gate.as_dict() for gate in gates]
         _gates.stop_at(gates)
@@ -381,7 +381,7 @@ def finish(client: Client, request: Request, step: Step) -> Applied:
 
 
 def _require_rehearsed(session: Session, request: Request) -> None:
-    """Compare all that was done with the rehearsal; without statements after COMMIT that was judged before it."""
+    """Compare the complete result with the rehearsal; without statements after COMMIT this was done before COMMIT."""
     if "rehearsal" not in request.plan or not any(one["after_commit"] for one in request.plan["ddl"]["statements"]):
         return
     rehearsed = {"policy": "exact", "changes": request.plan["rehearsal"]["changes"]}
@@ -389,8 +389,8 @@ def _require_rehearsed(session: Session, request: Request) -> None:
     verdict = evaluate(diff(before, take(session)), rehearsed)
     if not verdict.ok:
         raise Stopped(
-            "C-07: the schema is not the rehearsed one; the phase is COMMITTED.",
-            expected="the diff that the rehearsal had",
+            "C-07: the schema differs from the rehearsed one; the phase is COMMITTED.",
+            expected="the diff of the rehearsal",
             found=verdict.message,
             next_step="find out what else changed the schema; decide whether to roll the phase back",
         )
@@ -400,8 +400,8 @@ def same_as_recorded(base: Snapshot, request: Request) -> None:
     known = recorded(request.artefacts, "C-03", "fingerprint")
     if known != base.fingerprint:
         raise Stopped(
-            "The schema is not the one of the snapshot before (C-03).",
+            "The schema differs from the snapshot before the migration (C-03).",
             expected=f"fingerprint {known or 'of a snapshot made in this run'}",
             found=f"fingerprint {base.fingerprint}",
-            next_step="somebody changed the schema during this run: find out who, then start a new run",
+            next_step="the schema was changed during this run: find out who changed it, then start a new run",
         )

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The eleven safety gates G-1 ... G-11: each a pure judgement of facts that somebody else gathered. Private.
+"""The eleven safety gates G-1 ... G-11: each a pure evaluation of facts that were gathered elsewhere.
 
-The module that mutates gathers the facts itself and judges all gates in one place; a playbook's earlier stops
-only make a failure early and readable.
+The module that changes the database gathers the facts itself and evaluates all gates in one place; the earlier
+checks of a playbook only make a failure early and readable.
 """
 
 from __future__ import annotations
@@ -25,32 +25,32 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._identity import
 
 PASS = "PASS"
 FAIL = "FAIL"
-# Declared openly: the collection does not judge this gate yet, so it neither passes nor fails.
+# Not enforced, and reported so: the gate neither passes nor fails.
 NOT_ENFORCED = "NOT ENFORCED"
-# The run ended, or ran in check mode, before this gate could be judged.
+# The run ended, or ran in check mode, before this gate could be evaluated.
 NOT_REACHED = "NOT REACHED"
 
-# The gate has no question that a rollback could answer.
+# The gate does not apply to a rollback.
 NOT_APPLICABLE = "N/A"
 
 TITLES = {
-    "G-1": "approval of exactly this plan by enough reviewers",
+    "G-1": "enough reviewers approved this exact plan",
     "G-2": "backup is fresh by the server's clock",
-    "G-3": "bytes about to run have the required SHA-256",
-    "G-4": "target is the declared production cluster",
+    "G-3": "the SQL to run matches its pinned SHA-256",
+    "G-4": "target matches the declared cluster",
     "G-5": "backup is restorable",
     "G-6": "every preflight check passed in this run",
-    "G-7": "nobody else runs a phase on this database",
-    "G-8": "DDL has only statements that the scope allows",
+    "G-7": "no other run holds this database",
+    "G-8": "every statement is within the declared scope",
     "G-9": "rollback SQL is present, pinned and rehearsed",
     "G-10": "this DDL was rehearsed on production's schema",
-    "G-11": "nothing ran outside C-01 ... C-08",
+    "G-11": "no unexpected step ran; required phases are in place",
 }
 
 
 @dataclass(frozen=True)
 class Gate:
-    """One judged gate. ``status`` is PASS, FAIL, NOT ENFORCED, NOT REACHED or N/A; the texts are for people."""
+    """One evaluated gate. ``status`` is PASS, FAIL, NOT ENFORCED, NOT REACHED or N/A; the texts are for people."""
 
     id: str
     status: str
@@ -60,7 +60,7 @@ class Gate:
 
     @property
     def title(self) -> str:
-        """Return what the gate is about."""
+        """Return the title of the gate."""
         return TITLES[self.id]
 
     def as_dict(self) -> dict[str, Any]:
@@ -79,13 +79,13 @@ def never_rehearsed(reviewers: str) -> Gate:
         "G-1",
         False,
         f"a rehearsed plan with the signatures of enough reviewers of {reviewers}",
-        "a phase that was not rehearsed, so nobody can have approved it",
+        "a phase that was not rehearsed, so it cannot have been approved",
         "rehearse the phase, have plan.json signed, and execute it with phasegate_plan",
     )
 
 
 def no_reviewers(place: str) -> Gate:
-    """G-1 on a cluster for which nobody is registered."""
+    """G-1 on a cluster without registered reviewers."""
     found = f"no reviewers are registered for this cluster ({place})"
     return Gate("G-1", NOT_ENFORCED, "signatures over the plan's exact bytes", found)
 
@@ -102,7 +102,7 @@ def backup_fresh(started_epoch: float | None, now_epoch: float, max_age: int) ->
 
 
 def digest_matches(required: str, found: str) -> Gate:
-    """G-3: SHA-256 of the buffer that is going to run."""
+    """G-3: SHA-256 of the buffer to run."""
     return judge(
         "G-3", required == found, f"SHA-256 {required}", f"SHA-256 {found}",
         "find out who changed the file; a changed file is a new revision that needs its own rehearsal and review",
@@ -110,19 +110,19 @@ def digest_matches(required: str, found: str) -> Gate:
 
 
 def target_is_declared(wrong: Sequence[Mismatch], found: str, undeclared: Sequence[str]) -> Gate:
-    """G-4: no declared fact is contradicted. What the inventory leaves out is said, not assumed."""
+    """G-4: no declared fact is contradicted. Facts that the inventory leaves out are reported, not assumed."""
     expected = "; ".join(f"{m.name} {m.expected}" for m in wrong) or "every declared fact of the target"
     text = "; ".join(f"{m.name} {m.found}" for m in wrong) or found
     if not wrong and undeclared:
         text += f" (not declared in the inventory: {', '.join(undeclared)})"
     return judge(
         "G-4", not wrong, expected, text,
-        "check the inventory: this is another cluster, container, database or role than the declared target",
+        "check the inventory: this cluster, container, database or role differs from the declared target",
     )  # fmt: skip
 
 
 def backup_restorable(problem: PhaseGateError | None, evidence: str | None) -> Gate:
-    """G-5: the backup is the one that was read in full when it was made; ``evidence`` says how, None without a backup."""
+    """G-5: the backup is the one that was read in full when it was made; ``evidence`` is the proof, None without a backup."""
     expected = "a backup of this run that was read in full, unchanged since"
     next_step = "start a new run, which makes a new backup (C-01)"
     if evidence is None:
@@ -138,28 +138,28 @@ def preflight_passed(results: Sequence[CheckResult]) -> Gate:
     found = summary(results) + "".join(f"; {r.id} found {r.found}, expected {r.expected}" for r in failed)
     return judge(
         "G-6", bool(results) and not failed, f"{len(results)}/{len(results)} preflight checks", found,
-        "resolve what the failed checks name; if all objects exist already, the phase may have been applied before",
+        "resolve the failed checks; if all objects already exist, the phase may already be applied",
     )  # fmt: skip
 
 
 def alone(lock_held: bool, holder: str, others: Sequence[str]) -> Gate:
     """G-7: the advisory lock is ours. ``holder`` is the session that has it, '' when none does.
 
-    Other sessions of phasegate are named, but who holds the lock goes on: if each of two stopped because of the
-    other, none would run.
+    Other sessions of phasegate are named, but the holder of the lock continues: if two runs stopped because of each
+    other, neither would run.
     """
     found = "; ".join([holder, *others] if holder else others)
     next_step = (
-        "wait until the other run ends, or agree with its operator; never end its session during C-07. The lock of a run"
-        " whose controller was killed ends by itself"
+        "wait until the other run ends, or ask its operator; never end its session during C-07. The lock of a run"
+        " whose controller was killed is released automatically"
     )
     if lock_held:
         found = holder + (f"; others: {'; '.join(others)}" if others else "; no other session")
     elif not found:
-        found = "nobody has it: the session that held it for this run has ended"
+        found = "the lock is not held: the session that held it for this run has ended"
         next_step = (
-            "start a new run; where systemd ends the processes of a user who has logged out (KillUserProcesses), let those"
-            " of this user go on: loginctl enable-linger"
+            "start a new run; if systemd kills the processes of users who log out (KillUserProcesses), exempt this user:"
+            " loginctl enable-linger"
         )
     return judge("G-7", lock_held, "this database's advisory lock, held by this run", found, next_step)
 
@@ -178,11 +178,11 @@ def rollback_ready(required: str, found: str | None, rehearsed: str | None) -> G
     if found != required:
         return judge(
             "G-9", False, f"rollback SQL with SHA-256 {required}", f"SHA-256 {found}" if found else "no rollback SQL",
-            "restore the reviewed rollback file; without it there is no way back that was read by anybody",
+            "restore the reviewed rollback file; without it there is no reviewed way back",
         )  # fmt: skip
     if rehearsed is None:
         return Gate("G-9", NOT_ENFORCED, "present, pinned and rehearsed", "present and pinned; not rehearsed")
-    return Gate("G-9", PASS, "present, pinned and rehearsed", f"rehearsed in {rehearsed}, with the schema of before")
+    return Gate("G-9", PASS, "present, pinned and rehearsed", f"rehearsed in {rehearsed}, where it restored the schema")
 
 
 def no_provenance(policy: str) -> Gate:
@@ -197,18 +197,22 @@ def no_provenance(policy: str) -> Gate:
 def provenance(
     required: str, found: str, bundle: str, difference: str = "", server: Sequence[Mismatch] = (), told: str = ""
 ) -> Gate:
-    """G-10: the normalised fingerprint of the schema now is the one that the rehearsal in ``bundle`` began with.
+    """G-10: the normalised fingerprint of the schema now is that of the start of the rehearsal in ``bundle``.
 
-    ``difference`` names what differs where that is known, ``server`` what of the server does; ``told`` is worth knowing.
+    ``difference`` names what differs where that is known, ``server`` the differing server facts; ``told`` is a remark.
     """
     schema = required == found
     steps = [] if schema else ["the schema changed since the rehearsal: find out who changed it"]
-    steps += ["the server is not as it was rehearsed: find out which of the two is right"] if server else []
+    steps += (
+        ["the server differs from the rehearsal (version, extensions, settings): decide which is correct"]
+        if server
+        else []
+    )
     now = f"normalised fingerprint {found}" + (f": {difference}" if difference else "")
     return judge(
         "G-10",
         schema and not server,
-        "; ".join([f"the schema that {bundle} began with, normalised fingerprint {required}"]
+        "; ".join([f"the schema at the start of {bundle}, normalised fingerprint {required}"]
                   + [f"{one.name} {one.expected}" for one in server]),
         "; ".join([now, *(f"{one.name} {one.found}" for one in server), *([told] if told else [])]),
         "; ".join([*steps, "then rehearse again on a new backup"]),
@@ -219,7 +223,7 @@ COMMANDS = tuple(f"C-0{number}" for number in range(1, 9))
 
 
 def nothing_else_ran(steps: Iterable[str], further: Sequence[str] = ()) -> Gate:
-    """G-11: the journal knows the commands of the phase and the run's own opening and closing, nothing else.
+    """G-11: the journal contains only the commands of the phase and the run's own opening and closing.
 
     ``further`` is C-09 in a run that is a rollback.
     """
@@ -233,13 +237,13 @@ def nothing_else_ran(steps: Iterable[str], further: Sequence[str] = ()) -> Gate:
 def no_evidence(phase: str, root: str, found: str) -> Gate:
     """G-11 of a phase that requires another one, of which there is no sealed evidence on this database."""
     return judge(
-        "G-11", False, f"sealed evidence below {root} that {phase} is on this database", found,
-        f"execute {phase} first, or bring its untouched artefact directory back to this host",
+        "G-11", False, f"sealed evidence below {root} that {phase} is applied to this database", found,
+        f"execute {phase} first, or copy its untouched artefact directory back to this host",
     )  # fmt: skip
 
 
 def combined(gates: Sequence[Gate]) -> Gate:
-    """Return several judgements of one gate as one: it fails when one of them does, and passes when all do."""
+    """Combine several results of one gate: it fails when one of them fails, and passes when all pass."""
     worst = min(gates, key=lambda gate: (FAIL, NOT_ENFORCED, PASS).index(gate.status)).status
     texts = {
         name: "; ".join(filter(None, (getattr(gate, name) for gate in gates)))
@@ -249,12 +253,12 @@ def combined(gates: Sequence[Gate]) -> Gate:
 
 
 def not_reached(ids: Iterable[str]) -> list[Gate]:
-    """Return gates that were not judged."""
+    """Return gates that were not evaluated."""
     return [Gate(gate, NOT_REACHED, TITLES[gate], "not reached") for gate in ids]
 
 
 def not_of_a_rollback() -> list[Gate]:
-    """Return the gates that a rollback does not have."""
+    """Return the gates that do not apply to a rollback."""
     return [
         Gate(
             "G-6", NOT_APPLICABLE, "no preflight", "a rollback has none; before COMMIT the schema is compared instead"
@@ -263,7 +267,7 @@ def not_of_a_rollback() -> list[Gate]:
             "G-10",
             NOT_APPLICABLE,
             "no provenance",
-            "a rollback ends with the schema of before the execution, or not at all",
+            "a rollback commits only if the schema is as before the execution",
         ),
     ]
 
@@ -286,17 +290,17 @@ def table(gates: Iterable[Gate]) -> str:
 def declared_target(
     declared: Mapping[str, Any], identity: Identity, wrong: Sequence[Mismatch] = (), *, pinned: bool = False
 ) -> Gate:
-    """G-4, with what else is ``wrong`` about the target.
+    """G-4, with the mismatches ``wrong`` of the target.
 
-    ``pinned`` says that it was compared with what a rehearsed plan, or the execution that is undone, names as the target;
-    else an inventory that declares nothing fails, for nothing was compared.
+    ``pinned``: it was compared with the target that a rehearsed plan, or the execution to undo, records. Otherwise an
+    inventory that declares nothing fails, because nothing was compared.
     """
     all_wrong = [*mismatches(declared, identity), *wrong]
     if not pinned and not all_wrong and not any(declared.get(name) for name in DECLARABLE):
         return judge(
-            "G-4", False, "an identity declared in the inventory: one at least of " + ", ".join(DECLARABLE),
-            f"none, so that nothing tells {identity.describe()} from any other",
-            "declare phasegate_identity in the inventory of the target, its system_identifier above all",
+            "G-4", False, "an identity declared in the inventory: at least one of " + ", ".join(DECLARABLE),
+            f"none, so {identity.describe()} cannot be distinguished from any other target",
+            "declare phasegate_identity for the target in the inventory, above all its system_identifier",
         )  # fmt: skip
     undeclared = [
         name for name in ("database", "user", "server_version", "system_identifier") if not declared.get(name)

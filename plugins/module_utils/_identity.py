@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Who the server is, and whether it is the declared target (P-1, G-4). Private to this collection."""
+"""The identity of the server, and whether it matches the declared target (P-1, G-4)."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ IDENTITY_ARGUMENT: dict[str, Any] = {
 }
 
 
-# What tells one target from another.
+# Facts that distinguish one target from another.
 DECLARABLE = ("container", "database", "user", "system_identifier", "server_version")
 
 
 @dataclass(frozen=True)
 class Identity:
-    """One database of one cluster as the server itself tells it, and the container it was reached in ('' if none).
+    """One database of one cluster as the server itself reports it, and the container it was reached in ('' if none).
 
     ``server_version`` is complete (``16.13``), ``server_major`` its first part; ``system_identifier`` was drawn
     at initdb and distinguishes clusters.
@@ -68,7 +68,7 @@ class Identity:
 
 
 def read_identity(session: Session, client: Client) -> Identity:
-    """Ask the server who it is."""
+    """Query the identity of the server."""
     database, user, version, major, system_identifier, recovery, encoding = (
         field or "" for field in session.rows(_QUERY)[0]
     )
@@ -79,7 +79,7 @@ def read_identity(session: Session, client: Client) -> Identity:
 
 @dataclass(frozen=True)
 class Mismatch:
-    """One fact of the target that is not as declared."""
+    """One fact of the target that differs from its declaration."""
 
     name: str
     expected: str
@@ -87,7 +87,7 @@ class Mismatch:
 
 
 def mismatches(declared: Mapping[str, Any], found: Identity) -> list[Mismatch]:
-    """Return every declared fact that the server contradicts; facts that are not declared are not judged.
+    """Return every declared fact that the server contradicts; facts that are not declared are not compared.
 
     ``server_version`` may be a major version (``16``) or a complete one (``16.13``). A standby is never the target,
     and neither is a cluster that is declared to be a rehearsal's.
@@ -102,7 +102,11 @@ def mismatches(declared: Mapping[str, Any], found: Identity) -> list[Mismatch]:
         result.append(Mismatch("server_version", version, found.server_version))
     if found.system_identifier in (declared.get("rehearsal_system_identifiers") or []):
         result.append(
-            Mismatch("cluster", "not a rehearsal cluster", f"system identifier {found.system_identifier} of one")
+            Mismatch(
+                "cluster",
+                "not a rehearsal cluster",
+                f"a rehearsal cluster, system identifier {found.system_identifier}",
+            )
         )
     if found.in_recovery:
         result.append(Mismatch("cluster", "a primary", "a standby (in recovery)"))

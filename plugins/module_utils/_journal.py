@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The journal of a run: one JSON object a line, each carrying the SHA-256 of the line before. Private.
+"""The journal of a run: one JSON object a line, each carrying the SHA-256 of the line before.
 
 A line is on disk before the step that it announces begins, and before the step that it reports counts as done.
 """
@@ -104,7 +104,7 @@ class Journal:
             entries = parse(content)
             prev = _digest(entries[-1].line()) if entries else GENESIS
             entry = Entry(len(entries) + 1, utc_now(), step, event, data or {}, prev)
-            # a torn last line is overwritten: nobody was told that it exists
+            # a torn last line is overwritten: it was never acknowledged
             stream.seek(content.rfind(b"\n") + 1)
             stream.truncate()
             stream.write(entry.line().encode("utf-8") + b"\n")

@@ -4,7 +4,7 @@
 
 """Names of statements: PostgreSQL's command tags, and the finer kinds that a phase's scope allows.
 
-Pure data, standard library only; private to this collection.
+Pure data, standard library only.
 
 A *tag* is what PostgreSQL reports after a statement (``ALTER TABLE``). A *kind* is what a scope lists: a tag, or a
 tag with the words of its subcommand (``ALTER TABLE ADD COLUMN``). A scope that lists ``ALTER TABLE`` allows all of
@@ -12,7 +12,7 @@ its subcommands. Nothing else is implied: ``CREATE TABLE`` does not allow ``CREA
 not allow ``DROP TABLE CASCADE``.
 
 Source of the tags: src/include/tcop/cmdtaglist.h and CreateCommandTag() in src/backend/tcop/utility.c. Node and
-enum names are those of PostgreSQL's parser. A node, object type or subcommand that is not listed here is refused.
+enum names are those of PostgreSQL's parser. A node, object type or subcommand that is not listed here is rejected.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ NODE_TAGS: Dict[str, str] = {
     "ViewStmt": "CREATE VIEW",
 }
 
-#: Object type → its words, as they stand after ALTER and DROP.
+#: Object type → its words after ALTER and DROP.
 OBJECT_WORDS: Dict[str, str] = {
     "OBJECT_ACCESS_METHOD": "ACCESS METHOD",
     "OBJECT_AGGREGATE": "AGGREGATE",
@@ -263,7 +263,7 @@ TRANSACTION_TAGS: Dict[str, str] = {
 #: Tags whose row count the author declares.
 ROW_TAGS: FrozenSet[str] = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE", "COPY"})
 
-#: Kinds that refuse a transaction: each is a statement that runs by itself, after COMMIT → the strongest lock that it
+#: Kinds that cannot run in a transaction: each is a statement that runs on its own, after COMMIT → the strongest lock that it
 #: holds on a table while it runs (PostgreSQL manual, 13.3.1, and the page of each command).
 AFTER_COMMIT: Dict[str, str] = {
     "CREATE INDEX CONCURRENTLY": "ShareUpdateExclusiveLock",
@@ -296,7 +296,7 @@ REFUSED: Dict[str, str] = {
     **dict.fromkeys(("EXECUTE", "EXPLAIN", "PREPARE"), "it hides the statement that runs"),
 }
 
-#: Tag of a statement with a body → the kind of one whose body does more than anybody can see when it is planned.
+#: Tag of a statement with a body → the kind of one whose body cannot be analysed completely.
 COMPUTED: Dict[str, str] = {tag: f"{tag} EXECUTE" for tag in ("DO", "CREATE FUNCTION", "CREATE PROCEDURE")}
 
 #: Settings that a phase may change with SET LOCAL. Each is one that a careful migration has a use for and that
@@ -516,7 +516,7 @@ KINDS: FrozenSet[str] = frozenset((TAGS - set(REFUSED) - {"SET", "COPY"}) | set(
 
 
 def far_reaching(function: str) -> bool:
-    """Tell whether a function of pg_catalog reaches beyond the statement's transaction."""
+    """Return whether a function of pg_catalog reaches beyond the statement's transaction."""
     return function in FAR_REACHING or function.startswith(FAR_REACHING_PREFIX)
 
 
@@ -526,5 +526,5 @@ def parent(kind: str) -> Optional[str]:
 
 
 def allowed(kind: str, scope: Collection[str]) -> bool:
-    """Tell whether a scope's list of kinds allows ``kind``."""
+    """Return whether a scope's list of kinds allows ``kind``."""
     return kind in scope or parent(kind) in scope

@@ -2,15 +2,14 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One run a database: a lock that a session of its own holds from the opening to the seal (G-7). Private.
+"""One run per database: a separate session holds a lock from the opening to the seal (G-7).
 
-The session's psql is kept by a process of its own on the target host, so that it lives from one module to the next.
-It goes when the run is sealed, when its directory is gone, when nothing more can come of the run (``_over``), or when
-the run shows no sign of life for a while: its controller was killed, then, and must not block others for ever. If that
-process is killed, psql reads the end of its input and ends; if its host is gone, the server ends the session by
-``idle_session_timeout``.
+A separate process on the target host keeps the session's psql, so that it lives from one module to the next. It ends
+when the run is sealed, when its directory is missing, when the run cannot continue (``_over``), or when the run is
+inactive for a while: then its controller was killed, and must not block others for ever. If that process is killed,
+psql reads the end of its input and ends; if its host fails, ``idle_session_timeout`` ends the session.
 
-C-07 and C-09 take a second lock in the very session of their transaction: the first one can be lost, that one not.
+C-07 and C-09 take a second lock in the session of their transaction: the first lock can be lost, the second cannot.
 """
 
 from __future__ import annotations
@@ -40,13 +39,13 @@ LEFT = "left"
 HOLDER = "phasegate:hold:"
 RUNNER = "phasegate:run:"
 
-# How often the holder looks, and the newcomer asks, in seconds.
+# How often the holder and a waiting run check, in seconds.
 POLL = 0.1
 
-# How long the server waits at least for a word of the holder, in seconds.
+# How long the server waits at least for a query of the holder, in seconds.
 SILENCE = 20
 
-# How much longer than its holder may last a lock is waited for, in seconds.
+# How much longer than the holder's idle limit a run waits for the lock, in seconds.
 PATIENCE = 5.0
 
 _TRY = "pg_catalog.pg_try_advisory_lock({}, {})"
@@ -85,7 +84,7 @@ class Held:
 class Other:
     """Another session of phasegate on this database.
 
-    ``lock`` is ``run``, ``transaction`` or ''. ``said`` is who opened the run, as its holder tells it; it and
+    ``lock`` is ``run``, ``transaction`` or ''. ``said`` is who opened the run, as its holder reports it; it and
     ``since`` are '' to a role that may not see them.
     """
 
@@ -98,7 +97,7 @@ class Other:
 
     @property
     def run(self) -> str:
-        """Return the name of the run's artefact directory; '' for a session that is no run's."""
+        """Return the name of the run's artefact directory; '' for a session that belongs to no run."""
         prefix = next((prefix for prefix in (HOLDER, RUNNER) if self.application.startswith(prefix)), None)
         return "" if prefix is None else self.application[len(prefix) :]
 
@@ -130,10 +129,10 @@ def _try(session: Session) -> Held | None:
 
 
 def acquire(session: Session, root: str, idle: int) -> Held | _gates.Gate:
-    """Take the run's lock for the session, or return the failed gate G-7 that says who has it.
+    """Take the run's lock for the session, or return the failed gate G-7 that names its holder.
 
-    A holder whose run, a directory below ``root``, shows no sign of life may be about to go: it is waited for a little
-    longer than ``idle`` seconds.
+    A holder whose run, a directory below ``root``, is inactive may be about to end: this waits for it a little longer
+    than ``idle`` seconds.
     """
     seen: tuple[int, ...] = ()
     begin = time.monotonic()
@@ -146,7 +145,7 @@ def acquire(session: Session, root: str, idle: int) -> Held | _gates.Gate:
         if holder:
             run = Artefacts(os.path.join(root, os.path.basename(holder.run)))
             sign = run.sign_of_life()
-            # a run of another host or root cannot be looked at; a sealed one is about to let go
+            # a run of another host or root cannot be checked; a sealed one is about to release its lock
             alive = not sign or (not run.sealed and (run.working or seen not in ((), sign)))
             if alive or time.monotonic() - begin > idle + PATIENCE:
                 return _gates.alone(False, holder.describe(), [other.describe() for other in found if other != holder])
@@ -155,14 +154,14 @@ def acquire(session: Session, root: str, idle: int) -> Held | _gates.Gate:
 
 
 def keep(session: Session, artefacts: Artefacts, idle: int, operator: str) -> None:
-    """Give the session to a process of its own, which holds its locks until the run ends; see above.
+    """Hand the session to a separate process, which holds its locks until the run ends; see above.
 
-    ``idle`` is how many seconds without a sign of life are the end. ``operator`` is who opened the run, for others.
+    ``idle`` is after how many inactive seconds it ends. ``operator`` is who opened the run, shown to other operators.
     """
     words = re.sub(r"[^\w@.:+ -]", "_", f"run by {operator or 'unknown'} through {socket.gethostname()}")
     settings = {
         "application_name": HOLDER + os.path.basename(artefacts.path),
-        # the server's own way out, should this host be gone or the process stopped
+        # the server ends the session itself if this host fails or the process is stopped
         "idle_session_timeout": f"{max(2 * idle, SILENCE)}s",
         "tcp_keepalives_idle": "30",
         "tcp_keepalives_interval": "10",
@@ -191,9 +190,9 @@ def keep(session: Session, artefacts: Artefacts, idle: int, operator: str) -> No
 
 
 def _hold(to_psql: int, from_psql: int, artefacts: Artefacts, idle: float, beat: bytes) -> None:
-    """Hold until the run is sealed or over, its directory or psql is gone, or nothing happened for ``idle`` seconds.
+    """Hold until the run is sealed or over, its directory or psql is missing, or it was inactive for ``idle`` seconds.
 
-    Times are summed up in small pieces: a process that was stopped for a minute has not seen a minute without life.
+    Times are summed in small pieces: a process that was stopped for a minute has not observed an inactive minute.
     """
     sign = artefacts.sign_of_life()
     looked: tuple[int, ...] = ()
@@ -218,10 +217,10 @@ def _hold(to_psql: int, from_psql: int, artefacts: Artefacts, idle: float, beat:
 
 
 def _over(artefacts: Artefacts) -> bool:
-    """Return whether nothing more comes of an unsealed run: a step or the seal broke off, or its controller left it.
+    """Return whether an unsealed run cannot continue: a step or the seal was interrupted, or its controller left it.
 
-    A process that does a step holds the directory from before the intent until after the outcome: where the intent is the
-    last word and nobody holds it, that process is dead.
+    A process that does a step holds the directory from before the intent until after the outcome: if the intent is the
+    last entry and the directory is not held, that process is dead.
     """
     sign = artefacts.sign_of_life()
     try:
@@ -233,7 +232,7 @@ def _over(artefacts: Artefacts) -> bool:
     begun: set[str] = set()
     for entry in entries:
         if entry.step == "run" and "lock" in entry.data:
-            # whoever goes on with a run knows what broke off before
+            # whoever continues a run knows what was interrupted before
             begun.clear()
         elif entry.event == "intent":
             begun.add(entry.step)
@@ -246,7 +245,7 @@ def _over(artefacts: Artefacts) -> bool:
 def judge(session: Session, entries: Sequence[Entry]) -> _gates.Gate:
     """G-7 right before a transaction: the run's holder has its lock, and this session gets the transaction's.
 
-    ``entries`` are those of the run's journal: whoever opened it last wrote down which session has the lock.
+    ``entries`` are those of the run's journal: whoever opened it last recorded which session has the lock.
     """
     recorded = next(
         (entry.data["lock"] for entry in reversed(entries) if entry.step == "run" and "lock" in entry.data), None

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a rehearsal measures inside its transaction: locks, time, WAL. Private to this collection."""
+"""What a rehearsal measures inside its transaction: locks, time, WAL."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._session import 
 
 _NOW = "SELECT (1000000 * extract(epoch FROM clock_timestamp()))::int8, pg_current_wal_insert_lsn() - '0/0'"
 
-# Relations of the phase's schemas; the catalogs' own locks are taken by every statement and block nobody for long.
+# Relations of the phase's schemas; the catalogs' own locks are taken by every statement and block others only briefly.
 _LOCKS = """
 SELECT l.relation::regclass::text, l.mode FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
 WHERE l.pid = pg_backend_pid() AND l.locktype = 'relation' AND l.granted
@@ -33,11 +33,11 @@ class Measurement:
     wal_bytes: int = 0
 
     def begin(self, session: Session) -> None:
-        """Remember where it starts; call it in the transaction, before the first statement."""
+        """Record the starting point; call it in the transaction, before the first statement."""
         self.started, self.wal_start = _now(session)
 
     def observe(self, session: Session, statement: Mapping[str, Any]) -> None:
-        """Note the locks that this statement took first."""
+        """Record the locks that this statement took first."""
         now, _wal = _now(session)
         for relation, mode in session.rows(_LOCKS):
             self.first_seen.setdefault((relation or "", mode or ""), (int(statement["n"]), now))

@@ -2,15 +2,15 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which minor release of PostgreSQL 16 fixed which CVEs: a dated table. Private to this collection.
+"""Which minor release of PostgreSQL 16 fixed which CVEs: a dated table.
 
 Source: the CVE records of the PostgreSQL project itself, as https://www.postgresql.org/support/security/ lists them. A CVE
-stands where its record says "before 16.<minor>"; one that leaves 16 out is not here.
+is listed where its record has "before 16.<minor>"; one that does not affect 16 is not listed.
 """
 
 from __future__ import annotations
 
-# The last release that the table knows, and how often at least one comes: on the second Thursday of the second month of
+# The last release in the table, and how often at least one comes: on the second Thursday of the second month of
 # each quarter (https://www.postgresql.org/developer/roadmap/).
 KNOWN_UNTIL = "2026-08-13"
 DAYS_BETWEEN = 98
@@ -46,9 +46,9 @@ FIXED: tuple[tuple[int, tuple[str, ...]], ...] = (
 
 
 def missing(minor: int) -> str:
-    """Return the CVEs that 16.``minor`` still has and a later release fixed, '' when the table knows none.
+    """Return the CVEs that 16.``minor`` still has and a later release fixed, '' when the table lists none.
 
-    They are many, so the year stands once: ``CVE-2026-6472, -6473``.
+    They are many, so the year is given once: ``CVE-2026-6472, -6473``.
     """
     numbers = [number.split("-") for fixed, all_of_it in FIXED if fixed > minor for number in all_of_it]
     years = sorted({year for year, _number in numbers})

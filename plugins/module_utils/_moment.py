@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One moment of a database: its facts, its schema text and its measured data, all under one snapshot. Private."""
+"""One moment of a database: its facts, its schema text and its measured data, all under one snapshot."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import
 from ansible_collections.incomex.phasegate.plugins.module_utils._privileges import explained, for_dump
 from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session
 
-# The commands that a moment is: its schema, and its data.
+# The commands that capture a moment: its schema, and its data.
 STEPS = {"before": ("C-03", "C-04"), "after": ("C-08", "C-08")}
 
 
@@ -39,21 +39,21 @@ class SchemaText:
         self._reader.start()
 
     def finish(self) -> bytes:
-        """Return the text when it is complete. Raises ``PhaseGateError`` with pg_dump's words when it failed."""
+        """Return the text when it is complete. Raises ``PhaseGateError`` with pg_dump's message when it failed."""
         self._reader.join()
         text, said = self._said[0]
         if self._process.returncode != 0:
             raise PhaseGateError(
                 "pg_dump --schema-only failed.",
-                expected="pg_dump ends with status 0",
+                expected="pg_dump exits with status 0",
                 found=said.decode("utf-8", "replace").strip(),
                 next_step=" ".join(for_dump(self._session, rows=False))
-                or "resolve what pg_dump names; nothing was changed",
+                or "resolve the error that pg_dump reports; nothing was changed",
             )
         return text
 
     def abandon(self) -> None:
-        """End pg_dump; one that has ended is left as it is."""
+        """End pg_dump; no effect when it has ended."""
         self._process.kill()
         self._reader.join()
 
@@ -85,7 +85,7 @@ def record(client: Client, artefacts: Artefacts, label: str, declared: _capture.
 
 
 def describe(facts: _snapshot.Snapshot) -> dict[str, object]:
-    """Return what the journal and the caller learn of a snapshot."""
+    """Return the facts of a snapshot for the journal and the caller."""
     return {
         "fingerprint": facts.fingerprint,
         "objects": len(facts.object_digests()),
@@ -94,7 +94,7 @@ def describe(facts: _snapshot.Snapshot) -> dict[str, object]:
 
 
 def record_steps(client: Client, artefacts: Artefacts, label: str, declared: _capture.Declared) -> dict[str, object]:
-    """Record a moment as the steps of a run that it is, ``after`` compared with ``before``; return what there is to tell."""
+    """Record a moment as steps of a run, ``after`` compared with ``before``; return its facts for the caller."""
     schema_step, data_step = STEPS[label]
     with run_step(artefacts, schema_step) as step:
         result = describe(record(client, artefacts, label, declared))
@@ -110,6 +110,6 @@ def record_steps(client: Client, artefacts: Artefacts, label: str, declared: _ca
 
 
 def look(client: Client) -> dict[str, object]:
-    """Take the fingerprint alone; what ``describe`` tells."""
+    """Take a snapshot without keeping it, and return what ``describe`` does."""
     with client.session("phasegate:snapshot") as session:
         return describe(_snapshot.take(session))

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which privileges a statement needs, by its parse tree. Controller only; private to this collection.
+"""Which privileges a statement needs, by its parse tree. Controller only.
 
-A need is a text: the privilege, a blank, and the name with its schema (``_privileges`` has them all). Names without a schema
-are left out, and so is what a phase needs only on objects that it has made itself. Source of the rules: the page of each
+A need is a text: the privilege, a blank, and the name with its schema (``_privileges`` lists them all). Names without a schema
+are left out, and so is what a phase needs only on objects that it creates itself. Source of the rules: the page of each
 command in the PostgreSQL manual, and its chapter 5.7.
 """
 
@@ -20,7 +20,7 @@ except ImportError:
 else:
     HAS_PGLAST = True
 
-#: Where a relation stands that is only read.
+#: The attributes whose relations are only read.
 READ_PLACES = frozenset({"fromClause", "usingClause", "sourceRelation", "larg", "rarg"})
 
 #: A relation: schema ('' when there is none), name, whether it is only read.
@@ -43,7 +43,7 @@ _OF_OWNERS = frozenset(
         "RuleStmt",
     }
 )
-#: Statements that make something → the attribute with its name.
+#: Statements that create something → the attribute with its name.
 _MAKING: Dict[str, str] = {
     "CompositeTypeStmt": "typevar",
     "CreateDomainStmt": "domainname",
@@ -96,7 +96,7 @@ def needs_of(
 
 
 def _own(node: Any, quoted: Callable[[str, str], str]) -> Set[str]:
-    """Return the name of the one relation that a statement is about; nothing when its name is not to be found so."""
+    """Return the name of the one relation that a statement is about; empty when it cannot be found this way."""
     relation: Any = getattr(node, "relation", None)
     if not _is(relation, ast.RangeVar):
         return set()

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The data in objects that a phase added, which a rollback would lose. Private to this collection.
+"""The data in objects that a phase added, which a rollback would lose.
 
 A new table's rows count as they are. A new column of an older table has values that the migration itself wrote; so its
 content is digested right after COMMIT (the *baseline*), and only a column whose content differs from that holds new data.
@@ -60,7 +60,7 @@ def new_tables(changes: Sequence[Mapping[str, Any]]) -> list[str]:
 def losses(session: Session, changes: Sequence[Mapping[str, Any]], recorded: Sequence[Mapping[str, str]]) -> list[Loss]:
     """Return what a rollback would lose now, in the open transaction.
 
-    ``recorded`` is the ``baseline``; every value of a new column that it does not know counts.
+    ``recorded`` is the ``baseline``; every value of a new column that is not in it counts.
     """
     counted = [
         Loss(f"table {schema}.{table}", int(session.value(f"SELECT count(*) FROM {qualified(schema, table)}") or 0))

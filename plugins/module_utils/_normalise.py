@@ -2,15 +2,15 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What of a snapshot survives pg_dump and pg_restore. Pure; private to this collection.
+"""The part of a snapshot that survives pg_dump and pg_restore. Pure.
 
 A database is compared with itself exactly. A restored copy is compared after this, and only after this:
 
 * facts of the database itself (its owner, settings, privileges ...) are left out: pg_dump writes them with ``--create`` only;
 * a materialized view counts as populated: a schema-only dump leaves it empty;
 * a subscription counts as switched off: pg_dump writes it so;
-* a cast of an array is written as casts of its elements: the server says ``(ARRAY['a'::character varying])::text[]`` of
-  ``x IN ('a')`` as it was typed, and ``ARRAY[('a'::character varying)::text]`` once it has parsed its own text again;
+* a cast of an array is written as casts of its elements: the server prints ``(ARRAY['a'::character varying])::text[]`` for
+  ``x IN ('a')`` as typed, and ``ARRAY[('a'::character varying)::text]`` after it has parsed its own text again;
 * without ``owners``, owners and privileges are left out too: for copies made with ``--no-owner --no-privileges``.
 """
 
@@ -26,7 +26,7 @@ _ARRAY_CAST = re.compile(r'\]\)::(?P<element>[a-z_"][\w ."]*(?:\(\d+(?:,\d+)?\))
 
 
 def normalise(snapshot: Snapshot, *, owners: bool = True) -> Snapshot:
-    """Return the part of a snapshot that a dumped and restored copy must share, as the module says."""
+    """Return the part of a snapshot that a dumped and restored copy must share; see above."""
     facts = {}
     for line in snapshot.facts:
         if "::" in line or line.startswith(_TOUCHED) or not owners:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The opening of a run: who the target is, whether the phase is there already, the lock, the directory. Private."""
+"""The opening of a run: the identity of the target, an earlier execution of the phase, the lock, the directory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._reviewers impor
 from ansible_collections.incomex.phasegate.plugins.module_utils._server import server_time
 from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session
 
-# What a run is opened with; documented in the fragment "opening".
+# Arguments of the opening of a run; documented in the fragment "opening".
 OPENING_ARGUMENTS: dict[str, Any] = {
     "identity": IDENTITY_ARGUMENT,
     "root": {"type": "path"},
@@ -50,7 +50,7 @@ OPENING_ARGUMENTS: dict[str, Any] = {
 
 
 def opened(client: Client, params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
-    """Open a run, or find the one that applied this DDL already.
+    """Open a run, or find the one that already applied this DDL.
 
     ``params`` has the values of ``OPENING_ARGUMENTS`` and the ``method`` of the run's backup, and may have a ``kind``, and
     the path of an ``execution`` with the operator's ``confirm``.
@@ -59,13 +59,13 @@ def opened(client: Client, params: Mapping[str, Any], *, check_mode: bool) -> di
     found = digest(canonical_json(params["plan"])) if params["plan"] else ""
     if params["plan_sha256"] not in ("", found):
         raise PhaseGateError(
-            "This is not the plan that was validated.",
+            "The plan differs from the validated one.",
             expected=f"SHA-256 {params['plan_sha256']}",
             found=f"SHA-256 {found}",
             next_step="give plan and plan_sha256 as one result of phase_plan",
         )
     files = {part: base64.b64decode(params[f"{part}_b64"] or "") for part in ("ddl", "rollback")}
-    # the session goes on to hold the run's lock, so its psql must not end with this module
+    # the session continues to hold the run's lock, so its psql must not end with this module
     with client.session("phasegate:open", detached=True) as session:
         identity = read_identity(session, client)
         about = {
@@ -131,7 +131,7 @@ def _opened_alone(
     around = _surroundings.Surroundings(session, client, need, root, params["method"], identity)
     statements = plan["rollback" if execution else "ddl"]["statements"]
     if check_mode:
-        # another target is refused by what follows
+        # the following checks refuse another target
         judged = _conditions.judge(around.facts(), need, rules) if declared_one else []
         _conditions.stop_at(judged)
         if declared_one:
@@ -164,7 +164,7 @@ def _judge_without_run(
     requires: Sequence[str],
     statements: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Judge what a run judges at its opening, where there is none (check mode). Raises ``PhaseGateError``."""
+    """Evaluate what the opening of a run evaluates, without a run (check mode). Raises ``PhaseGateError``."""
     reviews, now = reviews_given(params["reviews_b64"]), server_time(session)
     stop_at([require(params["root"], phase, identity, reviews, now) for phase in requires])
     require_privileges(session, statements)
@@ -178,7 +178,7 @@ def _require_key(params: Mapping[str, Any]) -> None:
 def _adopted(session: Session, params: Mapping[str, Any], applied: Artefacts, lock: Held | None) -> dict[str, Any]:
     """Return what differs from a new run's result when an earlier run committed this DDL; ``lock`` is None in check mode.
 
-    A run that has to be finished goes on under this lock; one that is sealed and complete is only read.
+    A run that has to be finished continues under this lock; one that is sealed and complete is only read.
     """
     incomplete = _runs.incomplete(applied)
     if incomplete and applied.sealed and lock:
@@ -191,15 +191,15 @@ def _adopted(session: Session, params: Mapping[str, Any], applied: Artefacts, lo
 
 
 def judge_early(session: Session, params: Mapping[str, Any], artefacts: Artefacts, identity: Identity) -> None:
-    """Judge what follows from the plan, before a backup is made in vain. C-07 judges it again. Raises ``PhaseGateError``.
+    """Evaluate the gates that follow from the plan, before a useless backup. C-07 evaluates them again. Raises ``PhaseGateError``.
 
-    A plan that was not rehearsed, need not be, requires nothing and needs no approval has nothing of it that fails.
+    None of them fails for a plan that has no rehearsal and needs none, requires no phase, and needs no approval.
     """
     plan, phase = params["plan"], params["plan"]["phase"]
     demands = "rehearsal" in plan or phase["requires"] or phase["diff"]["policy"] == "exact"
     if not demands and find_anchor(identity.system_identifier) is None:
         return
-    # not at the top: it imports half of the collection, which no other opening needs
+    # not at the top: it imports half of the collection, which other openings do not need
     from ansible_collections.incomex.phasegate.plugins.module_utils import _execute, _snapshot  # noqa: PLC0415
 
     request = _execute.Request(plan, b"", artefacts, params["identity"] or {}, max_backup_age=0, lock_attempts=1)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How a transaction ended, and how to find that out when its connection is gone. Private to this collection."""
+"""How a transaction ended, and how to find that out when its connection is lost."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ ROLLED_BACK = "ROLLED_BACK"
 UNKNOWN = "UNKNOWN"
 
 
-# How long the server may take to end a transaction whose connection is gone, in seconds.
+# How long the server may take to end a transaction whose connection is lost, in seconds.
 RESOLVE_TIMEOUT = 120.0
 
 
 def resolve(client: Client, xid: str) -> str:
-    """Return COMMITTED, ROLLED_BACK or UNKNOWN for a transaction whose connection is gone.
+    """Return COMMITTED, ROLLED_BACK or UNKNOWN for a transaction whose connection is lost.
 
-    Waits while the server still has it in progress. UNKNOWN means that the server cannot be asked, or has
-    forgotten: a human decides (trigger T-1).
+    Waits while the server still has it in progress. UNKNOWN means that the server cannot be queried, or no longer has
+    the record: a human decides (trigger T-1).
     """
     deadline = time.monotonic() + RESOLVE_TIMEOUT
     while time.monotonic() < deadline:
@@ -34,7 +34,7 @@ def resolve(client: Client, xid: str) -> str:
             with client.session("phasegate:resolve") as session:
                 status = session.value(f"SELECT pg_xact_status({literal(xid)}::xid8)")
         except SqlError:
-            return UNKNOWN  # it answers, but not this question
+            return UNKNOWN  # it answers, but not this query
         except PhaseGateError:
             status = "unreachable"
         if status == "committed":

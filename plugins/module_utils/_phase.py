@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Load and validate phase.yml and the files it names. Controller only; private to this collection."""
+"""Load and validate phase.yml and the files it names. Controller only."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class Places:
-    """Makes problems that know their line in phase.yml."""
+    """Creates problems with their line in phase.yml."""
 
     file: str
     lines: Lines
@@ -70,7 +70,7 @@ class Places:
 class Phase:
     """A phase as loaded. ``definition`` is phase.yml with every default filled in.
 
-    ``source`` is phase.yml itself; ``at`` makes problems that know their line in it.
+    ``source`` is phase.yml itself; ``at`` creates problems with their line in it.
     """
 
     definition: Dict[str, Any]
@@ -89,7 +89,7 @@ def nearest(word: str, words: Iterable[str]) -> str:
 def load_phase(path: str) -> Phase:
     """Load the phase that the file ``path`` defines, with its two SQL files. Does not parse SQL.
 
-    Raises ``PhaseFileError`` with everything that is wrong. Bytes are read once: what is hashed is what is returned.
+    Raises ``PhaseFileError`` with every problem. Bytes are read once: what is hashed is what is returned.
     """
     path = os.path.abspath(path)
     try:
@@ -120,7 +120,7 @@ def _read(path: str) -> bytes:
 
 
 def _pinned_file(definition: Mapping[str, Any], key: str, at: Places, problems: List[Problem]) -> Optional[SourceFile]:
-    """Read the SQL file under ``key`` and compare it with its pinned digest; what is wrong goes to ``problems``."""
+    """Read the SQL file under ``key`` and compare it with its pinned digest; adds to ``problems``."""
     name, pinned = definition[key]["file"], definition[key]["sha256"]
     path = os.path.join(os.path.dirname(at.file), name)
     try:
@@ -140,10 +140,10 @@ def _pinned_file(definition: Mapping[str, Any], key: str, at: Places, problems: 
         problems.append(
             at.problem(
                 (key, "sha256"),
-                f"{name} is not the pinned file",
+                f"{name} differs from the pinned file",
                 expected=pinned,
                 found=source.sha256,
-                next_step=f"if the change to {name} is meant, review it and pin the digest that was found",
+                next_step=f"if the change to {name} is intended, review it and pin the digest that was found",
             )
         )
     return source
@@ -168,7 +168,7 @@ def _from_schema_error(error: Any, at: Places) -> Iterator[Problem]:
             if key not in known:
                 yield at.problem(
                     (*path, key),
-                    "an unknown key",
+                    "unknown key",
                     expected="one of " + ", ".join(known),
                     found=key,
                     next_step=nearest(key, known) or "remove it",
@@ -186,7 +186,7 @@ def _from_schema_error(error: Any, at: Places) -> Iterator[Problem]:
         choices = schema.get("enum", ())
         yield at.problem(
             path,
-            "not what it must be",
+            "invalid value",
             expected=expected,
             found=shown(value)
             if isinstance(value, (str, int, type(None)))
@@ -209,7 +209,7 @@ def _with_defaults(schema: Schema, value: Any) -> Any:
     return value
 
 
-# --- what a schema cannot say ----------------------------------------------------------------------------------
+# --- rules beyond the schema -----------------------------------------------------------------------------------
 
 
 def _semantic_problems(definition: Dict[str, Any], at: Places) -> Iterator[Problem]:
@@ -229,7 +229,7 @@ def _semantic_problems(definition: Dict[str, Any], at: Places) -> Iterator[Probl
         if schema not in definition["scope"]["schemas"]:
             yield at.problem(
                 ("settings", "search_path", index),
-                "a schema that is not in scope.schemas",
+                "a schema outside scope.schemas",
                 expected="one of " + ", ".join(definition["scope"]["schemas"]),
                 found=schema,
                 next_step="add it to scope.schemas, or write names with their schema and leave search_path empty",
@@ -243,9 +243,7 @@ def _id_problems(definition: Dict[str, Any], at: Places) -> Iterator[Problem]:
             path = (section, index, "id")
             first = seen.setdefault(entry["id"], _strict_yaml.dotted(path))
             if first != _strict_yaml.dotted(path):
-                yield at.problem(
-                    path, "an id that stands twice", found=f"{entry['id']}, first at {first}", next_step="rename one"
-                )
+                yield at.problem(path, "duplicate id", found=f"{entry['id']}, first at {first}", next_step="rename one")
 
 
 def _check_problems(check: Dict[str, Any], stage: str, path: Path, at: Places) -> Iterator[Problem]:
@@ -253,29 +251,29 @@ def _check_problems(check: Dict[str, Any], stage: str, path: Path, at: Places) -
     if "after_commit" in check and (stage != "verify" or builtin):
         yield at.problem(
             (*path, "after_commit"),
-            "it belongs to a check with sql under verify",
+            "allowed only in a check with sql under verify",
             next_step="remove it, or move the check",
         )
     if (builtin is None) == ("sql" not in check):
-        yield at.problem(path, "a check needs one of sql and builtin", found="both" if builtin else "neither")
+        yield at.problem(path, "a check needs either sql or builtin", found="both" if builtin else "neither")
     elif builtin is None:
         yield from _sql_expect_problems(check, path, at)
     elif _BUILTINS[builtin] != stage:
         yield at.problem(
             (*path, "builtin"),
-            "a builtin check of the other list",
+            "a builtin check in the wrong list",
             expected=f"{builtin} under {_BUILTINS[builtin]}",
-            found=f"it stands under {stage}",
+            found=f"{builtin} under {stage}",
             next_step="move the check",
         )
     elif builtin == "schema_diff":
         expect = check.get("expect")
         if not isinstance(expect, dict) or sorted(expect) != list(_DIFF_LINES) or not _all_integers(expect.values()):
-            yield at.problem(
-                (*path, "expect"), "not what it must be", expected="{removed: N, added: N}", found=shown(expect)
-            )
+            yield at.problem((*path, "expect"), "invalid value", expected="{removed: N, added: N}", found=shown(expect))
     elif "expect" in check:
-        yield at.problem((*path, "expect"), f"the builtin check {builtin} takes no expect", next_step="remove it")
+        yield at.problem(
+            (*path, "expect"), f"the builtin check {builtin} does not accept expect", next_step="remove it"
+        )
 
 
 def _all_integers(values: Iterable[Any]) -> bool:
@@ -288,21 +286,21 @@ def _sql_expect_problems(entry: Dict[str, Any], path: Path, at: Places) -> Itera
     else:
         problem = expectation_problem(entry["expect"])
         if problem:
-            yield at.problem((*path, "expect"), "not an expectation", expected=problem, found=shown(entry["expect"]))
+            yield at.problem((*path, "expect"), "invalid expectation", expected=problem, found=shown(entry["expect"]))
 
 
 def _non_scope_problems(entry: Dict[str, Any], path: Path, at: Places) -> Iterator[Problem]:
     if ("sql" in entry) == ("not_attempted" in entry):
         found = "both" if "sql" in entry else "neither"
-        yield at.problem(path, "the entry needs one of sql and not_attempted", found=found)
+        yield at.problem(path, "the entry needs either sql or not_attempted", found=found)
     elif "sql" in entry:
         yield from _sql_expect_problems(entry, path, at)
     elif "expect" in entry or entry["only_if_exists"]:
-        yield at.problem(path, "expect and only_if_exists belong to sql", found="not_attempted: true")
+        yield at.problem(path, "expect and only_if_exists are allowed only with sql", found="not_attempted: true")
 
 
 def expectation_problem(value: Any) -> str:
-    """Return what an ``expect`` value must be if ``value`` is none of the forms, else an empty text."""
+    """Return the valid forms of an ``expect`` value when ``value`` has none of them, else an empty text."""
     items = value if isinstance(value, list) else [value]
     scalars = _flat(items)
     rows = all(isinstance(item, dict) and item and _flat(item.values()) for item in items)
@@ -325,7 +323,7 @@ def _kind_problems(definition: Dict[str, Any], at: Places) -> Iterator[Problem]:
                 reason = _kinds.REFUSED.get(kind)
                 yield at.problem(
                     (*path, index),
-                    "a kind of statement that no phase can have" if reason else "an unknown kind of statement",
+                    "a kind of statement that is not allowed in a phase" if reason else "unknown kind of statement",
                     expected=f"another way: {reason}" if reason else "a command tag, or an ALTER with its subcommand",
                     found=kind,
                     next_step="" if reason else nearest(kind.upper(), _kinds.KINDS),
@@ -334,7 +332,7 @@ def _kind_problems(definition: Dict[str, Any], at: Places) -> Iterator[Problem]:
         if tag not in _kinds.TAGS:
             yield at.problem(
                 ("expect", "tags", tag),
-                "an unknown command tag",
+                "unknown command tag",
                 expected="the tag that psql prints for the statement",
                 found=tag,
                 next_step=nearest(tag.upper(), _kinds.TAGS),
@@ -376,14 +374,14 @@ def _relation_problems(definition: Dict[str, Any], at: Places) -> Iterator[Probl
         names.append((path, name))
         relation = split_relation(name)
         if relation in counted:
-            yield at.problem(path, "a relation that stands twice", found=name, next_step="keep one of the two")
+            yield at.problem(path, "duplicate relation", found=name, next_step="keep one of the two")
         if relation:
             counted.add(relation)
     for place, name in names:
         if split_relation(name) is None:
             yield at.problem(
                 place,
-                "not a relation with its schema",
+                "invalid name of a relation with its schema",
                 expected='schema.relation, each in lower case or in double quotes, such as public."Orders"',
                 found=name,
             )
@@ -398,7 +396,7 @@ def _result_problems(definition: Dict[str, Any], at: Places) -> Iterator[Problem
         problem = expectation_problem(definition["expect"]["result"])
         if problem:
             found = shown(definition["expect"]["result"])
-            yield at.problem(("expect", "result"), "not an expectation", expected=problem, found=found)
+            yield at.problem(("expect", "result"), "invalid expectation", expected=problem, found=found)
 
 
 # --- normal form -----------------------------------------------------------------------------------------------
@@ -408,7 +406,7 @@ _QUALIFIED = re.compile(rf"{_PART}\.{_PART}")
 
 
 def split_relation(text: str) -> Optional[Tuple[str, str]]:
-    """Split ``schema.relation``, written as in SQL, into the two names; ``None`` if it is not that."""
+    """Split ``schema.relation``, written as in SQL, into the two names; ``None`` if it is invalid."""
     match = _QUALIFIED.fullmatch(text)
     if not match:
         return None

@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""JSON Schema of phase.yml (draft 2020-12). Pure data; private to this collection.
+"""JSON Schema of phase.yml (draft 2020-12). Pure data.
 
-The same schema stands in docs/phase.schema.json for editors. A ``description`` is what an error message shows as
-"expected", so each one says what the value must be. What a schema cannot say (unique ids, files and their digests,
-kinds of statements) is checked in _phase.py.
+docs/phase.schema.json has the same schema for editors. An error message shows a ``description`` as "expected", so each
+one describes a valid value. What a schema cannot express (unique ids, files and their digests, kinds of statements) is
+checked in _phase.py.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _ID: Schema = {
 }
 _TITLE = _text("a title, what an operator reads in the report")
 _SCHEMA_NAME: Schema = {
-    "description": "the name of a schema, without quotes; system schemas cannot be in a phase",
+    "description": "the name of a schema, without quotes; not a system schema",
     "type": "string",
     "pattern": '^(?!pg_|information_schema$)[^"\\s][^"]*$',
     "maxLength": 63,
@@ -112,7 +112,7 @@ _CHECK: Schema = _mapping(
             "enum": ["target_identity", "ddl_checksum", "schema_diff"],
         },
         "after_commit": {
-            "description": "true: a check of verify that holds only once the statements after COMMIT have run",
+            "description": "true: a check of verify that passes only after the statements after COMMIT have run",
             "const": True,
         },
     },
@@ -139,7 +139,7 @@ SCHEMA: Schema = {
                     "rows": _ROWS,
                     "cannot_restore": {
                         **_list(
-                            "what the rollback does not bring back, one sentence each; [] if it brings back everything",
+                            "what the rollback does not restore, one sentence each; [] if it restores everything",
                             _text("a sentence"),
                         ),
                     },
@@ -166,7 +166,7 @@ SCHEMA: Schema = {
                 "default": {},
             },
             "scope": _mapping(
-                "what the DDL may do",
+                "what the DDL is allowed to do",
                 {
                     "schemas": {**_list("schemas that the phase's SQL may name", _SCHEMA_NAME), "minItems": 1},
                     "statements": {**_STATEMENTS, "minItems": 1},
@@ -182,16 +182,14 @@ SCHEMA: Schema = {
                         "default": [],
                     },
                     "rewrites": {
-                        **_list(
-                            "tables that the server may write anew, under a lock that keeps readers out", _RELATION
-                        ),
+                        **_list("tables that the server may rewrite, under a lock that blocks readers", _RELATION),
                         "default": [],
                     },
                 },
                 ["schemas", "statements"],
             ),
             "expect": _mapping(
-                "what the DDL must turn out to be and do",
+                "the expected statements and results of the DDL",
                 {
                     "tags": {
                         "description": "for each command tag in the DDL, BEGIN and COMMIT included: how often",
@@ -264,7 +262,7 @@ SCHEMA: Schema = {
                         },
                         "allow": {
                             **_list(
-                                "what the policy lets pass besides",
+                                "changes that are permitted in addition to the policy",
                                 {
                                     **_mapping(
                                         "an exception: one or more of class, kind, schema, object; * is a wildcard",
@@ -286,7 +284,7 @@ SCHEMA: Schema = {
             },
             "non_scope": {
                 **_list(
-                    "what the phase leaves alone",
+                    "statements about what the phase leaves unchanged",
                     _mapping(
                         "a statement: id, title, and either sql with expect or not_attempted: true",
                         {
@@ -299,7 +297,7 @@ SCHEMA: Schema = {
                                 "default": [],
                             },
                             "not_attempted": {
-                                "description": "true: the database cannot tell, the report says that it was not attempted",
+                                "description": "true: the database cannot answer it, and the report records it as not attempted",
                                 "const": True,
                             },
                         },
@@ -310,7 +308,7 @@ SCHEMA: Schema = {
             },
             "cross_references": {
                 **_list(
-                    "where to read on",
+                    "references for further reading",
                     _mapping("a reference", {"title": _TITLE, "ref": _text("a reference")}, ["title", "ref"]),
                 ),
                 "default": [],

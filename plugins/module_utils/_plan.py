@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The plan: what was reviewed, as bytes that can be signed, and what the target re-checks before it runs them.
+"""The plan: the reviewed content as bytes that can be signed, and the checks of the target before it runs them.
 
-Standard library only; private to this collection.
+Standard library only.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Statement(TypedDict):
     ``run`` is false for the file's own BEGIN and COMMIT, which phasegate does not send. ``relations`` are the tables,
     views, indexes and sequences that it names, each as SQL text with its schema; ``needs`` the privileges that it needs
     (``_privileges``). ``after_commit`` is empty for a
-    statement of the transaction; for one that refuses a transaction it is the index or partition that it makes, drops,
-    rebuilds or detaches, as SQL text with its schema.
+    statement of the transaction; for one that cannot run in a transaction it is the index or partition that it creates,
+    drops, rebuilds or detaches, as SQL text with its schema.
     """
 
     n: int
@@ -51,7 +51,7 @@ def canonical_json(value: Any) -> bytes:
 
 def _refuse_floats(value: Any) -> None:
     if isinstance(value, float):
-        raise TypeError("a plan holds no floating-point numbers: their text is not unique")
+        raise TypeError("a plan contains no floating-point numbers: their text is not unique")
     if isinstance(value, dict):
         for item in value.values():
             _refuse_floats(item)
@@ -66,7 +66,7 @@ def digest(data: bytes) -> str:
 
 
 def pinned(name: str, data: bytes) -> Dict[str, Any]:
-    """Return what the plan says of a file: name, SHA-256 and size."""
+    """Return the plan's entry of a file: name, SHA-256 and size."""
     return {"file": name, "sha256": digest(data), "bytes": len(data)}
 
 
@@ -78,7 +78,7 @@ def build_plan(
 ) -> Dict[str, Any]:
     """Return the plan of a phase.
 
-    ``phase`` is phase.yml with its defaults; ``definition``, ``ddl`` and ``rollback`` are what ``pinned`` says of the
+    ``phase`` is phase.yml with its defaults; ``definition``, ``ddl`` and ``rollback`` are the ``pinned`` entries of the
     three files, the last two with their ``statements``.
     """
     return {
@@ -95,7 +95,7 @@ _BEGIN = re.compile(rb"(?:begin(?:\s+(?:work|transaction))?|start\s+transaction)
 _COMMIT = re.compile(rb"(?:commit|end)(?:\s+(?:work|transaction))?\s*;?", re.IGNORECASE)
 _NAME = rb'(?:"(?:[^"]|"")+"|[\w$\x80-\xff]+)'
 _QUALIFIED = rb"(?:" + _NAME + rb"\s*\.\s*)?" + _NAME
-# What may run outside of a transaction. The server refuses each of these in a text of several statements.
+# Statements that may run outside a transaction. The server rejects each of them in a text of several statements.
 _AFTER_COMMIT = re.compile(
     rb"(?:create\s+(?:unique\s+)?index|drop\s+index|reindex\s*(?:\([^()]*\)\s*)?(?:index|table)"
     rb"|alter\s+table\s+" + _QUALIFIED + rb"\s+detach\s+partition\s+" + _QUALIFIED + rb")\s+concurrently\b",
@@ -133,7 +133,7 @@ def _after_block(data: bytes, position: int) -> int:
 
 
 def _is_only(data: bytes, pattern: Pattern[bytes]) -> bool:
-    """Tell whether ``data`` is nothing but comments and the one statement that ``pattern`` matches."""
+    """Return whether ``data`` is only comments and the one statement that ``pattern`` matches."""
     match = pattern.match(data, _after_space(data, 0))
     return match is not None and _after_space(data, match.end()) == len(data)
 
@@ -143,13 +143,13 @@ def check_cover(statements: Sequence[Mapping[str, Any]], data: bytes, sha256: st
 
     The digest is the required one, the ranges are contiguous from the first byte to the last, none is empty, only a
     BEGIN as the first and a COMMIT as the last statement of the transaction, both together, are left out of the run, and
-    what runs after COMMIT stands at the end and begins as such a statement does.
+    what runs after COMMIT is at the end and begins as such a statement does.
     Raises ``PhaseGateError``.
     """
     found = digest(data)
     if found != sha256:
         raise PhaseGateError(
-            f"{name} is not the file of the plan",
+            f"{name} differs from the file of the plan",
             expected=f"SHA-256 {sha256}",
             found=f"SHA-256 {found}",
             next_step="restore the reviewed file, or plan and review the changed one",
@@ -190,14 +190,14 @@ def _check_left_out(statements: Sequence[Mapping[str, Any]], data: bytes, name: 
 
 def _not_covered(name: str, expected: str, found: str) -> PhaseGateError:
     return PhaseGateError(
-        f"the plan's statements are not {name}", expected=expected, found=found, next_step="plan the phase again"
+        f"the plan's statements do not match {name}", expected=expected, found=found, next_step="plan the phase again"
     )
 
 
 def freeze(document: Mapping[str, Any]) -> Dict[str, Any]:
     """Return ``document`` with ``content_sha256``, the SHA-256 of its canonical JSON without that key.
 
-    It tells a document that was changed after it was frozen from another document; it proves nothing, signatures do.
+    It detects a change to a document after it was frozen; it proves nothing, signatures do.
     """
     bare = {key: value for key, value in document.items() if key != "content_sha256"}
     return {**bare, "content_sha256": digest(canonical_json(bare))}
@@ -210,13 +210,13 @@ def thawed(data: bytes) -> Tuple[Dict[str, Any], str]:
         frozen = freeze(document) if isinstance(document, dict) else {}
         canonical = canonical_json(document)
     except ValueError as error:
-        return {}, f"it is not JSON in UTF-8 ({error})"
+        return {}, f"not JSON in UTF-8 ({error})"
     if not isinstance(document, dict):
-        return {}, "it is not a JSON object"
+        return {}, "not a JSON object"
     found, expected = frozen["content_sha256"], document.get("content_sha256")
     if found != expected:
-        return document, f"its content has SHA-256 {found}, and it was frozen with {expected or 'none'}"
-    return document, "" if canonical == data else "its bytes are not the canonical form of its content"
+        return document, f"its content has SHA-256 {found}, but it was frozen with {expected or 'none'}"
+    return document, "" if canonical == data else "its bytes differ from the canonical form of its content"
 
 
 def _no_float(text: str) -> None:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The JSON Schema of plan.json, and the check of a plan against it. Controller only; private to this collection."""
+"""The JSON Schema of plan.json, and the check of a plan against it. Controller only."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ _RANGE: Schema = {
         "returns_rows": {"type": "boolean"},
         "run": {"type": "boolean"},
         "after_commit": _text(
-            "what it makes, drops, rebuilds or detaches after COMMIT; empty for a statement of the transaction"
+            "what it creates, drops, rebuilds or detaches after COMMIT; empty for a statement of the transaction"
         ),
     },
 }
@@ -132,7 +132,7 @@ _REHEARSAL = _object(
         "base_fingerprint": _SHA256,
         "result_fingerprint": _SHA256,
         "changes": _CHANGES,
-        "changes_before_commit": {**_CHANGES, "description": "what of them is there before COMMIT"},
+        "changes_before_commit": {**_CHANGES, "description": "those of them that exist before COMMIT"},
         "server": _object(
             "settings of the server that a result depends on",
             {
@@ -218,10 +218,10 @@ def read_plan(data: bytes, name: str) -> Dict[str, Any]:
     plan, changed = thawed(data)
     if changed:
         raise PhaseGateError(
-            f"{name} is not as it was frozen.",
+            f"{name} is not intact.",
             expected="the canonical bytes that a rehearsal wrote",
             found=changed,
-            next_step="take the plan from the rehearsal's artefact directory again, or rehearse again",
+            next_step="copy the plan from the rehearsal's artefact directory again, or rehearse again",
         )
     problems = sorted(
         jsonschema.Draft202012Validator(SCHEMA).iter_errors(plan), key=lambda one: list(map(str, one.path))
@@ -229,7 +229,7 @@ def read_plan(data: bytes, name: str) -> Dict[str, Any]:
     if problems:
         shown = [f"{'.'.join(map(str, one.path)) or 'plan'}: {one.message[:200]}" for one in problems[:10]]
         raise PhaseGateError(
-            f"{name} does not validate as a plan.",
+            f"{name} is not a valid plan.",
             expected=f"a document of the form {FORMAT}",
             found="; ".join(shown),
             next_step="rehearse again with this version of the collection",

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whether a difference is permitted. Pure; private to this collection.
+"""Whether a difference is permitted. Pure.
 
 A policy is a mapping::
 
@@ -12,8 +12,8 @@ A policy is a mapping::
     fingerprint: <hex>          # exact: the fingerprint that the rehearsal left, or
     changes: [...]              # exact: the rehearsed diff's changes (``Diff.as_list``)
 
-A phase says ``exact`` alone: ``of_plan`` adds the changes of its rehearsal, and ``of_rehearsal`` takes the place of it in
-the rehearsal itself, which finds out what they are.
+A phase declares ``exact`` alone: ``of_plan`` adds the changes of its rehearsal, and ``of_rehearsal`` replaces it in the
+rehearsal itself, which records them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._severity import
 
 @dataclass(frozen=True)
 class Verdict:
-    """``ok`` or not; ``offending`` are the changes that are not permitted, ``missing`` what was declared and did not come.
+    """``ok`` or not; ``offending`` are the changes that are not permitted, ``missing`` declared changes that did not occur.
 
     ``message`` names every one of them, with before and after.
     """
@@ -42,7 +42,7 @@ class Verdict:
 
 
 def evaluate(diff: Diff, policy: Mapping[str, Any]) -> Verdict:
-    """Judge a diff by a policy. Raises ``PhaseGateError`` for a policy that says nothing definite."""
+    """Evaluate a diff by a policy. Raises ``PhaseGateError`` for an invalid policy."""
     name = policy.get("policy", "additions_only")
     if name not in _POLICIES:
         raise PhaseGateError(
@@ -60,7 +60,7 @@ def evaluate(diff: Diff, policy: Mapping[str, Any]) -> Verdict:
 
 
 def of_plan(plan: Mapping[str, Any], changes: str = "changes") -> Mapping[str, Any]:
-    """Return the policy of a plan's phase. ``changes``: which of the rehearsal's it is that ``exact`` compares with."""
+    """Return the policy of a plan's phase. ``changes``: which changes of the rehearsal ``exact`` compares with."""
     policy: Mapping[str, Any] = plan["phase"]["diff"]
     if policy["policy"] != "exact" or "rehearsal" not in plan:
         return policy
@@ -68,7 +68,7 @@ def of_plan(plan: Mapping[str, Any], changes: str = "changes") -> Mapping[str, A
 
 
 def of_rehearsal(policy: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the policy by which a rehearsal judges a phase that has ``policy``."""
+    """Return the policy by which a rehearsal evaluates a phase that has ``policy``."""
     return {"policy": "recorded"} if policy["policy"] == "exact" else policy
 
 
@@ -131,7 +131,7 @@ def _exception(entry: Mapping[str, Any]) -> Callable[[Change], bool]:
     given = {key: str(value) for key, value in entry.items() if value is not None}
     if unknown or not given:
         raise PhaseGateError(
-            "An entry of the diff policy's allow list is not understood.",
+            "Invalid entry in the diff policy's allow list.",
             expected="one or more of class, kind, schema, object",
             found=json.dumps(dict(entry)),
             next_step="correct the entry",
@@ -148,7 +148,7 @@ def _exception(entry: Mapping[str, Any]) -> Callable[[Change], bool]:
 RULES = {
     "additions_only": "additions only",
     "exact": "exactly the rehearsed changes",
-    "recorded": "recorded, to be met exactly",
+    "recorded": "recorded for an exact comparison",
     "unchanged": "no change",
 }
 

@@ -2,14 +2,14 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What this session's role may not do, and the statement that gives it. Private to this collection.
+"""The privileges that this session's role lacks, and the statements that grant them.
 
-The server's message names an object, never the privilege, and in its own language. So the server is asked: for what a plan
-says that its statements need (``needs``), and for the object that a message ends with.
+The server's message names an object, never the privilege, and in its own language. So the catalogs are queried: for the
+privileges that the statements of a plan need (``needs``), and for the object at the end of a message.
 
 A need is ``SELECT``, ``INSERT``, ``UPDATE``, ``DELETE``, ``TRUNCATE``, ``REFERENCES``, ``TRIGGER``, ``OWNER`` or ``DROP`` of
-a relation, ``EXECUTE`` of a function, ``CREATE`` in a schema, ``ROLE`` for being able to be that role, each with the name
-as SQL text, or ``DATABASE`` for making schemas.
+a relation, ``EXECUTE`` of a function, ``CREATE`` in a schema, ``ROLE`` for SET ROLE to that role, each with the name
+as SQL text, or ``DATABASE`` for creating schemas.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ SELECT text FROM (
   FROM lacking WHERE relowner IS NULL GROUP BY place, target) found ORDER BY place, key
 """
 
-# What a message ends with, in any language whose grammar lets it; with the quotes that a language has.
+# The object at the end of a message, in any language that puts it there, with the quotes of that language.
 _NAMED = """
 WITH message AS (SELECT rtrim({message}, U&' "''\\00AB\\00BB\\201C\\201D') AS text),
 object AS (
@@ -83,7 +83,7 @@ WHERE right(text, length(name)) = name AND left(right(text, length(name) + 1), 1
   AND CASE WHEN text ~ '^must be owner of ' THEN NOT pg_has_role(owner, 'USAGE') ELSE NOT has END ORDER BY 1
 """
 
-# What pg_dump has to read, and may not; what belongs to an extension it leaves out.
+# Objects that pg_dump has to read and may not; it leaves out those of extensions.
 _UNREADABLE = """
 SELECT quote_ident(current_user),
   EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -94,7 +94,9 @@ SELECT quote_ident(current_user),
 """
 
 EXPECTED = "every privilege that the phase needs"
-UNKNOWN = "run as the role that owns the object, or let its owner grant what the server names as missing"
+UNKNOWN = (
+    "run as the role that owns the object, or have its owner grant the privilege that the server reports as missing"
+)
 
 
 def _texts(session: Session, query: str) -> list[str]:
@@ -102,47 +104,47 @@ def _texts(session: Session, query: str) -> list[str]:
 
 
 def lacking(session: Session, needs: Iterable[str]) -> list[str]:
-    """Return, for what the role lacks of these needs, the statements that give it. What is not there lacks nothing."""
+    """Return the statements that grant what the role lacks of these needs. Objects that do not exist need nothing."""
     names = "ARRAY[" + ", ".join(map(literal, sorted(set(needs)))) + "]"
     return _texts(session, _LACKING.format(needs=names))
 
 
 def named(session: Session, message: str) -> list[str]:
-    """Return the statements that give what the role lacks of the object that a server's message ends with."""
+    """Return the statements that grant what the role lacks on the object at the end of a server's message."""
     return _texts(session, _NAMED.format(message=literal(message)))
 
 
 def advice(session: Session, needs: Iterable[str], message: str) -> str:
-    """Return what to do after a refusal for lack of a privilege; the transaction must not be a failed one."""
+    """Return the next step after a permission error; the transaction must not be in a failed state."""
     return " ".join(lacking(session, needs) or named(session, message)) or UNKNOWN
 
 
 def for_dump(session: Session, *, rows: bool = True) -> list[str]:
-    """Return what lets the role read everything that pg_dump does, with or without rows."""
+    """Return the grants with which the role can read everything that pg_dump does, with or without rows."""
     role, unreadable, hidden = session.rows(_UNREADABLE)[0]
     grants = [f"GRANT pg_read_all_data TO {role};"] if unreadable == "t" else []
     return [*grants, *([f"ALTER ROLE {role} BYPASSRLS;"] if rows and hidden == "t" else [])]
 
 
 def require(session: Session, statements: Iterable[Mapping[str, Any]]) -> None:
-    """Raise ``Stopped`` unless the role may run these statements of a plan, as far as their objects are there now.
+    """Raise ``Stopped`` unless the role may run these statements of a plan, as far as their objects exist now.
 
-    Neither a backup nor a snapshot is made without reading every table.
+    A backup and a snapshot need to read every table.
     """
     grants = lacking(session, [need for one in statements if one["run"] for need in one["needs"]])
     grants += for_dump(session, rows=False)
     if grants:
         raise Stopped(
-            "The role lacks privileges that the phase needs.",
+            "The role lacks required privileges.",
             expected=EXPECTED,
-            found=f"role {session.value('SELECT current_user')} without them",
+            found=f"role {session.value('SELECT current_user')} lacks some of them",
             next_step=" ".join(grants),
         )
 
 
 @contextlib.contextmanager
 def explained(session: Session) -> Iterator[None]:
-    """Tell, where the server refuses a request of phasegate's for lack of a privilege, which one it is."""
+    """Name the missing privilege when the server rejects a statement of phasegate for lack of one."""
     try:
         yield
     except SqlError as error:
@@ -150,7 +152,7 @@ def explained(session: Session) -> Iterator[None]:
             raise
         session.execute("ROLLBACK")
         raise PhaseGateError(
-            "The role lacks a privilege.",
+            "The role lacks a required privilege.",
             expected=EXPECTED,
             found=error.words(),
             next_step=advice(session, (), error.text),

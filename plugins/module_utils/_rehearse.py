@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Rehearse a phase on a restored copy: migrate, verify, roll back, compare, migrate again. Private to this collection.
+"""Rehearse a phase on a restored copy: migrate, verify, roll back, compare, migrate again.
 
-Every transaction runs by the same code as on production; what it needs there, it needs here. What the rehearsal
-measures and leaves is what the plan pins.
+Every transaction runs by the same code, with the same needs, as on production. The plan pins what the rehearsal
+measures and the schema at its end.
 """
 
 from __future__ import annotations
@@ -66,10 +66,10 @@ def _same_schema(source: Snapshot, copy: Snapshot) -> None:
     expected, found = normalise(source), normalise(copy)
     if expected.fingerprint != found.fingerprint:
         raise PhaseGateError(
-            "The restored copy has another schema than the source.",
+            "The restored schema differs from the source.",
             expected=f"normalised fingerprint {expected.fingerprint}",
             found=diff(expected, found).text(),
-            next_step="make what is missing in the rehearsal cluster available (roles, extensions, settings), then run again",
+            next_step="add what the rehearsal cluster lacks (roles, extensions, settings), then run again",
         )
 
 
@@ -111,7 +111,7 @@ def _roll_back(rehearsal: Rehearsal, step: Step, original: Snapshot) -> Applied:
     step.data["restored"] = after.fingerprint == original.fingerprint
     if not step.data["restored"]:
         raise PhaseGateError(
-            "C-09: the rollback does not give the schema of before.",
+            "C-09: the rollback does not restore the schema.",
             expected=f"fingerprint {original.fingerprint}",
             found=diff(original, after).text(),
             next_step="correct the rollback SQL as a new revision",
@@ -128,7 +128,7 @@ def _statements(applied: Applied) -> list[dict[str, Any]]:
 
 
 def rehearse(rehearsal: Rehearsal, archive: str, about: Mapping[str, Any]) -> dict[str, Any]:
-    """Rehearse and return what the plan pins of it. Raises ``PhaseGateError`` at the first thing that is not as it must be.
+    """Rehearse and return what the plan pins of it. Raises ``PhaseGateError`` at the first failure.
 
     ``archive`` is the backup's path. ``about`` has ``source`` (system identifier), ``roles``, ``access``, ``server`` and
     ``contents`` of the source.
@@ -151,7 +151,7 @@ def rehearse(rehearsal: Rehearsal, archive: str, about: Mapping[str, Any]) -> di
         result = verify(client, artefacts, wanted, step, ("rehearsal_before", "rehearsal_after"))
         changes = step.data["diff"]["changes"]
     with run_step(artefacts, "R-4") as step:
-        # as C-09 has it, from a file: what it says of rows it says before it begins
+        # as for C-09, which reads it from a file: without the locators of catalog rows
         undone = _roll_back(rehearsal, step, base.unlocated())
     with run_step(artefacts, "R-5") as step:
         _moment.record(client, artefacts, "rehearsal_again", rehearsal.declared)
@@ -161,7 +161,7 @@ def rehearse(rehearsal: Rehearsal, archive: str, about: Mapping[str, Any]) -> di
         again = verify(client, artefacts, wanted, step, ("rehearsal_again", "rehearsal_after_again"))
         if again.fingerprint != result.fingerprint:
             raise PhaseGateError(
-                "Migrating again after the rollback gives another schema.",
+                "The second migration, after the rollback, resulted in a different schema.",
                 expected=f"fingerprint {result.fingerprint}",
                 found=diff(result.unlocated(), again).text(),
                 next_step="correct the DDL or the rollback SQL as a new revision",

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whether a phase that another one requires is there, sealed, and reviewed (G-11): no phase starts by itself. Private."""
+"""Whether a required phase is applied, sealed, and reviewed (G-11): no phase starts automatically."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ Reviews = Dict[str, Tuple[Mapping[str, bytes], Notes]]
 class _Runs:
     """The runs of one phase: ``executions`` that committed here with their beginning, by name; ``undone`` by which rollback.
 
-    ``origins`` are the runs that one goes on with, by its name: they are the same execution.
+    ``origins`` are the runs that one continues, by its name: they are the same execution.
 
-    ``elsewhere`` are names of runs on other databases, ``unclear`` what nobody can tell of a run.
+    ``elsewhere`` are names of runs on other databases, ``unclear`` why the outcome of a run is unknown.
     """
 
     executions: dict[str, tuple[str, Artefacts]] = field(default_factory=dict)
@@ -67,7 +67,7 @@ class _Runs:
     unclear: list[str] = field(default_factory=list)
 
     def add(self, run: Artefacts, phase: str, identity: Identity) -> None:
-        """Sort one artefact directory in."""
+        """Classify one artefact directory."""
         try:
             entries = run.journal.entries()
         except PhaseGateError as error:
@@ -98,7 +98,7 @@ def _runs_of(root: str, phase: str, identity: Identity) -> _Runs:
 
 
 def evidence_of(root: str, phase: str, identity: Identity) -> tuple[Artefacts | None, str]:
-    """Return the sealed evidence below ``root`` that a phase is on this database, and else None with what was found."""
+    """Return the sealed evidence below ``root`` that a phase is applied to this database; else None with what was found."""
     runs = _runs_of(root, phase, identity)
     if runs.unclear:
         return None, "; ".join(runs.unclear)
@@ -113,7 +113,7 @@ def evidence_of(root: str, phase: str, identity: Identity) -> tuple[Artefacts | 
     artefacts = runs.executions[newest][1]
     findings = verify(artefacts.path)
     if not findings and incomplete(artefacts):
-        return None, f"{newest} left a statement that runs after its COMMIT"
+        return None, f"{newest} has a statement after COMMIT that is not done"
     return (None, f"{newest}: " + "; ".join(findings)) if findings else (artefacts, "")
 
 
@@ -126,14 +126,14 @@ def reviews_in(run: Artefacts) -> Reviews:
 
 
 def reviews_given(reviews_b64: Mapping[str, Mapping[str, Any]]) -> Reviews:
-    """Return the reviews that phase_plan returned, for what has no directory to keep them in (check mode)."""
+    """Return the reviews that phase_plan returned, for a run without a directory (check mode)."""
     return {bundle: unpacked(one["signatures_b64"], one["notes_b64"]) for bundle, one in sorted(reviews_b64.items())}
 
 
 def require(root: str, phase: str, identity: Identity, reviews: Reviews, now: float) -> _gates.Gate:
-    """Judge one required phase: its evidence is below ``root``, and ``reviews`` are what the run was given.
+    """Evaluate one required phase: its evidence is below ``root``, and ``reviews`` are what the run was given.
 
-    ``now`` is the database server's clock. Raises ``PhaseGateError`` when reviews cannot be judged at all.
+    ``now`` is the database server's clock. Raises ``PhaseGateError`` when reviews cannot be verified at all.
     """
     evidence, found = evidence_of(root, phase, identity)
     if evidence is None:
@@ -156,13 +156,13 @@ def require(root: str, phase: str, identity: Identity, reviews: Reviews, now: fl
 def write_reviews(run: Artefacts, reviews_b64: Mapping[str, Mapping[str, Any]]) -> None:
     """Write the reviews that phase_plan returned into the directory of a run, where ``require`` finds them.
 
-    Beside the signatures stands what they have to be over, so that an auditor can verify them with ssh-keygen. Raises
+    The signed text is beside the signatures, so that an auditor can verify them with ssh-keygen. Raises
     ``PhaseGateError``.
     """
     for bundle, packed in reviews_b64.items():
         if not _BUNDLE.fullmatch(bundle):
             raise PhaseGateError(
-                "This is not the name of an artefact directory.",
+                "Invalid name of an artefact directory.",
                 expected="<phase>_<environment>_<time>",
                 found=repr(bundle),
                 next_step="give the reviews as phase_plan returned them",
@@ -176,7 +176,7 @@ def write_reviews(run: Artefacts, reviews_b64: Mapping[str, Mapping[str, Any]]) 
 
 
 def identity_of(bundle: str) -> dict[str, Any]:
-    """Return who the server of an execution was, by its journal."""
+    """Return the identity of an execution's server, from its journal."""
     identity: dict[str, Any] = opening(Artefacts(os.path.abspath(bundle)).journal.entries())["identity"]
     return identity
 
@@ -189,9 +189,9 @@ def reviewable(bundle: str) -> bytes:
     found = (opening(entries).get("kind"), journaled_outcome(entries, COMMAND[EXECUTE]))
     if findings or found != (EXECUTE, COMMITTED):
         raise PhaseGateError(
-            "This directory is not one to approve.",
+            "This directory cannot be approved.",
             expected="the sealed, untouched evidence of an execution that committed",
             found="; ".join(findings) or f"a run of kind {found[0]} with outcome {found[1]}",
-            next_step="name the artefact directory of the execution, or a copy of all of it",
+            next_step="give the artefact directory of the execution, or a complete copy of it",
         )
     return review_request(name_of(artefacts), sha256_file(artefacts.file(SEAL)))

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Restore a backup into a rehearsal cluster and prove that the copy has what the source had. Private."""
+"""Restore a backup into a rehearsal cluster and prove that the copy matches the source."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._server import c
 from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql import identifier, literal
 
-# The comment of a database that a rehearsal made: only such a database is ever dropped.
+# The comment of a database that a rehearsal created: only such a database is ever dropped.
 MARK = "phasegate rehearsal"
 MAINTENANCE = "postgres"
 
@@ -46,20 +46,20 @@ def require_other_cluster(source: str, found: Identity) -> None:
 
 
 def _require_free(session: Session, name: str) -> None:
-    """Raise ``PhaseGateError`` when there is a database of this name that no rehearsal made."""
+    """Raise ``PhaseGateError`` when a database of this name exists that was not created by a rehearsal."""
     exists, comment = session.rows(_STATE.format(name=literal(name)))[0]
     if exists == "t" and comment != MARK:
         raise PhaseGateError(
-            f"The rehearsal cluster has a database {name!r} that no rehearsal made.",
+            f"The rehearsal cluster has a database {name!r} that was not created by a rehearsal.",
             expected=f"no such database, or one with the comment {MARK!r}",
             found=f"comment {comment!r}",
-            next_step="use another cluster, or drop that database yourself when nobody needs it",
+            next_step="use another cluster, or drop that database yourself if it is not needed",
         )
 
 
 def _prepare_database(session: Session, name: str, server: Mapping[str, Any]) -> None:
-    """Make an empty database with the source's encoding and collation; one that a rehearsal made before is dropped."""
-    # Under a name of its own until it has its comment: killed in between, it would stand in the way of the next run.
+    """Create an empty database with the source's encoding and collation; one that an earlier rehearsal created is dropped."""
+    # Under another name until it has its comment: killed in between, it would block the next run.
     unmarked = "phasegate_" + hashlib.sha256(name.encode()).hexdigest()[:16]
     for leftover in (name, unmarked):
         session.execute(f"DROP DATABASE IF EXISTS {identifier(leftover)} WITH (FORCE)")
@@ -74,9 +74,9 @@ def _prepare_database(session: Session, name: str, server: Mapping[str, Any]) ->
 
 
 def _same_settings(client: Client, server: Mapping[str, Any]) -> list[str]:
-    """Give the copy the source's settings, which a dump does not have, and return the names of those that it needed.
+    """Set the source's settings, which a dump does not contain, on the copy, and return the names of those that differed.
 
-    Raises ``PhaseGateError`` naming what of the server is still another.
+    Raises ``PhaseGateError`` naming the facts of the server that still differ.
     """
     name = identifier(client.database)
     with client.session("phasegate:restore") as session:
@@ -90,7 +90,7 @@ def _same_settings(client: Client, server: Mapping[str, Any]) -> list[str]:
         wrong = compare(server, server_facts(session))
     if wrong:
         raise PhaseGateError(
-            "The server of the rehearsal is another than the source's in what the meaning of SQL depends on.",
+            "The rehearsal server differs from the source in facts that change the meaning of SQL.",
             expected="; ".join(f"{one.name} {one.expected}" for one in wrong),
             found="; ".join(f"{one.name} {one.found}" for one in wrong),
             next_step="rehearse in a cluster of the same major version, with the same extensions and settings",
@@ -99,7 +99,7 @@ def _same_settings(client: Client, server: Mapping[str, Any]) -> list[str]:
 
 
 def _prepare_roles(session: Session, roles: Sequence[str]) -> list[str]:
-    """Make every role that is missing, without login, and return their names."""
+    """Create every role that is missing, without login, and return their names."""
     present = {row[0] for row in session.rows(_ROLES)}
     missing = [role for role in roles if role not in present]
     for role in missing:
@@ -115,7 +115,7 @@ def _require_extensions(session: Session, extensions: Sequence[str]) -> None:
             "The rehearsal cluster lacks extensions that the backup needs.",
             expected=", ".join(sorted(extensions)),
             found="missing: " + ", ".join(missing),
-            next_step="install them in the rehearsal cluster, or use an image that has them",
+            next_step="install them in the rehearsal cluster, or use an image that contains them",
         )
 
 
@@ -124,7 +124,7 @@ def _maintenance(client: Client) -> ContextManager[Session]:
 
 
 def require_ready(client: Client, *, source: str, server: Mapping[str, Any]) -> Identity:
-    """Return who the rehearsal cluster is. Raises ``PhaseGateError`` when a backup of the source cannot be restored there.
+    """Return the identity of the rehearsal cluster. Raises ``PhaseGateError`` when a backup of the source cannot be restored there.
 
     ``source`` is the system identifier of the source's cluster, ``server`` its facts.
     """
@@ -133,16 +133,16 @@ def require_ready(client: Client, *, source: str, server: Mapping[str, Any]) -> 
         require_other_cluster(source, found)
         if found.server_major != major(server["server_version"]):
             raise PhaseGateError(
-                "The rehearsal cluster has another major version than the source.",
+                "The major version of the rehearsal cluster differs from the source.",
                 expected=f"PostgreSQL {major(server['server_version'])}",
                 found=f"PostgreSQL {found.server_version}",
                 next_step="rehearse in a cluster of the same major version",
             )
         if session.value("SELECT rolsuper FROM pg_roles WHERE rolname = current_user") != "t":
             raise PhaseGateError(
-                "The role cannot make a rehearsal's database, roles and owners.",
-                expected="a superuser of the rehearsal cluster",
-                found=f"role {found.user}, which is none",
+                "The role of the rehearsal cluster lacks the SUPERUSER attribute.",
+                expected="a superuser, who can create the rehearsal's database and roles and set owners",
+                found=f"role {found.user} without SUPERUSER",
                 next_step="connect to the rehearsal cluster, and only there, as a superuser",
             )
         _require_free(session, client.database)
@@ -157,7 +157,7 @@ def _pg_restore(client: Client, archive: str, jobs: int) -> None:
             done = client.run("pg_restore", *arguments, stdin=stream)
     elif client.container:
         token = secrets.token_hex(6)
-        # its session tells that the directory there is in use
+        # its session shows that the directory there is in use
         maintenance = dataclasses.replace(client, database=MAINTENANCE)
         with maintenance.session(_staging.application(token)), _staging.directory(maintenance, token) as place:
             _staging.upload(client, archive, place)
@@ -166,11 +166,10 @@ def _pg_restore(client: Client, archive: str, jobs: int) -> None:
         done = client.run("pg_restore", *arguments, f"--jobs={jobs}", archive)
     if done.returncode != 0:
         raise PhaseGateError(
-            "G-5: the backup does not restore.",
-            expected="pg_restore ends with status 0",
+            "G-5: the backup cannot be restored.",
+            expected="pg_restore exits with status 0",
             found=done.stderr.decode("utf-8", "replace").strip(),
-            next_step="resolve what pg_restore names (a compression that it lacks: choose gzip); a backup that does not "
-            "restore is none",
+            next_step="resolve the error that pg_restore reports (unsupported compression: use gzip); do not rely on this backup",
         )
 
 
@@ -185,7 +184,7 @@ def restore(
     access: Mapping[str, Any] | None = None,
     jobs: int = 2,
 ) -> dict[str, Any]:
-    """Restore ``archive`` into a fresh database of the rehearsal cluster and return what there is to say of it.
+    """Restore ``archive`` into a fresh database of the rehearsal cluster and return the facts about it.
 
     ``source`` is the system identifier of the cluster that the backup is of, ``server`` its facts; ``contents`` what its
     tables had under the dump's snapshot; ``access`` what its role may, to be given here as well; ``jobs`` how many tables of
@@ -208,7 +207,7 @@ def restore(
             "G-5: the restored copy differs from the source.",
             expected="the same rows in every table",
             found="; ".join(wrong),
-            next_step="find out why the backup does not hold the data; do not rely on it",
+            next_step="find out why the backup does not contain the data; do not rely on it",
         )
     return {
         "cluster": found.as_dict(),
@@ -219,7 +218,7 @@ def restore(
 
 
 def source_of(session: Session, identity: Identity) -> dict[str, Any]:
-    """Return what a restore has to know of the source: ``source`` (system identifier), ``roles`` and ``server``."""
+    """Return the facts of the source that a restore needs: ``source`` (system identifier), ``roles`` and ``server``."""
     return {
         "source": identity.system_identifier,
         "roles": [row[0] or "" for row in session.rows(_ROLES)],

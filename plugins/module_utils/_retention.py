@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which old backups may go, and why. Private to this collection.
+"""Which old backups may be deleted, and why.
 
-A backup that a sealed bundle names is part of that evidence: it goes only when an archived copy of the whole bundle is
-intact and has the same seal.
+A backup that a sealed bundle refers to is part of that evidence: it is deleted only when an archived copy of the whole
+bundle is intact and has the same seal.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ DAY = 86400
 
 @dataclass(frozen=True)
 class Rule:
-    """What stays: the newest ``keep`` of every database, and whatever is at most ``max_age_days`` old.
+    """What is kept: the newest ``keep`` of every database, and whatever is at most ``max_age_days`` old.
 
-    ``archive`` is the directory that has copies of sealed bundles under their names, '' for none.
+    ``archive`` is the directory with copies of sealed bundles under their names, '' for none.
     """
 
     keep: int
@@ -43,7 +43,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What becomes of one backup: ``bundle`` is its directory's name, ``size`` in bytes, ``why`` one sentence."""
+    """The decision on one backup: ``bundle`` is its directory's name, ``size`` in bytes, ``why`` one sentence."""
 
     bundle: str
     file: str
@@ -57,7 +57,7 @@ class Verdict:
 
     def line(self) -> str:
         """Return the verdict for people."""
-        return f"{'remove' if self.remove else 'keep':<6}  {self.bundle}/{self.file} ({self.size} bytes): {self.why}"
+        return f"{'delete' if self.remove else 'keep':<6}  {self.bundle}/{self.file} ({self.size} bytes): {self.why}"
 
 
 def _read(artefacts: Artefacts) -> BackupRecord | None:
@@ -67,29 +67,29 @@ def _read(artefacts: Artefacts) -> BackupRecord | None:
             record = BackupRecord(**json.load(stream))
     except (OSError, ValueError, TypeError):
         return None
-    # the name becomes a path that is removed
+    # the name becomes a path that is deleted
     ours = record.file == NAMES.get(record.method)
     return record if ours and os.path.lexists(artefacts.file(record.file)) else None
 
 
 def _not_archived(artefacts: Artefacts, archive: str) -> str:
-    """Return why the sealed bundle's backup has to stay, '' when an intact copy with the same seal is in the archive."""
-    named = "its sealed bundle names it"
+    """Return why the sealed bundle's backup has to be kept, '' when an intact copy with the same seal is in the archive."""
+    named = "referenced by its sealed bundle"
     if not archive:
-        return f"{named}, and no archive is given"
+        return f"{named}; no archive configured"
     copy = Artefacts(os.path.join(archive, os.path.basename(artefacts.path)))
     if os.path.realpath(copy.path) == os.path.realpath(artefacts.path):
-        return f"{named}, and the archive is the bundle itself"
+        return f"{named}; the archive is the bundle itself"
     findings = verify(copy.path)
     if findings:
-        return f"{named}, and the archive has no intact copy: {findings[0]}"
+        return f"{named}; the archive has no intact copy: {findings[0]}"
     if sha256_file(copy.file(SEAL)) != sha256_file(artefacts.file(SEAL)):
-        return f"{named}, and the copy in the archive has another seal"
+        return f"{named}; the copy in the archive has a different seal"
     return ""
 
 
 def _judge(artefacts: Artefacts, record: BackupRecord, place: int, rule: Rule, now: float) -> tuple[bool, str]:
-    """Return whether a backup goes, and why; ``place`` is 0 for the newest of its database."""
+    """Return whether a backup is deleted, and why; ``place`` is 0 for the newest of its database."""
     if place < rule.keep:
         return False, f"one of the newest {rule.keep} of database {record.database}"
     days = (now - record.started_epoch) / DAY
@@ -101,7 +101,7 @@ def _judge(artefacts: Artefacts, record: BackupRecord, place: int, rule: Rule, n
             return False, why
         return True, f"{days:.1f} days old; an intact copy of its bundle is in {rule.archive}"
     if artefacts.has_run:
-        return False, "its run is not sealed: run the phase again, which closes it"
+        return False, "its run is not sealed; run the phase again to close it"
     return True, f"{days:.1f} days old, and {place} newer of database {record.database}"
 
 
@@ -129,10 +129,10 @@ def judge(root: str, rule: Rule, now: float) -> list[Verdict]:
 
 
 def remove(root: str, verdict: Verdict) -> None:
-    """Remove the backup of a verdict. Raises ``BlockingIOError`` when somebody is at work in its directory.
+    """Delete the backup of a verdict. Raises ``BlockingIOError`` when its directory is in use.
 
-    Of a bundle only the backup itself goes, so that the rest stays evidence; the audit then names what is missing. Of a
-    plain directory everything that the backup brought goes, its marker last: until then it is found again.
+    Of a bundle only the backup itself is deleted, so that the rest remains evidence; the audit then reports it missing.
+    Of a plain directory everything of the backup is deleted, its marker last: until then it is found again.
     """
     artefacts = Artefacts(os.path.join(root, verdict.bundle))
     names = (verdict.file,) if artefacts.sealed else (verdict.file, verdict.file + LISTING, ROLES, CONTENTS, MARKER)

@@ -4,7 +4,7 @@
 
 """Who may approve changes to a cluster: its *anchor*, a directory on the target host that no Ansible variable can move.
 
-Standard library only; private to this collection.
+Standard library only.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class Signer:
 class Anchor:
     """Who may approve changes to one cluster, as read once from the files of ``path``.
 
-    ``allowed_signers`` and ``revoked_keys`` are the files' bytes, ``signers`` the first one's lines. ``rollback`` says
-    what a rollback needs: ``approval`` or ``confirmation``.
+    ``allowed_signers`` and ``revoked_keys`` are the files' bytes, ``signers`` the first one's lines. ``rollback`` is
+    the requirement for a rollback: ``approval`` or ``confirmation``.
     """
 
     path: str
@@ -82,20 +82,20 @@ def anchor_path(system_identifier: str) -> str:
     """Return where the reviewers of a cluster are registered on its host. Raises ``PhaseGateError``."""
     if not re.fullmatch(r"[0-9]{1,20}", system_identifier):
         raise PhaseGateError(
-            "The cluster has no usable system identifier.",
-            expected="digits, as pg_control_system() gives them",
+            "The system identifier of the cluster is invalid.",
+            expected="digits, as pg_control_system() returns them",
             found=repr(system_identifier),
-            next_step="ask the server: SELECT system_identifier FROM pg_control_system()",
+            next_step="query the server: SELECT system_identifier FROM pg_control_system()",
         )
     return os.path.join(SYSTEM_ANCHORS, system_identifier)
 
 
 def find_anchor(system_identifier: str) -> Optional[Anchor]:
-    """Return who may approve changes to the cluster, or None when this host registers nobody for it.
+    """Return who may approve changes to the cluster, or None when this host has no register for it.
 
     ``/etc/phasegate/reviewers/<system identifier>`` decides; only when it does not exist, the same below the home
     directory that the user database gives for the effective user. Raises ``PhaseGateError`` for files that others could
-    have written, and for faulty ones.
+    have written, and for invalid ones.
     """
     anchor_path(system_identifier)
     home = os.path.realpath(pwd.getpwuid(os.geteuid()).pw_dir)
@@ -116,17 +116,17 @@ def _anchor_below(base: str, parts: Sequence[str]) -> Optional[Anchor]:
 
 
 def read_anchor(path: str) -> Anchor:
-    """Return the anchor in the directory ``path``, for reviewers who look at one explicitly. Raises ``PhaseGateError``."""
+    """Return the anchor in the directory ``path``, for an explicitly given one. Raises ``PhaseGateError``."""
     base, name = os.path.split(os.path.abspath(path))
     try:
         with _trusted_directory(base, [name], base_too=False) as descriptor:
             return _read(os.path.join(base, name), descriptor)
     except FileNotFoundError:
         raise PhaseGateError(
-            "No reviewers are registered here.",
+            "No reviewers are registered in this directory.",
             expected=f"a directory with {ALLOWED_SIGNERS}",
             found=f"{path} does not exist",
-            next_step="register reviewers there, or name the right directory",
+            next_step="register reviewers there, or give the right directory",
         ) from None
 
 
@@ -165,14 +165,14 @@ def _open_below(directory: int, name: str, path: str, flags: int) -> int:
     except OSError as error:
         wanted = "a directory" if flags else "a regular file"
         link = os.path.islink(path)
-        raise _untrusted(path, f"{wanted}, no symbolic link", "a symbolic link" if link else str(error)) from None
+        raise _untrusted(path, f"{wanted}, not a symbolic link", "a symbolic link" if link else str(error)) from None
 
 
 def _check_owner(path: str, status: os.stat_result) -> None:
     if status.st_uid not in (0, os.geteuid()):
         raise _untrusted(path, f"owned by root or by the user of this run ({os.geteuid()})", f"owner {status.st_uid}")
     writable = stat.S_IMODE(status.st_mode) & (stat.S_IWGRP | stat.S_IWOTH)
-    # A sticky directory (/tmp) lets nobody replace what belongs to somebody else.
+    # In a sticky directory (/tmp) users cannot replace the files of others.
     if writable and not (stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX):
         mode = f"mode {stat.S_IMODE(status.st_mode):04o}"
         raise _untrusted(path, "writable by its owner only", mode, f"chmod go-w {path}")
@@ -206,7 +206,7 @@ def _read(path: str, directory: int) -> Anchor:
     )
     if signers is None:
         raise PhaseGateError(
-            "No reviewers are registered for this cluster, although it has a directory for them.",
+            "No reviewers are registered for this cluster, although their directory exists.",
             expected=f"a file {ALLOWED_SIGNERS}",
             found=f"none in {path}",
             next_step=f"write {os.path.join(path, ALLOWED_SIGNERS)}: one line for each reviewer, name and public key",
@@ -240,7 +240,7 @@ def _policy(data: Optional[bytes], path: str) -> Dict[str, Any]:
 
 def _faulty(path: str, expected: str, found: str) -> PhaseGateError:
     return PhaseGateError(
-        f"The register of reviewers is faulty: {path}", expected=expected, found=found, next_step="correct the file"
+        f"Invalid register of reviewers: {path}", expected=expected, found=found, next_step="correct the file"
     )
 
 
@@ -258,7 +258,7 @@ def parse_allowed_signers(data: bytes, path: str = ALLOWED_SIGNERS) -> Tuple[Sig
 
     Stricter than OpenSSH, which skips lines that it cannot read: a line is an error here unless it has plain names, one
     key, and no other options than ``namespaces``, ``valid-after`` and ``valid-before``. A name pattern or a certificate
-    authority would stand for any number of people. Times without ``Z`` are UTC. Raises ``PhaseGateError``.
+    authority would match any number of people. Times without ``Z`` are UTC. Raises ``PhaseGateError``.
     """
     try:
         text = data.decode("utf-8")

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which tables a transaction writes anew: those that have another file (``relfilenode``) than before. Private."""
+"""Which tables a transaction rewrites: those whose file (``relfilenode``) changed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WHERE c.relkind = 'r' AND c.relpersistence <> 't'
 ORDER BY 3
 """
 
-# With their partitions and heirs, which a change of the parent rewrites.
+# With their partitions and children, which a change of the parent rewrites.
 _FAMILY = """
 WITH RECURSIVE family AS (
   SELECT pg_catalog.to_regclass(name)::pg_catalog.oid AS oid FROM pg_catalog.unnest({names}::text[]) name
@@ -38,7 +38,7 @@ def files(session: Session) -> dict[str, str]:
 
 
 def rewritten(session: Session, before: Mapping[str, str], xid: str) -> dict[str, str]:
-    """Return the tables, oid to name, that have another file than ``before``; ``xid`` is this transaction's."""
+    """Return the tables, oid to name, whose file differs from ``before``; ``xid`` is this transaction's."""
     return {
         oid or "": name or ""
         for oid, file, name in session.copy(_MOVED.format(xid=int(xid) % 2**32))

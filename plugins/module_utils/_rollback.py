@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""C-09: run a phase's rollback SQL so that the schema is, before COMMIT, exactly as before the phase. Private."""
+"""C-09: run a phase's rollback SQL, and commit only if the schema is exactly as before the phase."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._transaction imp
 
 @dataclass(frozen=True)
 class Undo:
-    """A rollback: the sealed ``execution`` that it undoes, what the operator typed, and the loss that is accepted.
+    """A rollback: the sealed ``execution`` that it undoes, the operator's confirmation, and the accepted loss.
 
     ``confirm`` must be the name of the execution's directory; ``accept_loss`` the exact number of rows that are lost;
     ``signatures`` are reviewers' over exactly this rollback, by a label.
@@ -74,19 +74,19 @@ def require_accepted(undo: Undo, lost: list[Loss]) -> None:
 
 
 def approval(undo: Undo, request: Request, identity: Identity, now: float) -> _gates.Gate:
-    """G-1 of a rollback: what the register of the cluster's reviewers asks for. ``now`` is the database server's clock."""
+    """G-1 of a rollback: what the register of the cluster's reviewers requires. ``now`` is the database server's clock."""
     anchor = find_anchor(identity.system_identifier)
     if anchor is None:
         return _gates.no_reviewers(anchor_path(identity.system_identifier))
     if anchor.rollback == "confirmation":
-        return _gates.judge("G-1", True, f"a typed confirmation, as {anchor.path} says", undo.confirm, "")
+        return _gates.judge("G-1", True, f"a typed confirmation, as {anchor.path} requires", undo.confirm, "")
     wanted = rollback_request(undo.name, sha256_file(undo.execution.file(SEAL)), undo.accept_loss)
     moment = datetime.datetime.fromtimestamp(now, datetime.timezone.utc)
     return judge_rollback(wanted, undo.signatures, anchor, request.plan.get("author", ""), moment).gate
 
 
 def _gates_of(session: Session, client: Client, request: Request, undo: Undo) -> list[_gates.Gate]:
-    """Judge the gates that a rollback has: all but preflight and provenance, which are C-07's, and G-11."""
+    """Evaluate the gates of a rollback: all but preflight and provenance, which belong to C-07, and G-11."""
     rollback = request.plan["rollback"]
     identity = read_identity(session, client)
     now = server_time(session)
@@ -118,7 +118,7 @@ def rollback_script(plan: Mapping[str, Any], data: bytes) -> Script:
 
 
 def restored(original: Snapshot, name: str, script: Script) -> Hook:
-    """Return the hook that lets a rollback commit only when the schema is ``original`` again, the one before ``name``.
+    """Return the hook that allows COMMIT only when the schema is ``original`` again, the one before ``name``.
 
     Only the indexes that the script's statements after COMMIT are about may differ until then.
     """
@@ -137,10 +137,10 @@ def restored(original: Snapshot, name: str, script: Script) -> Hook:
         }
         if not verdict.ok:
             raise Stopped(
-                "C-09: the schema would not be as before the phase; rolled back before COMMIT.",
+                "C-09: the schema would differ from the pre-phase snapshot; rolled back before COMMIT.",
                 expected=f"the schema before {name}, fingerprint {original.fingerprint}",
                 found=verdict.message,
-                next_step="somebody changed the schema since, or the rollback SQL is not complete: find out which",
+                next_step="the schema was changed since, or the rollback SQL is incomplete: find out which",
             )
 
     return inside
@@ -178,9 +178,9 @@ def roll_back(client: Client, request: Request, undo: Undo, step: Step) -> Appli
     step.data["restored"] = after.fingerprint == original.fingerprint
     if not step.data["restored"]:
         raise PhaseGateError(
-            "C-09: the schema is not as before the phase, although it was inside the transaction.",
+            "C-09: after COMMIT the schema no longer matches the pre-phase snapshot, although it did before COMMIT.",
             expected=f"fingerprint {original.fingerprint}",
             found=f"fingerprint {after.fingerprint}: {diff(original, after).text()}",
-            next_step="somebody changed the schema right after the rollback: find out who",
+            next_step="the schema was changed right after the rollback: find out who changed it",
         )
     return applied

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The runs of a phase on a target: opening one, and what the earlier ones say. Private to this collection."""
+"""The runs of a phase on a target: opening one, and the outcome of the earlier ones."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def events(entries: list[Entry], step: str, event: str) -> list[dict[str, Any]]:
     return [entry.data for entry in entries if (entry.step, entry.event) == (step, event)]
 
 
-# What a run is for, and the command in which it changes the database.
+# The kinds of runs, each with the command in which it changes the database.
 EXECUTE = "execute"
 ROLLBACK = "rollback"
 REHEARSAL = "rehearsal"
@@ -58,15 +58,15 @@ REPORTS = ("report.json", "report.md", "SUMMARY.txt")
 
 
 def opening(entries: list[Entry]) -> Mapping[str, Any]:
-    """Return what the run was opened with; empty for a run that failed before it could be opened."""
+    """Return the facts of the run's opening; empty for a run that failed before it could be opened."""
     return next(iter(events(entries, "run", "open")), {})
 
 
 def journaled_outcome(entries: list[Entry], command: str) -> str | None:
     """Return a command's outcome by the journal: COMMITTED once it is, NOT_STARTED without a transaction.
 
-    None when the last transaction's end is not told: it never reported, or reported UNKNOWN. A later attempt that
-    stopped before a transaction of its own tells nothing of the one before.
+    None when the outcome of the last transaction is not recorded: it never reported, or reported UNKNOWN. A later
+    attempt that stopped before its own transaction has no information about the earlier one.
     """
     outcome: str | None = NOT_STARTED
     for entry in entries:
@@ -86,7 +86,7 @@ def journaled_outcome(entries: list[Entry], command: str) -> str | None:
 def committed_outcome(client: Client, artefacts: Artefacts, command: str) -> dict[str, Any] | None:
     """Return what a command recorded in this run when it committed, else None.
 
-    One that never reported is resolved on the server first. Raises ``PhaseGateError`` when that cannot be told.
+    One that never reported is resolved on the server first. Raises ``PhaseGateError`` when that is impossible.
     """
     entries = artefacts.journal.entries()
     if _outcome(client, artefacts, entries, command) != COMMITTED:
@@ -97,24 +97,24 @@ def committed_outcome(client: Client, artefacts: Artefacts, command: str) -> dic
 
 
 def incomplete(artefacts: Artefacts) -> bool:
-    """Return whether a run that committed left a statement that runs after COMMIT."""
+    """Return whether a run that committed has statements after COMMIT that are not done."""
     with open(artefacts.file("plan.json"), "rb") as stream:
         plan = json.load(stream)
     return bool(left(plan["ddl"]["statements"], artefacts.journal.entries(), COMMAND[EXECUTE]))
 
 
 def reopen(sealed: Artefacts, root: str) -> Artefacts:
-    """Return an open copy of a sealed run, to go on with it: the sealed bundle stays as it is.
+    """Return an open copy of a sealed run, to continue it: the sealed bundle stays unchanged.
 
     Raises ``PhaseGateError`` when the bundle is not intact.
     """
     findings = verify(sealed.path)
     if findings:
         raise PhaseGateError(
-            "The evidence of the run that is to be continued is not intact.",
+            "The evidence of the run to continue is not intact.",
             expected=f"a sealed bundle in {sealed.path}",
             found="; ".join(findings),
-            next_step="find out who changed it; what is left can be done by hand, or the phase be rolled back",
+            next_step="find out who changed it; finish the remaining statements by hand, or roll the phase back",
         )
     start = opening(sealed.journal.entries())
     artefacts = new_directory(root, f"{start['phase']}_{start['environment']}")
@@ -122,7 +122,7 @@ def reopen(sealed: Artefacts, root: str) -> Artefacts:
         if name not in (*REPORTS, JOURNAL):
             os.makedirs(os.path.dirname(artefacts.file(name)), mode=0o750, exist_ok=True)
             shutil.copyfile(sealed.file(name), artefacts.file(name))
-    # the journal last: a directory without one is no run
+    # the journal last: a directory without one is not a run
     shutil.copyfile(sealed.file(JOURNAL), artefacts.file(JOURNAL + PARTIAL))
     os.replace(artefacts.file(JOURNAL + PARTIAL), artefacts.file(JOURNAL))
     about = {"bundle": name_of(sealed), "seal": sha256_file(sealed.file(SEAL)), "path": artefacts.path}
@@ -131,12 +131,12 @@ def reopen(sealed: Artefacts, root: str) -> Artefacts:
 
 
 def continued(entries: list[Entry]) -> set[str]:
-    """Return the names of the runs that a run goes on with: it is the same one as they are."""
+    """Return the names of the runs that a run continues: they are the same execution."""
     return {str(data["bundle"]) for data in events(entries, "run", _report.CONTINUE)}
 
 
 def runs_below(root: str, prefix: str) -> Iterator[Artefacts]:
-    """Give the runs whose directory's name begins with ``prefix``, the newest first."""
+    """Yield the runs whose directory's name begins with ``prefix``, the newest first."""
     names = sorted(os.listdir(root), reverse=True) if os.path.isdir(root) else []
     for name in names:
         artefacts = Artefacts(os.path.join(root, name))
@@ -153,7 +153,7 @@ def was_here(start: Mapping[str, Any], identity: Identity) -> bool:
 def _outcome(client: Client, artefacts: Artefacts, entries: list[Entry], command: str) -> str:
     """Return how a run's command ended; one that never reported is resolved on the server and the answer journaled.
 
-    Raises ``PhaseGateError`` when that cannot be told.
+    Raises ``PhaseGateError`` when that is impossible.
     """
     outcome = journaled_outcome(entries, command)
     if outcome is not None:
@@ -163,8 +163,8 @@ def _outcome(client: Client, artefacts: Artefacts, entries: list[Entry], command
     if outcome == UNKNOWN:
         raise PhaseGateError(
             "An earlier run of this phase has an unknown outcome (T-1).",
-            expected=f"pg_xact_status of transaction {xid} tells committed or aborted",
-            found="the server cannot be asked, or does not remember it",
+            expected=f"pg_xact_status of transaction {xid} reports committed or aborted",
+            found="the server cannot be queried, or no longer has the record",
             next_step=f"find out by hand whether {artefacts.path} committed before you run anything else",
         )
     if not artefacts.sealed:
@@ -200,9 +200,9 @@ def find_applied(
 
 
 def close_broken(root: str, environment: str, plan: Mapping[str, Any], identity: Identity) -> list[str]:
-    """Seal the earlier runs of this phase on this database that ended without a word, and return their names.
+    """Seal the interrupted earlier runs of this phase on this database, and return their names.
 
-    Who calls it holds the run's lock: nobody else is at work on this database. What committed is left to be adopted.
+    The caller holds the run's lock: no other run is active on this database. A run that committed is left for adoption.
     """
     names = []
     for artefacts in runs_below(root, f"{plan['phase']['phase']}_{environment}_"):
@@ -219,15 +219,15 @@ def close_broken(root: str, environment: str, plan: Mapping[str, Any], identity:
 
 def _broken_off(last: Entry) -> PhaseGateError:
     return PhaseGateError(
-        "The run broke off: nothing came after its last step, and its lock ended.",
+        "The run was interrupted: nothing followed its last step, and its lock was released.",
         expected="every step up to the seal",
         found=f"{last.step} {last.event} at {last.at} as the last line of the journal",
-        next_step="find out what ended the controller; the next run, which sealed this one, begins anew",
+        next_step="find out what ended the controller; the next run, which sealed this one, starts from the beginning",
     )
 
 
 def look(client: Client) -> Identity:
-    """Ask the server who it is."""
+    """Query the identity of the server."""
     with client.session("phasegate:open") as session:
         return read_identity(session, client)
 
@@ -244,7 +244,7 @@ def of_target(kind: str, plan: Mapping[str, Any], declared: Mapping[str, Any], i
     return declared_target(declared, identity, pinned="target" in plan or kind != EXECUTE)
 
 
-# What an environment may be called: it is a part of file names.
+# The valid names of an environment: they are part of file names.
 _ENVIRONMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -257,7 +257,7 @@ def require_place(root: str, environment: str) -> None:
     wrong += [] if _ENVIRONMENT.fullmatch(environment) else [f"environment {environment!r}"]
     if wrong:
         raise PhaseGateError(
-            "The inventory names no place for the evidence of runs.",
+            "phasegate_root or phasegate_environment is invalid.",
             expected="root: an absolute path; environment: letters, digits and _ . - only",
             found=", ".join(wrong),
             next_step="correct phasegate_root or phasegate_environment in the inventory",
@@ -274,7 +274,7 @@ def open_run(
 ) -> Artefacts:
     """Make the directory with ``plan.json``, a journal, and the frozen SQL (C-05).
 
-    Raises ``NotOpened`` when the target is another one (G-4), another run has it (G-7), or the SQL is not the plan's.
+    Raises ``NotOpened`` when the target differs (G-4), another run holds it (G-7), or the SQL differs from the plan.
     ``files`` are the bytes of the plan's ``ddl`` and ``rollback``.
     ``about`` are the facts of the opening for the journal and the report: ``kind``, ``environment``, ``identity`` (as
     ``Identity.as_dict``), ``host``, ``plan_sha256``, ``operator``, and ``execution`` for a rollback. ``lock`` is what
@@ -311,7 +311,7 @@ def open_run(
 
 @contextlib.contextmanager
 def opening_of(artefacts: Artefacts) -> Iterator[None]:
-    """Seal a run that something stops while it is opened. Raises ``NotOpened`` then."""
+    """Seal a run that is stopped while it is opened. Raises ``NotOpened`` then."""
     try:
         yield
     except PhaseGateError as error:
@@ -327,7 +327,7 @@ def _freeze(artefacts: Artefacts, plan: Mapping[str, Any], files: Mapping[str, b
             name, pinned, found = plan[part]["file"], plan[part]["sha256"], digest(data)
             if found != pinned or os.path.basename(name) != name:
                 raise PhaseGateError(
-                    f"C-05: {name} is not the pinned file.",
+                    f"C-05: {name} differs from the pinned file.",
                     expected=f"SHA-256 {pinned}, and a name without a directory",
                     found=f"SHA-256 {found}",
                     next_step="find out who changed the file; a changed file is a new revision that needs its own review",
@@ -347,7 +347,7 @@ class NotOpened(PhaseGateError):
 def seal(artefacts: Artefacts, reason: str) -> dict[str, Any]:
     """Build the report, seal the directory and return the report; a sealed one is only read.
 
-    ``reason`` is journaled as the run's failure when no step told one.
+    ``reason`` is journaled as the run's failure when no step recorded one.
     """
     # a backup in the background has to end first: nothing may come into a sealed directory
     with artefacts.busy(), artefacts.at_work():
@@ -375,7 +375,7 @@ def _seal(artefacts: Artefacts, reason: str) -> dict[str, Any]:
         sums = {item: digest for item, digest in sums.items() if item not in REPORTS}
         texts = (
             json.dumps(report, indent=2, ensure_ascii=False) + "\n",
-            # a backup of many files is told by its listing
+            # a backup of many files is represented by its listing
             _report.markdown(report, {item: sums[item] for item in sums if not item.startswith(FOLDERS)}),
             _report.summary(report),
         )
@@ -386,7 +386,7 @@ def _seal(artefacts: Artefacts, reason: str) -> dict[str, Any]:
 
 
 def unfinished(artefacts: Artefacts) -> PhaseGateError | None:
-    """Return why a run cannot be sealed yet, or None: nobody knows whether it committed, or nobody verified it after.
+    """Return why a run cannot be sealed yet, or None: its outcome is unknown, or it was not verified after COMMIT.
 
     The next run adopts it: it resolves the outcome, verifies, and seals. In a sealed directory it could do neither.
     """
@@ -396,7 +396,7 @@ def unfinished(artefacts: Artefacts) -> PhaseGateError | None:
         return None
     outcome = journaled_outcome(entries, command)
     judged = any(entry.step == "C-08" and "checks" in entry.data for entry in entries)
-    # a statement after COMMIT that failed was told; the next run goes on in a copy
+    # a statement after COMMIT that failed was reported; the next run continues in a copy
     judged = judged or (any(entry.event == REFUSED for entry in entries) and incomplete(artefacts))
     if outcome not in (COMMITTED, None) or (outcome == COMMITTED and judged):
         return None
@@ -409,18 +409,18 @@ def unfinished(artefacts: Artefacts) -> PhaseGateError | None:
 
 
 def not_sealed(path: str | None, error: OSError) -> PhaseGateError:
-    """Return the operator's message for a run that could not be sealed; ``path`` is None when it has no directory.
+    """Return the error for a run that could not be sealed; ``path`` is None when it has no directory.
 
-    A change that is in the database must be told even where it cannot be written down (T-8).
+    A change in the database must be reported even where it cannot be recorded (T-8).
     """
     entries = Artefacts(path).journal.entries() if path else []
     outcomes = {command: journaled_outcome(entries, command) for command in COMMAND.values()}
     told = [
-        f"{command} is COMMITTED" if outcome == COMMITTED else f"the journal does not tell how {command} ended"
+        f"{command} is COMMITTED" if outcome == COMMITTED else f"the journal does not record how {command} ended"
         for command, outcome in outcomes.items()
         if outcome in (COMMITTED, UNKNOWN, None)
     ]
-    return evidence_incomplete(", ".join(told), f"{path} without a seal: {error}") if told else file_error(error)
+    return evidence_incomplete(", ".join(told), error, f"{path} without a seal: ") if told else file_error(error)
 
 
 def name_of(artefacts: Artefacts) -> str:
@@ -429,12 +429,12 @@ def name_of(artefacts: Artefacts) -> str:
 
 
 def require_confirmation(execution: Artefacts, confirm: str) -> None:
-    """Raise ``PhaseGateError`` unless the operator typed the name of the execution that is to be undone."""
+    """Raise ``PhaseGateError`` unless the operator typed the name of the execution to undo."""
     name = name_of(execution)
     if confirm != name:
         raise PhaseGateError(
             "C-09: the rollback is not confirmed.",
-            expected=f"the name of the execution that is to be undone, typed out: {name}",
+            expected=f"the name of the execution to undo, typed out: {name}",
             found=repr(confirm),
             next_step=f"read the report of {execution.path}; then run again with -e phasegate_confirm={name}",
         )
@@ -448,7 +448,7 @@ def plan_of_execution(execution: Artefacts, identity: Identity) -> dict[str, Any
             "C-09: the evidence of the execution is not intact.",
             expected=f"a sealed bundle in {execution.path}",
             found="; ".join(findings),
-            next_step="use the untouched bundle; it may have to be copied back to this host",
+            next_step="use the untouched bundle; copy it back to this host if necessary",
         )
     entries = execution.journal.entries()
     start = opening(entries)
@@ -458,10 +458,10 @@ def plan_of_execution(execution: Artefacts, identity: Identity) -> dict[str, Any
     expected = (EXECUTE, COMMITTED, identity.system_identifier, identity.database)
     if found != expected:
         raise PhaseGateError(
-            "C-09: this bundle is not of an execution that committed on this database.",
+            "C-09: the bundle does not belong to an execution that committed on this database.",
             expected="kind, outcome, system identifier, database: " + ", ".join(expected),
             found=", ".join(str(fact) for fact in found),
-            next_step="name the artefact directory of the execution that is to be undone",
+            next_step="give the artefact directory of the execution to undo",
         )
     with open(execution.file("plan.json"), "rb") as stream:
         plan: dict[str, Any] = json.load(stream)
@@ -481,4 +481,4 @@ def new_directory(root: str, stem: str) -> Artefacts:
         artefacts = Artefacts(base + suffix)
         artefacts.create()
         return artefacts
-    raise PhaseGateError(f"No name is free for an artefact directory like {base}.")
+    raise PhaseGateError(f"No free name for an artefact directory like {base}.")

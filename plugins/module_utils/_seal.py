@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The end of a run: its seal, and the seal's signature: SSH, over SHA256SUMS, in a file beside it. Private."""
+"""The end of a run: its seal, and the seal's signature: SSH, over SHA256SUMS, in a file beside it."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import
 from ansible_collections.incomex.phasegate.plugins.module_utils._reviewers import parse_allowed_signers
 from ansible_collections.incomex.phasegate.plugins.module_utils._sshsig import Verifier, parse_signature, sign
 
-#: Namespace of a signature over SHA256SUMS: no approval of a plan can stand for it.
+#: Namespace of a signature over SHA256SUMS: no approval of a plan can replace it.
 SEAL_NAMESPACE = "seal@phasegate.incomex"
-#: Namespace of the signature that shows that a key can sign; nothing takes it for anything else.
+#: Namespace of the signature that shows that a key can sign; it is valid for nothing else.
 TRIAL_NAMESPACE = "trial@phasegate.incomex"
 
 UNSIGNED = "UNSIGNED"
 
 
 def signature_of(artefacts: Artefacts) -> str:
-    """Return the fingerprint of the key that a seal says it was signed with, unverified, or UNSIGNED."""
+    """Return the fingerprint of the key that a seal claims as its signer, unverified, or UNSIGNED."""
     signature = parse_signature(content(artefacts.file(SIGNATURE)) or b"")
     return signature.fingerprint if signature else UNSIGNED
 
@@ -43,7 +43,7 @@ def require_key(key: str) -> None:
         sign(b"", key, TRIAL_NAMESPACE)
     except PhaseGateError as error:
         raise PhaseGateError(
-            f"The seal of this run could not be signed, so it was not opened: {error.what}",
+            f"The seal key cannot sign, so the run was not opened: {error.what}",
             expected=error.expected,
             found=error.found,
             next_step=error.next_step + " (phasegate_seal_key), then run again; nothing was changed",
@@ -67,13 +67,13 @@ def sign_seal(artefacts: Artefacts, key: str) -> None:
 
 
 def seal_and_sign(artefacts: Artefacts, reason: str, key: str | None, *, check_mode: bool = False) -> dict[str, Any]:
-    """Seal a run, sign its seal when there is a ``key``, and return what there is to tell; ``reason`` as for ``_runs.seal``.
+    """Seal a run, sign its seal when there is a ``key``, and return the result; ``reason`` as for ``_runs.seal``.
 
     In check mode the directory is sealed already, and not signed.
     """
     changed = not artefacts.sealed
     report = _runs.seal(artefacts, reason)
-    # a bundle that somebody changed since is not made to look right
+    # a bundle that was changed since the seal gets no signature
     if key and (changed or not verify(artefacts.path)):
         changed = changed or signature_of(artefacts) == UNSIGNED
         if not check_mode:
@@ -90,7 +90,7 @@ def seal_and_sign(artefacts: Artefacts, reason: str, key: str | None, *, check_m
 
 
 def judge_seal(artefacts: Artefacts, allowed_signers: str) -> Iterator[str]:
-    """Give what keeps the seal from being one of the signers of a file, the most telling reason first.
+    """Yield the reasons why the seal is not signed by a signer in a file, the most specific first.
 
     ``allowed_signers`` is the path of the auditor's list, in the format of ssh-keygen(1). Raises ``PhaseGateError``,
     ``OSError``.
@@ -106,7 +106,7 @@ def judge_seal(artefacts: Artefacts, allowed_signers: str) -> Iterator[str]:
         yield f"{SIGNATURE} is not an SSH signature, or it is damaged"
         return
     if signature.namespace != SEAL_NAMESPACE:
-        yield f"{SIGNATURE} was made for another purpose, in namespace {signature.namespace!r} and not {SEAL_NAMESPACE}"
+        yield f"{SIGNATURE} was made for another purpose: namespace {signature.namespace!r} instead of {SEAL_NAMESPACE}"
     names = [
         name
         for line in parse_allowed_signers(known, allowed_signers)
@@ -114,12 +114,12 @@ def judge_seal(artefacts: Artefacts, allowed_signers: str) -> Iterator[str]:
         for name in line.principals
     ]
     if not names:
-        yield f"the seal was signed by a stranger: key {signature.fingerprint} is not in {allowed_signers}"
+        yield f"the seal was signed by an unknown key: {signature.fingerprint} is not in {allowed_signers}"
     sums = content(artefacts.file(SEAL)) or b""
     with tempfile.TemporaryDirectory(prefix="phasegate-") as directory:
         verifier = Verifier(directory, known)
         if not verifier.over(data, SEAL_NAMESPACE, sums):
-            yield f"{SIGNATURE} is not over this {SEAL}: the bundle was sealed anew"
+            yield f"{SIGNATURE} does not match this {SEAL}: the bundle was sealed again"
         said = verifier.problem(data, SEAL_NAMESPACE, sums, names, revoked=False)
         if said:
-            yield f"ssh-keygen does not accept the signature of the seal: {said}"
+            yield f"ssh-keygen rejects the signature of the seal: {said}"

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What of a server and its database the meaning of SQL depends on, and how two of them differ. Private to this collection."""
+"""The facts of a server and its database that the meaning of SQL depends on, and how two of them differ."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._identity import
 from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql import literal
 
-# Settings by which the same SQL gives something else: what a literal means, how a value becomes text, what an object is
-# made with, which rows and triggers count. Those that phasegate sets itself, and those of performance, are left out.
+# Settings that change the result of the same SQL: the meaning of literals, the text of values, the defaults of new
+# objects, which rows and triggers apply. Those that phasegate sets itself, and those of performance, are left out.
 SETTINGS = (
     "DateStyle",
     "IntervalStyle",
@@ -51,7 +51,7 @@ _SETTINGS = f"SELECT name, reset_val FROM pg_settings WHERE name IN ({', '.join(
 
 
 def server_facts(session: Session) -> dict[str, Any]:
-    """Return what the plan pins of the server and its database.
+    """Return the facts of the server and its database that the plan pins.
 
     ``server_version`` complete, ``timezone``, ``encoding``, ``collation`` (``collate``, ``ctype``, ``provider``, ``icu``),
     ``extensions`` as pairs of name and version, and ``settings`` by name, each as a session of this role begins with it.

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-r"""One open psql process as a transport for SQL that phasegate generates. Private to this collection.
+r"""One open psql process as a transport for SQL that phasegate generates.
 
 psql never interprets a phase author's text here: everything that comes from a phase is a dollar-quoted literal
 (see ``_sql.literal``) inside a statement of our own. psql only carries requests to the server and answers back.
@@ -55,7 +55,7 @@ class Message:
 
 
 class SqlError(PhaseGateError):
-    """The server refused a request. ``sqlstate`` has five characters; ``detail``, ``hint`` and ``context`` may be ''."""
+    """The server rejected a request. ``sqlstate`` has five characters; ``detail``, ``hint`` and ``context`` may be ''."""
 
     def __init__(self, message: Message) -> None:
         self.sqlstate = message.sqlstate
@@ -64,20 +64,20 @@ class SqlError(PhaseGateError):
         self.hint = message.fields.get("HINT", "")
         self.context = message.fields.get("CONTEXT", "")
         super().__init__(
-            "The server refused a request of phasegate.",
-            expected="the request succeeds",
+            "PostgreSQL rejected a statement issued by phasegate.",
+            expected="the statement succeeds",
             found=self.words(),
             next_step="if a privilege is missing, grant it to this role; else see the server's log",
         )
 
     def words(self) -> str:
-        """Return what the server said, in one line."""
+        """Return the server's message in one line."""
         parts = (self.text, f"({self.detail})" if self.detail else "", f"Hint: {self.hint}" if self.hint else "")
         return f"{self.sqlstate}: " + " ".join(part for part in parts if part)
 
 
 class ConnectionLost(PhaseGateError):
-    """psql or its connection ended in the middle of a request: what the server did with it is not known."""
+    """psql or its connection ended during a request: whether the server executed it is unknown."""
 
 
 @dataclass
@@ -161,7 +161,7 @@ class Session:
         self._process.wait()
         said = "; ".join(line for line in messages if line) or f"psql ended with status {self._process.returncode}"
         return ConnectionLost(
-            "The connection to PostgreSQL is gone.",
+            "Lost the connection to PostgreSQL.",
             expected="an open session for the whole step",
             found=said,
             next_step="check that the server and its container run and that the connection settings are right, then run again",
@@ -179,7 +179,7 @@ class Session:
             lines.append(line)
 
     def _answer(self, token: str) -> Iterator[str]:
-        """Yield the answer's lines; return after its token, raising ``SqlError`` when the server refused it."""
+        """Yield the answer's lines; return after its token, raising ``SqlError`` when the server rejected it."""
         mark = f"{token} "
         rest = b""
         last = ""
@@ -201,7 +201,7 @@ class Session:
                 raise SqlError(message)
 
     def execute(self, sql: str) -> Outcome:
-        """Run SQL of our own making and return its outcome. Raises ``SqlError`` or ``ConnectionLost``."""
+        """Run generated SQL and return its outcome. Raises ``SqlError`` or ``ConnectionLost``."""
         for _line in self._answer(self._send(sql)):
             pass
         return self._last
@@ -238,11 +238,11 @@ class Session:
 
     @property
     def descriptors(self) -> tuple[int, int]:
-        """Return the file descriptors that lead to psql and from it, for a process that is going to keep it open."""
+        """Return the file descriptors that lead to psql and from it, for a process that keeps it open."""
         return self._stdin.fileno(), self._stdout.fileno()
 
     def leave(self) -> None:
-        """Let go of psql without ending it: a process that has inherited its pipes goes on with it."""
+        """Release psql without ending it: a process that has inherited its pipes continues to use it."""
         self._stdin.close()
         self._left = True
 

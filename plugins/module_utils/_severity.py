@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How a reviewer would judge each kind of change: one table of rules. Pure; private to this collection.
+"""The severity of each kind of change for a reviewer: one table of rules. Pure.
 
 The first rule that fits decides. ``docs/schema-diff.md`` shows the same table; a test compares the two.
 """
@@ -34,7 +34,7 @@ class Severity(str, Enum):
 
 
 class Judgement(NamedTuple):
-    """What a rule says of one change."""
+    """The result of a rule for one change."""
 
     severity: Severity
     rewrites: bool = False
@@ -79,7 +79,7 @@ class Rule:
         )
 
     def judgement(self, case: Case) -> Judgement:
-        """Return what this rule says of the change."""
+        """Return the result of this rule for the change."""
         return Judgement(self.judge) if isinstance(self.judge, Severity) else self.judge(case)
 
 
@@ -94,7 +94,7 @@ A, C, W, X, N, D = (
 
 
 def _switch(off: Severity, on: Severity) -> Callable[[Case], Judgement]:
-    """Return a judge for a flag that is ``yes`` or NULL."""
+    """Return a function that classifies a flag that is ``yes`` or NULL."""
     return lambda case: Judgement(on if case.after else off)
 
 
@@ -116,7 +116,7 @@ def _labels(case: Case) -> Judgement:
     after: Sequence[str] = json.loads(case.after or "[]")
     gone = [label for label in before if label not in after]
     if gone:
-        return Judgement(D, note="labels gone: " + ", ".join(gone))
+        return Judgement(D, note="labels removed: " + ", ".join(gone))
     if [label for label in after if label in before] != before:
         return Judgement(X, note="the order of labels changed")
     return Judgement(W, note="new labels: " + ", ".join(label for label in after if label not in before))
@@ -137,7 +137,7 @@ def _new_column(case: Case) -> Judgement:
     computed = case.attributes.get("generated") or case.attributes.get("identity")
     default = case.attributes.get("default")
     if case.on == "composite_type":
-        return Judgement(X, note="row values of the type get another shape")
+        return Judgement(X, note="row values of the type change their shape")
     if case.on in ("view", "materialized_view"):
         return Judgement(A)
     if computed:
@@ -161,13 +161,13 @@ def _new_index(case: Case) -> Judgement:
 def _new_policy(case: Case) -> Judgement:
     restrictive = case.attributes.get("permissive") == "restrictive"
     return Judgement(
-        N if restrictive else W, note="rows are hidden or refused" if restrictive else "more rows are reached"
+        N if restrictive else W, note="rows are hidden or rejected" if restrictive else "more rows are accessible"
     )
 
 
 def _new_conversion(case: Case) -> Judgement:
     if case.attributes["default"]:
-        return Judgement(X, note="clients with this encoding get other bytes")
+        return Judgement(X, note="clients with this encoding get different bytes")
     return Judgement(A)
 
 
@@ -205,7 +205,7 @@ _ANY_TEXT = (*_TEXTS, "character", "name")
 _TIMES = ("time without time zone", "time with time zone")
 _TIMESTAMPS = ("timestamp without time zone", "timestamp with time zone")
 
-# From, to, and the judgement when the new type's limits hold all that the old type's did. Source of the rewrites: casts
+# From, to, and the judgement when the new type's limits include those of the old type. Source of the rewrites: casts
 # that are not binary-coercible in PostgreSQL 16's pg_cast, and length coercions that their support functions do not drop.
 _CONVERSIONS: tuple[tuple[tuple[str, ...], tuple[str, ...], Judgement], ...] = (
     (("smallint",), ("integer", "bigint"), Judgement(W, rewrites=True)),
@@ -213,15 +213,15 @@ _CONVERSIONS: tuple[tuple[tuple[str, ...], tuple[str, ...], Judgement], ...] = (
     (("real",), ("double precision",), Judgement(W, rewrites=True)),
     (_INTEGERS, ("numeric",), Judgement(W, rewrites=True)),
     (_TEXTS, _TEXTS, Judgement(W)),
-    (("character",), _TEXTS, Judgement(X, rewrites=True, note="trailing blanks go")),
+    (("character",), _TEXTS, Judgement(X, rewrites=True, note="trailing blanks are lost")),
     (("bigint", "integer"), ("smallint",), Judgement(D, rewrites=True)),
     (("bigint",), ("integer",), Judgement(D, rewrites=True)),
     (("double precision",), ("real",), Judgement(D, rewrites=True)),
-    (("numeric",), (*_INTEGERS, *_FLOATS), Judgement(D, rewrites=True, note="values are rounded or refused")),
-    (_FLOATS, _INTEGERS, Judgement(D, rewrites=True, note="values are rounded or refused")),
+    (("numeric",), (*_INTEGERS, *_FLOATS), Judgement(D, rewrites=True, note="values are rounded or rejected")),
+    (_FLOATS, _INTEGERS, Judgement(D, rewrites=True, note="values are rounded or rejected")),
     (_TEXTS, ("character",), Judgement(D, rewrites=True, note="values are cut or padded")),
     (("date",), _TIMESTAMPS, Judgement(W, rewrites=True)),
-    (_TIMESTAMPS, ("date", *_TIMES), Judgement(D, rewrites=True, note="a part of the value goes")),
+    (_TIMESTAMPS, ("date", *_TIMES), Judgement(D, rewrites=True, note="a part of the value is lost")),
 )
 
 
@@ -248,15 +248,15 @@ def _holds(new: _Type, old: _Type) -> bool:
 
 
 def compare_types(before: str, after: str) -> Judgement:
-    """Judge a change of type between two texts of ``format_type``.
+    """Classify a change of type between two texts of ``format_type``.
 
-    Widening keeps every value and its meaning, ``rewrites`` says that the table is written anew.
+    Widening keeps every value and its meaning, ``rewrites``: the table is rewritten.
     """
     if before.endswith("[]") and after.endswith("[]"):
         return compare_types(before[:-2], after[:-2])._replace(rewrites=True)
     old, new = _parse_type(before), _parse_type(after)
     if old and old.base in _ANY_TEXT and (new is None or new.base not in _ANY_TEXT):
-        return Judgement(D, rewrites=True, note="values are refused")
+        return Judgement(D, rewrites=True, note="values are rejected")
     if old is None or new is None:
         return Judgement(X, rewrites=True)
     if old.base == new.base:
@@ -299,7 +299,7 @@ def _column_identity(case: Case) -> Judgement:
 
 def _unique(case: Case) -> Judgement:
     if case.attributes["constraint"]:
-        return Judgement(X, note="it is the index of a constraint now")
+        return Judgement(X, note="now the index of a constraint")
     return Judgement(N if case.after else D)
 
 
@@ -315,7 +315,7 @@ def _guards(options: str | None) -> set[str]:
 
 def _view_options(case: Case) -> Judgement:
     off = _guards(case.before) - _guards(case.after)
-    return Judgement(D, note="switched off: " + ", ".join(sorted(off))) if off else Judgement(X)
+    return Judgement(D, note="disabled: " + ", ".join(sorted(off))) if off else Judgement(X)
 
 
 def _routine_settings(case: Case) -> Judgement:
@@ -339,7 +339,7 @@ def _bound(better: Callable[[int, int], bool]) -> Callable[[Case], Judgement]:
 
 def _enabled(case: Case) -> Judgement:
     if case.after in ("disabled", "replica") and case.before in (None, "always", "replica"):
-        return Judgement(D, note="switched off in ordinary sessions")
+        return Judgement(D, note="disabled in ordinary sessions")
     return Judgement(X)
 
 
@@ -372,60 +372,60 @@ ADDED, REMOVED, CHANGED, RENAMED = "added", "removed", "changed", "renamed"
 # fmt: off
 RULES: tuple[Rule, ...] = (
     Rule("unknown", "*", "*", Severity.UNKNOWN, "unknown",
-         "nobody can judge what this release does not know"),
+         "this release cannot classify it"),
     Rule("*", RENAMED, "*", D, "destructive",
-         "whoever uses the old name fails"),
+         "statements with the old name fail"),
     Rule("acl default_acl", CHANGED, "born_with", X, "changing",
-         "an extension gives its members other privileges; these stay"),
+         "the default privileges changed, for example by an extension; the actual ones are the same"),
     Rule("acl default_acl", "*", "*", _privileges, "widening or destructive",
-         "a grant widens; a revoke takes something away"),
-    # things gone
+         "a grant widens; a revoke removes a privilege"),
+    # removed objects
     Rule("role_setting", "*", "*", X, "changing",
-         "another value is in force for later sessions"),
+         "later sessions get another value"),
     Rule("*", REMOVED, "whole", D, "destructive",
-         "an object is gone, or a guarantee is"),
-    # things new
+         "an object or a guarantee is removed"),
+    # new objects
     Rule("column", ADDED, "whole", _new_column, "additive, narrowing or changing",
          "additive when rows and writers need nothing new; NOT NULL without a default narrows; a composite type's rows change shape"),
     Rule("constraint domain_constraint", ADDED, "whole", N, "narrowing",
-         "writes that were right may fail"),
+         "writes that were valid may fail"),
     Rule("index", ADDED, "whole", _new_index, "additive, narrowing or changing",
-         "a unique index refuses writes; an invalid one is unfinished"),
+         "a unique index rejects duplicates; an invalid one is unfinished"),
     Rule("trigger rule event_trigger", ADDED, "whole", X, "changing",
-         "existing statements do something else"),
+         "existing statements behave differently"),
     Rule("policy", ADDED, "whole", _new_policy, "widening or narrowing",
          "a permissive policy lets more rows pass, a restrictive one fewer"),
     Rule("cast", ADDED, "whole", _new_cast, "additive or changing",
-         "an implicit or assignment cast takes part in expressions that exist"),
+         "an implicit or assignment cast affects existing expressions"),
     Rule("conversion", ADDED, "whole", _new_conversion, "additive or changing",
          "a default conversion changes what clients read and write"),
     Rule("publication publication_table publication_schema role_membership user_mapping", ADDED, "whole", W, "widening",
          "more is published, or permitted"),
     Rule("subscription", ADDED, "whole", X, "changing",
-         "rows of another server come in"),
+         "rows of another server are replicated into this database"),
     Rule("system_object", ADDED, "whole", X, "changing",
          "an object that initdb made has another owner"),
     Rule("*", ADDED, "whole", A, "additive",
-         "nothing that exists is touched"),
+         "no existing object changes"),
     # attributes of existing objects
     Rule("*", CHANGED, "comment", C, "cosmetic",
          "no program behaves differently"),
     Rule("*", CHANGED, "statistics_target statistics_targets clustered", C, "cosmetic",
-         "matters to planner or maintenance only"),
+         "affects only the planner or maintenance"),
     Rule("column", CHANGED, "options", C, "cosmetic",
          "overrides of planner statistics"),
     Rule("column domain sequence", CHANGED, "type", _type, "widening, changing or destructive",
-         "widening keeps every value; a narrowed type loses or refuses some"),
+         "widening keeps every value; a narrowed type loses or rejects some"),
     Rule("column domain", CHANGED, "not_null", _switch(off=W, on=D), "widening or destructive",
-         "NULL is accepted from now on, or refused"),
+         "NULL is accepted from now on, or rejected"),
     Rule("column domain", CHANGED, "default", _default, "changing or destructive",
          "future rows get another value; without a default, NULL"),
     Rule("column", CHANGED, "generated", _generated, "changing or destructive",
          "the value is computed by another expression, or no longer"),
     Rule("column", CHANGED, "identity", _column_identity, "changing, widening, narrowing or destructive",
-         "an identity that goes leaves no value; ALWAYS refuses given values"),
+         "without an identity no value is generated; ALWAYS rejects given values"),
     Rule("column", CHANGED, "collation", _collation, "changing",
-         "order and equality change; indexes are built anew"),
+         "order and equality change; indexes are rebuilt"),
     Rule("constraint domain_constraint", CHANGED, "not_valid", _switch(off=A, on=D), "additive or destructive",
          "validated: the guarantee covers old rows too; the other way it is lost"),
     Rule("constraint", CHANGED, "disabled_triggers", _switch(off=X, on=D), "changing or destructive",
@@ -433,17 +433,17 @@ RULES: tuple[Rule, ...] = (
     Rule("index", CHANGED, "invalid", _switch(off=A, on=D), "additive or destructive",
          "an invalid index is not used and guarantees nothing"),
     Rule("index", CHANGED, "unique", _unique, "changing, narrowing or destructive",
-         "the guarantee comes or goes, or a constraint has it"),
+         "the guarantee is added or removed, or a constraint provides it"),
     Rule("trigger rule event_trigger", CHANGED, "enabled", _enabled, "changing or destructive",
-         "switched off is as good as gone"),
+         "disabled has the same effect as dropped"),
     Rule("subscription", CHANGED, "enabled", _switch(off=D, on=X), "changing or destructive",
-         "switched off is as good as gone"),
+         "disabled has the same effect as dropped"),
     Rule("table", CHANGED, "row_security force_row_security", _switch(off=D, on=N), "narrowing or destructive",
          "row security protects rows, or no longer does"),
     Rule("policy", CHANGED, "permissive", _permissive, "narrowing or destructive",
-         "a restriction comes or goes"),
+         "a restriction is added or removed"),
     Rule("view", CHANGED, "options", _view_options, "changing or destructive",
-         "a view that was a guard no longer is"),
+         "a view loses its protection"),
     Rule("function procedure", CHANGED, "settings", _routine_settings, "changing or destructive",
          "a fixed search_path guards a function that runs with its owner's rights"),
     Rule("table foreign_table index", CHANGED, "parents", _parents, "changing or destructive",
@@ -453,21 +453,21 @@ RULES: tuple[Rule, ...] = (
     Rule("table foreign_table", CHANGED, "partition_bound", _partition_bound, "changing or destructive",
          "detached, or other rows belong here"),
     Rule("table materialized_view sequence", CHANGED, "persistence", _persistence, "widening or destructive",
-         "what is unlogged is lost at a crash"),
+         "unlogged data is lost at a crash"),
     Rule("table materialized_view index", CHANGED, "access_method tablespace", _storage_place, "changing",
-         "the files are written anew"),
+         "the files are rewritten"),
     Rule("materialized_view", CHANGED, "populated", _populated, "additive or destructive",
-         "what is not populated cannot be read"),
+         "an unpopulated view cannot be read"),
     Rule("sequence", CHANGED, "maximum", _bound(lambda after, before: after >= before), "widening or narrowing",
          "more or fewer values"),
     Rule("sequence", CHANGED, "minimum", _bound(lambda after, before: after <= before), "widening or narrowing",
          "more or fewer values"),
     Rule("enum", CHANGED, "labels", _labels, "widening, changing or destructive",
-         "a new label widens; a label that is gone takes rows with it"),
+         "a new label widens; a removed label invalidates the rows that have it"),
     Rule("base_type", CHANGED, "shell", _switch(off=A, on=D), "additive or destructive",
          "a shell type gets its definition"),
     Rule("publication", CHANGED, "all_tables insert update delete truncate", _switch(off=D, on=W), "widening or destructive",
-         "subscribers get more, or no longer get it"),
+         "subscribers receive more, or less"),
     Rule("role", CHANGED, "superuser inherit create_role create_database login replication bypass_row_security",
          _switch(off=D, on=W), "widening or destructive",
          "the role may do more, or less"),
@@ -480,5 +480,5 @@ RULES: tuple[Rule, ...] = (
 
 
 def judge(case: Case) -> Judgement:
-    """Return what the first rule that fits says. Every change is covered: the last rules fit anything."""
+    """Return the result of the first rule that fits. Every change is covered: the last rules fit anything."""
     return next(rule.judgement(case) for rule in RULES if rule.fits(case))

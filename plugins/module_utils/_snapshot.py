@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Read, keep and compare the facts of one database. Private to this collection.
+"""Read, keep and compare the facts of one database.
 
 A snapshot is a set of *lines*, one per fact: a JSON array ``[kind, [identity...], [attribute...]]``, written by one rule
 (no spaces, no escaped non-ASCII), so that equal facts are equal texts. The digest of a fact is the SHA-256 of its line;
@@ -46,7 +46,7 @@ VERSION = 1
 SECTIONS = ("schema", "database")
 CLUSTER = "cluster"
 
-# What has lost its rows or its position when it is dropped and made again under its name.
+# Kinds that lose their rows or position when they are dropped and created again under the same name.
 HOLDING_DATA = ("table", "column", "sequence")
 _HOLDING_DATA = tuple(f'["{kind}",' for kind in HOLDING_DATA)
 
@@ -63,7 +63,7 @@ class Fact(NamedTuple):
 
 
 def decode(line: str) -> Fact:
-    """Return the fact that a line of a snapshot says."""
+    """Return the fact in a line of a snapshot."""
     kind, identity, attributes = json.loads(line)
     return Fact(kind, tuple(identity), dict(zip(KINDS[kind].attributes, attributes)))
 
@@ -95,7 +95,7 @@ def schema_of(kind: str, identity: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class Header:
-    """What is known of a snapshot beside its facts; no part of the fingerprint."""
+    """The metadata of a snapshot beside its facts; not part of the fingerprint."""
 
     server_version: str
     database: str
@@ -125,7 +125,7 @@ class Header:
 class Snapshot:
     """The facts of one database at one moment.
 
-    ``facts`` maps the line of each fact to its locator, ``class/oid`` of its carrier and of the catalog row that it says,
+    ``facts`` maps the line of each fact to its locator, ``class/oid`` of its carrier and of the catalog row that it describes,
     separated by a space; the locator is '' in a snapshot that was loaded from a file. ``watched`` is the state of the catalogs beside it.
     """
 
@@ -137,7 +137,7 @@ class Snapshot:
         self._schemas: dict[str, str] | None = None
         self._members: dict[tuple[str, ...], list[str]] | None = None
         self._rows: dict[str, list[str]] | None = None
-        # made of, without, with, and read again with the same text
+        # the base, the lines removed and added, and the lines read again with the same text
         self._origin: tuple[Snapshot, frozenset[str], frozenset[str], AbstractSet[str]] | None = None
 
     def __len__(self) -> int:
@@ -182,7 +182,7 @@ class Snapshot:
         return self._digests
 
     def schema_digests(self) -> dict[str, str]:
-        """Return the digest of each schema by name; '' stands for what is in no schema. Computed once."""
+        """Return the digest of each schema by name; '' for objects in no schema. Computed once."""
         if self._schemas is None:
             self._schemas = self._digests_of_schemas(None)
         return self._schemas
@@ -205,7 +205,7 @@ class Snapshot:
     ) -> Snapshot:
         """Return this snapshot without the lines ``removed`` and with those ``added``.
 
-        What was computed of this one is kept for the objects that are the same.
+        Digests computed for this one are kept for unchanged objects.
         """
         facts = {**self.facts, **added}
         for line in removed:
@@ -243,7 +243,7 @@ class Snapshot:
     def moved(self, base: Snapshot) -> list[str]:
         """Return the lines about what holds data that were read from another catalog row in ``base``.
 
-        Nothing where one of the two does not know its rows.
+        Empty where one of the two has no locators.
         """
         known = base.facts
         lines = self._origin[3] if self._origin and self._origin[0] is base else self.facts
@@ -258,7 +258,7 @@ class Snapshot:
         return Snapshot(self.header, dict.fromkeys(self.facts, ""))
 
     def relation_kinds(self, names: Collection[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
-        """Return the kind of each of these relations, named by schema and name, that is here."""
+        """Return the kind of each of these relations, named by schema and name, that exists here."""
         found: dict[tuple[str, ...], str] = {}
         for name in names:
             for line in self.members().get((name[0], "relation", *name), ()):
@@ -270,7 +270,7 @@ class Snapshot:
     def write(self, path: str) -> str:
         """Write the snapshot, compressed when the name ends in ``.gz``, and return the SHA-256 of the file.
 
-        The file appears under its name whole or not at all. Raises ``OSError``.
+        The file appears under its name complete or not at all. Raises ``OSError``.
         """
         partial = f"{path}.partial"
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -308,9 +308,9 @@ class Snapshot:
         except (EOFError, gzip.BadGzipFile, UnicodeDecodeError, ValueError) as error:
             raise PhaseGateError(
                 f"The snapshot {path} cannot be read.",
-                expected="a whole file that was written by this collection",
+                expected="a complete file that was written by this collection",
                 found=str(error),
-                next_step="check the file's SHA-256 against the one that was recorded with it; take the snapshot again",
+                next_step="check the file's SHA-256 against the recorded one; take the snapshot again",
             ) from error
         return cls(header, facts)
 
@@ -347,7 +347,7 @@ def _sha256(text: str) -> str:
 
 
 class _HashingWriter:
-    """A binary sink that knows the SHA-256 of what went through it."""
+    """A binary sink that computes the SHA-256 of its data."""
 
     def __init__(self, raw: IO[bytes]) -> None:
         self._raw = raw
@@ -378,8 +378,8 @@ def _header(path: str, line: str) -> Header:
     }
     if found.get("version") != VERSION or found.get("kinds") != shapes:
         raise PhaseGateError(
-            f"The snapshot {path} has another format.",
-            expected=f"version {VERSION} with the kinds of facts that this release of the collection knows",
+            f"The snapshot {path} has an unsupported format.",
+            expected=f"version {VERSION} with the kinds of facts that this release of the collection supports",
             found=f"version {found.get('version')}",
             next_step="take the snapshot again with this release, or compare it with the release that wrote it",
         )
@@ -420,7 +420,7 @@ def _read(session: Session, query: FactQuery, only: Sequence[int] | None = None)
 
 
 class Secret(NamedTuple):
-    """An attribute that not everybody may read: its name for people, and the SQL that tells whether this session may."""
+    """An attribute with restricted access: its name for people, and the SQL that checks whether this session may read it."""
 
     what: str
     kind: str
@@ -428,7 +428,7 @@ class Secret(NamedTuple):
     sight: str
 
 
-# All else is readable by anybody who can connect.
+# Everything else is readable by every role that can connect.
 SECRETS = (
     Secret(
         "connection strings of subscriptions",
@@ -517,7 +517,7 @@ def _read_shared(session: Session, sections: Sequence[str]) -> Snapshot:
 def _help(
     another: Callable[[], ContextManager[Session]], exported: str, role: str, waiting: queue.SimpleQueue[FactQuery]
 ) -> dict[str, str]:
-    """Run waiting queries in another session under an exported snapshot; none where no session can be had."""
+    """Run waiting queries in another session under an exported snapshot; none when no session can be opened."""
     with contextlib.ExitStack() as stack:
         try:
             helper = stack.enter_context(another())
@@ -526,7 +526,7 @@ def _help(
                 f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {literal(exported)}"
             )
         except PhaseGateError:
-            # no free connection, say: the first session reads on alone
+            # no free connection, for example: the first session continues alone
             return {}
         return _read_waiting(helper, waiting)
 
@@ -586,8 +586,8 @@ def take(
     ``beside`` and ``at_the_end`` are called in that transaction, once an attempt, before and after the facts are read:
     what they read is of the same moment, and so is what another session reads under the exported snapshot meanwhile.
 
-    The catalogs' rows are compared with what they are after the transaction: when somebody's DDL committed in between,
-    the facts may mix two states and are read again. Raises ``PhaseGateError`` when no attempt was undisturbed.
+    The catalogs' rows are compared with what they are after the transaction: when other DDL committed in between,
+    the facts may mix two states and are read again. Raises ``PhaseGateError`` when every attempt was disturbed.
     """
     reason = ""
     for _attempt in range(attempts):
@@ -609,7 +609,7 @@ def take(
             return snapshot
         reason = "the catalogs changed while they were read"
     raise PhaseGateError(
-        "No undisturbed snapshot of the schema could be taken.",
+        "Could not take a consistent schema snapshot.",
         expected=f"one of {attempts} attempts during which no other session commits DDL",
         found=reason,
         next_step="wait until the other sessions' DDL is done, or stop it, then run again",
@@ -618,7 +618,7 @@ def take(
 
 def unchanged_since(session: Session, base: Snapshot) -> bool:
     """Return whether no catalog row has changed since ``base`` was read; far cheaper than reading the facts again."""
-    assert base.watched, "only a snapshot of this session's making knows the catalogs' state"
+    assert base.watched, "only a snapshot taken by a session has the catalogs' state"
     return _watch.look(session, reference=base.watched.reference).digest == base.watched.digest
 
 
@@ -626,7 +626,7 @@ def read_changed(session: Session, base: Snapshot) -> Snapshot:
     """Return the facts as they are now, reading only what changed since ``base``; for use inside our own transaction.
 
     Re-read are the carriers of all catalog rows that are newer than ``base``, those of the objects that depend on them,
-    and what vanished is taken away. Where that may not be enough (a rename, a change to what the deparser looks up by
+    and vanished ones are removed. Where that may not be enough (a rename, a change to what the deparser looks up by
     name) everything is read again, so the result always equals ``read_facts``. Raises ``SqlError``.
     """
     if base.watched is None:
@@ -656,7 +656,7 @@ def read_changed(session: Session, base: Snapshot) -> Snapshot:
             if (old is not None and _identity_text(old) != _identity_text(line)) or '"pg_catalog"' in _identity_text(
                 line
             ):
-                # A name changed, or a new object is found without its schema: texts far from here may read otherwise now.
+                # A name changed, or a new object is found without its schema: texts elsewhere may change.
                 return read_facts(session, sections=base.header.sections)
             now[line] = locator
     was = frozenset(before.values())
@@ -664,7 +664,7 @@ def read_changed(session: Session, base: Snapshot) -> Snapshot:
 
 
 def kind_of(line: str) -> str:
-    """Return the kind of the fact that a line says, without decoding it."""
+    """Return the kind of the fact in a line, without decoding it."""
     return line[2 : line.index('"', 2)]
 
 

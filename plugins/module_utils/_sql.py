@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Quoting for SQL that phasegate generates. Pure; private to this collection."""
+"""Quoting for SQL that phasegate generates. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def literal(text: str) -> str:
 
     A dollar-quoted literal has no escape sequence, so the server receives exactly these characters whatever
     ``standard_conforming_strings`` says, and psql neither expands variables nor sees a backslash command in it.
-    Raises ``ValueError`` for NUL, which no PostgreSQL text can hold.
+    Raises ``ValueError`` for NUL, which no PostgreSQL text can contain.
     """
     if "\x00" in text:
         raise ValueError("a PostgreSQL text cannot contain NUL")
@@ -44,7 +44,7 @@ def copy_field(field: str) -> str | None:
     r"""Decode one field of COPY's text format: ``\N`` is NULL, backslash escapes are undone.
 
     Source of the rule: PostgreSQL 16 documentation, COPY, "Text Format". The server never writes octal or hex
-    escapes, so an unknown escaped character stands for itself.
+    escapes, so an unknown escaped character means itself.
     """
     if field == "\\N":
         return None

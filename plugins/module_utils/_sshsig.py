@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""SSH signatures (PROTOCOL.sshsig): read, made and verified by the program ssh-keygen. Private to this collection.
+"""SSH signatures (PROTOCOL.sshsig): read, made and verified by the program ssh-keygen.
 
-OpenSSH alone judges a signature; what is parsed here serves to tell people and reasons apart. Standard library only.
+OpenSSH alone verifies a signature; the parser here only distinguishes people and reasons. Standard library only.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import List, Optional, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 
-# Neither PATH nor any other variable of the caller decides which program judges a signature.
+# Neither PATH nor any other variable of the caller decides which program verifies a signature.
 _PROGRAM_PATH = "/usr/bin:/bin:/usr/local/bin:/opt/homebrew/bin:/run/current-system/sw/bin"
 _ENVIRONMENT = {"PATH": _PROGRAM_PATH, "LC_ALL": "C", "TZ": "UTC"}
 _ANY_LINE = re.IGNORECASE | re.MULTILINE
@@ -34,7 +34,7 @@ _PATIENCE = 60.0
 
 @dataclass(frozen=True)
 class Signature:
-    """What an SSH signature says of itself (PROTOCOL.sshsig); nothing of it is verified yet."""
+    """The claims in an SSH signature (PROTOCOL.sshsig); none of them is verified yet."""
 
     key: bytes
     namespace: str
@@ -66,7 +66,7 @@ def string(data: bytes) -> bytes:
 
 
 def parse_signature(data: bytes) -> Optional[Signature]:
-    """Return what a signature file says of itself, or None when it is none."""
+    """Return the claims in a signature file, or None when it is not a signature."""
     match = _ARMOR.fullmatch(data)
     blob = decoded(b"".join(match[1].split()).decode("ascii", "replace")) if match else b""
     if not blob.startswith(b"SSHSIG" + struct.pack(">I", 1)):
@@ -114,7 +114,7 @@ class Verifier:
         return path
 
     def _run(self, operation: str, signature: bytes, message: bytes, *arguments: str) -> str:
-        """Return an empty text when the program agrees, else what it says."""
+        """Return an empty text when the program accepts, else its message."""
         path = self._file("signature", signature)
         run = subprocess.run(
             [self._program, "-Y", operation, *arguments, "-s", path],
@@ -127,7 +127,7 @@ class Verifier:
         said = run.stdout.decode("utf-8", "replace").strip()
         if run.returncode and re.search(r"^usage:|(unknown|illegal) option|unsupported operation", said, _ANY_LINE):
             raise PhaseGateError(
-                "The program ssh-keygen on this host is too old to verify approvals.",
+                "ssh-keygen on this host is too old to verify approvals.",
                 expected="OpenSSH 8.7 or newer",
                 found=said.splitlines()[0],
                 next_step="upgrade the OpenSSH client on this host",
@@ -135,7 +135,7 @@ class Verifier:
         return (said or f"exit code {run.returncode}") if run.returncode else ""
 
     def over(self, signature: bytes, namespace: str, message: bytes) -> bool:
-        """Tell whether this is a signature over ``message`` by the key that it names, whoever that is."""
+        """Return whether this is a signature over ``message`` by the key that it names, whoever owns that key."""
         return not self._run("check-novalidate", signature, message, "-n", namespace)
 
     def problem(
@@ -145,7 +145,7 @@ class Verifier:
         arguments = ["-f", self._signers, "-n", namespace, "-Overify-time=" + self._at]
         if revoked and self._revoked is not None:
             arguments += ["-r", self._revoked]
-        said = "nobody is registered"
+        said = "no signer is registered"
         for principal in principals:
             said = self._run("verify", signature, message, *arguments, "-I", principal)
             if not said:
@@ -158,7 +158,7 @@ def ssh_keygen() -> str:
     program = shutil.which("ssh-keygen", path=_PROGRAM_PATH)
     if program is None:
         raise PhaseGateError(
-            "The program ssh-keygen is missing on this host, and approvals cannot be verified without it.",
+            "ssh-keygen is missing on this host; without it, approvals cannot be verified.",
             expected="ssh-keygen of OpenSSH 8.7 or newer in one of " + _PROGRAM_PATH,
             found="none",
             next_step="install the OpenSSH client (package openssh-client or openssh)",
@@ -169,8 +169,8 @@ def ssh_keygen() -> str:
 def sign(data: bytes, key: str, namespace: str) -> bytes:
     """Return a signature over ``data``. Raises ``PhaseGateError``.
 
-    ``key`` is the path of a private key without a passphrase, or of any key that an agent holds. Nobody is asked for a
-    passphrase: neither is there a terminal, nor does ssh-keygen learn of an askpass program.
+    ``key`` is the path of a private key without a passphrase, or of any key that an agent holds. No passphrase is
+    requested: there is no terminal, and ssh-keygen gets no askpass program.
     """
     environment = {
         **_ENVIRONMENT,
@@ -190,22 +190,22 @@ def sign(data: bytes, key: str, namespace: str) -> bytes:
         raise _not_signed(key, f"no answer of the agent or the security key in {_PATIENCE:.0f} s") from None
     if run.returncode or parse_signature(run.stdout) is None:
         said = run.stderr.decode("utf-8", "replace").strip() or f"exit code {run.returncode}"
-        # it says that a wrong one was given, because none was
+        # it reports a wrong passphrase, because none was given
         raise _not_signed(key, "a passphrase, and no agent that holds the key" if "passphrase" in said else said)
     return run.stdout
 
 
 def _not_signed(key: str, found: str) -> PhaseGateError:
     return PhaseGateError(
-        "ssh-keygen did not sign.",
+        "ssh-keygen could not sign.",
         expected=f"a private key in {key} without a passphrase, or a key that an agent holds",
         found=found,
-        next_step="load the key with ssh-add where Ansible reaches that agent, or give a key without a passphrase",
+        next_step="load the key with ssh-add into an agent that Ansible reaches, or use a key without a passphrase",
     )
 
 
 def holds(signature: bytes, namespace: str, data: bytes) -> bool:
-    """Tell whether this is a signature over ``data`` in a namespace, by whatever key."""
+    """Return whether this is a signature over ``data`` in a namespace, by any key."""
     parsed = parse_signature(signature)
     if parsed is None or parsed.namespace != namespace:
         return False

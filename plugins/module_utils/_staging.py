@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Directories across the border of a container: a place in it for a while, and tar to get files in and out. Private."""
+"""Directories in and out of a container: a temporary one inside it, and tar to copy files in and out."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ def _run(client: Client, program: str, *arguments: str) -> bytes:
 def _failed(client: Client, program: str, status: int, said: bytes) -> PhaseGateError:
     return PhaseGateError(
         f"{program} failed ({client.place}).",
-        expected=f"{program} ends with status 0",
+        expected=f"{program} exits with status 0",
         found=f"status {status}: {said.decode('utf-8', 'replace').strip()}",
-        next_step=f"resolve what {program} names (space, rights, the privilege that it lacks), then run again",
+        next_step=f"resolve the error that {program} reports (space, permissions, missing privilege), then run again",
     )
 
 
@@ -59,7 +59,7 @@ def _failed(client: Client, program: str, status: int, said: bytes) -> PhaseGate
 def directory(client: Client, token: str) -> Iterator[str]:
     """Yield the path of an empty directory in the container; it is removed at the end.
 
-    What a run left there that was killed is removed first: no session of its application name is on the server any more.
+    Directories of killed runs are removed first: those without a session of their application name on the server.
     """
     found = _run(client, "ls", "-1", PLACE).decode("utf-8", "replace").split("\n")
     tokens = [name[len(PREFIX) :] for name in found if name.startswith(PREFIX)]
@@ -92,7 +92,7 @@ class Download:
     def extract(self, target: str) -> tuple[dict[str, str], int]:
         """Write the files below ``target``, on disk when this returns; return their SHA-256 by name, and their bytes.
 
-        Raises ``PhaseGateError`` when the program failed or the stream holds anything but files and directories.
+        Raises ``PhaseGateError`` when the program failed or the stream contains anything but files and directories.
         """
         assert self._process.stdout is not None
         problem: tarfile.TarError | None = None
@@ -131,7 +131,7 @@ def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo, name: str, targe
     path = os.path.join(target, name)
     if name.startswith(("/", "../")) or name == ".." or not (member.isfile() or member.isdir()):
         raise PhaseGateError(
-            "A backup holds what is neither a file nor a directory of its own.",
+            "The backup stream contains an unsupported entry type.",
             expected="files and directories below the backup",
             found=f"{member.name} (tar type {member.type!r})",
             next_step="a base backup of a cluster with such a link cannot be received as one stream: use a dump",
@@ -163,7 +163,7 @@ def upload(client: Client, source: str, target: str) -> None:
     """Copy a directory of this host to ``target`` in the container, which exists."""
     process = client.start("tar", "-C", target, "-xf", "-", stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
     assert process.stdin is not None
-    # when tar ends early, its status tells
+    # when tar ends early, its exit status shows it
     with contextlib.suppress(BrokenPipeError), process.stdin as stream:  # noqa: SIM117
         with tarfile.open(fileobj=stream, mode="w|", bufsize=CHUNK) as archive:
             archive.add(source, arcname=".")

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Split and classify a phase's SQL with PostgreSQL's own parser. Controller only; private to this collection.
+"""Split and classify a phase's SQL with PostgreSQL's own parser. Controller only.
 
-What cannot be named is refused: an unknown node, object type or subcommand is a problem, not a guess.
+What has no name here is rejected: an unknown node, object type or subcommand is a problem, not a guess.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ class _Names:
 
 
 def _is(node: Any, *types: Any) -> bool:
-    """Tell whether ``node`` is of one of the types; unlike ``isinstance`` it does not narrow.
+    """Return whether ``node`` is of one of the types; unlike ``isinstance`` it does not narrow.
 
     pglast declares every attribute as optional, also those that the grammar always sets.
     """
@@ -159,7 +159,7 @@ def _is(node: Any, *types: Any) -> bool:
 
 @dataclass(frozen=True)
 class PhaseStatements:
-    """The statements of a phase's two files, as they stand in the plan."""
+    """The statements of a phase's two files, as in the plan."""
 
     migrate: List[Statement]
     rollback: List[Statement]
@@ -168,7 +168,7 @@ class PhaseStatements:
 def analyse_phase(phase: Phase) -> PhaseStatements:
     """Split and classify both files of ``phase`` and check them, and the SQL of its checks, against the definition.
 
-    Raises ``PhaseFileError`` with everything that is wrong.
+    Raises ``PhaseFileError`` with every problem.
     """
     definition = phase.definition
     problems: List[Problem] = []
@@ -212,10 +212,10 @@ def _expectation_problems(phase: Phase, statements: Sequence[Statement]) -> Iter
     if found != expect["tags"]:
         yield phase.at.problem(
             path,
-            f"{phase.migrate.name} has other statements than declared",
+            f"the statements of {phase.migrate.name} differ from the declared ones",
             expected=_counted(expect["tags"]),
             found=_counted(found),
-            next_step="declare what was found if it is what the phase means, or correct the file",
+            next_step="declare what was found if it is intended, or correct the file",
         )
     last = [statement for statement in statements if statement["run"] and not statement["after_commit"]][-1:]
     if "result" in expect and not any(statement["returns_rows"] for statement in last):
@@ -229,7 +229,7 @@ def _expectation_problems(phase: Phase, statements: Sequence[Statement]) -> Iter
 
 
 def _after_commit_problems(phase: Phase, statements: Sequence[Statement]) -> Iterator[Problem]:
-    """Refuse to excuse a check from being judged before COMMIT when no statement runs after it."""
+    """Reject checks with after_commit when no statement runs after COMMIT."""
     if any(statement["after_commit"] for statement in statements):
         return
     for index, check in enumerate(phase.definition["verify"]):
@@ -237,7 +237,7 @@ def _after_commit_problems(phase: Phase, statements: Sequence[Statement]) -> Ite
             yield phase.at.problem(
                 ("verify", index, "after_commit"),
                 f"no statement of {phase.migrate.name} runs after COMMIT",
-                expected="a check that is judged before COMMIT",
+                expected="a check that is evaluated before COMMIT",
                 next_step="remove after_commit",
             )
 
@@ -250,7 +250,7 @@ def _counted(tags: Mapping[str, int]) -> str:
 
 
 def analyse_file(source: SourceFile, rules: Rules, problems: List[Problem]) -> List[Statement]:
-    """Return the statements of an SQL file; what is wrong with them goes to ``problems``."""
+    """Return the statements of an SQL file; adds to ``problems``."""
     pieces = split_file(source, problems)
     if not pieces:
         return []
@@ -273,7 +273,7 @@ def analyse_file(source: SourceFile, rules: Rules, problems: List[Problem]) -> L
         if after_commit and number <= len(body):
             report(
                 f"{kinds[0]} before the end of the file: it cannot run in a transaction",
-                next_step="move it behind everything else, after COMMIT; it runs there by itself",
+                next_step="move it to the end of the file, after COMMIT; it runs there on its own",
             )
         names = _names(piece.node)
         temporary |= _temporary(piece.node)
@@ -390,7 +390,7 @@ def _character_problem(source: SourceFile, text: str) -> Optional[Problem]:
         line = text.count("\n", 0, match.start()) + 1
         found = f"U+{ord(match.group()):04X}"
         step = "remove it, or write it as an escape such as E'\\u000B'"
-        return Problem(source.path, line, "", "an invisible control character", found=found, next_step=step)
+        return Problem(source.path, line, "", "disallowed control character", found=found, next_step=step)
     return None
 
 
@@ -401,12 +401,12 @@ def _syntax_problem(source: SourceFile, text: str, error: Any) -> Problem:
     line = text.count("\n", 0, location) + 1
     found = text.splitlines()[line - 1].strip()[:160] if line <= len(text.splitlines()) else ""
     copy = _COPY_STDIN.search(text, 0, location)
-    what, step = f"not SQL: {message}", "correct the statement; PostgreSQL's own parser read it"
+    what, step = f"not SQL: {message}", "correct the statement; PostgreSQL's own parser rejects it"
     if text[location : location + 1] == "\\":
-        what = "a psql command; a phase is plain SQL that the server runs, psql interprets none of it"
+        what = "a psql command; a phase is plain SQL, which psql does not interpret"
         step = "remove it"
     elif text[location : location + 1] == ":":
-        what, step = f"{what} (a psql variable?)", "write the value out; psql interprets none of the file"
+        what, step = f"{what} (a psql variable?)", "write the value itself; psql does not interpret the file"
     elif copy:
         line = text.count("\n", 0, copy.start()) + 1
         found = " ".join(copy.group().split())[:160]
@@ -415,7 +415,7 @@ def _syntax_problem(source: SourceFile, text: str, error: Any) -> Problem:
 
 
 def _body(pieces: Sequence[_Piece]) -> Sequence[_Piece]:
-    """Return the statements of the transaction: all but those at the end that refuse one."""
+    """Return the statements of the transaction: all but those at the end that cannot run in one."""
     last = max((n for n, piece in enumerate(pieces, start=1) if not _concurrently(piece.node)), default=0)
     return pieces[:last]
 
@@ -433,11 +433,11 @@ def _outer(pieces: Sequence[_Piece]) -> FrozenSet[int]:
 def _check_kinds(kinds: Sequence[str], rules: Rules, report: _Reporter, computed: str) -> None:
     for kind in kinds:
         if not _kinds.allowed(kind, rules.kinds):
-            why = f": nobody can see what its body does, {computed}" if kind in _kinds.COMPUTED.values() else ""
+            why = f": its body cannot be analysed ({computed})" if kind in _kinds.COMPUTED.values() else ""
             report(
                 f"{kind} is not in {rules.kinds_at}{why}",
                 expected="one of " + ", ".join(sorted(rules.kinds)),
-                next_step=f"add {kind} to {rules.kinds_at} if the phase means it, or remove the statement",
+                next_step=f"add {kind} to {rules.kinds_at} if it is intended, or remove the statement",
             )
 
 
@@ -464,9 +464,9 @@ def _check_rows(source: SourceFile, seen: Mapping[str, int], rules: Rules, probl
 def classify(node: Any, *, outer: bool = False, inside: bool = False) -> Tuple[str, List[str]]:
     """Return (command tag, kinds) of a statement's parse tree.
 
-    ``outer``: it is the file's own BEGIN or COMMIT; ``inside``: it stands in the body of another one.
+    ``outer``: it is the file's own BEGIN or COMMIT; ``inside``: it is in the body of another one.
 
-    Raises ``_RefusedError`` for what no phase can contain.
+    Raises ``_RefusedError`` for what a phase cannot contain.
     """
     name = type(node).__name__
     special = _SPECIAL.get(name)
@@ -476,7 +476,7 @@ def classify(node: Any, *, outer: bool = False, inside: bool = False) -> Tuple[s
         tag = _kinds.NODE_TAGS[name]
         kinds = [tag]
     else:
-        raise _RefusedError(f"a statement that phasegate does not know ({name})", "report it; nothing unknown is run")
+        raise _RefusedError(f"an unknown statement ({name})", "report it; unknown statements never run")
     if not outer:
         _refuse(node, tag, counted=not inside)
     if _concurrently(node):
@@ -487,7 +487,7 @@ def classify(node: Any, *, outer: bool = False, inside: bool = False) -> Tuple[s
 
 
 def _kinds_inside(tag: str, body: Body) -> List[str]:
-    """Return the kinds of what a body runs; what only reads has none. Raises ``_RefusedError`` as ``classify`` does."""
+    """Return the kinds of what a body runs; statements that only read have none. Raises ``_RefusedError`` as ``classify`` does."""
     if tag == "DO" and body.ends:
         raise _RefusedError(f"{body.ends[0]} in DO: {_kinds.REFUSED[body.ends[0]]}", "remove it")
     kinds: List[str] = []
@@ -532,7 +532,7 @@ def _refuse(node: Any, tag: str, *, counted: bool) -> None:
     for _, child in walk(node):
         if counted and _is(child, ast.CommonTableExpr) and not _is(child.ctequery, ast.SelectStmt):
             raise _RefusedError(
-                "a statement that changes rows inside WITH: the server does not report how many",
+                "a statement that changes rows inside WITH: the server does not report its row count",
                 "write it as a statement of its own and declare its rows",
             )
         if _is(child, ast.IntoClause) and _is(node, ast.SelectStmt):
@@ -543,7 +543,7 @@ _OTHER_WAYS = {
     "BEGIN": "only a plain BEGIN as the first statement, with COMMIT as the last, is the file's own",
     "START TRANSACTION": "only a plain BEGIN as the first statement, with COMMIT as the last, is the file's own",
     "COMMIT": "COMMIT can only be the last statement of a file that begins with BEGIN; one file is one transaction",
-    "ROLLBACK": "remove it; phasegate rolls back by itself when anything is not as declared",
+    "ROLLBACK": "remove it; phasegate rolls back automatically when anything differs from the declaration",
     "PREPARE": "write the statement itself",
     "EXECUTE": "write the statement itself",
 }
@@ -560,13 +560,13 @@ def _concurrently(node: Any) -> bool:
 def _subject(node: Any) -> str:
     """Return the index or partition that a statement with CONCURRENTLY is about, as SQL text with its schema.
 
-    A later run asks the catalog about it when nobody knows whether the statement was completed.
+    A later run looks it up in the catalog when it is unknown whether the statement completed.
     """
     if _is(node, ast.IndexStmt):
         if node.if_not_exists:
             raise _RefusedError(
-                "CREATE INDEX CONCURRENTLY IF NOT EXISTS: it passes over an invalid index of that name",
-                "remove IF NOT EXISTS; a later run finds an index that is there by itself",
+                "CREATE INDEX CONCURRENTLY IF NOT EXISTS: it accepts an existing invalid index of that name",
+                "remove IF NOT EXISTS; a later run detects an existing index",
             )
         schema, name = node.relation.schemaname, node.idxname
     elif _is(node, ast.DropStmt):
@@ -577,7 +577,7 @@ def _subject(node: Any) -> str:
     if not schema or not name or (_is(node, ast.DropStmt) and len(node.objects) > 1):
         raise _RefusedError(
             "CONCURRENTLY without one index or partition that has a name and a schema",
-            "write one statement for each, the schema in front, and CREATE INDEX with the name of the index",
+            "write one statement for each, with its schema, and CREATE INDEX with the name of the index",
         )
     return quoted(schema, name)
 
@@ -591,7 +591,7 @@ def _moves_database(node: Any) -> bool:
     return _is(node, ast.AlterDatabaseStmt) and any(o.defname == "tablespace" for o in node.options or ())
 
 
-#: Forms of otherwise allowed statements that no phase can contain: condition, sentence, next step.
+#: Forms of otherwise allowed statements that a phase cannot contain: condition, sentence, next step.
 _REFUSALS: Tuple[Tuple[Callable[[Any], bool], str, str], ...] = (
     (_whole_reindex, "REINDEX of a whole schema or database cannot run in a transaction", "name the tables"),
     (_moves_database, "ALTER DATABASE SET TABLESPACE cannot run in a transaction", ""),
@@ -607,7 +607,7 @@ _REFUSALS: Tuple[Tuple[Callable[[Any], bool], str, str], ...] = (
     ),
     (
         lambda node: _is(node, ast.CopyStmt) and node.filename is None,
-        "COPY TO STDOUT: there is no client that would receive it",
+        "COPY TO STDOUT: no client receives it",
         "write a SELECT at the end of the file, or a check",
     ),
     (
@@ -620,14 +620,12 @@ _REFUSALS: Tuple[Tuple[Callable[[Any], bool], str, str], ...] = (
 
 def _words(node_type: Any, found: Mapping[str, str], what: str) -> str:
     if node_type.name not in found:
-        raise _RefusedError(
-            f"{what} that phasegate does not know ({node_type.name})", "report it; nothing unknown is run"
-        )
+        raise _RefusedError(f"an unknown {what} ({node_type.name})", "report it; unknown statements never run")
     return found[node_type.name]
 
 
 def _object_words(object_type: Any) -> str:
-    return _words(object_type, _kinds.OBJECT_WORDS, "a kind of object")
+    return _words(object_type, _kinds.OBJECT_WORDS, "kind of object")
 
 
 def _alter_table(node: Any) -> Tuple[str, List[str]]:
@@ -635,7 +633,7 @@ def _alter_table(node: Any) -> Tuple[str, List[str]]:
     known = {**_kinds.ALTER_WORDS, **_kinds.ALTER_TYPE_WORDS} if tag == "ALTER TYPE" else _kinds.ALTER_WORDS
     kinds = []
     for command in node.cmds:
-        words = _words(command.subtype, known, "a subcommand of ALTER")
+        words = _words(command.subtype, known, "subcommand of ALTER")
         if command.subtype.name == "AT_ColumnDefault" and command.def_ is None:
             words = "DROP DEFAULT"
         kinds.append(f"{tag} {words}")
@@ -657,7 +655,7 @@ def _rename(node: Any) -> Tuple[str, List[str]]:
 def _alter_domain(node: Any) -> Tuple[str, List[str]]:
     words = _kinds.ALTER_DOMAIN_WORDS.get(node.subtype)
     if words is None:
-        raise _RefusedError(f"an ALTER DOMAIN that phasegate does not know ({node.subtype})")
+        raise _RefusedError(f"an unknown subcommand of ALTER DOMAIN ({node.subtype})")
     if node.subtype == "T" and node.def_ is None:
         words = "DROP DEFAULT"
     return "ALTER DOMAIN", [f"ALTER DOMAIN {words}"]
@@ -694,7 +692,7 @@ def _set(node: Any) -> Tuple[str, List[str]]:
 
 
 def _transaction(node: Any) -> Tuple[str, List[str]]:
-    tag = _words(node.kind, _kinds.TRANSACTION_TAGS, "a transaction statement")
+    tag = _words(node.kind, _kinds.TRANSACTION_TAGS, "transaction statement")
     return tag, [tag]
 
 
@@ -772,7 +770,7 @@ def _temporary(node: Any) -> Set[str]:
 
 
 def walk(node: Any, place: str = "") -> Iterator[Tuple[str, Any]]:
-    """Yield (attribute it stands in, node) for a parse tree's nodes, and (attribute, tuple) for its lists."""
+    """Yield (its attribute, node) for a parse tree's nodes, and (attribute, tuple) for its lists."""
     stack: List[Tuple[str, Any]] = [(place, node)]
     while stack:
         place, here = stack.pop()
@@ -834,7 +832,7 @@ def _option_schemas(option: Any) -> Set[str]:
 
 
 def _object_names(names: _Names, node: Any) -> None:
-    """Collect names whose place says nothing about them: functions, and the object of COMMENT, DROP and the like."""
+    """Collect names whose kind does not follow from their place: functions, and the object of COMMENT, DROP and the like."""
     if _is(node, ast.CreateFunctionStmt):
         names.objects.add(_pair(_strings(node.funcname) or ("",)))
     elif _is(node, ast.CreateTrigStmt, ast.CreateEventTrigStmt) and len(node.funcname) > 1:
@@ -889,7 +887,7 @@ def _check_name(schema: str, name: str, rules: Rules, report: _Reporter, *, read
             next_step="write every name with its schema",
         )
     elif schema in _SYSTEM_SCHEMAS and not read:
-        report(f"{quoted(schema, name)} is the system's own", next_step="a phase changes no system catalog")
+        report(f"{quoted(schema, name)} is a system object", next_step="a phase cannot change system catalogs")
     elif schema and schema not in rules.schemas and schema not in _SYSTEM_SCHEMAS and schema != "pg_temp":
         _report_schema(schema, quoted(schema, name), rules, report)
 
@@ -898,7 +896,7 @@ def _report_schema(schema: str, name: str, rules: Rules, report: _Reporter) -> N
     report(
         f"{name} is outside of scope.schemas",
         expected="one of " + ", ".join(sorted(rules.schemas)),
-        next_step=f"add {schema} to scope.schemas if the phase means it",
+        next_step=f"add {schema} to scope.schemas if it is intended",
     )
 
 
@@ -923,8 +921,8 @@ def _check_calls(
             report(f"the function {name} without a schema", next_step=f"write pg_catalog.{name}, or its own schema")
         elif schema not in ("", "pg_catalog"):
             report(
-                f"the function {full} has effects that nobody can see here",
-                next_step=f"add {full} to scope.functions if the phase means it",
+                f"the function {full} has effects that cannot be analysed",
+                next_step=f"add {full} to scope.functions if it is intended",
             )
         elif name == "set_config":
             problem = _set_config_problem(call)
@@ -946,7 +944,7 @@ def _check_handed(node: Any, declared: FrozenSet[str], report: Callable[..., Non
 def _report_far_reaching(name: str, report: Callable[..., None]) -> None:
     report(
         f"the function {name} reaches beyond this transaction",
-        next_step=f"add pg_catalog.{name} to scope.functions if the phase means it",
+        next_step=f"add pg_catalog.{name} to scope.functions if it is intended",
     )
 
 
@@ -980,7 +978,7 @@ def query_problem(sql: str, functions: FrozenSet[str]) -> Optional[QueryProblem]
     try:
         raw = pglast.parse_sql(sql)
     except pglast.parser.ParseError as error:
-        return QueryProblem(f"not SQL: {error.args[0]}", "correct the query; PostgreSQL's own parser read it")
+        return QueryProblem(f"not SQL: {error.args[0]}", "correct the query; PostgreSQL's own parser rejects it")
     if len(raw) != 1 or not _is(raw[0].stmt, ast.SelectStmt):
         return QueryProblem("not one SELECT", "write one SELECT; several facts can be its columns")
     if raw[0].stmt_len:

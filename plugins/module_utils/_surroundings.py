@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What surrounds a phase, read from the server and the host before a run changes anything. Private to this collection.
+"""The facts for the pre-run conditions, read from the server and the host before a run changes anything.
 
 Nothing here waits for a lock: sizes are taken from files and from the catalog, never by opening a relation. A role
 that may not see something gets None for it, or ``hidden``; nothing is guessed.
@@ -25,7 +25,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._session import 
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql import literal
 
 # A prepared transaction's locks have no pid, and its virtual transaction is the one of the session that prepared it
-# until the server is started again: its lock on its own transaction id is what tells it.
+# until the server is started again: its lock on its own transaction id identifies it.
 _SESSIONS = """
 WITH wanted AS (
   SELECT CASE WHEN cardinality(parts) > 1 THEN ARRAY[parts[1]] ELSE {path} END AS schemas, parts[cardinality(parts)] AS name
@@ -136,7 +136,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Standby:
-    """A replica. ``bytes`` of WAL that it has not replayed and ``seconds`` of delay as it told last, None where unknown."""
+    """A replica. ``bytes`` of WAL that it has not replayed and ``seconds`` of delay as last reported, None where unknown."""
 
     name: str
     state: str
@@ -166,7 +166,7 @@ class Room:
 
 @dataclass(frozen=True)
 class Need:
-    """What the plan is going to need.
+    """What the plan needs.
 
     ``names`` are the relations that its statements name, ``locks`` how many locks it takes, ``measured`` whether a
     rehearsal counted them; ``wal_bytes`` and ``rewrites`` (relations) are the rehearsal's, 0 and empty without one.
@@ -228,9 +228,9 @@ def array(texts: Sequence[str]) -> str:
 
 
 class Surroundings:
-    """What surrounds a run that is going to be opened: asked at once where an answer takes long, read by ``facts``.
+    """The facts for a run that is about to be opened: slow queries start at once, ``facts`` reads everything.
 
-    ``root`` is the directory of all runs, ``method`` how the run is going to be backed up.
+    ``root`` is the directory of all runs, ``method`` the backup method of the run.
     """
 
     def __init__(
@@ -285,7 +285,7 @@ def _last_backup(root: str, method: str, identity: Identity) -> int | None:
 
 
 def _existing(path: str) -> str:
-    """Return the nearest directory of the path that is there."""
+    """Return the nearest directory of the path that exists."""
     while not os.path.isdir(path) and os.path.dirname(path) != path:
         path = os.path.dirname(path)
     return path
@@ -300,7 +300,7 @@ def _room(path: str) -> Room:
 
 
 class _Space:
-    """The file systems of the server's data and of its WAL. A program in a container takes longer to begin than a query."""
+    """The file systems of the server's data and of its WAL. A program in a container takes longer to start than a query."""
 
     def __init__(self, client: Client, capacity: Mapping[str, Any]) -> None:
         directory = capacity["data_directory"]
@@ -324,5 +324,5 @@ class _Space:
         said = self._df.communicate()[0].decode("utf-8", "replace").strip()
         free = _DF.findall(said)
         if len(free) != len(self._paths):
-            return [Room("", None, f"df in the container said: {said}")]
+            return [Room("", None, f"df in the container printed: {said}")]
         return [Room(path, 1024 * int(blocks)) for path, blocks in zip(self._paths, free)]

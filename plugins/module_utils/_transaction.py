@@ -2,13 +2,13 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Run a script's statements in one transaction whose outcome is always known. Private to this collection.
+"""Run a script's statements in one transaction whose outcome is always known.
 
-Order: BEGIN; what has to hold before; the transaction id to the journal; the statements; the declared counts; what
-has to hold before COMMIT; COMMIT. Any miss rolls back. The outcome of a lost COMMIT is looked up with
+Order: BEGIN; the checks before; the transaction id to the journal; the statements; the declared counts; the checks
+before COMMIT; COMMIT. Any failure rolls back. The outcome of a lost COMMIT is looked up with
 ``pg_xact_status``, never assumed. Only a lock timeout is tried again, and only because nothing committed.
 
-``complete`` then runs the statements that refuse a transaction, if the script has any.
+``complete`` then runs the statements that cannot run in a transaction, if the script has any.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ LOCK_NOT_AVAILABLE = "55P03"
 
 NEW_REVISION = "correct the DDL as a new revision, rehearse it, and have it reviewed"
 
-# The locks of a prepared transaction have no pid; its lock on its own transaction id tells which one it is.
+# The locks of a prepared transaction have no pid; its lock on its own transaction id identifies it.
 _BLOCKERS = """
 WITH held AS (
   SELECT DISTINCT l.pid, l.virtualtransaction FROM pg_locks l
@@ -64,7 +64,7 @@ WHERE h.pid IS NULL AND own.pid IS NULL AND own.locktype = 'transactionid'
 
 @dataclass(frozen=True)
 class Script:
-    """An SQL file that is going to run: C-07's DDL or C-09's rollback.
+    """An SQL file to run: C-07's DDL or C-09's rollback.
 
     ``data`` are its verified bytes and ``statements`` the plan's ranges of them; ``rows`` the declared row counts by
     command tag, in file order; ``result`` the expected trailing SELECT, None when none is declared; ``settings`` the
@@ -82,9 +82,9 @@ class Script:
 
 @dataclass
 class Applied:
-    """What happened. ``statements`` in file order, the file's own BEGIN and COMMIT left out; the rest before COMMIT.
+    """The result. ``statements`` in file order, the file's own BEGIN and COMMIT left out; the rest before COMMIT.
 
-    ``rewrites`` are the tables that were written anew.
+    ``rewrites`` are the tables that were rewritten.
     """
 
     xid: str = ""
@@ -116,7 +116,7 @@ class Hooks:
 
 
 class CommitFailed(Stopped):
-    """COMMIT was sent and did not succeed, or nobody can tell: ``outcome`` says which."""
+    """COMMIT was sent and failed, or its result is unknown: ``outcome`` is which."""
 
     def __init__(self, script: Script, applied: Applied, outcome: str, reason: str) -> None:
         self.outcome = outcome
@@ -145,7 +145,7 @@ def _begin(session: Session, settings: Mapping[str, Any]) -> None:
     session.execute("BEGIN TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE")
     for name in ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout"):
         session.set(name, settings[name], local=True)
-    # a COMMIT that a crash of the server can undo is none; stronger settings stay
+    # a crash of the server must not undo a COMMIT; stronger settings stay
     session.execute(
         "SELECT pg_catalog.set_config('synchronous_commit', 'on', true)"
         " WHERE pg_catalog.current_setting('synchronous_commit') = 'off'"
@@ -160,8 +160,8 @@ def _begin(session: Session, settings: Mapping[str, Any]) -> None:
 def _keep_xid(client: Client) -> None:
     """Write a later transaction to the server's log and wait until it is on disk.
 
-    Else a crash could take back that the transaction's id was ever given out: the server would not know it any more,
-    or would give it to somebody else's transaction, whose end ``pg_xact_status`` would then tell for ours.
+    Else a crash could take back that the transaction's id was ever given out: the server would have no record of it,
+    or would give it to another transaction, whose outcome ``pg_xact_status`` would then report for ours.
     """
     with client.session("phasegate:mark") as session:
         session.set("synchronous_commit", "local")
@@ -176,8 +176,8 @@ def _no_lock(session: Session, script: Script, where: str, relations: Sequence[s
         f"{script.command}: {where}: a lock was not granted in time; rolled back.",
         expected=f"the lock within lock_timeout ({script.settings['lock_timeout']})",
         found="held by " + ("; ".join(holders) or f"a session that has ended since ({error.words()})"),
-        next_step="let the blocking session finish, or end it: SELECT pg_terminate_backend(<pid>), and a prepared transaction by"
-        " COMMIT PREPARED or ROLLBACK PREPARED; then run again",
+        next_step="wait until the blocking session finishes, or end it: SELECT pg_terminate_backend(<pid>), a prepared transaction"
+        " with COMMIT PREPARED or ROLLBACK PREPARED; then run again",
     )
 
 
@@ -186,7 +186,7 @@ def _relations(script: Script) -> list[str]:
 
 
 def _next_step(session: Session, script: Script, statement: Mapping[str, Any], error: SqlError) -> str:
-    """Roll back and return what to do about a refused statement."""
+    """Roll back and return the next step after a failed statement."""
     session.execute("ROLLBACK")
     if error.sqlstate != INSUFFICIENT_PRIVILEGE:
         return NEW_REVISION
@@ -212,7 +212,7 @@ def _run_statements(session: Session, script: Script, hooks: Hooks, applied: App
             if error.sqlstate == LOCK_NOT_AVAILABLE:
                 raise _no_lock(session, script, where, statement["relations"], error) from error
             raise Stopped(
-                f"{script.command}: {where} was refused; rolled back.",
+                f"{script.command}: {where} failed; rolled back.",
                 expected="every statement succeeds",
                 found=error.words(),
                 next_step=_next_step(session, script, statement, error),
@@ -249,21 +249,21 @@ def _check_counts(script: Script, applied: Applied) -> None:
             wrong.append((f"trailing SELECT {_checks.text(script.result)}", f"trailing SELECT {_checks.text(result)}"))
     if wrong:
         raise Stopped(
-            f"{script.command}: a declared count was not met; rolled back before COMMIT.",
+            f"{script.command}: a count or result differs from the declared one; rolled back before COMMIT.",
             expected="; ".join(expected for expected, _found in wrong),
             found="; ".join(found for _expected, found in wrong),
-            next_step="the DDL does not do what its phase declares: correct one of them as a new revision and rehearse it",
+            next_step="the DDL differs from what its phase declares: correct one of them as a new revision and rehearse it",
         )
 
 
 def _check_deferred(session: Session, script: Script) -> None:
-    """Check the deferred constraints now, where a violation can still be told from a failed COMMIT."""
+    """Check the deferred constraints now, where a violation can still be distinguished from a failed COMMIT."""
     try:
         session.execute("SET CONSTRAINTS ALL IMMEDIATE")
     except SqlError as error:
         raise Stopped(
-            f"{script.command}: a deferred constraint does not hold; rolled back before COMMIT.",
-            expected="every deferred constraint holds after the last statement",
+            f"{script.command}: a deferred constraint is violated; rolled back before COMMIT.",
+            expected="every deferred constraint is satisfied after the last statement",
             found=error.words(),
             next_step=NEW_REVISION,
         ) from error
@@ -285,9 +285,7 @@ def _range(declared: Any) -> str:
 
 def _after(outcome: str, xid: str) -> str:
     if outcome == UNKNOWN:
-        return (
-            f"T-1: ask the server yourself: SELECT pg_xact_status('{xid}'); do not run the phase again before you know"
-        )
+        return f"T-1: query the server: SELECT pg_xact_status('{xid}'); do not run the phase again before the outcome is known"
     return "nothing persists; find the reason in the server's log, then run again"
 
 
@@ -297,7 +295,7 @@ def _commit(session: Session, client: Client, script: Script, applied: Applied, 
     try:
         session.execute("COMMIT")
     except SqlError as error:
-        # no proof of a rollback: a server that ends a session which waits for a standby says so as an error, too
+        # no proof of a rollback: a server that ends a session which waits for a standby reports an error, too
         outcome, reason = resolve(client, applied.xid), error.words()
     except ConnectionLost as lost:
         outcome, reason = resolve(client, applied.xid), lost.found
@@ -308,7 +306,7 @@ def _commit(session: Session, client: Client, script: Script, applied: Applied, 
 
 
 def _look_up(session: Session, client: Client, xid: str) -> tuple[str, str]:
-    """Return how a transaction ended whose COMMIT raised no error, and what the server says.
+    """Return how a transaction ended whose COMMIT raised no error, and the status on the server.
 
     COMMIT of a transaction that had failed rolls back without an error.
     """
@@ -318,7 +316,7 @@ def _look_up(session: Session, client: Client, xid: str) -> tuple[str, str]:
         return UNKNOWN, error.words()
     except ConnectionLost as lost:
         return resolve(client, xid), lost.found
-    return COMMITTED if status == "committed" else ROLLED_BACK, f"the server says {status}"
+    return COMMITTED if status == "committed" else ROLLED_BACK, f"the server reports {status}"
 
 
 def _attempt(session: Session, client: Client, script: Script, hooks: Hooks, step: Step, applied: Applied) -> None:
@@ -354,7 +352,7 @@ def transact(
 ) -> Applied:
     """Run the script to a proven COMMIT and return what happened.
 
-    ``base`` is the schema before; ``attempts`` how often a lock timeout is tried in all. ``step.data`` receives
+    ``base`` is the schema before; ``attempts`` the maximum number of attempts after lock timeouts. ``step.data`` receives
     ``outcome`` and ``transaction`` in every case, and after a rollback whether the schema is ``unchanged``.
     Raises ``PhaseGateError`` unless the transaction committed.
     """
@@ -381,7 +379,7 @@ def transact(
             _leave(session, client, base, step, applied)
             raise
         except Exception:
-            # a defect of phasegate: the end of the session ends the transaction, and the server tells how
+            # a defect of phasegate: the end of the session ends the transaction, and the server reports how
             session.close()
             step.data["outcome"] = resolve(client, applied.xid) if applied.xid else ROLLED_BACK
             raise
@@ -394,9 +392,9 @@ def transact(
 
 
 def complete(session: Session, client: Client, script: Script, applied: Applied, step: Step) -> None:
-    """Run what is left of the script after its COMMIT; ``applied`` and ``step.data`` receive it, complete or not.
+    """Run the remaining statements after COMMIT; ``applied`` and ``step.data`` receive it, complete or not.
 
-    Raises ``PhaseGateError`` at the first statement that is not completed; the outcome stays COMMITTED.
+    Raises ``PhaseGateError`` at the first statement that does not complete; the outcome stays COMMITTED.
     """
     try:
         _after_commit.run(session, client, script, applied, step)
@@ -414,7 +412,7 @@ def _lost(script: Script, error: ConnectionLost, applied: Applied, outcome: str)
 
 
 def _leave(session: Session, client: Client, base: Snapshot, step: Step, applied: Applied) -> None:
-    """After a stop: make sure how the transaction ended and whether the schema is as before."""
+    """After a stop: determine how the transaction ended and whether the schema is as before."""
     try:
         session.execute("ROLLBACK")
         step.data["outcome"] = ROLLED_BACK
@@ -424,7 +422,7 @@ def _leave(session: Session, client: Client, base: Snapshot, step: Step, applied
 
 
 def _compare(session: Session, base: Snapshot, step: Step) -> None:
-    """Note whether the schema is as before."""
+    """Record whether the schema is as before."""
     after = take(session)
     step.data["unchanged"] = after.fingerprint == base.fingerprint
     step.data["fingerprint"] = after.fingerprint

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""C-08: compare a moment after with the moment before and run every check, all of it before the first failure. Private."""
+"""C-08: compare the state after with the state before, run every check, and report all failures together."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import
 
 @dataclass(frozen=True)
 class Verification:
-    """What has to hold after a migration.
+    """The required state after a migration.
 
     ``checks`` and ``non_scope`` as in phase.yml; ``declared`` what is measured and counted; ``policy`` of the diff;
     ``identity`` the declared target; the DDL's ``required_sha256`` and the ``found_sha256`` of the frozen file.
@@ -45,7 +45,7 @@ class Verification:
 
     @classmethod
     def of_plan(cls, plan: Mapping[str, Any], identity: Mapping[str, Any], found_sha256: str) -> Verification:
-        """Return what a plan's phase wants to hold after its DDL, whose digest was found to be ``found_sha256``."""
+        """Return the state that a plan's phase requires after its DDL, whose digest is ``found_sha256``."""
         phase = plan["phase"]
         return cls(
             checks=phase["verify"],
@@ -63,7 +63,7 @@ TOLD = ("fingerprint", "checks", "summary", "non_scope", "measured", "deviations
 
 
 def told(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a caller learns of C-08, as far as it came."""
+    """Return the results of C-08 for the caller, as far as available."""
     known = {key: data[key] for key in TOLD if key in data}
     return {**known, **{key: data["diff"][key] for key in ("lines", "text") if "diff" in data}}
 
@@ -76,7 +76,7 @@ def _text(artefacts: Artefacts, label: str) -> str:
 def compare(
     artefacts: Artefacts, labels: tuple[str, str], moments: tuple[Snapshot, Snapshot], policy: Mapping[str, Any]
 ) -> tuple[Diff, dict[str, Any]]:
-    """Compare two moments of an artefact directory; return the diff and what there is to say of it (``schema/diff.json``).
+    """Compare two moments of an artefact directory; return the diff and its description (``schema/diff.json``).
 
     ``labels`` are those of the ``pg_dump`` texts, ``moments`` the facts.
     """
@@ -108,7 +108,7 @@ def verify(
     step: Step,
     labels: tuple[str, str] = ("before", "after"),
 ) -> Snapshot:
-    """Run C-08 and return the facts after. Raises ``PhaseGateError`` naming everything that does not hold.
+    """Run C-08 and return the facts after. Raises ``PhaseGateError`` naming every failure.
 
     ``step.data`` receives fingerprint, diff, measured, deviations, checks and non_scope, complete also on failure.
     """
@@ -139,7 +139,7 @@ def verify(
     _checks.require_all("C-08", checks, non_scope)
     if wrong or not result["ok"]:
         raise PhaseGateError(
-            "C-08: the checks passed, but schema or data are not as declared.",
+            "C-08: the checks passed, but schema or data differ from the declaration.",
             expected=f"schema diff {result['policy']}, measured columns and row counts as declared",
             found="; ".join([*([] if result["ok"] else [result["message"]]), *wrong]),
             next_step=_checks.NEXT_STEPS["C-08"],

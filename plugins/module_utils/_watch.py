@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""See cheaply whether, and where, the system catalogs changed. Private to this collection.
+"""Detect cheaply whether, and where, the system catalogs changed.
 
 Every change to a catalog makes a row with the changing transaction's id in ``xmin``, or takes a row away. So the state
 of a catalog relative to a *reference* transaction id is: how many rows are older than it, and which are not. Rows that
-are older can only become fewer. Two looks with one reference are equal exactly when no row was inserted, updated or
+are older can only become fewer. Two reads with one reference are equal exactly when no row was inserted, updated or
 deleted between them; the comparison costs one scan without output. Transaction ids are compared by ``age()``, which
 follows their wrap-around.
 """
@@ -26,7 +26,7 @@ class _Catalog:
     """How one catalog is watched.
 
     ``item`` is an SQL expression over alias ``c`` for ``class/oid/row``: the object that the row is about and the row's own
-    number. ``whole`` lists all rows and not only the newer ones (small catalogs, and those whose rows nothing else knows).
+    number. ``whole`` lists all rows and not only the newer ones (small catalogs, and those whose rows nothing else covers).
     ``where`` leaves out what no fact is made of.
     """
 
@@ -125,7 +125,7 @@ _CATALOGS = (
     ),
 )
 
-# Without an xmin that anybody may read: compared by what they say.
+# Without an xmin that every role may read: compared by content.
 _VIEWS = (
     _Catalog(
         "pg_subscription",
@@ -253,7 +253,7 @@ _CARRIER_OF = {
 
 
 def compare(session: Session, before: Watched, now: Watched, known: Iterable[str]) -> Delta:
-    """Return what changed between two looks under one reference.
+    """Return what changed between two reads under one reference.
 
     ``known`` holds ``class/oid`` of all catalog rows that the facts of ``before`` were read from; it is a dictionary or a
     set. Raises ``SqlError``.
@@ -271,7 +271,7 @@ def compare(session: Session, before: Watched, now: Watched, known: Iterable[str
         if name in _WHOLE:
             changed |= {row.partition(" ")[0] for row in before.rows[name] - rows}
         elif name in _COUNTED:
-            # A row that no fact knows counts as inserted. Never fewer were inserted, so nothing vanished when the sum is right.
+            # A row that no fact was read from counts as inserted. Never fewer were inserted, so nothing vanished when the sum is right.
             inserted = sum(1 for row in newer if f"{name}/{row.rpartition('/')[2]}" not in known)
             if now.counts[name] + len(rows) != before.counts[name] + len(before.rows[name]) + inserted:
                 vanished_in.append(name)

@@ -43,9 +43,9 @@ def test_a_cancelled_build_is_named_and_the_run_goes_on_and_can_be_rolled_back(t
 
     stopped = cancelled(target)
     assert stopped.rc != 0
-    assert "was not completed; the transaction before it is COMMITTED" in stopped.messages
+    assert "did not complete; the transaction before it is COMMITTED" in stopped.messages
     assert f"invalid index {INDEX}" in stopped.messages
-    assert f"take away what it left with DROP INDEX CONCURRENTLY {INDEX}; then run the same command" in stopped.messages
+    assert f"remove what it left with DROP INDEX CONCURRENTLY {INDEX}; then run the same command" in stopped.messages
     assert target.value(VALID) == "false"
     first = target.bundles()[-1]
     assert "COMMITTED_INCOMPLETE" in (first.path / "SUMMARY.txt").read_text()

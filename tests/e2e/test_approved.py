@@ -86,7 +86,7 @@ def test_the_chain(target: Target, people: list[Reviewer], reviewers: Path, plan
     # one byte of the plan, which the controller notices before the target has to
     data = plan.read_bytes()
     plan.write_bytes(data.replace(b'"wal_bytes":', b'"wal_bytes":1'))
-    assert "not as it was frozen" in execute()
+    assert "is not intact" in execute()
     assert target.state() == state
     plan.write_bytes(data)
 

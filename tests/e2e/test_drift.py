@@ -98,9 +98,9 @@ def test_a_run_without_a_result_leaves_no_report_of_the_last_one(target: Target)
     drift(target)
     target.hostvars = {"phasegate_host": str(target.directory)}
     run = drift(target)
-    assert "No connection to database" in str(the_failure(run).res["msg"])
+    assert "Cannot connect to database" in str(the_failure(run).res["msg"])
     cases = list(ET.parse(directory(target) / "junit.xml").getroot().iter("testcase"))
-    assert ["No connection to database" in (case.findtext("error") or "") for case in cases] == [True]
+    assert ["Cannot connect to database" in (case.findtext("error") or "") for case in cases] == [True]
 
 
 @pytest.fixture
@@ -137,12 +137,12 @@ def test_two_hosts_are_both_looked_at(target: Target) -> None:
 
 
 WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
-    "baseline": ({"baseline": "/nonexistent"}, ["There is no baseline", "/nonexistent"]),
+    "baseline": ({"baseline": "/nonexistent"}, ["The baseline is missing", "/nonexistent"]),
     "policy": ({"policy": "additions"}, ["drift_policy", "additions_only"]),
-    "allow": ({"allow": [{"klass": "additive"}]}, ["allow list is not understood", "klass"]),
-    "fingerprint": ({"fingerprint": "0" * 64}, ["not the one that is expected", "0" * 64]),
+    "allow": ({"allow": [{"klass": "additive"}]}, ["Invalid entry in the diff policy's allow list", "klass"]),
+    "fingerprint": ({"fingerprint": "0" * 64}, ["The baseline differs from the expected one", "0" * 64]),
     "renew": ({"baseline": "/nonexistent", "renew": True}, ["give one of them"]),
-    "cluster": ({"cluster": True}, ["other facts", "renew"]),
+    "cluster": ({"cluster": True}, ["different object types", "renew"]),
 }
 
 

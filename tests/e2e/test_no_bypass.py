@@ -213,7 +213,7 @@ def test_another_plan_than_the_one_that_was_opened_does_not_run(
     assert_nothing_committed(target, run, state)
     bundle = target.bundle()
     bundle.assert_sealed()
-    assert "not the one that this run was opened with" in bundle.reason
+    assert "differs from the one that this run was opened with" in bundle.reason
     assert "transaction" not in [event for _step, event in bundle.steps()]
 
 
@@ -223,7 +223,7 @@ def test_a_plan_does_not_pass_for_another_by_its_digest(target: Target, planned:
     run = target.play_phase(R1, extra_vars={"__execute_phase": forged})
     assert run.rc != 0, run.stdout
     assert_nothing_committed(target, run, state)
-    assert "not the plan that was validated" in run.messages
+    assert "The plan differs from the validated one" in run.messages
     assert not run.reached("C-07")
 
 

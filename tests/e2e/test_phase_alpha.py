@@ -535,7 +535,7 @@ def test_a_run_on_the_applied_database_verifies_and_says_so(repeated: Again) -> 
     assert repeated.run.of("C-08 | Run the verification checks on an applied phase").res["summary"] == "17/17"
     assert not repeated.run.reached("C-07")
     told = "\n".join(repeated.run.of("Tell the outcome").res["msg"])
-    assert "was applied before" in told
+    assert "is already applied" in told
     assert "verified read-only" in told
 
 

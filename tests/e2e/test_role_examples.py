@@ -62,7 +62,7 @@ def test_prune(target: Target) -> None:
     options = {"phasegate_keep_backups": 1, "phasegate_keep_days": 0}
     look = target.play("roles/prune/example.yml", extra_vars=options, arguments="--check")
     assert (look.rc, look.stats("changed")) == (0, {"target": 1})
-    assert "remove  older/backup.dump" in look.stdout
+    assert "delete  older/backup.dump" in look.stdout
     assert sorted(path.parent.name for path in target.root.glob("*/backup.dump")) == ["manual_work", "older"]
     assert target.play("roles/prune/example.yml", extra_vars=options).rc == 0
     assert [path.parent.name for path in target.root.glob("*/backup.dump")] == ["manual_work"]
@@ -151,7 +151,7 @@ def test_execute_and_roll_back(target: Target, more: str) -> None:
     options = {"phasegate_execution": str(bundle), "phasegate_confirm": "alpha"}
     refused = target.play("roles/rollback/example.yml", extra_vars=options)
     assert refused.rc != 0
-    assert f"expected: the name of the execution that is to be undone, typed out: {bundle.name}" in refused.messages
+    assert f"expected: the name of the execution to undo, typed out: {bundle.name}" in refused.messages
     assert "found: 'alpha'" in refused.messages
     assert not refused.reached("C-01")
     assert has_more(target)

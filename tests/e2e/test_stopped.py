@@ -69,7 +69,9 @@ def assert_stopped(
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        pytest.param("r1", ["a declared count was not met", "UPDATE of line", "86 rows", "0 rows"], id="r1"),
+        pytest.param(
+            "r1", ["a count or result differs from the declared one", "UPDATE of line", "86 rows", "0 rows"], id="r1"
+        ),
         pytest.param(
             "hidden_drop_column",
             [
@@ -225,7 +227,12 @@ def test_check_mode_fails_where_the_run_would(
 def test_a_condition_stops_an_execution_and_a_rollback(target: Target) -> None:
     state = target.state()
     target.hostvars = no_room(target)
-    words = ["Stopped by what surrounds the phase: server_space.", "MiB free at ", "make room", "phasegate_conditions"]
+    words = [
+        "Stopped by a pre-run condition: server_space.",
+        "MiB free at ",
+        "free space on the server",
+        "phasegate_conditions",
+    ]
     bundle = assert_stopped(target, target.play(), state, words=words)
     assert "C-01" not in {step for step, _event in bundle.steps()}
     assert "| server_space | STOP | " in bundle.text("report.md")
@@ -353,7 +360,7 @@ def test_what_a_role_lacks_is_told_before_and_in_the_backup(target: Target) -> N
             f"GRANT USAGE ON SCHEMA sandbox_tac TO {role};",
             f"GRANT CREATE, USAGE ON SCHEMA cutter_governance TO {role};",
         ]
-        assert_stopped(target, run, state, words=["The role lacks privileges that the phase needs.", owns, *usage])
+        assert_stopped(target, run, state, words=["The role lacks required privileges.", owns, *usage])
         shutil.rmtree(target.root)
         assert owns in target.play(arguments="--check").messages
 
@@ -386,7 +393,7 @@ def test_an_unreachable_server_is_told(target: Target) -> None:
     identity = target.identity()
     target.hostvars = {"phasegate_host": str(target.directory), "phasegate_identity": identity}
     run = target.play()
-    assert_stopped(target, run, state, words=["No connection to database", str(target.directory)])
+    assert_stopped(target, run, state, words=["Cannot connect to database", str(target.directory)])
 
 
 def test_a_missing_program_is_told(target: Target) -> None:
@@ -432,7 +439,7 @@ def test_a_place_where_no_later_run_would_look_is_refused(
     target.hostvars = hostvars
     run = target.play(arguments=arguments)
     assert run.rc != 0
-    assert_told(run.messages, ["no place for the evidence", found])
+    assert_told(run.messages, ["phasegate_root or phasegate_environment is invalid", found])
     assert not run.reached("C-07")
     assert not target.root.exists()
     assert not target.migrated

@@ -24,20 +24,20 @@ class Fault:
 
 ROWS: dict[str, Fault] = {
     # --- something is killed
-    "controller-backup": Fault("controller killed during the backup", "no backup is claimed; the next run starts anew"),
+    "controller-backup": Fault("controller killed during the backup", "no backup is claimed; the next run starts over"),
     "controller-restore": Fault(
         "controller killed during the rehearsal's restore", "no proof is claimed; the next rehearsal drops the database"
     ),
     "controller-before": Fault(
-        "controller killed after C-03, C-05, C-06", "the next run begins anew and judges every gate"
+        "controller killed after C-03, C-05, C-06", "the next run starts over and evaluates every gate"
     ),
     "controller-c07": Fault(
-        "controller killed during C-07", "the outcome is resolved; the next run adopts it or starts anew"
+        "controller killed during C-07", "the outcome is resolved; the next run adopts it or starts over"
     ),
     "controller-after": Fault(
         "controller killed between COMMIT and seal", "the next run adopts it and finishes the evidence"
     ),
-    "controller-sealing": Fault("controller killed while it seals", "no seal, or a whole one; the next run seals"),
+    "controller-sealing": Fault("controller killed while it seals", "no seal, or a complete one; the next run seals"),
     "playbook-killed": Fault("ansible-playbook killed at a random instant", "as for the controller above"),
     "module-killed": Fault("module killed on the target", "the outcome is resolved, never assumed"),
     "client-killed": Fault("psql killed", "the outcome is resolved, never assumed"),
@@ -46,16 +46,17 @@ ROWS: dict[str, Fault] = {
     ),
     "ssh-dropped": Fault("SSH connection dropped during C-07", "the outcome is resolved, never assumed"),
     "server-killed": Fault(
-        "backend or postmaster killed, terminated; restart", "the outcome is what pg_xact_status says"
+        "backend or postmaster killed, terminated; restart", "the outcome is that of pg_xact_status"
     ),
     "xid-taken-back": Fault(
-        "postmaster killed right after BEGIN, its transaction id lost", "no other transaction's end is taken for ours"
+        "postmaster killed right after BEGIN, its transaction id lost",
+        "no other transaction's outcome is mistaken for ours",
     ),
     "commit-unknown": Fault("connection ended while COMMIT waits for a standby", "resolved to COMMITTED"),
     # --- something is full or damaged
     "no-room": Fault(
         "no room on the server, or for the artefacts, when a run begins",
-        "stop before a backup is made; what is free and what is needed named",
+        "stop before the backup; free and required space named",
     ),
     "disk-full-server": Fault("the server's disk is full", "rolled back; the reason named"),
     "disk-full-before": Fault("the artefact directory is full before COMMIT", "stop; nothing changed, nothing sealed"),
@@ -64,7 +65,7 @@ ROWS: dict[str, Fault] = {
         "COMMITTED, EVIDENCE_INCOMPLETE (T-8); the next run completes the evidence",
     ),
     "dump-damaged": Fault("a dump is cut, a bit of it flipped, its pg_dump fails", "stop at G-5, the file named"),
-    "restore-differs": Fault("a restore fails, or gives other rows", "the rehearsal stops and names the table"),
+    "restore-differs": Fault("a restore fails, or its rows differ", "the rehearsal stops and names the table"),
     "backup-foreign": Fault(
         "a backup of another cluster, too old, from the future", "stop at G-2 or G-4, by the server's clock"
     ),
@@ -72,56 +73,56 @@ ROWS: dict[str, Fault] = {
     # --- the phase is not what was approved, or not what it should be
     "file-changed": Fault("a byte of DDL, rollback, checks or plan changed", "stop; both digests shown"),
     "file-swapped": Fault("a file swapped between hashing and running", "the hashed bytes run"),
-    "bytes-refused": Fault("CR, BOM, NUL, other encodings, empty or comment-only DDL", "refused when it is planned"),
+    "bytes-refused": Fault("CR, BOM, NUL, other encodings, empty or comment-only DDL", "rejected when it is planned"),
     "transaction-control": Fault(
         "BEGIN, COMMIT, ROLLBACK, SAVEPOINT in the DDL", "refused; forced in, nothing persists"
     ),
     "meta-commands": Fault(r"\!, \copy, \c, \i, backticks in the DDL", "forced in, nothing runs"),
-    "server-side": Fault("COPY PROGRAM, server files, ALTER SYSTEM, dblink, SET ROLE", "refused when it is planned"),
+    "server-side": Fault("COPY PROGRAM, server files, ALTER SYSTEM, dblink, SET ROLE", "rejected when it is planned"),
     "cut-anywhere": Fault("the DDL cut at every byte", "nothing persists"),
     "settings-changed": Fault("the SQL changes a timeout, role or search_path", "refused unless SET LOCAL"),
     "name-shadowed": Fault("a function of the same name earlier in the search_path", "not called"),
     "lock-held": Fault(
         "a long transaction holds the lock",
-        "bounded wait, another try, the blocker named; an application waits no longer than the lock timeout",
+        "bounded wait, another attempt, the blocker named; an application waits no longer than the lock timeout",
     ),
     "prepared-transaction": Fault(
-        "a prepared transaction holds the lock", "stop before a backup is made; its gid, owner and age named"
+        "a prepared transaction holds the lock", "stop before the backup; its gid, owner and age named"
     ),
     "rewrite": Fault(
         "the DDL rewrites a table that the phase does not declare", "rolled back before COMMIT, at the rehearsal first"
     ),
     "build-cancelled": Fault(
         "CREATE INDEX CONCURRENTLY cancelled, killed, or met by rows that break it",
-        "the invalid index named, no success; once it is dropped the same command goes on",
+        "the invalid index named, no success; once it is dropped the same command continues",
     ),
-    "counts-missed": Fault("a declared row count is not met", "rolled back before COMMIT"),
+    "counts-missed": Fault("a declared row count differs", "rolled back before COMMIT"),
     "diff-undeclared": Fault("the DDL removes something undeclared", "rolled back before COMMIT"),
     "hostile-names": Fault("quotes, ;, $(), {{ }}, line ends, 63 bytes in names", "one name, or refused"),
     # --- the wrong place or time
     "standby": Fault("the target is a standby", "stop at G-4"),
-    "replica-lag": Fault("a replica lags behind", "stop before a backup is made; the replica and its lag named"),
-    "two-operators": Fault("two operators at once", "one wins; the other is told who"),
+    "replica-lag": Fault("a replica lags behind", "stop before the backup; the replica and its lag named"),
+    "two-operators": Fault("two operators at once", "one wins; the other reports who holds the lock"),
     "same-again": Fault("the same plan again", "verified read-only, changed=0"),
     "swapped-target": Fault("production and rehearsal swapped in the inventory", "stop at G-4"),
     "drift": Fault("the schema changed since the rehearsal", "stop at G-10, with the difference"),
     "weak-role": Fault("the role is too weak", "stop, mostly before the backup; the statement that grants it named"),
     # --- somebody wants to get past
     "approvals": Fault(
-        "approvals: twice, by the author, expired, revoked, of another plan …", "each refused with its own words"
+        "approvals: twice, by the author, expired, revoked, of another plan …", "each rejected with its own message"
     ),
-    "evidence-tampered": Fault("evidence edited, deleted, added, linked, re-signed", "each found with its own words"),
-    "no-bypass": Fault("extra-vars, --tags, --skip-tags, --start-at-task", "no gate is passed"),
+    "evidence-tampered": Fault("evidence edited, deleted, added, linked, re-signed", "each found with its own message"),
+    "no-bypass": Fault("extra-vars, --tags, --skip-tags, --start-at-task", "no gate is bypassed"),
     "canary": Fault(
         "a password, a passphrase, with -vvvv and a forced failure", "in no output, argument, bundle or temporary file"
     ),
-    "rollback-refused": Fault("a rollback that is not the rehearsed one, or loses new data", "refused"),
+    "rollback-refused": Fault("a rollback that differs from the rehearsed one, or loses new data", "refused"),
 }
 
 
 def page() -> str:
     """Return the table of docs/faults.md."""
-    out = ["| fault | what is seen |", "|---|---|"]
+    out = ["| fault | what you see |", "|---|---|"]
     out += [f"| {_cell(fault.done)} | {_cell(fault.must)} |" for fault in ROWS.values()]
     return "\n".join(out) + "\n"
 

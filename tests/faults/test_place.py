@@ -267,7 +267,7 @@ def test_two_whole_runs_at_once(target: Target, conductors: Conductors, seen: Se
     assert target.migrated
     assert outcomes(target.root).count("COMMITTED") == 1
     for message in stopped:
-        assert re.match(r"Stopped at G-[67] |C-0[67]|The schema is not the one", message), message
+        assert re.match(r"Stopped at G-[67] |C-0[67]|The schema differs from the snapshot", message), message
     seen("one COMMITTED; the other: " + (stopped[0].partition("\n")[0] if stopped else "already applied"))
 
 

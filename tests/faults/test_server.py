@@ -132,7 +132,7 @@ def test_a_full_disk_of_the_server_rolls_back(
     files = PhaseFiles(tmp_path).write(changes, ddl=ddl.encode())
     outcome = Run.of(client_of(cluster, empty_database), tmp_path / "runs", files.path).prepare().migrate()
     assert (outcome.data["outcome"], outcome.data["unchanged"]) == ("ROLLED_BACK", True)
-    assert "statement 2 (INSERT, line 2) was refused; rolled back" in outcome.message
+    assert "statement 2 (INSERT, line 2) failed; rolled back" in outcome.message
     assert "No space left on device" in outcome.message
     seen("ROLLED_BACK: statement 2 (INSERT, line 2): No space left on device")
 

@@ -37,7 +37,7 @@ def stopped(conductors: Conductors, target: Target, name: str) -> str:
     """Execute, and return what the stop found of the condition; the evidence is sealed, without a backup."""
     answer = conductors.execute(target).wait()
     assert answer
-    assert answer["msg"].startswith(f"Stopped by what surrounds the phase: {name}."), answer
+    assert answer["msg"].startswith(f"Stopped by a pre-run condition: {name}."), answer
     for part in ("expected: ", "found: ", "next step: "):
         assert f"  {part}{name}: " in answer["msg"]
     bundle = target.bundles()[0]  # the second is of the conductor, which does not know it

@@ -226,7 +226,7 @@ def test_rows_that_break_a_unique_index_leave_it_invalid_and_named(
     run = planned(app, tmp_path, ddl).prepare()
     outcome = run.migrate()
     assert outcome.data["outcome"] == "COMMITTED"
-    assert "statement 5 (CREATE INDEX CONCURRENTLY, line 6) was not completed" in outcome.message
+    assert "statement 5 (CREATE INDEX CONCURRENTLY, line 6) did not complete" in outcome.message
     assert "the transaction before it is COMMITTED" in outcome.message
     assert "23505" in outcome.message
     assert "invalid index app.by_both" in outcome.message
@@ -257,7 +257,7 @@ def test_a_build_that_is_ended_is_never_a_success(app: Client, cluster: Cluster,
         cluster.psql(f"SELECT {end}({pid})")
         outcome = migration.join()
     assert outcome.data["outcome"] == "COMMITTED"
-    assert "statement 4 (CREATE INDEX CONCURRENTLY, line 4) was not completed" in outcome.message
+    assert "statement 4 (CREATE INDEX CONCURRENTLY, line 4) did not complete" in outcome.message
     assert "invalid index app.by_note" in outcome.message
     assert "DROP INDEX CONCURRENTLY app.by_note;" in outcome.message
     assert indexes(cluster, app) == "by_note false"

@@ -171,14 +171,14 @@ def revoked_by_krl(world: World, directory: Path) -> bytes:
 REJECTIONS: dict[Status, tuple[Callable[[World, Path], tuple[dict[str, bytes], dict[str, Any]]], str]] = {
     Status.SAME_KEY: (
         lambda w, _: (w.signed(w.anna) | {"carl": w.anna.sign(PLAN)}, {"anchor": replace(w.anchor, threshold=3)}),
-        "anna: the key SHA256:… has approved already, as anna",
+        "anna: the key SHA256:… has already approved as anna",
     ),
     Status.SAME_PERSON: (
         lambda w, _: (
             w.signed(w.anna, w.eve),
             {"anchor": w.with_lines(w.anna.line(), w.ben.line(), w.eve.line(names="anna"), threshold=3)},
         ),
-        "anna: anna is the same person and has approved already, with key SHA256:…",
+        "anna: anna is the same person and has already approved with key SHA256:…",
     ),
     Status.AUTHOR: (
         lambda w, _: (w.signed(w.huyen), {}),
@@ -186,25 +186,25 @@ REJECTIONS: dict[Status, tuple[Callable[[World, Path], tuple[dict[str, bytes], d
     ),
     Status.PLAN_EXPIRED: (
         lambda w, _: (w.signed(w.anna), {"now": at("2026-05-19T03:12:01Z")}),
-        "anna: the approval ended with the plan at 2026-05-19T03:12:00+00:00",
+        "anna: the approval expired with the plan at 2026-05-19T03:12:00+00:00",
     ),
     Status.SIGNER_EXPIRED: (
         lambda w, _: (
             w.signed(w.anna),
             {"anchor": w.with_lines(w.anna.line('valid-before="20260516035959"'), w.ben.line())},
         ),
-        "anna: the key was valid before 2026-05-16T03:59:59+00:00 only",
+        "anna: the key expired at 2026-05-16T03:59:59+00:00",
     ),
     Status.NOT_YET_VALID: (
         lambda w, _: (
             w.signed(w.anna),
             {"anchor": w.with_lines(w.anna.line('valid-after="202605160401Z"'), w.ben.line())},
         ),
-        "anna: the key is valid after 2026-05-16T04:01:00+00:00 only",
+        "anna: the key is not valid before 2026-05-16T04:01:00+00:00",
     ),
     Status.NOT_ALLOWED: (
         lambda w, _: (w.signed(w.anna), {"anchor": w.with_lines(w.anna.line('namespaces="git,file"'), w.ben.line())}),
-        "anna: the key is registered for git, file and not for plan@phasegate.incomex",
+        "anna: the key is registered for git, file but not for plan@phasegate.incomex",
     ),
     Status.REVOKED: (
         lambda w, _: (w.signed(w.anna), {"anchor": replace(w.anchor, revoked_keys=w.anna.public.encode())}),
@@ -212,7 +212,7 @@ REJECTIONS: dict[Status, tuple[Callable[[World, Path], tuple[dict[str, bytes], d
     ),
     Status.OTHER_NAMESPACE: (
         lambda w, _: ({"anna": w.anna.sign(PLAN, "git")}, {}),
-        "anna: signed for another purpose, in namespace 'git' and not plan@phasegate.incomex",
+        "anna: signed for another purpose: namespace 'git' instead of plan@phasegate.incomex",
     ),
     Status.OTHER_PLAN: (
         lambda w, _: (w.signed(w.anna, plan=OTHER_PLAN), {}),
@@ -224,11 +224,11 @@ REJECTIONS: dict[Status, tuple[Callable[[World, Path], tuple[dict[str, bytes], d
     ),
     Status.PLAN_CHANGED: (
         lambda w, _: (w.signed(w.anna), {"plan_bytes": changed_plan()}),
-        "anna: the signature does not hold, and plan.json was changed: its content has SHA-256 … and it was frozen with …",
+        "anna: the signature is invalid, and plan.json was changed: its content has SHA-256 … but it was frozen with …",
     ),
     Status.MALFORMED: (
         lambda w, _: ({"anna": w.anna.sign(PLAN)[:-60]}, {}),
-        "anna: this is not an SSH signature, or it is damaged",
+        "anna: not an SSH signature, or damaged",
     ),
 }
 
@@ -348,7 +348,7 @@ def test_a_plan_without_an_author_passes_nowhere(world: World) -> None:
 
 @pytest.mark.parametrize("not_after", ["", "tomorrow", "2026-05-19T03:12:00"])
 def test_a_plan_without_a_usable_end(world: World, not_after: str) -> None:
-    with pytest.raises(PhaseGateError, match="not a moment"):
+    with pytest.raises(PhaseGateError, match="Invalid timestamp"):
         world.judge(world.signed(world.anna, world.ben), not_after=not_after)
 
 
@@ -371,10 +371,10 @@ def test_pass_with_notes(world: World, namespace: str) -> None:
 
 
 NOTES: dict[str, tuple[Callable[[World], tuple[bytes, bytes] | None], str]] = {
-    "taken away": (lambda _: None, "given with notes, and the notes are missing"),
+    "taken away": (lambda _: None, "approved with notes, but the notes are missing"),
     "changed": (lambda w: (noted(w.anna)[0] + b"!", noted(w.anna)[1]), "changed after they were signed"),
     "of another reviewer": (lambda w: noted(w.ben), "signed by another key"),
-    "on another plan": (lambda w: noted(w.anna, plan=OTHER_PLAN), "on another plan"),
+    "on another plan": (lambda w: noted(w.anna, plan=OTHER_PLAN), "for another plan"),
     "in the plan's namespace": (lambda w: (noted(w.anna)[0], w.anna.sign(noted(w.anna)[0])), "signed in namespace"),
     "unsigned": (lambda w: (noted(w.anna)[0], b""), "not an SSH signature"),
     "not UTF-8": (lambda w: noted(w.anna, b"\xff"), "not UTF-8"),
@@ -450,7 +450,7 @@ def test_the_rules_of_a_rollback_are_those_of_a_plan(world: World) -> None:
 
 def test_the_refused_rollback_tells_the_command_that_approves_it(world: World, tmp_path: Path) -> None:
     gate = judge_rollback(world, {}).gate
-    assert "let 2 more of the reviewers" in gate.next_step
+    assert "have 2 more of the reviewers" in gate.next_step
     command = gate.next_step.partition("sign it: ")[2].replace("KEY", str(world.anna.key)).replace("NAME", "anna")
     subprocess.run(["sh", "-ec", command], cwd=tmp_path, check=True, capture_output=True)
     signature = (tmp_path / "anna.sig").read_bytes()
@@ -516,7 +516,7 @@ def test_the_home_directory_is_not_what_a_variable_says(
 
 @pytest.mark.parametrize("text", ["", "../7384512999999999999", "73845129/..", "x", "7384512999999999999\n"])
 def test_only_a_system_identifier_finds_a_register(text: str) -> None:
-    with pytest.raises(PhaseGateError, match="no usable system identifier"):
+    with pytest.raises(PhaseGateError, match="system identifier of the cluster is invalid"):
         _approvals.find_anchor(text)
 
 
@@ -576,7 +576,7 @@ def test_another_owner(world: World, bases: tuple[Path, Path], name: str) -> Non
 def test_a_register_without_reviewers_is_not_no_register(world: World, bases: tuple[Path, Path]) -> None:
     directory = registered(bases[0], world.anna.line())
     (directory / "allowed_signers").unlink()
-    with pytest.raises(PhaseGateError, match="although it has a directory"):
+    with pytest.raises(PhaseGateError, match="although their directory exists"):
         find(*bases)
 
 

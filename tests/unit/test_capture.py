@@ -64,7 +64,7 @@ def test_hostile_names_are_measured(client: Client, table: str) -> None:
 
 
 def test_a_relation_that_is_not_there_cannot_be_measured(session: Session) -> None:
-    with pytest.raises(PhaseGateError, match=r"no relation public\.gone to measure"):
+    with pytest.raises(PhaseGateError, match=r"measured relation public\.gone does not exist"):
         take(session, {**MEASURE, "relation": "public.gone"})
 
 

@@ -215,7 +215,7 @@ def test_a_hostile_schema_name_is_one_name(session: Session, schema: str) -> Non
 def test_a_check_without_its_relations_does_not_apply(session: Session) -> None:
     check = {"only_if_exists": ["public.tac_logical_unit", "no.such", 'a b "'], "sql": "SELECT 1/0", "expect": 1}
     (result,) = run(session, check)
-    assert (result.status, result.found) == (NOT_APPLICABLE, "no.such does not exist here")
+    assert (result.status, result.found) == (NOT_APPLICABLE, "no.such does not exist in this database")
     assert _checks.failures([result]) == []
 
 

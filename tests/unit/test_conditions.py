@@ -364,7 +364,7 @@ def test_a_stop_names_every_condition_that_stops(server: Cluster, tmp_path: Path
     bad = replace(facts, client_version_num=150001, standby_names="ghost", standbys=[])
     with pytest.raises(Stopped) as stopped:
         _conditions.stop_at(_conditions.judge(bad, NEED, Rules.of({}, {"transaction_age_s": "90"})))
-    assert stopped.value.what == "Stopped by what surrounds the phase: client_version, synchronous_standby."
+    assert stopped.value.what == "Stopped by a pre-run condition: client_version, synchronous_standby."
     for part in (stopped.value.expected, stopped.value.found, stopped.value.next_step):
         assert "client_version: " in part
         assert "synchronous_standby: " in part

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
-from ansible_collections.incomex.phasegate.plugins.module_utils import _evidence, _runs
+from ansible_collections.incomex.phasegate.plugins.module_utils import _approvals, _evidence, _runs
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import SEAL, Artefacts, run_step, verify
 from hypothesis import HealthCheck, given, settings
@@ -301,7 +302,7 @@ def test_a_file_of_any_name_is_sealed_and_verified(bundle: Path, name: str) -> N
 def test_a_name_that_a_line_cannot_hold_is_not_sealed(bundle: Path) -> None:
     (bundle / "logs" / "two\nlines").write_bytes(b"x")
     (bundle / SEAL).unlink()
-    with pytest.raises(PhaseGateError, match="cannot be sealed"):
+    with pytest.raises(PhaseGateError, match="Cannot seal a file"):
         Artefacts(str(bundle)).seal(Artefacts(str(bundle)).sums())
     assert not (bundle / SEAL).exists()
 
@@ -327,7 +328,7 @@ def test_a_sealed_bundle_takes_nothing_more(bundle: Path) -> None:
 
 
 def test_a_plain_directory_is_no_run(tmp_path: Path) -> None:
-    with pytest.raises(PhaseGateError, match="There is no open run here"):
+    with pytest.raises(PhaseGateError, match="No open run in this directory"):
         Artefacts(str(tmp_path)).require_run()
 
 
@@ -361,10 +362,41 @@ def test_a_file_is_not_written_through_a_link(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("number", "step"),
+    [
+        (errno.ENOSPC, "free space on its file system, or raise the quota"),
+        (errno.EDQUOT, "free space on its file system, or raise the quota"),
+        (errno.ENOENT, "check the path: it does not exist"),
+        (errno.EACCES, "check owner and mode, and whether the file system is read-only"),
+        (errno.EPERM, "check owner and mode, and whether the file system is read-only"),
+        (errno.EROFS, "check owner and mode, and whether the file system is read-only"),
+        (errno.EIO, "resolve the error that the operating system reports"),
+        (None, "resolve the error that the operating system reports"),
+    ],
+)
+def test_the_next_step_after_a_file_error_depends_on_its_kind(number: int | None, step: str) -> None:
+    error = OSError("damaged") if number is None else OSError(number, os.strerror(number), "/runs/one/report.md")
+    assert _evidence.file_error(error).next_step.startswith(step)
+    assert _approvals.file_error(error).next_step.startswith(step)
+    incomplete = _evidence.evidence_incomplete("C-07 is COMMITTED", error, "/runs/one without a seal: ")
+    assert incomplete.next_step.startswith(step)
+    assert incomplete.next_step.endswith("run the same command again: it executes nothing twice, verifies, and seals")
+    assert incomplete.found == f"/runs/one without a seal: {error}"
+
+
+def test_a_missing_file_is_reported_without_advice_about_space(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as missing:
+        (tmp_path / "none" / "plan.json").read_bytes()
+    for message in (_evidence.file_error(missing.value).message(), _approvals.file_error(missing.value).message()):
+        assert f"{tmp_path}/none/plan.json" in message
+        assert "next step: check the path: it does not exist" in message
+
+
+@pytest.mark.parametrize(
     ("error", "reason"),
     [
         (PhaseGateError("Stopped.", expected="a", found="b"), "Stopped.\n  expected: a\n  found: b"),
-        (OSError(28, "No space left on device"), "A file of the artefact directory could not be written or read."),
+        (OSError(28, "No space left on device"), "Cannot read or write in the artefact directory."),
         (ZeroDivisionError("division by zero"), "ZeroDivisionError: division by zero"),
     ],
 )

@@ -135,7 +135,7 @@ def test_a_second_migration_of_a_committed_run_finds_the_outcome(client: Client,
     assert _runs.committed_outcome(run.client, run.artefacts, "C-07") == json.loads(json.dumps(done.data))
     # and if it is run all the same, preflight stops it
     again = run.migrate()
-    assert again.message.startswith("The schema is not the one of the snapshot before")
+    assert again.message.startswith("The schema differs from the snapshot before the migration")
 
 
 # --- what does not hold before COMMIT --------------------------------------------------------------------------
@@ -149,7 +149,7 @@ def test_r1_updates_no_row_and_is_rolled_back(client: Client, tmp_path: Path) ->
     assert outcome.error
     assert "86 rows" in outcome.error.expected
     assert "0 rows" in outcome.error.found
-    assert "a declared count was not met; rolled back before COMMIT" in outcome.message
+    assert "a count or result differs from the declared one; rolled back before COMMIT" in outcome.message
     assert_rolled_back(run, outcome, before)
 
 
@@ -209,7 +209,7 @@ VERIFY_TWO = [{"id": "VA-1", "title": "two rows", "sql": "SELECT count(*) FROM a
             "CREATE TABLE app.t (id int);\nALTER TABLE app.old ADD COLUMN id int;\n",
             {"scope": {"schemas": ["app"], "statements": ["CREATE TABLE", "ALTER TABLE ADD COLUMN"]},
              "expect": {"tags": {"CREATE TABLE": 1, "ALTER TABLE": 1}}},
-            ("statement 2 (ALTER TABLE, line 2) was refused; rolled back", '42701: column "id" of relation "old"'),
+            ("statement 2 (ALTER TABLE, line 2) failed; rolled back", '42701: column "id" of relation "old"'),
         ),
     ],
     ids=["check", "check error", "preflight", "non-scope", "row count", "result", "refused"],
@@ -246,7 +246,7 @@ def test_a_deferred_constraint_is_checked_before_commit(app: Client, cluster: Cl
         expect={"tags": {"CREATE TABLE": 1, "INSERT": 1}, "rows": {"INSERT": [1]}},
     ).prepare()
     outcome = run.migrate()
-    assert outcome.message.startswith("C-07: a deferred constraint does not hold; rolled back before COMMIT.")
+    assert outcome.message.startswith("C-07: a deferred constraint is violated; rolled back before COMMIT.")
     assert "23503" in outcome.message
     assert "Key (old_id)=(99) is not present" in outcome.message
     assert run.events("commit") == []
@@ -299,7 +299,7 @@ def test_nothing_that_an_author_writes_leaves_the_transaction(
     outcome = escaping.run(statement.replace("{escaped}", str(escaped)))
     assert outcome.data["outcome"] == "ROLLED_BACK", outcome.message
     assert outcome.data["unchanged"] is True
-    assert "statement 2 (CREATE TABLE, line 1) was refused; rolled back" in outcome.message
+    assert "statement 2 (CREATE TABLE, line 1) failed; rolled back" in outcome.message
     assert not escaped.exists()
     assert tables(cluster, escaping.prepared.client) == "old"
 
@@ -331,7 +331,7 @@ def test_a_file_that_was_cut_is_not_the_plans(client: Client, tmp_path: Path) ->
     for length in (0, 1, len(run.ddl) // 2, len(run.ddl) - 1):
         frozen.write_bytes(run.ddl[:length])
         outcome = run.migrate()
-        assert "the file is not the file of the plan" in outcome.message
+        assert "the file differs from the file of the plan" in outcome.message
         assert run.events("transaction") == []
 
 
@@ -411,7 +411,7 @@ def rehearsal_target(run: Run) -> None:
         (widen_the_plan, "G-8", "DROP TABLE"),
         (another_step, "G-11", "C-10"),
         (another_target, "G-4", "system_identifier"),
-        (rehearsal_target, "G-4", "of one"),
+        (rehearsal_target, "G-4", "a rehearsal cluster, system identifier"),
     ],
 )
 @pytest.mark.fault("dump-damaged", "backup-foreign")
@@ -440,7 +440,7 @@ def test_a_schema_that_changed_since_the_snapshot_stops(app: Client, cluster: Cl
     run = small(app, tmp_path).prepare()
     cluster.psql("ALTER TABLE app.old ADD COLUMN meanwhile int", app.database)
     outcome = run.migrate()
-    assert "somebody changed the schema during this run" in outcome.message
+    assert "the schema was changed during this run" in outcome.message
     assert outcome.data["outcome"] == "NOT_STARTED"
 
 
@@ -700,7 +700,7 @@ def test_a_disk_that_is_full_after_the_commit_does_not_hide_it(app: Client, clus
     assert outcome.message.startswith("C-07 is COMMITTED: EVIDENCE_INCOMPLETE (T-8).\n")
     assert "No space left on device" in outcome.message
     told = _runs.not_sealed(run.artefacts.path, OSError(28, "No space left on device"))
-    assert str(told).startswith("the journal does not tell how C-07 ended: EVIDENCE_INCOMPLETE (T-8).\n")
+    assert str(told).startswith("the journal does not record how C-07 ended: EVIDENCE_INCOMPLETE (T-8).\n")
     filler.unlink()
     found = _runs.find_applied(app, str(small_disk / "runs"), "test", run.plan, _runs.look(app))
     assert found == run.artefacts
@@ -750,7 +750,7 @@ def test_a_commit_that_cannot_be_looked_up_is_not_called_a_rollback(
         outcome = small(client, tmp_path).prepare().migrate()
         assert tables(cluster, client) == "t"
         assert outcome.data["outcome"] == "UNKNOWN"
-        assert "T-1: ask the server yourself" in outcome.message
+        assert "T-1: query the server" in outcome.message
     finally:
         cluster.psql(f'DROP DATABASE "{empty_database}" WITH (FORCE)')
         cluster.psql("DROP ROLE owner_of_app")

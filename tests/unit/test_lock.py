@@ -184,7 +184,7 @@ def test_a_run_without_a_sign_of_life_is_closed_by_the_next(controller: Controll
     assert controller.holders() == f"phasegate:hold:{_runs.name_of(second)}"
     assert verify(first.path) == []
     reason = next(entry.data["reason"] for entry in first.journal.entries() if entry.event == "failed")
-    assert reason.startswith("The run broke off")
+    assert reason.startswith("The run was interrupted")
     assert "run conditions at " in reason
     assert _runs.opening(second.journal.entries())["closed"] == [_runs.name_of(first)]
     # and if its controller was only slow, it finds that out before it does anything
@@ -262,7 +262,7 @@ def test_a_killed_holder_leaves_nothing_and_stops_its_own_run(controller: Contro
     first = controller.open()
     os.kill(controller.process(), signal.SIGKILL)
     assert_gone(controller)
-    assert "nobody has it" in judged(controller, first)
+    assert "the lock is not held" in judged(controller, first)
 
 
 def test_a_killed_backend_ends_the_holder_and_stops_its_own_run(controller: Controller) -> None:
@@ -271,7 +271,7 @@ def test_a_killed_backend_ends_the_holder_and_stops_its_own_run(controller: Cont
     (held,) = [_runs.opening(first.journal.entries())["lock"]]
     controller.cluster.psql(f"SELECT pg_terminate_backend({held['pid']})")
     wait_for("the holder ends", lambda: not Path(f"/proc/{process}").exists())
-    assert "nobody has it" in judged(controller, first)
+    assert "the lock is not held" in judged(controller, first)
 
 
 def test_the_lock_of_another_run_is_not_taken_for_the_own(controller: Controller) -> None:

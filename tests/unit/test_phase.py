@@ -209,9 +209,9 @@ def test_an_unknown_key_has_its_line_and_a_suggestion(alpha: Path) -> None:
         replace(alpha, "    expect: 86\n\n  - id: P-9", "    expects: 86\n    expect: 86\n\n  - id: P-9")
     )
     line = alpha.read_text(encoding="utf-8").splitlines().index("    expects: 86") + 1
-    assert (problem.line, problem.path, problem.what) == (line, "preflight[7].expects", "an unknown key")
+    assert (problem.line, problem.path, problem.what) == (line, "preflight[7].expects", "unknown key")
     assert problem.next_step == "did you mean expect?"
-    assert f"{alpha}:{line}: preflight[7].expects: an unknown key" in problem.text()
+    assert f"{alpha}:{line}: preflight[7].expects: unknown key" in problem.text()
 
 
 def test_several_problems_are_listed_at_once(alpha: Path) -> None:
@@ -232,7 +232,7 @@ def test_several_problems_are_listed_at_once(alpha: Path) -> None:
         ({"requires": "beta"}, "requires", "slugs of phases"),
         ({"settings": {"lock_timeout": "0s"}}, "settings.lock_timeout", "above 0 with its unit"),
         ({"settings": {"statement_timeout": 60}}, "settings.statement_timeout", "with its unit"),
-        ({"settings": {"search_path": ["pg_temp"]}}, "settings.search_path[0]", "system schemas cannot be in a phase"),
+        ({"settings": {"search_path": ["pg_temp"]}}, "settings.search_path[0]", "not a system schema"),
         (
             {"scope": {"schemas": [], "statements": ["SELECT"]}},
             "scope.schemas",
@@ -272,56 +272,56 @@ def test_missing_keys(files: PhaseFiles, key: str) -> None:
     ("changes", "path", "what"),
     [
         ({"requires": ["small"]}, "requires", "cannot require itself"),
-        ({"verify": [CHECK, dict(CHECK)]}, "verify[1].id", "an id that stands twice"),
-        ({"verify": [{**CHECK, "id": "P-1"}]}, "verify[0].id", "an id that stands twice"),
-        ({"verify": [{"id": "V", "title": "t"}]}, "verify[0]", "one of sql and builtin"),
-        ({"verify": [{**CHECK, "builtin": "schema_diff"}]}, "verify[0]", "one of sql and builtin"),
+        ({"verify": [CHECK, dict(CHECK)]}, "verify[1].id", "duplicate id"),
+        ({"verify": [{**CHECK, "id": "P-1"}]}, "verify[0].id", "duplicate id"),
+        ({"verify": [{"id": "V", "title": "t"}]}, "verify[0]", "either sql or builtin"),
+        ({"verify": [{**CHECK, "builtin": "schema_diff"}]}, "verify[0]", "either sql or builtin"),
         ({"verify": [{"id": "V", "title": "t", "sql": "SELECT 1"}]}, "verify[0]", "the key expect is missing"),
-        ({"verify": [{**CHECK, "expect": {}}]}, "verify[0].expect", "not an expectation"),
-        ({"verify": [{**CHECK, "expect": {"a": [1]}}]}, "verify[0].expect", "not an expectation"),
-        ({"verify": [{**CHECK, "expect": [1, {"a": 1}]}]}, "verify[0].expect", "not an expectation"),
+        ({"verify": [{**CHECK, "expect": {}}]}, "verify[0].expect", "invalid expectation"),
+        ({"verify": [{**CHECK, "expect": {"a": [1]}}]}, "verify[0].expect", "invalid expectation"),
+        ({"verify": [{**CHECK, "expect": [1, {"a": 1}]}]}, "verify[0].expect", "invalid expectation"),
         (
             {"verify": [{"id": "V", "title": "t", "builtin": "schema_diff", "expect": {"added": 6}}]},
             "verify[0].expect",
-            "not what it must be",
+            "invalid value",
         ),
-        ({"verify": [{"id": "V", "title": "t", "builtin": "ddl_checksum"}]}, "verify[0].builtin", "the other list"),
+        ({"verify": [{"id": "V", "title": "t", "builtin": "ddl_checksum"}]}, "verify[0].builtin", "in the wrong list"),
         (
             {"preflight": [{"id": "P", "title": "t", "builtin": "ddl_checksum", "expect": 1}]},
             "preflight[0].expect",
-            "takes no expect",
+            "does not accept expect",
         ),
-        ({"non_scope": [{"id": "N", "title": "t"}]}, "non_scope[0]", "one of sql and not_attempted"),
+        ({"non_scope": [{"id": "N", "title": "t"}]}, "non_scope[0]", "either sql or not_attempted"),
         (
             {"non_scope": [{"id": "N", "title": "t", "not_attempted": True, "expect": 1}]},
             "non_scope[0]",
-            "belong to sql",
+            "allowed only with sql",
         ),
         (
             {"non_scope": [{**CHECK, "id": "N", "only_if_exists": ["t"]}]},
             "non_scope[0].only_if_exists[0]",
-            "not a relation with its schema",
+            "invalid name of a relation with its schema",
         ),
-        ({"row_counts": ["App.t"]}, "row_counts[0]", "not a relation with its schema"),
-        ({"row_counts": ["app.t", 'app."t"']}, "row_counts[1]", "a relation that stands twice"),
+        ({"row_counts": ["App.t"]}, "row_counts[0]", "invalid name of a relation with its schema"),
+        ({"row_counts": ["app.t", 'app."t"']}, "row_counts[1]", "duplicate relation"),
         (
             {"measure": [{"id": "m", "relation": "t", "key": "a", "column": "b"}]},
             "measure[0].relation",
-            "not a relation with its schema",
+            "invalid name of a relation with its schema",
         ),
-        ({"expect": {"tags": {"SELEKT": 1}}}, "expect.tags.SELEKT", "an unknown command tag"),
+        ({"expect": {"tags": {"SELEKT": 1}}}, "expect.tags.SELEKT", "unknown command tag"),
         ({"expect": {"tags": {"SELECT": 1}, "rows": {"SELECT": [1]}}}, "expect.rows.SELECT", "without a row count"),
         (
             {"expect": {"tags": {"UPDATE": 1}, "rows": {"UPDATE": [{"min": 2, "max": 1}]}}},
             "expect.rows.UPDATE[0]",
             "min is above max",
         ),
-        ({"expect": {"tags": {"SELECT": 1}, "result": [[1]]}}, "expect.result", "not an expectation"),
-        ({"settings": {"search_path": ["other"]}}, "settings.search_path[0]", "not in scope.schemas"),
+        ({"expect": {"tags": {"SELECT": 1}, "result": [[1]]}}, "expect.result", "invalid expectation"),
+        ({"settings": {"search_path": ["other"]}}, "settings.search_path[0]", "outside scope.schemas"),
         (
             {"preflight": [{**CHECK, "id": "P-1", "after_commit": True}]},
             "preflight[0].after_commit",
-            "belongs to a check with sql under verify",
+            "allowed only in a check with sql under verify",
         ),
         (
             {
@@ -336,9 +336,13 @@ def test_missing_keys(files: PhaseFiles, key: str) -> None:
                 ]
             },
             "verify[0].after_commit",
-            "belongs to a check with sql under verify",
+            "allowed only in a check with sql under verify",
         ),
-        ({"scope": {"schemas": ["app"], "statements": ["VACUUM"]}}, "scope.statements[0]", "that no phase can have"),
+        (
+            {"scope": {"schemas": ["app"], "statements": ["VACUUM"]}},
+            "scope.statements[0]",
+            "that is not allowed in a phase",
+        ),
     ],
 )
 def test_what_does_not_fit_together(files: PhaseFiles, changes: dict[str, Any], path: str, what: str) -> None:

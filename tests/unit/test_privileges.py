@@ -222,7 +222,7 @@ def test_a_plan_is_refused_before_anything_is_done(place: str, weak: Client, clu
     with weak.session() as session:
         with pytest.raises(Stopped) as caught:
             _privileges.require(session, statements)
-        assert caught.value.found == f"role {ROLE} without them"
+        assert caught.value.found == f"role {ROLE} lacks some of them"
         assert caught.value.next_step == " ".join(
             [
                 OWNS.format("app.orders"),

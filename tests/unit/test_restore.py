@@ -91,14 +91,14 @@ def test_a_missing_extension_is_named(copy: Client) -> None:
 def test_a_role_that_is_no_superuser_is_refused(cluster: Cluster, copy: Client) -> None:
     cluster.psql("CREATE ROLE weak LOGIN")
     try:
-        assert "role weak, which is none" in refused(dataclasses.replace(copy, user="weak"))
+        assert "role weak without SUPERUSER" in refused(dataclasses.replace(copy, user="weak"))
     finally:
         cluster.psql("DROP ROLE weak")
 
 
 def test_a_database_that_somebody_else_made_is_left_alone(cluster: Cluster, copy: Client) -> None:
     cluster.psql("CREATE DATABASE copy_of_source")
-    assert "has a database 'copy_of_source' that no rehearsal made" in refused(copy)
+    assert "has a database 'copy_of_source' that was not created by a rehearsal" in refused(copy)
     cluster.psql(f"COMMENT ON DATABASE copy_of_source IS '{MARK}'")
     require_ready(copy, source=ELSEWHERE, server=facts(copy))
 

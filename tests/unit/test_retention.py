@@ -66,7 +66,7 @@ def test_what_is_neither_new_nor_young_goes(tmp_path: Path) -> None:
     assert list(told) == ["newest", "young", "old", "oldest", *sorted(["other", "elsewhere"], key=list(told).index)]
     assert told["newest"] == "keep    newest/backup.dump (4 bytes): one of the newest 1 of database directus"
     assert told["young"] == "keep    young/backup.dump (4 bytes): 5.0 days old, at most 10"
-    assert told["old"] == "remove  old/backup.dump (4 bytes): 20.0 days old, and 2 newer of database directus"
+    assert told["old"] == "delete  old/backup.dump (4 bytes): 20.0 days old, and 2 newer of database directus"
     assert there(tmp_path) == ["elsewhere", "newest", "other", "young"]
     assert sorted(path.name for path in (tmp_path / "old").iterdir()) == ["logs", "schema", "sql"]
     assert set(pruned(tmp_path)) == {"newest", "young", "other", "elsewhere"}
@@ -99,7 +99,7 @@ def test_a_backup_of_a_run_that_is_not_sealed_stays(tmp_path: Path) -> None:
 def test_a_backup_that_a_sealed_bundle_names_stays_without_an_archive(tmp_path: Path) -> None:
     backup(tmp_path, "newest", 1)
     sealed = backup(tmp_path, "sealed", 20, run=True, seal=True)
-    assert "its sealed bundle names it, and no archive is given" in pruned(tmp_path)["sealed"]
+    assert "referenced by its sealed bundle; no archive configured" in pruned(tmp_path)["sealed"]
     assert verify(sealed.path) == []
 
 
@@ -131,7 +131,7 @@ def test_an_archive_without_an_intact_copy_does_not_count(tmp_path: Path, damage
     words = {
         "missing": "no intact copy: backup.dump is listed in SHA256SUMS but missing",
         "changed": "no intact copy: backup.dump was changed",
-        "other seal": "the copy in the archive has another seal",
+        "other seal": "the copy in the archive has a different seal",
         "itself": "the archive is the bundle itself",
     }
     assert words[damage] in pruned(root, dataclasses.replace(ONE, archive=str(archive)))["sealed"]

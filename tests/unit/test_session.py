@@ -120,7 +120,7 @@ def test_without_a_connection_the_message_has_the_servers_words(
     cluster: Cluster, change: dict[str, object], found: str
 ) -> None:
     parameters = {**client_of(cluster, "postgres").__dict__, **change}
-    with pytest.raises(PhaseGateError, match="No connection to database") as caught, Client(**parameters).session():
+    with pytest.raises(PhaseGateError, match="Cannot connect to database") as caught, Client(**parameters).session():
         pass
     assert found in caught.value.found
     assert "check container, host, port" in caught.value.next_step
@@ -136,7 +136,7 @@ def test_a_server_that_wants_a_password_is_not_asked_twice(cluster: Cluster) -> 
         cluster.psql("SELECT pg_reload_conf()")
         wait_for("the new pg_hba.conf", lambda: "with_password" in cluster.psql("TABLE pg_hba_file_rules"))
         with (
-            pytest.raises(PhaseGateError, match="No connection to database") as caught,
+            pytest.raises(PhaseGateError, match="Cannot connect to database") as caught,
             client_of(cluster, "postgres", "with_password").session(),
         ):
             pass
@@ -149,7 +149,7 @@ def test_a_server_that_wants_a_password_is_not_asked_twice(cluster: Cluster) -> 
 @pytest.mark.parametrize(
     ("client", "message"),
     [
-        (Client("x", bindir="/nowhere"), "PostgreSQL's program psql is missing"),
+        (Client("x", bindir="/nowhere"), "The PostgreSQL program psql is missing"),
         (Client("x", container="c", container_engine="no_such_engine"), "The container engine's client is missing"),
     ],
 )
