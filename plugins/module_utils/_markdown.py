@@ -26,10 +26,10 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._document import
 from ansible_collections.incomex.phasegate.plugins.module_utils._text import LAYOUT, visible
 
 # What may begin markup within a line: spans, links, images, HTML, entities, cells, strike-through, GitHub's formulas,
-# an underscore that is not inside a word, a number sign after a space, an address that GitHub makes a link of.
-_SPECIAL = re.compile(r"[\\`*\[\]<>|&~$]|(?<![^\W_])_|_(?![^\W_])|(?<!\S)#|:(?=//)|(?<=\bwww)\.", re.IGNORECASE)
-# What may begin a block: a list, a heading's underline, a rule.
-_BLOCK = re.compile(r"^([-+=])|^(\d{1,9})([.)])")
+# an underscore that is not behind a letter, a number sign after a space, an address that GitHub makes a link of.
+_SPECIAL = re.compile(r"[\\`*\[\]<|&~$]|(?<![^\W_])_|(?<!\S)#|:(?=//)|(?<=\bwww)\.", re.IGNORECASE)
+# What may begin a block: a list, a quote, a rule.
+_BLOCK = re.compile(r"^([-+>])|^(\d{1,9})([.)])")
 _SPACE = re.compile(r"[ \t\r\n]+")
 
 
