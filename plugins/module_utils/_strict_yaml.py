@@ -30,6 +30,8 @@ Lines = Dict[Path, int]
 
 _CORE = "tag:yaml.org,2002:"
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]*)")
+#: Numbers of YAML 1.2 (Core Schema) that YAML 1.1 reads as strings are among these.
+_NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|0o[0-7]+")
 #: Kinds of plain scalars that YAML 1.1 tells apart by their text.
 _SCALARS = frozenset({"str", "int", "float", "bool", "null", "timestamp", "merge", "value"})
 _CONSTANTS: Dict[str, Dict[str, Any]] = {
@@ -114,7 +116,8 @@ class _Reader:
             unsafe = steering_character(text)
             if unsafe:
                 self.problem(node, path, "a disallowed invisible character", found=unsafe, next_step="remove it")
-            return text
+            if not _plain_number(node):
+                return text
         if kind == "int" and _INTEGER.fullmatch(text):
             return int(text)
         if text in _CONSTANTS.get(kind, {}):
@@ -132,6 +135,11 @@ class _Reader:
                 next_step=f'write "{text}" in quotes if a string is meant',
             )
         return text
+
+
+def _plain_number(node: yaml.ScalarNode) -> bool:
+    """Return whether a scalar without quotes is a number in YAML 1.2, whatever YAML 1.1 makes of it."""
+    return node.style is None and bool(_NUMBER.fullmatch(node.value))
 
 
 def load(file: str, data: bytes) -> Tuple[Any, Lines, List[Problem]]:

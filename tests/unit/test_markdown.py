@@ -106,7 +106,9 @@ def test_a_reader_sees_any_text_itself(text: str) -> None:
 
 @given(texts())
 def test_a_listing_is_verbatim(text: str) -> None:
-    (fence,) = [one for one in parse(markdown(Document("", "t", "l", "", [Listing(text, "sql")]))) if one.type == "fence"]
+    (fence,) = [
+        one for one in parse(markdown(Document("", "t", "l", "", [Listing(text, "sql")]))) if one.type == "fence"
+    ]
     assert fence.info == "sql"
     assert fence.content == visible(text, keep="\n\t").strip("\n") + "\n"
 
