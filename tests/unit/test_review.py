@@ -29,6 +29,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._plan import can
 from ansible_collections.incomex.phasegate.plugins.module_utils._review import review
 from ansible_collections.incomex.phasegate.plugins.module_utils._review_statements import LOCKS
 from ansible_collections.incomex.phasegate.plugins.module_utils._review_subject import Subject
+from ansible_collections.incomex.phasegate.tests.support.markdown import INLINE, inline_types, parse, structure
 from ansible_collections.incomex.phasegate.tests.support.phase_files import ALPHA, BETA
 from ansible_collections.incomex.phasegate.tests.support.reviewers import NOW, Reviewer, frozen_plan, register
 
@@ -340,17 +341,10 @@ def test_every_link_of_the_page_leads_somewhere() -> None:
 
 def test_hostile_texts_are_only_texts_in_markdown() -> None:
     text = _markdown.markdown(hostile())
-    fenced, fence = [], ""
-    for line in text.split("\n"):
-        if fence:
-            fence = "" if line == fence else fence
-        elif re.match("`{3,}", line):
-            fence = re.match("`{3,}", line)[0]  # type: ignore[index]
-        else:
-            fenced.append(line)
-    outside = re.sub(r"(`+).*?[^`]\1(?!`)", "", "\n".join(fenced))
-    assert fence == ""
-    assert not re.search(r"(?<!\\)<", outside)
+    tokens = parse(text)
+    plain = parse(_markdown.markdown(review(subject(findings=[Finding("rule", 20, "message", "")]))))
+    assert structure(tokens) == structure(plain)
+    assert inline_types(tokens) <= INLINE
     assert "\u202e" not in text
     assert "⟨U+202E⟩" in text
 
