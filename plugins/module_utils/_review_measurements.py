@@ -98,7 +98,7 @@ def _lock_table(subject: Subject) -> List[Block]:
         if lock_rank(lock["mode"]) > READING
     )
     reading = len(locks) - len(rows)
-    besides = f" Omitted: {counted(range(reading), 'lock')} that block no reads or writes." if reading else ""
+    besides = f" Omitted: {counted(range(reading), 'lock')} of the kind that readers take." if reading else ""
     if not rows:
         return [Paragraph((f"No lock blocks reads or writes.{besides}",))]
     return [
