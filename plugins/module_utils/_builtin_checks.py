@@ -13,8 +13,9 @@ import json
 import os
 from typing import Any, Callable, Mapping
 
-from ansible_collections.incomex.phasegate.plugins.module_utils._checks import Finding, text
+from ansible_collections.incomex.phasegate.plugins.module_utils._checks import Finding
 from ansible_collections.incomex.phasegate.plugins.module_utils._identity import Identity, mismatches
+from ansible_collections.incomex.phasegate.plugins.module_utils._text import json_line
 
 Judge = Callable[[Mapping[str, Any]], Finding]
 
@@ -53,9 +54,9 @@ def line_counts(removed: int, added: int, *, ok: bool = True, verdict: str = "")
     def judge(check: Mapping[str, Any]) -> Finding:
         lines = {"removed": removed, "added": added}
         expect = check.get("expect") or lines
-        found = text(lines) + ("" if ok else f"; {verdict}")
+        found = json_line(lines) + ("" if ok else f"; {verdict}")
         return Finding(
-            ok and expect == lines, f"{text(expect)} DDL lines, and the structural diff within its policy", found
+            ok and expect == lines, f"{json_line(expect)} DDL lines, and the structural diff within its policy", found
         )
 
     return judge
@@ -64,7 +65,7 @@ def line_counts(removed: int, added: int, *, ok: bool = True, verdict: str = "")
 def schema_diff(path: str | None) -> Judge:
     """VA-16 from the result file of the schema diff; without one there is nothing to evaluate."""
     if not path or not os.path.isfile(path):
-        return lambda check: Finding(None, text(check.get("expect")), "no schema diff was made")
+        return lambda check: Finding(None, json_line(check.get("expect")), "no schema diff was made")
     with open(path, encoding="utf-8") as stream:
         result = json.load(stream)
     return line_counts(

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from typing import Any, Callable, Mapping, Sequence
 
@@ -15,6 +14,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._errors import P
 from ansible_collections.incomex.phasegate.plugins.module_utils._privileges import INSUFFICIENT_PRIVILEGE, named
 from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql import literal
+from ansible_collections.incomex.phasegate.plugins.module_utils._text import escaped, json_line
 
 PASS = "PASS"
 FAIL = "FAIL"
@@ -112,11 +112,6 @@ def _comparable(value: Any) -> tuple[type, ...]:
     return (int, float) if isinstance(value, (int, float)) else (type(value),)
 
 
-def text(value: Any) -> str:
-    """Return a value as one line for people."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
 def _absent(session: Session, relations: Sequence[str]) -> str | None:
     """Return the first relation that does not exist, or None."""
     absent = (name for name in relations if session.value(f"SELECT to_regclass({literal(name)})") is None)
@@ -131,7 +126,7 @@ def _run_one(session: Session, check: Mapping[str, Any], builtins: Builtins) -> 
     absent = _absent(session, check.get("only_if_exists") or ())
     if absent:
         found = f"{absent} does not exist in this database"
-        return CheckResult(check["id"], check.get("title") or "", NOT_APPLICABLE, text(check.get("expect")), found)
+        return CheckResult(check["id"], check.get("title") or "", NOT_APPLICABLE, json_line(check.get("expect")), found)
     answer = run_query(session, check["sql"])
     expect = check.get("expect")
     if answer.error:
@@ -141,9 +136,9 @@ def _run_one(session: Session, check: Mapping[str, Any], builtins: Builtins) -> 
     else:
         value = shape(answer, expect)
         status = PASS if answer.rows <= len(answer.result) and equal(expect, value) else FAIL
-        found = text(value)
+        found = json_line(value)
     return CheckResult(
-        check["id"], check.get("title") or "", status, text(expect), found, round(answer.milliseconds, 3)
+        check["id"], check.get("title") or "", status, json_line(expect), found, round(answer.milliseconds, 3)
     )
 
 
@@ -205,11 +200,15 @@ def require_all(
 
 
 def table(results: Sequence[CheckResult]) -> str:
-    """Return the results as a text table, one line a check."""
+    """Return the results as a text table: each check with its title, what was expected and what was found."""
     width = max((len(result.id) for result in results), default=0)
-    return "".join(
-        f"{result.id:<{width}}  {result.status}  {result.title}\n"
-        f"{'':<{width}}        expected {result.expected}\n"
-        f"{'':<{width}}        found    {result.found}\n"
+    lines = (
+        line
         for result in results
+        for line in (
+            f"{result.id:<{width}}  {result.status}  {result.title}",
+            f"{'':<{width}}        expected {result.expected}",
+            f"{'':<{width}}        found    {result.found}",
+        )
     )
+    return "".join(f"{escaped(line)}\n" for line in lines)

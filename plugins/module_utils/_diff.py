@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The structural difference of two snapshots, each change judged. Pure; private to this collection."""
+"""The structural difference between two snapshots, each change classified. Pure; private to this collection."""
 
 from __future__ import annotations
 
@@ -29,11 +29,12 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import
     object_key,
     schema_of,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._text import LAYOUT, escaped
 
 _Key = Tuple[str, Tuple[str, ...]]  # kind and identity: the name of a fact
 _PRIVILEGES = ("acl", "default_acl")
-# Control characters and those that turn the direction of text: a name or a comment must not steer a terminal.
-_NOT_PRINTED = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+# Not ``\s``: a no-break space is a difference that people have to see.
+_SPACE = re.compile(r"[ \t\n\r\f\v]+")
 _ACTIONS = (REMOVED, RENAMED, CHANGED, ADDED)
 
 
@@ -95,7 +96,7 @@ class Change:
         else:
             before, after = _shown(self.before), _shown(self.after)
             if before == after:
-                # the difference is white space alone
+                # only white space differs
                 before, after = json.dumps(self.before), json.dumps(self.after)
             what = f"{self.attribute.replace('_', ' ')}: {before} -> {after}"
         extras = [self.note] if self.note else []
@@ -103,19 +104,12 @@ class Change:
             extras.append("rewrites")
         if self.parts:
             extras.append(f"with {len(self.parts)} parts: {', '.join(self.parts)}")
-        return printable(f"{subject} {what}" + (f" [{'; '.join(extras)}]" if extras else ""))
-
-
-def printable(text: str, keep: str = "") -> str:
-    """Return a text with every character that would steer a terminal written as its number, but those to ``keep``."""
-    return _NOT_PRINTED.sub(
-        lambda found: found.group() if found.group() in keep else f"\\u{ord(found.group()):04x}", text
-    )
+        return escaped(f"{subject} {what}" + (f" [{'; '.join(extras)}]" if extras else ""))
 
 
 def _shown(value: str | None) -> str:
     """Return a value in one line."""
-    return "none" if value is None else " ".join(value.split())
+    return "none" if value is None else _SPACE.sub(" ", value).strip(" ")
 
 
 def display(kind: str, identity: Sequence[str]) -> str:
@@ -206,7 +200,7 @@ class Diff:
                 value = getattr(change, side)
                 if value is not None:
                     attribute = f" {change.attribute}" if change.attribute else ""
-                    lines.append(printable(f"{change.kind} {change.name}{attribute}: {value}\n", keep="\t\n"))
+                    lines.append(escaped(f"{change.kind} {change.name}{attribute}: {value}\n", keep=LAYOUT))
             sides[side] = "".join(lines)
             sides[f"{side}_header"] = f"schema of {snapshot.header.database} {snapshot.fingerprint}"
         return sides
@@ -329,7 +323,7 @@ class _Comparison:
             if before == after:
                 continue
             if name == "born_with" and old.attributes["privileges"] != new.attributes["privileges"]:
-                # what it is measured against is told only when nothing else is
+                # the privileges at creation matter only if the privileges themselves are equal
                 continue
             on = self._on((new.kind, new.identity))
             yield self._judged(Case(new.kind, CHANGED, name, before, after, new.attributes, on), new, attribute=name)

@@ -16,13 +16,14 @@ _ADVICE = {
         "check owner and mode, and whether the file system is read-only; run Ansible with become if it needs root",
     ),
 }
+from ansible_collections.incomex.phasegate.plugins.module_utils._text import LAYOUT, escaped
 
 
 class PhaseGateError(Exception):
     """An error that stops the run: what was expected, what was found, and what to do next.
 
     ``what`` is one sentence. ``expected``, ``found`` and ``next_step`` are optional short texts.
-    ``str()`` gives the whole message, ready for ``fail_json(msg=...)``.
+    ``str()`` gives the whole message, ready for ``fail_json(msg=...)``, with unsafe characters escaped.
     """
 
     def __init__(self, what: str, *, expected: str = "", found: str = "", next_step: str = "") -> None:
@@ -37,8 +38,9 @@ class PhaseGateError(Exception):
         parts = [self.what]
         for label, text in (("expected", self.expected), ("found", self.found), ("next step", self.next_step)):
             if text:
-                parts.append(f"  {label}: {text}")
-        return "\n".join(parts)
+                # no line of a text from elsewhere may look like one of the message's own
+                parts.append(f"  {label}: {text}".replace("\n", "\n    "))
+        return escaped("\n".join(parts), keep=LAYOUT)
 
 
 class Stopped(PhaseGateError):

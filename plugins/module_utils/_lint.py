@@ -17,7 +17,7 @@ from typing import List, Optional
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 
-# The session's timeouts are phasegate's to set, from the phase's settings, before the first statement.
+# Before the first statement phasegate sets the session's timeouts, from the settings of the phase.
 _EXCLUDED = "require-lock-timeout,require-statement-timeout"
 
 
@@ -38,12 +38,12 @@ def linter() -> Optional[str]:
 
 
 def lint(program: str, ddl: bytes, server_version: str, *, wrapped: bool) -> List[Finding]:
-    """Return the findings of Squawk on the file, in its order. Raises ``PhaseGateError`` when it fails.
+    """Return what Squawk finds in the file, in its order. Raises ``PhaseGateError`` if Squawk fails.
 
-    ``wrapped``: the file has no BEGIN of its own, and phasegate's transaction is around it.
+    ``wrapped``: the file has no BEGIN of its own and runs inside a transaction that phasegate opens.
     """
     with tempfile.TemporaryDirectory(prefix="phasegate-") as directory:
-        # alone in a directory, so that no configuration file is found
+        # alone in a directory, so that Squawk finds no configuration file
         with open(os.path.join(directory, "migrate.sql"), "wb") as stream:
             stream.write(ddl)
         version = server_version.partition(" ")[0]
@@ -59,7 +59,7 @@ def lint(program: str, ddl: bytes, server_version: str, *, wrapped: bool) -> Lis
             "squawk failed.",
             expected=f"findings of {program} as JSON",
             found=run.stderr.decode("utf-8", "replace").strip()[:500] or f"exit code {run.returncode}",
-            next_step="install the squawk-cli that requirements.txt names, or remove it: it is optional",
+            next_step="install the squawk-cli version in requirements.txt, or uninstall it: it is optional",
         ) from None
 
 

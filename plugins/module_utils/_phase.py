@@ -22,7 +22,8 @@ else:
 
 from ansible_collections.incomex.phasegate.plugins.module_utils import _kinds, _strict_yaml
 from ansible_collections.incomex.phasegate.plugins.module_utils._phase_schema import SCHEMA, Schema
-from ansible_collections.incomex.phasegate.plugins.module_utils._problems import PhaseFileError, Problem, shown
+from ansible_collections.incomex.phasegate.plugins.module_utils._problems import PhaseFileError, Problem
+from ansible_collections.incomex.phasegate.plugins.module_utils._text import short_json as shown
 
 if TYPE_CHECKING:
     from ansible_collections.incomex.phasegate.plugins.module_utils._strict_yaml import Lines, Path

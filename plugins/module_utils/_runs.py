@@ -14,7 +14,7 @@ import re
 import shutil
 from typing import Any, Iterator, Mapping
 
-from ansible_collections.incomex.phasegate.plugins.module_utils import _report
+from ansible_collections.incomex.phasegate.plugins.module_utils import _report_build, _report_markdown, _report_text
 from ansible_collections.incomex.phasegate.plugins.module_utils._access import read_access
 from ansible_collections.incomex.phasegate.plugins.module_utils._after_commit import REFUSED, left
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup_record import FOLDERS
@@ -37,6 +37,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._journal import 
 from ansible_collections.incomex.phasegate.plugins.module_utils._lock import Held
 from ansible_collections.incomex.phasegate.plugins.module_utils._outcome import COMMITTED, UNKNOWN, resolve
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan import canonical_json, digest
+from ansible_collections.incomex.phasegate.plugins.module_utils._report_vocabulary import CONTINUE
 from ansible_collections.incomex.phasegate.plugins.module_utils._server import server_facts
 from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session
 
@@ -126,13 +127,13 @@ def reopen(sealed: Artefacts, root: str) -> Artefacts:
     shutil.copyfile(sealed.file(JOURNAL), artefacts.file(JOURNAL + PARTIAL))
     os.replace(artefacts.file(JOURNAL + PARTIAL), artefacts.file(JOURNAL))
     about = {"bundle": name_of(sealed), "seal": sha256_file(sealed.file(SEAL)), "path": artefacts.path}
-    artefacts.journal.append("run", _report.CONTINUE, about)
+    artefacts.journal.append("run", CONTINUE, about)
     return artefacts
 
 
 def continued(entries: list[Entry]) -> set[str]:
     """Return the names of the runs that a run continues: they are the same execution."""
-    return {str(data["bundle"]) for data in events(entries, "run", _report.CONTINUE)}
+    return {str(data["bundle"]) for data in events(entries, "run", CONTINUE)}
 
 
 def runs_below(root: str, prefix: str) -> Iterator[Artefacts]:
@@ -362,22 +363,22 @@ def _seal(artefacts: Artefacts, reason: str) -> dict[str, Any]:
             plan = json.load(stream)
     entries = artefacts.journal.entries()
     if not artefacts.sealed:
-        if reason and not any(entry.event == "failed" for entry in _report.since_continued(entries)):
+        if reason and not any(entry.event == "failed" for entry in _report_build.since_continued(entries)):
             artefacts.journal.append("run", "failed", {"reason": reason})
         artefacts.journal.append("run", "seal")
         entries = artefacts.journal.entries()
     name = os.path.basename(artefacts.path)
-    report = _report.build(plan, entries, name)
+    report = _report_build.build(plan, entries, name)
     if not artefacts.sealed:
-        artefacts.write("logs/driver.log", _report.driver_log(entries).encode("utf-8"))
+        artefacts.write("logs/driver.log", _report_text.driver_log(entries).encode("utf-8"))
         sums = artefacts.sums()
         # those of a seal that was interrupted
         sums = {item: digest for item, digest in sums.items() if item not in REPORTS}
         texts = (
             json.dumps(report, indent=2, ensure_ascii=False) + "\n",
             # a backup of many files is represented by its listing
-            _report.markdown(report, {item: sums[item] for item in sums if not item.startswith(FOLDERS)}),
-            _report.summary(report),
+            _report_markdown.markdown(report, {item: sums[item] for item in sums if not item.startswith(FOLDERS)}),
+            _report_text.summary(report),
         )
         for item, text in zip(REPORTS, texts):
             sums[item] = artefacts.write(item, text.encode("utf-8"))

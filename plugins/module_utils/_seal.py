@@ -10,7 +10,7 @@ import os
 import tempfile
 from typing import Any, Iterator
 
-from ansible_collections.incomex.phasegate.plugins.module_utils import _report, _runs
+from ansible_collections.incomex.phasegate.plugins.module_utils import _report_text, _runs
 from ansible_collections.incomex.phasegate.plugins.module_utils._approvals import content
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import (
@@ -82,7 +82,7 @@ def seal_and_sign(artefacts: Artefacts, reason: str, key: str | None, *, check_m
         "changed": changed,
         "artefacts": artefacts.path,
         "outcome": report["outcome"],
-        "summary": _report.summary(report).splitlines(),
+        "summary": _report_text.summary(report).splitlines(),
         "report": artefacts.file("report.md"),
         "seal": sha256_file(artefacts.file(SEAL)),
         "signature": signature_of(artefacts),

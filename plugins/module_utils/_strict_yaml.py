@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""YAML that says exactly what it means, with the line of every value. Controller only; private to this collection.
+"""YAML without ambiguity, with the line of every value. Controller only; private to this collection.
 
 phase.yml decides what runs on production, so nothing in it may depend on how a YAML version reads a word: duplicate
 keys, anchors, tags, and plain scalars that YAML 1.1 and 1.2 read differently (``yes``, ``1:30``, ``010``, dates) are
@@ -21,6 +21,7 @@ except ImportError:
 else:
     HAS_YAML = True
 from ansible_collections.incomex.phasegate.plugins.module_utils._problems import Problem
+from ansible_collections.incomex.phasegate.plugins.module_utils._text import steering_character
 
 #: Keys and indexes from the root to a value.
 Path = Tuple[Any, ...]
@@ -29,7 +30,8 @@ Lines = Dict[Path, int]
 
 _CORE = "tag:yaml.org,2002:"
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]*)")
-_NOT_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+#: Numbers of YAML 1.2 (Core Schema) that YAML 1.1 reads as strings are among these.
+_NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|0o[0-7]+")
 #: Kinds of plain scalars that YAML 1.1 tells apart by their text.
 _SCALARS = frozenset({"str", "int", "float", "bool", "null", "timestamp", "merge", "value"})
 _CONSTANTS: Dict[str, Dict[str, Any]] = {
@@ -84,7 +86,7 @@ class _Reader:
                 self.problem(
                     key_node,
                     path,
-                    "a key that is not a text",
+                    "a key that is not a string",
                     found=found,
                     next_step=f'write "{found}" in quotes if this is the name',
                 )
@@ -96,7 +98,7 @@ class _Reader:
                 self.problem(
                     key_node,
                     here,
-                    "a key that stands twice",
+                    "a duplicate key",
                     found=f"first on line {self.lines[here]}",
                     next_step="keep one of the two",
                 )
@@ -111,16 +113,11 @@ class _Reader:
             self.problem(node, path, "a YAML tag", found=node.tag, next_step="remove it")
             return None
         if kind == "str":
-            match = _NOT_TEXT.search(text)
-            if match:
-                self.problem(
-                    node,
-                    path,
-                    "an invisible character that no phase needs",
-                    found=f"U+{ord(match.group()):04X}",
-                    next_step="remove it",
-                )
-            return text
+            unsafe = steering_character(text)
+            if unsafe:
+                self.problem(node, path, "a disallowed invisible character", found=unsafe, next_step="remove it")
+            if not _plain_number(node):
+                return text
         if kind == "int" and _INTEGER.fullmatch(text):
             return int(text)
         if text in _CONSTANTS.get(kind, {}):
@@ -132,12 +129,17 @@ class _Reader:
             self.problem(
                 node,
                 path,
-                "a plain value that YAML can read in more than one way",
-                expected="a whole number, true, false, null, or a text in quotes",
+                "an ambiguous plain value",
+                expected="a whole number, true, false, null, or a string in quotes",
                 found=text,
-                next_step=f'write "{text}" in quotes if a text is meant',
+                next_step=f'write "{text}" in quotes if a string is meant',
             )
         return text
+
+
+def _plain_number(node: yaml.ScalarNode) -> bool:
+    """Return whether a scalar without quotes is a number in YAML 1.2, whatever YAML 1.1 makes of it."""
+    return node.style is None and bool(_NUMBER.fullmatch(node.value))
 
 
 def load(file: str, data: bytes) -> Tuple[Any, Lines, List[Problem]]:

@@ -37,6 +37,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._privileges impo
 from ansible_collections.incomex.phasegate.plugins.module_utils._session import ConnectionLost, Session, SqlError
 from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import Snapshot, take
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql import literal
+from ansible_collections.incomex.phasegate.plugins.module_utils._text import json_line
 
 LOCK_NOT_AVAILABLE = "55P03"
 
@@ -246,7 +247,7 @@ def _check_counts(script: Script, applied: Applied) -> None:
     if script.result is not None:
         result = _checks.shape(Answer(rows=len(applied.result or []), result=applied.result or []), script.result)
         if not _checks.equal(script.result, result):
-            wrong.append((f"trailing SELECT {_checks.text(script.result)}", f"trailing SELECT {_checks.text(result)}"))
+            wrong.append((f"trailing SELECT {json_line(script.result)}", f"trailing SELECT {json_line(result)}"))
     if wrong:
         raise Stopped(
             f"{script.command}: a count or result differs from the declared one; rolled back before COMMIT.",

@@ -186,7 +186,7 @@ findings:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.incomex.phasegate.plugins.module_utils import _lock, _report, _runs, _seal
+from ansible_collections.incomex.phasegate.plugins.module_utils import _lock, _runs, _seal
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup_record import NAMES
 from ansible_collections.incomex.phasegate.plugins.module_utils._client import CONNECTION_ARGUMENTS, Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
@@ -198,6 +198,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import
     verify,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._opening import OPENING_ARGUMENTS, opened, warnings
+from ansible_collections.incomex.phasegate.plugins.module_utils._report_vocabulary import SUCCESS
 
 
 def sealed(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
@@ -300,7 +301,7 @@ def main() -> None:
         findings = findings_of(params["artefacts"], params["allowed_signers"]) if verifying else []
         module.fail_json(msg=str(error), findings=findings)
     else:
-        if params["state"] == "sealed" and (params["reason"] or result["outcome"] not in ("", _report.SUCCESS)):
+        if params["state"] == "sealed" and (params["reason"] or result["outcome"] not in ("", SUCCESS)):
             lines = (
                 [*result.pop("summary"), f"report        {result['report']}"]
                 if result["report"]

@@ -149,7 +149,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._execute import 
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._identity import IDENTITY_ARGUMENT
 from ansible_collections.incomex.phasegate.plugins.module_utils._outcome import COMMITTED
-from ansible_collections.incomex.phasegate.plugins.module_utils._report import migration_log
+from ansible_collections.incomex.phasegate.plugins.module_utils._report_text import migration_log
 from ansible_collections.incomex.phasegate.plugins.module_utils._runs import (
     COMMAND,
     EXECUTE,

@@ -86,11 +86,12 @@ import os
 from typing import Any, Dict, List, Optional, Tuple
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible_collections.incomex.phasegate.plugins.module_utils import _approvals, _document, _lint
+from ansible_collections.incomex.phasegate.plugins.module_utils import _approvals, _html, _lint, _markdown
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan import check_cover, digest
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan_schema import HAS_JSONSCHEMA, read_plan
-from ansible_collections.incomex.phasegate.plugins.module_utils._review import Subject, review
+from ansible_collections.incomex.phasegate.plugins.module_utils._review import review
+from ansible_collections.incomex.phasegate.plugins.module_utils._review_subject import Subject
 
 
 def sql_of(directory: str, part: Dict[str, Any]) -> bytes:
@@ -121,7 +122,7 @@ def package(path: str) -> Tuple[Dict[str, bytes], Dict[str, Any]]:
     findings, linter = linted(ddl, plan)
     document = review(Subject(plan, digest(data), ddl, rollback, shown(path), findings, linter))
     markdown, html = (os.path.join(directory, name) for name in ("review.md", "review.html"))
-    files = {markdown: _document.markdown(document).encode("utf-8"), html: _document.page(document).encode("utf-8")}
+    files = {markdown: _markdown.markdown(document).encode("utf-8"), html: _html.page(document).encode("utf-8")}
     return files, {
         "plan_sha256": digest(data),
         "markdown": markdown,

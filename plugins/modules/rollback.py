@@ -102,7 +102,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._errors import P
 from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, run_step
 from ansible_collections.incomex.phasegate.plugins.module_utils._execute import Request, read_frozen
 from ansible_collections.incomex.phasegate.plugins.module_utils._identity import IDENTITY_ARGUMENT
-from ansible_collections.incomex.phasegate.plugins.module_utils._report import migration_log
+from ansible_collections.incomex.phasegate.plugins.module_utils._report_text import migration_log
 from ansible_collections.incomex.phasegate.plugins.module_utils._rollback import Undo, roll_back
 from ansible_collections.incomex.phasegate.plugins.module_utils._runs import (
     COMMAND,

@@ -58,7 +58,7 @@ def without_definition(phase: Path) -> None:
 CASES = {
     "unknown key": (definition("title: ", "colour: blue\ntitle: "), ["phase.yml", "colour"]),
     "duplicate check id": (definition("  - id: P-4\n", "  - id: P-3\n"), ["phase.yml", "P-3"]),
-    "key that stands twice": (definition("title: ", "title: Another\ntitle: "), ["phase.yml", "title", "twice"]),
+    "duplicate key": (definition("title: ", "title: Another\ntitle: "), ["phase.yml", "title", "duplicate key"]),
     "missing DDL": (without_ddl, ["migrate.sql"]),
     "missing phase.yml": (without_definition, ["phase.yml"]),
     "NUL": (ddl(lambda content: content.replace(b"UPDATE", b"UPD\0ATE", 1)), ["migrate.sql", "NUL"]),

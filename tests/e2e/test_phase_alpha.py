@@ -76,7 +76,7 @@ LAYOUT = {
 SECTIONS = {
     "Gates": "G-11",
     "Target": "system identifier",
-    "Surroundings": "prepared_transactions",
+    "Pre-run conditions": "prepared_transactions",
     "Artefacts": "backup.dump",
     "DDL source": "migrate.sql",
     "Commands": "C-08",
@@ -431,7 +431,7 @@ def test_report_names_artefacts_with_their_digests(bundle: Bundle) -> None:
     report = bundle.text("report.md")
     # The report cannot hold its own digest, nor those of what is written after it.
     for name in LAYOUT - {"SHA256SUMS", "SUMMARY.txt", "report.md", "report.json"}:
-        assert f"| {name} | {sha256(bundle.path / name)} |" in report
+        assert f"| {name} | `{sha256(bundle.path / name)}` |" in report
 
 
 def test_report_confirms_the_non_scope(bundle: Bundle) -> None:
@@ -444,10 +444,10 @@ def test_report_confirms_the_non_scope(bundle: Bundle) -> None:
     assert found["NS-6"] == found["NS-7"] == "not attempted"
 
 
-def test_no_trigger_is_pulled(bundle: Bundle) -> None:
+def test_nothing_is_triggered(bundle: Bundle) -> None:
     triggers = {trigger["id"]: trigger["status"] for trigger in bundle.json("report.json")["triggers"]}
     assert sorted(triggers) == [f"T-{number}" for number in range(1, 10)]
-    assert "PULLED" not in triggers.values()
+    assert "TRIGGERED" not in triggers.values()
 
 
 def test_report_names_the_target_by_the_servers_words(bundle: Bundle, shared_target: Target) -> None:

@@ -124,9 +124,9 @@ def test_a_verification_that_fails_after_commit_is_no_success(target: Target, ph
     assert "VA-17" in run.messages
     assert "17/18" in summary
     triggers = {trigger["id"]: trigger["status"] for trigger in bundle.json("report.json")["triggers"]}
-    assert triggers["T-2"] == "PULLED"
-    assert [name for name, status in triggers.items() if status == "PULLED"] == ["T-2"]
-    assert "\nT-2   PULLED        committed, but a verification check failed: VA-17\n" in summary
+    assert triggers["T-2"] == "TRIGGERED"
+    assert [name for name, status in triggers.items() if status == "TRIGGERED"] == ["T-2"]
+    assert "\nT-2   TRIGGERED     committed, but a verification check failed: VA-17\n" in summary
 
     # exactly one command, which works as it is printed
     (command,) = [line for line in summary.splitlines() if "incomex.phasegate.rollback" in line]

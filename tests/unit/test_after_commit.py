@@ -292,7 +292,7 @@ def test_a_sealed_run_is_continued_in_a_copy_once_the_invalid_index_is_gone(
     assert run.migrate().data["outcome"] == "COMMITTED"
     report = _runs.seal(run.artefacts, "")
     assert report["outcome"] == "COMMITTED_INCOMPLETE"
-    assert [row["found"] for row in report["triggers"] if row["status"] == "PULLED"] == ["invalid index app.by_both"]
+    assert [row["found"] for row in report["triggers"] if row["status"] == "TRIGGERED"] == ["invalid index app.by_both"]
     first = run.artefacts
     assert applied(run) == first
     assert _runs.incomplete(first)

@@ -22,6 +22,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._checks import (
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._session import SqlError
+from ansible_collections.incomex.phasegate.plugins.module_utils._text import json_line
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -138,7 +139,7 @@ def test_a_check_passes_on_the_expected_answer(session: Session, sql: str, expec
     if isinstance(expect, dict) and "jsonb" in sql:
         expect = {"jsonb": expect}
     (result,) = run(session, {"sql": sql, "expect": expect})
-    assert (result.status, result.found) == (PASS, _checks.text(expect))
+    assert (result.status, result.found) == (PASS, json_line(expect))
 
 
 @pytest.mark.parametrize(
