@@ -9,28 +9,31 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: plan_review
-short_description: Write the command-review package of a plan
+short_description: Write the review package of a plan
 version_added: 0.1.0
 author: incomex.phasegate contributors (@incomex)
 description:
-  - From C(plan.json) and the two SQL files beside it, writes C(review.md) and C(review.html), which is one page that needs
-    nothing else, and reads well on a phone and in print.
-  - The package has every statement verbatim with its locks, time and rows as rehearsed, whether it rewrites, and its lint
-    findings; what is checked; what the rehearsal measured; how to roll back and what that cannot bring back; what is out of
-    scope; the digest to approve; and the exact commands to approve and to run.
-  - The DDL is linted by Squawk (C(squawk-cli)) where that is installed. Without it the package says so.
-  - The package is no evidence, it is generated from the plan. Reviewers sign the plan.
+  - Writes C(review.md) and C(review.html) from C(plan.json) and the two SQL files beside it. The HTML file is one page without
+    any other file, for screens, phones and print.
+  - The package has every statement verbatim with its locks, time and rows as rehearsed, whether it rewrites a table, and its lint
+    findings; the checks; the measurements of the rehearsal; how to roll back and what the rollback cannot restore; what is out of
+    scope; the digest to approve; and the exact commands to approve and to execute.
+  - The DDL is linted by Squawk (C(squawk-cli)) if it is installed. Otherwise the package states that it was not linted.
+  - The package is not evidence. It is generated from the plan, and reviewers sign the plan.
   - Run it on the controller.
+extends_documentation_fragment:
+  - incomex.phasegate._attributes
+  - incomex.phasegate._attributes.group_offline
 attributes:
   check_mode:
     support: full
-    description: Everything is read and judged; no file is written.
+    details: Everything is read and checked. No file is written.
   diff_mode:
     support: none
-    description: The files are generated as a whole.
+    details: The files are generated as a whole.
   idempotent:
     support: full
-    description: The same plan and the same linter give the same files.
+    details: The same plan and the same linter give the same files.
 options:
   plan:
     description: Path of C(plan.json).
@@ -39,7 +42,8 @@ options:
 requirements:
   - jsonschema >= 4
 seealso:
-  - module: incomex.phasegate.approval
+  - module: incomex.phasegate.plan_approval
+  - module: incomex.phasegate.plan_freeze
   - name: Squawk
     description: Linter for PostgreSQL migrations.
     link: https://squawkhq.com
@@ -70,7 +74,7 @@ linted:
   returned: success
   type: bool
 findings:
-  description: What the linter found.
+  description: The linter's findings.
   returned: success
   type: list
   elements: dict
@@ -87,7 +91,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.incomex.phasegate.plugins.module_utils import _approvals, _document, _lint
-from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._module import errors_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan import check_cover, digest
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan_schema import HAS_JSONSCHEMA, read_plan
 from ansible_collections.incomex.phasegate.plugins.module_utils._review import Subject, review
@@ -150,14 +154,9 @@ def main() -> None:
     module = AnsibleModule(argument_spec={"plan": {"type": "path", "required": True}}, supports_check_mode=True)
     if not HAS_JSONSCHEMA:
         module.fail_json(msg=missing_required_lib("jsonschema", reason="on the controller"))
-    try:
+    with errors_of(module, file_error=_approvals.file_error):
         files, result = package(os.path.abspath(module.params["plan"]))
         changed = write(files, check_mode=module.check_mode)
-    except PhaseGateError as error:
-        module.fail_json(msg=str(error))
-    except OSError as error:
-        module.fail_json(msg=str(_approvals.file_error(error)))
-    else:
         module.exit_json(changed=changed, **result)
 
 

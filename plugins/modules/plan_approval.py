@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: approval
+module: plan_approval
 short_description: Approve a plan, or an execution, by signing it with an SSH key
 version_added: 0.1.0
 author: incomex.phasegate contributors (@incomex)
@@ -16,68 +16,71 @@ description:
   - Signs C(plan.json) with C(ssh-keygen -Y sign) and writes C(plan.json.<reviewer>.sig) beside it. Read the review package
     of the plan before you approve it.
   - With O(notes) the verdict is V(PASS_WITH_NOTES). The notes are written to C(plan.json.<reviewer>.notes.md) below a line
-    that names the plan's SHA-256, and signed themselves. Taking them away later invalidates the approval.
-  - Refuses to sign a plan that was changed after it was frozen, does not validate, or has expired.
-  - With O(bundle) it approves an execution instead, after its report was read, for a phase that requires this one. What is
-    signed is C(<bundle>.review.json), a line beside the directory with its name and its seal. Refuses a directory that is
-    not intact, or not of an execution that committed.
-  - Run it on the controller. Whether the reviewer may approve is decided on the target host, where the reviewers of a cluster
+    with the plan's SHA-256, and are signed themselves. Deleting them later invalidates the approval.
+  - Fails if the plan was changed after it was frozen, does not validate, or has expired.
+  - With O(bundle) it approves an execution instead, for a phase that requires this one. Read its report first. The signed
+    document is C(<bundle>.review.json), a line beside the directory with its name and its seal. Fails if the directory is not
+    intact, or is not that of a committed execution.
+  - Run it on the controller. Whether the reviewer may approve is checked on the target host, where the reviewers of a cluster
     are registered.
+extends_documentation_fragment:
+  - incomex.phasegate._attributes
+  - incomex.phasegate._attributes.group_offline
 attributes:
   check_mode:
     support: full
-    description: The plan is validated; nothing is signed or written.
+    details: The plan is validated. Nothing is signed or written.
   diff_mode:
-    support: none
-    description: A signature is not readable.
+    support: N/A
+    details: A signature is not readable.
   idempotent:
     support: full
-    description: An approval with the same key and the same notes is left as it is.
+    details: An approval with the same key and the same notes is left as it is.
 options:
   plan:
-    description: Path of C(plan.json). Either O(plan) or O(bundle) is given.
+    description: Path of C(plan.json). Exactly one of O(plan) and O(bundle) is given.
     type: path
   bundle:
-    description: Path of a sealed artefact directory, or of a copy of it.
+    description: Path of a sealed run directory, or of a copy of it.
     type: path
   reviewer:
     description: The name under which the reviewer is registered.
     type: str
     required: true
   key:
-    description: Path of the reviewer's private key without a passphrase, or of a key, private or public, that an agent holds.
+    description: Path of the reviewer's private key without a passphrase, or of a private or public key that an SSH agent has.
     type: path
     required: true
   notes:
-    description: Notes on the plan or the execution, in Markdown. Without them an earlier approval's notes are removed.
+    description: Notes on the plan or the execution, in Markdown. Without them, the notes of an earlier approval are deleted.
     type: str
     default: ''
 requirements:
   - jsonschema >= 4
   - ssh-keygen of OpenSSH 8.7 or newer
 seealso:
-  - module: incomex.phasegate.approvals_info
+  - module: incomex.phasegate.plan_approvals_info
   - module: incomex.phasegate.plan_review
 """
 
 EXAMPLES = r"""
 - name: Approve the plan
-  incomex.phasegate.approval:
+  incomex.phasegate.plan_approval:
     plan: /srv/reviews/alpha_rehearsal_20260516T031200Z/plan.json
     reviewer: anna
     key: ~/.ssh/id_ed25519
   delegate_to: localhost
 
-- name: Approve it with notes, by a key in the agent
-  incomex.phasegate.approval:
+- name: Approve it with notes, by a key of the SSH agent
+  incomex.phasegate.plan_approval:
     plan: /srv/reviews/alpha_rehearsal_20260516T031200Z/plan.json
     reviewer: anna
     key: ~/.ssh/id_ed25519.pub
     notes: Watch the replica's lag during the backfill.
   delegate_to: localhost
 
-- name: Approve what was executed, so that the next phase may begin
-  incomex.phasegate.approval:
+- name: Approve an execution, so that the next phase may begin
+  incomex.phasegate.plan_approval:
     bundle: /srv/reviews/alpha_prod_20260516T031200Z
     reviewer: anna
     key: ~/.ssh/id_ed25519
@@ -86,7 +89,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 sha256:
-  description: SHA-256 of what is approved, C(plan.json) or C(<bundle>.review.json).
+  description: SHA-256 of the approved document, C(plan.json) or C(<bundle>.review.json).
   returned: success
   type: str
 verdict:
@@ -112,6 +115,7 @@ from typing import Any, Dict, Optional
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.incomex.phasegate.plugins.module_utils import _approvals, _sshsig
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._module import errors_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan import digest
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan_schema import HAS_JSONSCHEMA, read_plan
 from ansible_collections.incomex.phasegate.plugins.module_utils._required import reviewable
@@ -119,7 +123,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._required import
 
 @dataclass(frozen=True)
 class Document:
-    """What is signed: its path, beside which the signature stands, its bytes, what it is, and the namespace for it."""
+    """What is signed: its path, beside which the signature is written, its bytes, what it is, and the namespace for it."""
 
     path: str
     data: bytes
@@ -215,15 +219,10 @@ def main() -> None:
     if not HAS_JSONSCHEMA:
         module.fail_json(msg=missing_required_lib("jsonschema", reason="on the controller"))
     params = module.params
-    try:
+    with errors_of(module, file_error=_approvals.file_error):
         document = plan_to_sign(params["plan"]) if params["plan"] else review_to_sign(params["bundle"])
         notes = params["notes"].strip()
         result = approve(document, params["reviewer"], params["key"], notes, check_mode=module.check_mode)
-    except PhaseGateError as error:
-        module.fail_json(msg=str(error))
-    except OSError as error:
-        module.fail_json(msg=str(_approvals.file_error(error)))
-    else:
         module.exit_json(**result)
 
 

@@ -8,33 +8,35 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: prepare
-short_description: Open an execution, start its backup, snapshot the target and check it
+module: run_prepare
+short_description: Open a run, start its backup, take the snapshot and run the preflight checks
 version_added: 0.1.0
 author: incomex.phasegate contributors (@incomex)
 description:
-  - Does what M(incomex.phasegate.evidence) with V(state=open), M(incomex.phasegate.backup) in the background,
-    M(incomex.phasegate.schema_snapshot) and M(incomex.phasegate.sql_checks) do, with what the plan declares, in one process.
-  - The run is opened and its SQL frozen first (C-05). The backup (C-01, C-02) takes longest; the snapshot (C-03, C-04) and the
-    preflight checks (C-06) go on beside it, and M(incomex.phasegate.migrate) waits for it.
-  - A target that has the phase already is left alone; the run that applied it is returned.
-  - A role that lacks a privilege which the statements of the plan or the dump need is refused before the backup, with the
+  - Does in one process what M(incomex.phasegate.run_open), M(incomex.phasegate.backup) in the background,
+    M(incomex.phasegate.schema_snapshot) and M(incomex.phasegate.checks) do, with what the plan declares.
+  - The run is opened and its SQL frozen first (C-05). The backup (C-01, C-02) takes longest. The snapshot (C-03, C-04) and the
+    preflight checks (C-06) run in parallel with it, and M(incomex.phasegate.migrate) waits for it.
+  - If the phase is already applied, nothing is done and the run that applied it is returned.
+  - Fails before the backup if the role lacks a privilege that the statements of the plan or the dump need. The message has the
     statement that grants it.
 extends_documentation_fragment:
-  - incomex.phasegate.connection
-  - incomex.phasegate.connection.identity
-  - incomex.phasegate.connection.opening
-  - incomex.phasegate.connection.how_to_back_up
+  - incomex.phasegate._attributes
+  - incomex.phasegate._attributes.group_phasegate
+  - incomex.phasegate._connection
+  - incomex.phasegate._identity
+  - incomex.phasegate._run
+  - incomex.phasegate._backup
 attributes:
   check_mode:
     support: full
-    description: The target is looked at and the checks run; nothing is written and no backup is made.
+    details: The target is queried and the checks run. Nothing is written and no backup is made.
   diff_mode:
-    support: none
-    description: There is nothing to compare.
+    support: N/A
+    details: A new directory has nothing to compare with.
   idempotent:
     support: partial
-    description: Makes a new directory and a new backup unless the phase is applied.
+    details: Creates a new directory and a new backup, unless the phase is already applied.
 options:
   root:
     required: true
@@ -46,11 +48,15 @@ options:
     required: true
   rollback_b64:
     required: true
+seealso:
+  - module: incomex.phasegate.run_open
+  - module: incomex.phasegate.migrate
+  - module: incomex.phasegate.run_seal
 """
 
 EXAMPLES = r"""
-- name: C-01 ... C-06 | Open a run, start the backup, snapshot and check
-  incomex.phasegate.prepare:
+- name: C-01 ... C-06 | Open a run, start the backup, take the snapshot and run the checks
+  incomex.phasegate.run_prepare:
     container: postgres
     database: directus
     user: workflow_admin
@@ -67,16 +73,17 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-artefacts:
-  description: The artefact directory. Empty in check mode when none exists.
+run_directory:
+  description: The run directory. Empty in check mode, unless the phase is already applied.
   returned: once the run is open
   type: str
 applied:
-  description: Whether an earlier run committed the same DDL on this database; then O(ignore:artefacts) is that run's.
+  description: Whether an earlier run committed the same DDL on this database. RV(run_directory) is then that run's.
   returned: once the run is open
   type: bool
 incomplete:
-  description: Whether that run left a statement after its COMMIT, which M(incomex.phasegate.migrate) goes on with.
+  description: >-
+    Whether that run did not complete the statements after C(COMMIT). M(incomex.phasegate.migrate) then runs the remaining ones.
   returned: once the run is open
   type: bool
 sealed:
@@ -84,25 +91,25 @@ sealed:
   returned: once the run is open
   type: bool
 identity:
-  description: Who the server is.
+  description: The identity of the server.
   returned: once the run is open
   type: dict
 conditions:
-  description: What was found around the phase, as M(incomex.phasegate.evidence) returns it.
+  description: The pre-run conditions, as M(incomex.phasegate.run_open) returns them.
   returned: once the run is open
   type: list
   elements: dict
 fingerprint:
-  description: Fingerprint of the schema before.
+  description: Fingerprint of the schema before the migration.
   returned: once the snapshot is taken
   type: str
 checks:
-  description: Every preflight result, as M(incomex.phasegate.sql_checks) returns them.
+  description: Every preflight result, as M(incomex.phasegate.checks) returns them.
   returned: once the checks ran
   type: list
   elements: dict
 summary:
-  description: Passed and all, such as V(10/10).
+  description: Number of passed checks and of all checks, such as V(10/10).
   returned: once the checks ran
   type: str
 """
@@ -114,8 +121,8 @@ from ansible_collections.incomex.phasegate.plugins.module_utils import _check_st
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup_steps import BACKUP_ARGUMENTS, start, wanted_by
 from ansible_collections.incomex.phasegate.plugins.module_utils._capture import Declared
 from ansible_collections.incomex.phasegate.plugins.module_utils._client import CONNECTION_ARGUMENTS, Client
-from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, file_error, run_step
+from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, run_step
+from ansible_collections.incomex.phasegate.plugins.module_utils._module import errors_of, fail_with
 from ansible_collections.incomex.phasegate.plugins.module_utils._moment import look, record_steps
 from ansible_collections.incomex.phasegate.plugins.module_utils._opening import OPENING_ARGUMENTS, opened, warnings
 from ansible_collections.incomex.phasegate.plugins.module_utils._runs import NotOpened
@@ -124,10 +131,10 @@ REQUIRED = ("root", "environment", "plan", "ddl_b64", "rollback_b64")
 
 
 def prepare(client: Client, params: dict[str, Any], result: dict[str, Any], *, check_mode: bool) -> None:
-    """Do C-01 to C-06 in the run of ``result``, which receives what there is to tell, also on failure."""
+    """Do C-01 to C-06 in the run of ``result``, which receives the results, also on failure."""
     plan = params["plan"]
     phase = plan["phase"]
-    artefacts = Artefacts(result["artefacts"]) if result["artefacts"] else None
+    artefacts = Artefacts(result["run_directory"]) if result["run_directory"] else None
     if artefacts:
         start(client, artefacts, wanted_by(params))
         declared = Declared.from_definition(phase["measure"], phase["row_counts"])
@@ -156,19 +163,16 @@ def main() -> None:
     module = AnsibleModule(argument_spec=arguments, supports_check_mode=True)
     client = Client.from_params(module.params)
     result: dict[str, Any] = {}
-    try:
-        result = opened(client, module.params, check_mode=module.check_mode)
+    with errors_of(module, result):
+        try:
+            result.update(opened(client, module.params, check_mode=module.check_mode))
+        except NotOpened as error:
+            fail_with(module, error, run_directory=error.artefacts.path)
         for line in warnings(result):
             module.warn(line)
         if not result["applied"]:
             prepare(client, module.params, result, check_mode=module.check_mode)
-    except NotOpened as error:
-        module.fail_json(msg=str(error), artefacts=error.artefacts.path)
-    except OSError as error:
-        module.fail_json(msg=str(file_error(error)), **result)
-    except PhaseGateError as error:
-        module.fail_json(msg=str(error), **result)
-    module.exit_json(**result)
+        module.exit_json(**result)
 
 
 if __name__ == "__main__":
