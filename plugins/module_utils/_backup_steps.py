@@ -21,19 +21,19 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._client import C
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, run_step
 
-# How a backup is made; documented in the fragment "how_to_back_up".
+# How a backup is made; documented in doc_fragments/_backup.py.
 BACKUP_ARGUMENTS: dict[str, Any] = {
-    "method": {"type": "str", "choices": list(NAMES), "default": "custom"},
+    "format": {"type": "str", "choices": list(NAMES), "default": "custom"},
     "jobs": {"type": "int", "default": 2},
     "compression": {"type": "str", "choices": ["auto", *COMPRESSIONS], "default": "auto"},
-    "proof": {"type": "dict", "options": CONNECTION_ARGUMENTS},
+    "restore_test": {"type": "dict", "options": CONNECTION_ARGUMENTS},
 }
 
 
 def wanted_by(params: Mapping[str, Any], *, contents: bool = False) -> Wanted:
     """Return the backup that the values of ``BACKUP_ARGUMENTS`` request."""
-    proof = Client.from_params(params["proof"]) if params["proof"] else None
-    return Wanted(params["method"], params["compression"], max(1, params["jobs"]), contents, proof)
+    proof = Client.from_params(params["restore_test"]) if params["restore_test"] else None
+    return Wanted(params["format"], params["compression"], max(1, params["jobs"]), contents, proof)
 
 
 def make(

@@ -32,7 +32,7 @@ SESSION_SETTINGS = {
     "jit": "off",
 }
 
-# Arguments of every module that connects to PostgreSQL; documented in doc_fragments/connection.py.
+# Arguments of every module that connects to PostgreSQL; documented in doc_fragments/_connection.py.
 CONNECTION_ARGUMENTS: dict[str, dict[str, Any]] = {
     "container": {"type": "str"},
     "container_engine": {"type": "str", "default": "docker"},

@@ -164,7 +164,7 @@ class Artefacts:
                 "No open run in this directory.",
                 expected=f"an artefact directory with {JOURNAL}",
                 found=f"{self.path} without one",
-                next_step="open a run first (module evidence, state: open)",
+                next_step="open a run first (module run_open or run_prepare)",
             )
         self.require_unsealed()
 

@@ -19,7 +19,7 @@ SELECT current_database(), current_user, current_setting('server_version'),
        pg_is_in_recovery()::text, current_setting('server_encoding')
 """
 
-# What an inventory may declare of its target; documented in doc_fragments/identity.py.
+# What an inventory may declare of its target; documented in doc_fragments/_identity.py.
 IDENTITY_ARGUMENT: dict[str, Any] = {
     "type": "dict",
     "options": {

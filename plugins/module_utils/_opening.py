@@ -27,7 +27,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._reviewers impor
 from ansible_collections.incomex.phasegate.plugins.module_utils._server import server_time
 from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session
 
-# Arguments of the opening of a run; documented in the fragment "opening".
+# Arguments of the opening of a run; documented in doc_fragments/_run.py.
 OPENING_ARGUMENTS: dict[str, Any] = {
     "identity": IDENTITY_ARGUMENT,
     "root": {"type": "path"},
@@ -52,7 +52,7 @@ OPENING_ARGUMENTS: dict[str, Any] = {
 def opened(client: Client, params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
     """Open a run, or find the one that already applied this DDL.
 
-    ``params`` has the values of ``OPENING_ARGUMENTS`` and the ``method`` of the run's backup, and may have a ``kind``, and
+    ``params`` has the values of ``OPENING_ARGUMENTS`` and the ``format`` of the run's backup, and may have a ``kind``, and
     the path of an ``execution`` with the operator's ``confirm``.
     """
     _runs.require_place(params["root"], params["environment"])
@@ -83,7 +83,7 @@ def opened(client: Client, params: Mapping[str, Any], *, check_mode: bool) -> di
             "incomplete": False,
             "sealed": False,
             "identity": identity.as_dict(),
-            "artefacts": "",
+            "run_directory": "",
             "conditions": [],
         }
         if params.get("kind") == _runs.REHEARSAL:
@@ -91,7 +91,7 @@ def opened(client: Client, params: Mapping[str, Any], *, check_mode: bool) -> di
             about.update(kind=_runs.REHEARSAL, **_runs.source_of(session))
             if not check_mode:
                 declared = params["identity"] or {}
-                result["artefacts"] = _runs.open_run(params["root"], params["plan"], about, declared, files).path
+                result["run_directory"] = _runs.open_run(params["root"], params["plan"], about, declared, files).path
             return result
         return {**result, **_opened_alone(session, client, params, about, identity, files, check_mode=check_mode)}
 
@@ -128,7 +128,7 @@ def _opened_alone(
             return _adopted(session, params, applied, lock)
     _require_key(params)
     need = _surroundings.Need.of_plan(plan, rollback=execution is not None)
-    around = _surroundings.Surroundings(session, client, need, root, params["method"], identity)
+    around = _surroundings.Surroundings(session, client, need, root, params["format"], identity)
     statements = plan["rollback" if execution else "ddl"]["statements"]
     if check_mode:
         # the following checks refuse another target
@@ -154,7 +154,7 @@ def _opened_alone(
         _conditions.stop_at(judged)
         require_privileges(session, statements)
     _lock.keep(session, artefacts, params["lock_idle"], params["operator"])
-    return {**found, "artefacts": artefacts.path}
+    return {**found, "run_directory": artefacts.path}
 
 
 def _judge_without_run(
@@ -186,7 +186,7 @@ def _adopted(session: Session, params: Mapping[str, Any], applied: Artefacts, lo
     if lock and not applied.sealed:
         applied.journal.append("run", "lock", {"lock": lock.as_dict()})
         _lock.keep(session, applied, params["lock_idle"], params["operator"])
-    about_it = {"applied": True, "incomplete": incomplete, "sealed": applied.sealed, "artefacts": applied.path}
+    about_it = {"applied": True, "incomplete": incomplete, "sealed": applied.sealed, "run_directory": applied.path}
     return {"changed": incomplete, **about_it}
 
 

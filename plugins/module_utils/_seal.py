@@ -61,7 +61,7 @@ def sign_seal(artefacts: Artefacts, key: str) -> None:
             f"{artefacts.path} is sealed, but its seal is {UNSIGNED}: {error.what}",
             expected=error.expected,
             found=error.found,
-            next_step="correct the key; then run evidence with state: sealed on this directory again, which signs it",
+            next_step="correct the key; then run module run_seal on this directory again, which signs it",
         ) from None
     artefacts.write(SIGNATURE, signature)
 
@@ -80,7 +80,7 @@ def seal_and_sign(artefacts: Artefacts, reason: str, key: str | None, *, check_m
             sign_seal(artefacts, key)
     return {
         "changed": changed,
-        "artefacts": artefacts.path,
+        "run_directory": artefacts.path,
         "outcome": report["outcome"],
         "summary": _report_text.summary(report).splitlines(),
         "report": artefacts.file("report.md"),

@@ -3,51 +3,57 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Remove old backups."""
+"""Delete old backups."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: backup_prune
-short_description: Remove old backups, and no evidence
+short_description: Delete old backups while keeping all evidence
 version_added: 0.1.0
 author: incomex.phasegate contributors (@incomex)
 description:
-  - Looks at the backups in the directories directly below O(root) and removes those that are neither among the newest
-    O(keep) of their database nor young enough. No database is needed.
-  - A backup that a sealed bundle names is removed only when O(archive) has a copy of the whole bundle that verifies and has
-    the same seal. Everything else of the bundle stays; an audit of what is left then says that the backup is missing.
-  - The backup of a run that is not sealed is never removed.
+  - Lists the backups in the directories directly below O(root) and deletes those that are neither among the newest O(keep) of
+    their database nor within O(max_age_days). No database connection is needed.
+  - A backup that a sealed bundle refers to is deleted only if O(archive) has a copy of the whole bundle that verifies and has the
+    same seal. All other files of the bundle stay. An audit of the remaining bundle then reports that the backup is missing.
+  - The backup of a run that is not sealed is never deleted.
+extends_documentation_fragment:
+  - incomex.phasegate._attributes
+  - incomex.phasegate._attributes.group_offline
 attributes:
   check_mode:
     support: full
-    description: Tells what would be removed, and removes nothing.
+    details: Reports what it would delete. Nothing is deleted.
   diff_mode:
     support: none
-    description: The return value names every backup.
+    details: RV(backups) has every backup with the decision.
   idempotent:
     support: full
-    description: What is gone is not found again.
+    details: Time passes. A later call deletes the backups that have grown too old since.
 options:
   root:
     description: Directory of all runs and backups on the target host.
     type: path
     required: true
   keep:
-    description: How many backups of every database stay, however old they are.
+    description: Number of backups of every database to keep, whatever their age.
     type: int
     default: 3
   max_age_days:
-    description: Backups that are not older than this stay, by the clock of the target host.
+    description: Age in days up to which a backup is kept, by the clock of the target host.
     type: int
     default: 30
   archive:
     description: Directory, reachable from the target host, with copies of sealed bundles under their own names.
     type: path
+seealso:
+  - module: incomex.phasegate.backup
+  - module: incomex.phasegate.bundle_info
 """
 
 EXAMPLES = r"""
-- name: Keep the newest five backups of every database, and those of a quarter
+- name: Keep the newest five backups of every database, and those of the last quarter
   incomex.phasegate.backup_prune:
     root: /var/lib/phasegate
     keep: 5
@@ -58,18 +64,18 @@ EXAMPLES = r"""
 RETURN = r"""
 backups:
   description: Every backup that was found, the newest first.
-  returned: always
+  returned: success
   type: list
   elements: dict
   contains:
     bundle: {description: Name of its directory., type: str}
     file: {description: Name of the file or directory., type: str}
     size: {description: Size in bytes., type: int}
-    remove: {description: Whether it was removed., type: bool}
+    remove: {description: Whether it was deleted., type: bool}
     why: {description: The reason., type: str}
 lines:
-  description: The same for people.
-  returned: always
+  description: The same as text, one line for each backup.
+  returned: success
   type: list
   elements: str
 """
@@ -80,18 +86,18 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import file_error
+from ansible_collections.incomex.phasegate.plugins.module_utils._module import errors_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._retention import Rule, Verdict, judge, remove
 
 
 def prune(root: str, rule: Rule, *, check_mode: bool) -> list[Verdict]:
-    """Judge and remove; return what became of every backup. Raises ``PhaseGateError``."""
+    """Decide and delete; return the decision for every backup. Raises ``PhaseGateError``."""
     if rule.keep < 1 or rule.max_age_days < 0:
         raise PhaseGateError(
-            "This rule would leave no backup.",
+            "Invalid retention rule: it would keep no backup.",
             expected="keep of 1 or more, max_age_days of 0 or more",
             found=f"keep {rule.keep}, max_age_days {rule.max_age_days}",
-            next_step="choose how many backups of every database shall stay",
+            next_step="choose how many backups of every database to keep",
         )
     if not os.path.isdir(root):
         return []
@@ -101,9 +107,7 @@ def prune(root: str, rule: Rule, *, check_mode: bool) -> list[Verdict]:
             try:
                 remove(root, verdict)
             except BlockingIOError:
-                verdicts[number] = dataclasses.replace(
-                    verdict, remove=False, why="somebody is at work in its directory: run again later"
-                )
+                verdicts[number] = dataclasses.replace(verdict, remove=False, why="directory is in use; retry later")
     return verdicts
 
 
@@ -120,13 +124,8 @@ def main() -> None:
     )
     params = module.params
     rule = Rule(params["keep"], params["max_age_days"], params["archive"] or "")
-    try:
+    with errors_of(module):
         verdicts = prune(params["root"], rule, check_mode=module.check_mode)
-    except PhaseGateError as error:
-        module.fail_json(msg=str(error))
-    except OSError as error:
-        module.fail_json(msg=str(file_error(error)))
-    else:
         module.exit_json(
             changed=any(verdict.remove for verdict in verdicts),
             backups=[verdict.as_dict() for verdict in verdicts],

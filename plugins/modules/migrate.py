@@ -9,65 +9,74 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: migrate
-short_description: Run a phase's DDL in one transaction that commits only what passes verification
+short_description: Run a phase's DDL in one transaction that commits only if verification passes
 version_added: 0.1.0
 author: incomex.phasegate contributors (@incomex)
 description:
-  - The only module that changes the database (C-07).
-  - Judges the gates itself, from the files of the artefact directory and from the server, whatever a playbook did before.
-  - Runs the plan's statements, byte for byte those of the frozen file, in one transaction. Before C(COMMIT), still inside,
-    it compares row counts and the trailing C(SELECT) with what the phase declares, runs the verification checks, and
-    judges the structural diff. Any miss rolls back.
-  - Statements with C(CONCURRENTLY) at the end of the file run after C(COMMIT), one by one; each is journaled before and after, and
-    looked at in the catalog. In a run that committed without completing them, the module goes on with what is left.
-  - The transaction id is in the journal before C(COMMIT) is sent. When the answer is lost, the outcome is looked up on the
-    server with C(pg_xact_status).
+  - The only module that runs the DDL of a phase (C-07).
+  - Evaluates the gates itself, from the files of the run directory and from the server, whatever the playbook did before.
+  - Runs the plan's statements, byte for byte those of the frozen file, in one transaction. Before C(COMMIT), in the same
+    transaction, it compares row counts and the trailing C(SELECT) with what the phase declares, runs the verification checks, and
+    evaluates the structural diff. Any mismatch rolls the transaction back.
+  - Statements with C(CONCURRENTLY) at the end of the file run after C(COMMIT), one by one. Each is recorded in the journal before
+    and after, and checked in the catalog. In a run that committed without completing them, the module runs the remaining ones.
+  - The transaction id is in the journal before C(COMMIT) is sent. If the answer is lost, C(pg_xact_status) on the server gives
+    the outcome.
 extends_documentation_fragment:
-  - incomex.phasegate.connection
-  - incomex.phasegate.connection.identity
+  - incomex.phasegate._attributes
+  - incomex.phasegate._attributes.group_phasegate
+  - incomex.phasegate._connection
+  - incomex.phasegate._identity
 attributes:
   check_mode:
     support: full
-    description: The gates that can be judged without a run are judged and returned; no transaction is opened.
+    details: The gates that do not need a run are evaluated and returned. No transaction is opened.
   diff_mode:
     support: full
-    description: Shows the structural changes.
+    details: Returns the structural changes.
   idempotent:
     support: full
-    description: In a run that has committed already nothing is done, but for statements after C(COMMIT) that it left.
+    details: In a run that has already committed it runs only the remaining statements after C(COMMIT), if any.
 options:
-  artefacts:
-    description: The artefact directory of an open run, with C(sql/) frozen and C-01 to C-06 done.
+  run_directory:
+    description:
+      - The directory of an open run, with the SQL frozen in C(sql/) and C-01 to C-06 done.
+      - Required, except in check mode.
     type: path
   plan:
     description: The plan as M(incomex.phasegate.phase_plan) returns it.
     type: dict
     required: true
   max_backup_age:
-    description: How old the backup may be when the migration starts, in seconds by the database server's clock (G-2).
+    description: Maximum age of the backup at the start of the migration, in seconds by the database server's clock (G-2).
     type: int
     default: 3600
   verify:
     description:
-      - Whether C-08 follows in the same process once the DDL has committed, as M(incomex.phasegate.verify) does it with what the
+      - Whether to run C-08 in the same process once the DDL has committed, as M(incomex.phasegate.verify) does, with what the
         plan declares.
     type: bool
     default: false
   seal:
     description:
-      - Whether the run is sealed in the same process once C-08 has passed, as M(incomex.phasegate.evidence) with V(state=sealed)
-        does it. Needs O(verify). A run that failed is left open, for the reason to be sealed with it.
+      - Whether to seal the run in the same process once C-08 has passed, as M(incomex.phasegate.run_seal) does. Needs O(verify).
+        A failed run stays open, so that the reason can be sealed with it.
     type: bool
     default: false
   seal_key:
-    description: As O(incomex.phasegate.evidence#module:seal_key), for O(seal).
+    description: As O(incomex.phasegate.run_seal#module:seal_key), for O(seal).
     type: path
   lock_attempts:
     description:
-      - How often the transaction is tried in all when a lock is not granted within the phase's C(lock_timeout).
-      - Between attempts the module waits 0.5 to 1 s, doubled every time. No other error is tried again.
+      - Maximum number of attempts when a lock cannot be acquired within the phase's C(lock_timeout).
+      - The module waits 0.5 to 1 s before the second attempt, and twice as long before each further one. No other error is
+        retried.
     type: int
     default: 3
+seealso:
+  - module: incomex.phasegate.run_prepare
+  - module: incomex.phasegate.verify
+  - module: incomex.phasegate.rollback
 """
 
 EXAMPLES = r"""
@@ -79,7 +88,7 @@ EXAMPLES = r"""
     identity:
       container: postgres
       database: directus
-    artefacts: "{{ run.artefacts }}"
+    run_directory: "{{ run.run_directory }}"
     plan: "{{ phase.plan }}"
 """
 
@@ -89,47 +98,47 @@ outcome:
   returned: except in check mode
   type: str
 unchanged:
-  description: Whether the schema's fingerprint after the rollback is the one before; the details are in C(logs/C-07.log).
-  returned: on failure, when the server could be asked
+  description: Whether the schema has the same fingerprint after the rollback as before. C(logs/C-07.log) has the details.
+  returned: failure, if the server could be queried
   type: bool
 gates:
-  description: The gates that were judged.
+  description: The gates that were evaluated.
   returned: success
   type: list
   elements: dict
   contains:
     id: {description: V(G-1) to V(G-11)., type: str}
-    title: {description: What the gate is about., type: str}
+    title: {description: What the gate requires., type: str}
     status: {description: 'V(PASS), V(FAIL), V(NOT ENFORCED) or V(NOT REACHED).', type: str}
-    expected: {description: What had to hold., type: str}
+    expected: {description: What was expected., type: str}
     found: {description: What was found., type: str}
     next_step: {description: What to do about a failed gate., type: str}
 gate_table:
-  description: The gates as lines for people.
+  description: The gates as lines of text.
   returned: in check mode
   type: list
   elements: str
 transaction:
   description: What happened inside the transaction.
-  returned: when it was opened
+  returned: once it was opened
   type: dict
   contains:
     xid: {description: Transaction id., type: str}
     pid: {description: Process id of the server's backend., type: int}
-    attempts: {description: Which attempt this is., type: int}
+    attempts: {description: Number of attempts., type: int}
     statements: {description: 'Number, tag, line, rows and milliseconds of every statement.', type: list, elements: dict}
     result: {description: Rows of the trailing C(SELECT)., type: list, elements: dict}
     preflight: {description: Preflight results inside the transaction., type: list, elements: dict}
-    checks: {description: Verification results before COMMIT., type: list, elements: dict}
-    measured: {description: How the measured columns moved., type: list, elements: dict}
+    checks: {description: Verification results before C(COMMIT)., type: list, elements: dict}
+    measured: {description: How the measured columns changed., type: list, elements: dict}
     diff: {description: The structural diff and its verdict., type: dict}
 sealed:
-  description: The summary, the report and the seal, as M(incomex.phasegate.evidence) returns them.
-  returned: with O(seal), success
+  description: The summary, the report and the seal, as M(incomex.phasegate.run_seal) returns them.
+  returned: success, with O(seal)
   type: dict
 verification:
-  description: What C-08 found, as M(incomex.phasegate.verify) returns it; empty unless O(verify) and committed.
-  returned: once the run is known to be open
+  description: What C-08 found, as M(incomex.phasegate.verify) returns it. Empty without O(verify), and unless committed.
+  returned: once the directory is known to be that of an open run
   type: dict
 """
 
@@ -148,6 +157,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._execute import 
     read_frozen,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._identity import IDENTITY_ARGUMENT
+from ansible_collections.incomex.phasegate.plugins.module_utils._module import fail_with, run_directory_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._outcome import COMMITTED
 from ansible_collections.incomex.phasegate.plugins.module_utils._report_text import migration_log
 from ansible_collections.incomex.phasegate.plugins.module_utils._runs import (
@@ -163,7 +173,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._verify import V
 
 
 def require_backup(artefacts: Artefacts) -> None:
-    """Wait for a backup that is still on its way. Raises ``PhaseGateError`` with its reason when it failed."""
+    """Wait for a backup in the background. Raises ``PhaseGateError`` with its reason when it failed."""
     with artefacts.busy():
         failed = events(artefacts.journal.entries(), "C-01", "failed")
     if failed:
@@ -176,7 +186,7 @@ def main() -> None:
         argument_spec={
             **CONNECTION_ARGUMENTS,
             "identity": IDENTITY_ARGUMENT,
-            "artefacts": {"type": "path"},
+            "run_directory": {"type": "path"},
             "plan": {"type": "dict", "required": True},
             "max_backup_age": {"type": "int", "default": 3600},
             "lock_attempts": {"type": "int", "default": 3},
@@ -193,13 +203,11 @@ def main() -> None:
     sealed: dict[str, Any] = {}
     try:
         if module.check_mode:
-            gates = gates_without_run(client, params["plan"], params["identity"] or {}, params["artefacts"])
+            gates = gates_without_run(client, params["plan"], params["identity"] or {}, params["run_directory"])
             module.exit_json(
                 changed=True, gates=[gate.as_dict() for gate in gates], gate_table=_gates.table(gates).splitlines()
             )
-        if params["artefacts"] is None:
-            module.fail_json(msg="C-07 needs the artefact directory of an open run: set artefacts.")
-        artefacts = Artefacts(params["artefacts"])
+        artefacts = Artefacts(run_directory_of(module, "C-07"))
         artefacts.require_run()
         before = committed_outcome(client, artefacts, COMMAND[EXECUTE])
         if before is None:
@@ -229,14 +237,14 @@ def main() -> None:
             sealed = seal_and_sign(artefacts, "", params["seal_key"])
     except OSError as error:
         committed = data.get("outcome") == COMMITTED
-        module.fail_json(msg=str(not_sealed(params["artefacts"], error)), changed=committed)
+        fail_with(module, not_sealed(params["run_directory"], error), changed=committed)
     except PhaseGateError as error:
         known = {key: data[key] for key in ("outcome", "unchanged", "fingerprint") if key in data}
         committed = known.get("outcome") == COMMITTED
         # what C-08 and the seal could not write down is in the database all the same
         full = error.__cause__ if committed and isinstance(error.__cause__, OSError) else None
-        msg = str(not_sealed(params["artefacts"], full) if full else error)
-        module.fail_json(msg=msg, changed=committed, verification=told(verification), **known)
+        problem = not_sealed(params["run_directory"], full) if full else error
+        fail_with(module, problem, changed=committed, verification=told(verification), **known)
     difference = {"prepared": data["transaction"]["diff"].get("text", "")}
     module.exit_json(changed=True, diff=difference, verification=told(verification), sealed=sealed, **data)
 

@@ -3,39 +3,33 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Turn a phase's files into a plan."""
+"""Build a plan from a phase's files."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: phase_plan
-short_description: Validate a phase and turn its files into a plan
+short_description: Validate a phase and build a plan from its files
 version_added: 0.1.0
 author: incomex.phasegate contributors (@incomex)
 description:
-  - Loads C(phase.yml) with the two SQL files beside it, validates all three, and returns the plan that the other modules run.
-  - The SQL is split and classified by PostgreSQL's own parser (C(pglast)). A statement that is not in the phase's scope,
-    or that phasegate does not know, stops here.
-  - Every problem that is found is reported, each with file, line, path, what was expected, what was found and what to do.
+  - Loads C(phase.yml) and the two SQL files beside it, validates all three, and returns the plan that the other modules run.
+  - The SQL is split and classified by PostgreSQL's own parser (C(pglast)). A statement that is outside the phase's scope or
+    unknown to phasegate is an error.
+  - Every problem is reported, each with file, line, path, what was expected, what was found and what to do.
   - Runs on the controller, whatever the host. It neither connects to a database nor writes a file.
-attributes:
-  check_mode:
-    support: full
-    description: Nothing is changed; the result is the same.
-  diff_mode:
-    support: none
-    description: Nothing is changed.
-  idempotent:
-    support: full
-    description: The same files give the same plan, byte for byte.
+extends_documentation_fragment:
+  - incomex.phasegate._attributes
+  - incomex.phasegate._attributes.read_only
+  - incomex.phasegate._attributes.group_offline
 options:
   path:
-    description: Path of the phase's C(phase.yml) on the controller. Either O(path) or O(plan) is given.
+    description: Path of the phase's C(phase.yml) on the controller. Exactly one of O(path) and O(plan) is given.
     type: path
   plan:
     description:
       - Path of a rehearsed C(plan.json) on the controller, with the SQL files and the reviewers' signatures beside it.
-      - It is returned as it was frozen; C(phase.yml) is not read.
+      - It is returned as it was frozen. C(phase.yml) is not read.
     type: path
   reviews:
     description:
@@ -48,6 +42,9 @@ requirements:
   - pglast >= 7
   - jsonschema >= 4
   - PyYAML
+seealso:
+  - module: incomex.phasegate.run_prepare
+  - module: incomex.phasegate.plan_freeze
 """
 
 EXAMPLES = r"""
@@ -64,7 +61,7 @@ plan:
   type: dict
   contains:
     format: {description: V(phasegate-plan/1)., type: str}
-    phase: {description: C(phase.yml) with every default filled in., type: dict}
+    phase: {description: C(phase.yml) with all defaults., type: dict}
     definition: {description: 'File name, SHA-256 and size of C(phase.yml).', type: dict}
     ddl: {description: 'File name, SHA-256, size and statements of the DDL.', type: dict}
     rollback: {description: 'File name, SHA-256, size and statements of the rollback.', type: dict}
@@ -81,11 +78,11 @@ rollback_b64:
   returned: success
   type: str
 signatures_b64:
-  description: The signatures beside O(plan) by the name in their file name, Base64; empty with O(path).
+  description: The signatures beside O(plan) by the name in their file name, Base64. Empty with O(path).
   returned: success
   type: dict
 notes_b64:
-  description: The reviewers' notes beside O(plan), each as a list of text and signature in Base64; empty with O(path).
+  description: The reviewers' notes beside O(plan), each as a list of text and signature in Base64. Empty with O(path).
   returned: success
   type: dict
 reviews_b64:
@@ -93,14 +90,14 @@ reviews_b64:
   returned: success
   type: dict
 summary:
-  description: What the phase is, in figures.
+  description: The phase in figures.
   returned: success
   type: dict
   contains:
     phase: {description: Slug of the phase., type: str}
     revision: {description: Revision of the phase., type: str}
     title: {description: Title of the phase., type: str}
-    tags: {description: How often each command tag stands in the DDL., type: dict}
+    tags: {description: Number of statements in the DDL by command tag., type: dict}
     preflight: {description: Number of preflight checks., type: int}
     verify: {description: Number of verification checks., type: int}
 problems:
@@ -110,7 +107,7 @@ problems:
   elements: dict
   contains:
     file: {description: Path of the file., type: str}
-    line: {description: 'Line, counted from 1; 0 is the file as a whole.', type: int}
+    line: {description: 'Line, counted from 1; 0 for the file as a whole.', type: int}
     path: {description: 'Place in C(phase.yml), such as V(verify[2].expect).', type: str}
     what: {description: What is wrong., type: str}
     expected: {description: What was expected., type: str}

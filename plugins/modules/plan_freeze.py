@@ -9,27 +9,30 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: plan_freeze
-short_description: Freeze what a rehearsal proved into plan.json
+short_description: Freeze the result of a rehearsal into plan.json
 version_added: 0.1.0
 author: incomex.phasegate contributors (@incomex)
 description:
-  - Writes C(plan.json) with the phase's plan, the target it is for, and what the rehearsal proved, in canonical bytes that
-    reviewers sign. The SQL files are written beside it.
-  - The same inputs give the same bytes but for the nonce and the times.
+  - Writes C(plan.json) with the phase's plan, its target and the result of the rehearsal, in canonical bytes that reviewers sign.
+    The SQL files are written beside it.
+  - The same inputs give the same bytes, except for the nonce and the times.
   - Run it on the controller.
+extends_documentation_fragment:
+  - incomex.phasegate._attributes
+  - incomex.phasegate._attributes.group_offline
 attributes:
   check_mode:
     support: full
-    description: No file is written.
+    details: No file is written.
   diff_mode:
-    support: none
-    description: The files are new.
+    support: N/A
+    details: The files are always new.
   idempotent:
     support: none
-    description: Every plan has a nonce of its own.
+    details: Every plan has a nonce of its own.
 options:
   directory:
-    description: The directory that is made for the plan; when the name is taken, it gets a counter.
+    description: The directory to create for the plan. If the name is taken, a counter is added to it.
     type: path
     required: true
   plan:
@@ -37,15 +40,15 @@ options:
     type: dict
     required: true
   ddl_b64:
-    description: The bytes of the DDL in base64.
+    description: The bytes of the DDL, Base64.
     type: str
     required: true
   rollback_b64:
-    description: The bytes of the rollback in base64.
+    description: The bytes of the rollback, Base64.
     type: str
     required: true
   rehearsal:
-    description: What M(incomex.phasegate.rehearse) returned.
+    description: The result of M(incomex.phasegate.rehearse).
     type: dict
     required: true
   seal:
@@ -53,7 +56,7 @@ options:
     type: str
     required: true
   target:
-    description: The production target as M(incomex.phasegate.evidence) saw it when the rehearsal was opened.
+    description: The identity of the production target as M(incomex.phasegate.run_open) returned it for the rehearsal.
     type: dict
     required: true
   environment:
@@ -69,9 +72,13 @@ options:
     type: str
     required: true
   valid_days:
-    description: For how many days the plan may be executed.
+    description: Number of days for which the plan may be executed.
     type: int
     default: 14
+seealso:
+  - module: incomex.phasegate.rehearse
+  - module: incomex.phasegate.plan_review
+  - module: incomex.phasegate.plan_approval
 """
 
 EXAMPLES = r"""
@@ -112,6 +119,7 @@ from ansible.module_utils.ansible_release import __version__ as ansible_version
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.incomex.phasegate.plugins.module_utils._approvals import file_error, put
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._module import errors_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan import canonical_json, digest, freeze_plan
 
 TARGET = ("container", "database", "user", "server_version", "system_identifier")
@@ -194,15 +202,10 @@ def main() -> None:
         "plan.json": data,
     }
     directory = params["directory"].rstrip("/")
-    try:
+    with errors_of(module, file_error=file_error):
         if not module.check_mode:
             directory = make_directory(directory)
             write(directory, files)
-    except PhaseGateError as error:
-        module.fail_json(msg=str(error))
-    except OSError as error:
-        module.fail_json(msg=str(file_error(error)))
-    else:
         module.exit_json(changed=True, path=os.path.join(directory, "plan.json"), plan_sha256=digest(data))
 
 

@@ -13,39 +13,47 @@ short_description: Rehearse a phase on a restored copy of production
 version_added: 0.1.0
 author: incomex.phasegate contributors (@incomex)
 description:
-  - Restores the backup of an open rehearsal run into another cluster, and proves the copy table by table.
-  - On the copy runs preflight, migration and verification, then the rollback, whose result must be the schema of before, then
+  - Restores the backup of an open rehearsal run into another cluster, and compares the copy with it table by table.
+  - Runs preflight, migration and verification on the copy, then the rollback, which must restore the schema of before, then
     migration and verification again.
-  - The statements run as the role that runs them on production, which is made here without login, with its attributes and
+  - The statements run as the role that runs them on production, which is created there without login, with its attributes and
     memberships.
   - Measures locks, table rewrites, times and WAL inside the transaction, for the plan.
-  - The connection options are those of the rehearsal cluster. It is refused when it is the cluster of the backup, when it
-    has another major version, a role that is no superuser, or lacks an extension, and when it has a database of this name
-    that no rehearsal made. With O(state=ready) nothing but this is judged, so that nobody waits for a backup in vain.
+  - The connection options are those of the rehearsal cluster. It is refused if it is the cluster of the backup, has another major
+    version, has a connection role without the SUPERUSER attribute, lacks an extension, or has an existing database of this name
+    that was not created by a rehearsal. With O(state=ready) only this is checked, before the backup is made.
 extends_documentation_fragment:
-  - incomex.phasegate.connection
+  - incomex.phasegate._attributes
+  - incomex.phasegate._attributes.group_rehearsal
+  - incomex.phasegate._connection
 attributes:
   check_mode:
     support: full
-    description: The rehearsal cluster is looked at; nothing is restored.
+    details: The rehearsal cluster is queried. Nothing is restored.
   diff_mode:
     support: none
-    description: The report of the rehearsal has the differences.
+    details: The report of the rehearsal has the differences.
   idempotent:
     support: full
-    description: The database of an earlier rehearsal is dropped and made anew; the result is the same.
+    details: The database of an earlier rehearsal is dropped and created anew. The result is the same, but for the measurements.
 options:
   state:
-    description: What to do. V(ready) only looks whether the backup can be restored there.
+    description: What to do. V(ready) only checks whether the backup can be restored there.
     type: str
     choices: [ready, rehearsed]
     default: rehearsed
-  artefacts:
-    description: The artefact directory of an open rehearsal run with backup, snapshot and frozen SQL.
+  run_directory:
+    description:
+      - The directory of an open rehearsal run with backup, snapshot and frozen SQL.
+      - Required, except in check mode.
     type: path
   plan:
-    description: The plan as M(incomex.phasegate.phase_plan) returns it; needed for O(state=rehearsed).
+    description: The plan as M(incomex.phasegate.phase_plan) returns it. Required for O(state=rehearsed).
     type: dict
+seealso:
+  - module: incomex.phasegate.run_open
+  - module: incomex.phasegate.backup
+  - module: incomex.phasegate.plan_freeze
 """
 
 EXAMPLES = r"""
@@ -54,17 +62,17 @@ EXAMPLES = r"""
     container: pg-dry-run-phase-alpha
     database: directus
     user: workflow_admin
-    artefacts: "{{ run.artefacts }}"
+    run_directory: "{{ run.run_directory }}"
     plan: "{{ phase.plan }}"
 """
 
 RETURN = r"""
 cluster:
-  description: Who the rehearsal cluster is.
+  description: The identity of the rehearsal cluster.
   returned: for O(state=ready), and in check mode
   type: dict
 rehearsal:
-  description: What the plan pins of the rehearsal.
+  description: What the plan records of the rehearsal.
   returned: for O(state=rehearsed), except in check mode
   type: dict
 """
@@ -76,10 +84,10 @@ from typing import Any, Mapping
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.incomex.phasegate.plugins.module_utils import _runs
 from ansible_collections.incomex.phasegate.plugins.module_utils._client import CONNECTION_ARGUMENTS, Client
-from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, run_step
 from ansible_collections.incomex.phasegate.plugins.module_utils._execute import Request, read_frozen, recorded
 from ansible_collections.incomex.phasegate.plugins.module_utils._identity import read_identity
+from ansible_collections.incomex.phasegate.plugins.module_utils._module import errors_of, run_directory_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._rehearse import Rehearsal, rehearse
 from ansible_collections.incomex.phasegate.plugins.module_utils._restore import require_ready
 from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import Snapshot
@@ -91,8 +99,8 @@ def source_in(artefacts: Artefacts) -> Mapping[str, Any]:
     return _runs.opening(artefacts.journal.entries())
 
 
-def look(client: Client, artefacts: Artefacts) -> dict[str, Any]:
-    """Judge the rehearsal cluster before there is a backup."""
+def check(client: Client, artefacts: Artefacts) -> dict[str, Any]:
+    """Check the rehearsal cluster before there is a backup."""
     start = source_in(artefacts)
     with run_step(artefacts, "R-0") as step:
         found = require_ready(client, source=start["identity"]["system_identifier"], server=start["server"])
@@ -136,7 +144,7 @@ def main() -> None:
         argument_spec={
             **CONNECTION_ARGUMENTS,
             "state": {"type": "str", "choices": ["ready", "rehearsed"], "default": "rehearsed"},
-            "artefacts": {"type": "path"},
+            "run_directory": {"type": "path"},
             "plan": {"type": "dict"},
         },
         required_if=[("state", "rehearsed", ["plan"])],
@@ -144,19 +152,14 @@ def main() -> None:
     )
     params = module.params
     client = Client.from_params(params)
-    try:
+    with errors_of(module):
         if module.check_mode:
             # there is no run yet to know the source by, and the copy's database may not exist yet
             with dataclasses.replace(client, database="postgres").session() as session:
                 changed = params["state"] == "rehearsed"
                 module.exit_json(changed=changed, cluster=read_identity(session, client).as_dict())
-        if params["artefacts"] is None:
-            module.fail_json(msg="A rehearsal needs the artefact directory of an open run: set artefacts.")
-        artefacts = Artefacts(params["artefacts"])
-        result = look(client, artefacts) if params["state"] == "ready" else run(client, artefacts, params["plan"])
-    except PhaseGateError as error:
-        module.fail_json(msg=str(error))
-    else:
+        artefacts = Artefacts(run_directory_of(module, "Rehearsal"))
+        result = check(client, artefacts) if params["state"] == "ready" else run(client, artefacts, params["plan"])
         module.exit_json(**result)
 
 

@@ -9,37 +9,41 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: rollback
-short_description: Roll a committed phase back, explicitly and provably
+short_description: Roll a committed phase back
 version_added: 0.1.0
 author: incomex.phasegate contributors (@incomex)
 description:
-  - Runs the pinned rollback SQL of a sealed execution in one transaction (C-09). It never happens by itself.
-  - Before C(COMMIT) the whole schema must be, fact by fact, as it was before the phase; else the transaction is rolled back.
-  - Refuses when objects of the phase hold data that would be lost, unless exactly that number of rows is accepted.
-  - What the rollback cannot restore stands in the phase definition and in the report; it comes back from the backup only.
+  - Runs the pinned rollback SQL of a sealed execution in one transaction (C-09). Nothing else starts it.
+  - Before C(COMMIT) the whole schema must have the same facts as before the phase; otherwise the transaction is rolled back.
+  - Fails if objects of the phase contain data that would be lost, unless exactly that number of rows is accepted.
+  - The phase definition and the report list what the rollback cannot restore. It can be restored from the backup only.
 extends_documentation_fragment:
-  - incomex.phasegate.connection
-  - incomex.phasegate.connection.identity
+  - incomex.phasegate._attributes
+  - incomex.phasegate._attributes.group_phasegate
+  - incomex.phasegate._connection
+  - incomex.phasegate._identity
 attributes:
   check_mode:
     support: full
-    description: The execution and the confirmation are judged; no transaction is opened.
+    details: The confirmation is checked. No transaction is opened.
   diff_mode:
     support: none
-    description: The schema is as it was before the phase.
+    details: The schema is the one of before the phase, whose execution recorded the differences.
   idempotent:
     support: full
-    description: In a run that has rolled back already nothing is done.
+    details: In a run that has already rolled back, nothing is done.
 options:
-  artefacts:
-    description: The artefact directory of an open rollback run, with the rollback SQL frozen, a backup and a snapshot.
+  run_directory:
+    description:
+      - The directory of an open rollback run, with the rollback SQL frozen, a backup and a snapshot.
+      - Required, except in check mode.
     type: path
   execution:
-    description: The sealed artefact directory of the execution that is to be undone.
+    description: The sealed run directory of the execution to roll back.
     type: path
     required: true
   confirm:
-    description: The name of O(execution)'s directory, typed out by the operator.
+    description: The name of O(execution)'s directory, typed by the operator.
     type: str
     default: ''
   accept_loss:
@@ -48,19 +52,22 @@ options:
     default: 0
   signatures_b64:
     description:
-      - The reviewers' signatures over exactly this rollback, Base64, by a name. They are needed when the register of the
-        cluster's reviewers says that a rollback needs approval, which is its default.
-      - The refusal without them has the command that makes one.
+      - The reviewers' signatures over exactly this rollback, Base64, by a name. They are required if the register of the
+        cluster's reviewers requires approval of a rollback, which is its default.
+      - Without them, the error message has the command that makes one.
     type: dict
     default: {}
   max_backup_age:
-    description: How old the backup may be when the rollback starts, in seconds by the database server's clock (G-2).
+    description: Maximum age of the backup at the start of the rollback, in seconds by the database server's clock (G-2).
     type: int
     default: 3600
   lock_attempts:
-    description: How often the transaction is tried in all when a lock is not granted in time.
+    description: Maximum number of attempts when a lock cannot be acquired in time.
     type: int
     default: 3
+seealso:
+  - module: incomex.phasegate.migrate
+  - module: incomex.phasegate.run_open
 """
 
 EXAMPLES = r"""
@@ -69,7 +76,7 @@ EXAMPLES = r"""
     container: postgres
     database: directus
     user: workflow_admin
-    artefacts: "{{ run.artefacts }}"
+    run_directory: "{{ run.run_directory }}"
     execution: /var/lib/phasegate/alpha_prod_20260516T031200Z
     confirm: alpha_prod_20260516T031200Z
 """
@@ -77,14 +84,14 @@ EXAMPLES = r"""
 RETURN = r"""
 outcome:
   description: V(COMMITTED), V(ROLLED_BACK), V(NOT_STARTED) or V(UNKNOWN), of the rollback's own transaction.
-  returned: except in check mode
+  returned: success, except in check mode
   type: str
 restored:
-  description: Whether the schema's fingerprint is the one of before the phase.
+  description: Whether the schema has the same fingerprint as before the phase.
   returned: success, except in check mode
   type: bool
 losses:
-  description: What was lost, object by object.
+  description: Rows that were lost, by object.
   returned: success, except in check mode
   type: list
   elements: dict
@@ -98,10 +105,10 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.incomex.phasegate.plugins.module_utils._approvals import unpacked
 from ansible_collections.incomex.phasegate.plugins.module_utils._client import CONNECTION_ARGUMENTS, Client
-from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, run_step
 from ansible_collections.incomex.phasegate.plugins.module_utils._execute import Request, read_frozen
 from ansible_collections.incomex.phasegate.plugins.module_utils._identity import IDENTITY_ARGUMENT
+from ansible_collections.incomex.phasegate.plugins.module_utils._module import errors_of, run_directory_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._report_text import migration_log
 from ansible_collections.incomex.phasegate.plugins.module_utils._rollback import Undo, roll_back
 from ansible_collections.incomex.phasegate.plugins.module_utils._runs import (
@@ -114,8 +121,8 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._runs import (
 )
 
 
-def told(data: dict[str, Any]) -> dict[str, Any]:
-    """Return what the caller learns of a rollback."""
+def result_of(data: dict[str, Any]) -> dict[str, Any]:
+    """Return the module's result for a rollback."""
     return {key: data[key] for key in ("outcome", "restored", "losses", "unchanged") if key in data}
 
 
@@ -124,7 +131,7 @@ def run(client: Client, params: dict[str, Any], artefacts: Artefacts, undo: Undo
     artefacts.require_run()
     before = committed_outcome(client, artefacts, COMMAND[ROLLBACK])
     if before is not None:
-        return {"changed": False, **told(before)}
+        return {"changed": False, **result_of(before)}
     # the plan of the evidence that is undone, whatever directory the run was opened with
     plan = plan_of_execution(undo.execution, look(client))
     with run_step(artefacts, "C-09") as step:
@@ -140,7 +147,7 @@ def run(client: Client, params: dict[str, Any], artefacts: Artefacts, undo: Undo
             roll_back(client, request, undo, step)
         finally:
             step.file("logs/C-09.log", migration_log(step.data).encode("utf-8"))
-    return {"changed": True, **told(step.data)}
+    return {"changed": True, **result_of(step.data)}
 
 
 def main() -> None:
@@ -149,7 +156,7 @@ def main() -> None:
         argument_spec={
             **CONNECTION_ARGUMENTS,
             "identity": IDENTITY_ARGUMENT,
-            "artefacts": {"type": "path"},
+            "run_directory": {"type": "path"},
             "execution": {"type": "path", "required": True},
             "confirm": {"type": "str", "default": ""},
             "accept_loss": {"type": "int", "default": 0},
@@ -162,17 +169,12 @@ def main() -> None:
     params = module.params
     signatures, _ = unpacked(params["signatures_b64"], {})
     undo = Undo(Artefacts(params["execution"]), params["confirm"], params["accept_loss"], signatures)
-    try:
+    with errors_of(module):
         require_confirmation(undo.execution, undo.confirm)
         if module.check_mode:
             module.exit_json(changed=True, msg=f"would roll back {undo.name}")
-        if params["artefacts"] is None:
-            module.fail_json(msg="C-09 needs the artefact directory of an open run: set artefacts.")
-        result = run(Client.from_params(params), params, Artefacts(params["artefacts"]), undo)
-    except PhaseGateError as error:
-        module.fail_json(msg=str(error))
-    else:
-        module.exit_json(**result)
+        artefacts = Artefacts(run_directory_of(module, "C-09"))
+        module.exit_json(**run(Client.from_params(params), params, artefacts, undo))
 
 
 if __name__ == "__main__":

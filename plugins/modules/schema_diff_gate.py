@@ -3,86 +3,93 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Judge the difference between two schema snapshots (VA-16)."""
+"""Compare two schema snapshots and enforce a policy (VA-16)."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: schema_diff_gate
-short_description: Judge the difference between two schema snapshots
+short_description: Compare two schema snapshots and enforce a policy
 version_added: 0.1.0
 author: incomex.phasegate contributors (@incomex)
 description:
-  - Compares two snapshots of M(incomex.phasegate.schema_snapshot) fact by fact, gives every change a class, and judges them by
-    a policy. The message names every offending change with its value before and after.
-  - Beside it counts the lines of the two C(pg_dump --schema-only) texts that begin a C(CREATE), C(ALTER) or C(DROP), as people
-    do by hand. The line counts are for the record; the structural verdict decides.
-  - Neither connects to a database nor changes one.
+  - Compares two snapshots of M(incomex.phasegate.schema_snapshot) fact by fact, classifies every change, and fails if a change
+    violates the policy. The message lists every such change with its value before and after.
+  - Also counts the lines of the two C(pg_dump --schema-only) texts that begin with C(CREATE), C(ALTER) or C(DROP), as people do
+    by hand. The counts are only recorded; the structural comparison decides.
+  - The module neither connects to a database nor modifies one.
+extends_documentation_fragment:
+  - incomex.phasegate._attributes
+  - incomex.phasegate._attributes.group_offline
 attributes:
   check_mode:
     support: full
-    description: The snapshots are compared; no file is written.
+    details: The snapshots are compared. No file is written.
   diff_mode:
     support: full
-    description: Shows the changed objects as they were and as they are.
+    details: Returns the changed objects before and after.
   idempotent:
     support: full
-    description: The same snapshots give the same result.
+    details: The same snapshots give the same result. RV(ignore:changed) is always false, and the files of the result are replaced.
 options:
-  artefacts:
+  run_directory:
     description:
-      - Artefact directory with C(schema/before.jsonl.gz), C(schema/after.jsonl.gz) and the C(.sql) texts beside them.
+      - Directory with C(schema/before.jsonl.gz), C(schema/after.jsonl.gz) and the C(.sql) texts beside them.
       - C(schema/diff.json) and C(schema/diff.txt) are written there.
     type: path
     required: true
   policy:
     description:
-      - V(additions_only) allows what only adds, V(unchanged) nothing.
-      - V(exact) needs the schema after to have O(fingerprint).
+      - V(additions_only) permits changes that only add. V(unchanged) permits none.
+      - V(exact) requires the fingerprint of the schema after to be O(fingerprint).
     type: str
     choices: [additions_only, exact, unchanged]
     default: additions_only
   allow:
-    description: Further changes that are allowed, by C(class), C(kind), C(schema) and C(object) pattern.
+    description: Additional changes to permit, by C(class), C(kind), C(schema) and C(object) pattern.
     type: list
     elements: dict
     default: []
   fingerprint:
-    description: The fingerprint that the schema after must have, for O(policy=exact).
+    description: Required fingerprint of the schema after, for O(policy=exact).
     type: str
   enforce:
-    description: Whether to fail when the policy is not met. Without it the verdict is only returned.
+    description: Whether to fail if the policy is violated. Otherwise the verdict is only returned.
     type: bool
     default: true
+seealso:
+  - module: incomex.phasegate.schema_snapshot
+  - module: incomex.phasegate.schema_drift
+  - module: incomex.phasegate.sha_gate
 """
 
 EXAMPLES = r"""
-- name: Only additions
+- name: Permit additions only
   incomex.phasegate.schema_diff_gate:
-    artefacts: /var/lib/phasegate/alpha_prod_20260516T031200Z
+    run_directory: /var/lib/phasegate/alpha_prod_20260516T031200Z
     policy: additions_only
 """
 
 RETURN = r"""
 ok:
-  description: Whether the policy is met.
-  returned: always, once compared
+  description: Whether all changes are permitted.
+  returned: once compared
   type: bool
 message:
-  description: The verdict, with every offending change.
-  returned: always, once compared
+  description: The verdict, with every change that is not permitted.
+  returned: once compared
   type: str
 lines:
   description: DDL lines of the two C(pg_dump) texts.
-  returned: always, once compared
+  returned: once compared
   type: dict
   contains:
-    removed: {description: Number of lines that are gone., type: int}
-    added: {description: Number of lines that are new., type: int}
+    removed: {description: Number of removed lines., type: int}
+    added: {description: Number of added lines., type: int}
     text: {description: The lines., type: str}
 changes:
   description: Every change.
-  returned: always, once compared
+  returned: once compared
   type: list
   elements: dict
 """
@@ -92,16 +99,17 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, run_step
+from ansible_collections.incomex.phasegate.plugins.module_utils._module import errors_of, fail_with
 from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import Snapshot
 from ansible_collections.incomex.phasegate.plugins.module_utils._verify import compare, write_diff
 
 
 def load(artefacts: Artefacts, label: str) -> Snapshot:
-    """Return the facts of one moment. Raises ``PhaseGateError`` when they were not taken."""
+    """Return a snapshot. Raises ``PhaseGateError`` when it was not taken."""
     path = artefacts.file(f"schema/{label}.jsonl.gz")
     if not os.path.isfile(path):
         raise PhaseGateError(
-            f"There is no snapshot {label} the change.",
+            f"The snapshot {label} is missing.",
             expected=path,
             found="no such file",
             next_step=f"take it with module schema_snapshot, label: {label}",
@@ -113,7 +121,7 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
-            "artefacts": {"type": "path", "required": True},
+            "run_directory": {"type": "path", "required": True},
             "policy": {"type": "str", "choices": ["additions_only", "exact", "unchanged"], "default": "additions_only"},
             "allow": {"type": "list", "elements": "dict", "default": []},
             "fingerprint": {"type": "str"},
@@ -124,17 +132,14 @@ def main() -> None:
     )
     params = module.params
     policy = {name: params[name] for name in ("policy", "allow", "fingerprint") if params[name] is not None}
-    artefacts = Artefacts(params["artefacts"])
-    try:
+    artefacts = Artefacts(params["run_directory"])
+    with errors_of(module):
         with run_step(None if module.check_mode else artefacts, "C-08") as step:
             moments = (load(artefacts, "before"), load(artefacts, "after"))
             changes, result = compare(artefacts, ("before", "after"), moments, policy)
             write_diff(step, changes, result)
-    except PhaseGateError as error:
-        module.fail_json(msg=str(error))
-    else:
         if params["enforce"] and not result["ok"]:
-            module.fail_json(msg=result["message"], diff=changes.ansible(), **result)
+            fail_with(module, result["message"], diff=changes.ansible(), **result)
         module.exit_json(changed=False, diff=changes.ansible(), **result)
 
 

@@ -3,52 +3,54 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Compare a live schema with the one that was written down."""
+"""Compare a live schema with its baseline."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: schema_drift
-short_description: Compare a live schema with the one that was written down
+short_description: Compare a live schema with its baseline
 version_added: 0.1.0
 author: incomex.phasegate contributors (@incomex)
 description:
-  - Compares the schema with its baseline fact by fact, and fails when something changed that O(policy) does not permit.
-    The message names every such change with its value before and after.
-  - The baseline is what the first run found and stored in O(directory), or with O(baseline) another snapshot, or the schema
-    that a sealed run of a phase left behind.
+  - Compares the schema with its baseline fact by fact, and fails if a change is not permitted by O(policy) or O(allow). The message
+    lists every such change with its value before and after.
+  - The baseline is the schema that the first run stored in O(directory), or, with O(baseline), another snapshot or the schema
+    that a sealed run of a phase recorded.
   - Each run writes C(drift.txt), C(drift.json) and C(junit.xml) to O(directory). The JUnit document has one test case for each
-    schema. A run that comes to no result writes one with an error, so that yesterday's is never taken for today's.
-  - A role that may only connect is enough. What it could not see is not compared, and is named.
+    schema. A run without a result writes one with an error, so that an earlier result is never taken for today's.
+  - A role that may only connect is sufficient. Objects hidden from the role are listed and not compared.
   - The module never modifies the database.
 extends_documentation_fragment:
-  - incomex.phasegate.connection
+  - incomex.phasegate._attributes
+  - incomex.phasegate._attributes.group_phasegate
+  - incomex.phasegate._connection
 attributes:
   check_mode:
     support: full
-    description: The schema is compared, and drift is a failure as ever; no file is written.
+    details: The schema is compared, and drift is a failure as usual. No file is written.
   diff_mode:
     support: full
-    description: Shows the changed objects as they were and as they are.
+    details: Returns the changed objects before and after.
   idempotent:
     support: full
-    description: Storing a baseline is the only change; the report of a comparison is written anew each time.
+    details: RV(ignore:changed) is true only when a baseline is stored. The report is replaced each time.
 options:
   directory:
-    description: Directory of the baseline and of the report on the target host; it is made when absent.
+    description: Directory of the baseline and of the report on the target host. It is created if absent.
     type: path
     required: true
   baseline:
     description:
-      - What to compare with in place of the stored baseline. It is only read.
+      - What to compare with instead of the stored baseline. It is only read.
       - Either a snapshot file such as C(schema/before.jsonl.gz) of M(incomex.phasegate.schema_snapshot), or the directory of a
-        sealed run, whose C(schema/after.jsonl.gz) is compared with C(SHA256SUMS) and used.
+        sealed run, whose C(schema/after.jsonl.gz) is checked against C(SHA256SUMS) and used.
     type: path
   fingerprint:
-    description: The fingerprint that the baseline must have, as it was noted where the target host's users cannot write.
+    description: Required fingerprint of the baseline, recorded where the users of the target host cannot write.
     type: str
   renew:
-    description: Store the schema as it is now as the baseline, and compare nothing.
+    description: Whether to store the current schema as the baseline, without comparing.
     type: bool
     default: false
   cluster:
@@ -56,31 +58,33 @@ options:
     type: bool
     default: false
   policy:
-    description: V(unchanged) permits nothing, V(additions_only) what only adds.
+    description: V(unchanged) permits no change, V(additions_only) permits changes that only add.
     type: str
     choices: [unchanged, additions_only]
     default: unchanged
   allow:
-    description: Further changes that are permitted, by C(class), C(kind), C(schema) and C(object) pattern.
+    description: Additional changes to permit, by C(class), C(kind), C(schema) and C(object) pattern.
     type: list
     elements: dict
     default: []
   enforce:
-    description: Whether drift is a failure. Without it the result is only returned; Ansible shows a diff of it only then.
+    description: Whether drift is a failure. Otherwise the result is only returned. Ansible shows a diff of it only then.
     type: bool
     default: true
 seealso:
   - module: incomex.phasegate.schema_info
+  - module: incomex.phasegate.schema_snapshot
+  - module: incomex.phasegate.schema_diff_gate
 """
 
 EXAMPLES = r"""
-- name: Has the schema changed since the first run?
+- name: Fail if the schema changed since the first run
   incomex.phasegate.schema_drift:
     container: postgres
     database: directus
     directory: /var/lib/phasegate/drift/directus
 
-- name: Has it changed since the last phase, but for new partitions?
+- name: Fail if it changed since the last phase, except for new partitions
   incomex.phasegate.schema_drift:
     container: postgres
     database: directus
@@ -93,38 +97,38 @@ EXAMPLES = r"""
 
 RETURN = r"""
 drifted:
-  description: Whether something changed that is not permitted.
-  returned: when the schema could be read
+  description: Whether there is a change that is not permitted.
+  returned: once the schema was read
   type: bool
 message:
-  description: The result for people; with drift, every change that is not permitted.
-  returned: when the schema could be read
+  description: The result as text; with drift, every change that is not permitted.
+  returned: once the schema was read
   type: str
 fingerprint:
   description: SHA-256 over all facts of the live schema.
-  returned: when the schema could be read
+  returned: once the schema was read
   type: str
 baseline_fingerprint:
-  description: The same of the baseline.
-  returned: when it was compared
+  description: SHA-256 over all facts of the baseline.
+  returned: once compared
   type: str
 changes:
-  description: Every change; C(permitted) tells those that the policy permits.
-  returned: when it was compared
+  description: Every change. C(permitted) is true for those that the policy permits.
+  returned: once compared
   type: list
   elements: dict
 unseen:
-  description: What could not be seen, now or when the baseline was taken, and so was not compared.
-  returned: when the schema could be read
+  description: What was hidden from the role, now or when the baseline was taken, and so was not compared.
+  returned: once the schema was read
   type: list
   elements: str
 database:
   description: Name of the database.
-  returned: when the schema could be read
+  returned: once the schema was read
   type: str
 server_version:
   description: Version of the server.
-  returned: when the schema could be read
+  returned: once the schema was read
   type: str
 """
 
@@ -138,6 +142,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils import _drift, _
 from ansible_collections.incomex.phasegate.plugins.module_utils._client import CONNECTION_ARGUMENTS, Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import atomic_file, file_error
+from ansible_collections.incomex.phasegate.plugins.module_utils._module import fail_with
 from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import Snapshot
 
 REPORTS = ("drift.txt", "drift.json", "junit.xml")
@@ -207,7 +212,7 @@ def run(params: Mapping[str, Any], reports: Reports) -> dict[str, Any]:
     sections = _snapshot.wanted_sections(cluster=params["cluster"])
     given = params["baseline"]
     path = given or reports.baseline
-    # before the server is asked: a baseline that cannot be used is no reason to read a schema
+    # before the server is queried: an invalid baseline is no reason to read a schema
     baseline = None if params["renew"] or not (given or os.path.exists(path)) else _drift.load_baseline(path)
     if baseline:
         _drift.require_fingerprint(params["fingerprint"], baseline, path)
@@ -245,7 +250,7 @@ def main() -> None:
     )
     params = module.params
     if params["renew"] and params["baseline"]:
-        module.fail_json(msg="renew stores a baseline in directory, baseline names another one: give one of them.")
+        module.fail_json(msg="renew and baseline are mutually exclusive: renew stores a new baseline in directory.")
     reports = Reports(params["directory"], check_mode=module.check_mode)
     try:
         reports.prepare()
@@ -254,10 +259,10 @@ def main() -> None:
         stopped = error if isinstance(error, PhaseGateError) else file_error(error)
         with contextlib.suppress(OSError):
             reports.write(str(stopped), _drift.error_junit(params["database"], stopped), {"error": str(stopped)})
-        module.fail_json(msg=str(stopped))
+        fail_with(module, stopped)
     else:
         if params["enforce"] and result["drifted"]:
-            module.fail_json(msg=result["message"], **result)
+            fail_with(module, result["message"], **result)
         module.exit_json(**result)
 
 

@@ -3,40 +3,33 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Tell what a database's schema consists of."""
+"""Report what a database's schema consists of."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: schema_info
-short_description: Tell what a database's schema consists of
+short_description: Report what a database's schema consists of
 version_added: 0.1.0
 author: incomex.phasegate contributors (@incomex)
 description:
   - Reads the whole schema as facts from the catalogs, in one read-only C(REPEATABLE READ) transaction, and returns its
-    fingerprint, a digest for each schema, how many facts of each kind there are, and the facts of chosen objects.
-  - A role that may only connect is enough. What it could not see is returned as RV(unseen).
+    fingerprint, a digest for each schema, the number of facts of each kind, and the facts of selected objects.
+  - A role that may only connect is sufficient. RV(unseen) lists what is hidden from it.
 extends_documentation_fragment:
-  - incomex.phasegate.connection
-attributes:
-  check_mode:
-    support: full
-    description: The database is only read; the result is the same.
-  diff_mode:
-    support: none
-    description: M(incomex.phasegate.schema_drift) and M(incomex.phasegate.schema_diff_gate) show differences.
-  idempotent:
-    support: full
-    description: Nothing is changed.
+  - incomex.phasegate._attributes
+  - incomex.phasegate._attributes.read_only
+  - incomex.phasegate._attributes.group_phasegate
+  - incomex.phasegate._connection
 options:
   cluster:
-    description: Whether roles, memberships, settings of roles and tablespaces are part of the facts.
+    description: Whether the facts include roles, memberships, settings of roles and tablespaces.
     type: bool
     default: false
   facts:
     description:
-      - Which facts to return, none by default. A fact is returned when one entry fits; an entry gives one or more of the
-        following, all of which must fit. C(*) and C(?) are wildcards.
+      - Which facts to return, none by default. A fact is returned if it matches one entry. An entry has one or more of the
+        following, all of which must match. C(*) and C(?) are wildcards.
     type: list
     elements: dict
     default: []
@@ -45,7 +38,7 @@ options:
         description: Kind of fact, such as V(table), V(column), V(index), V(function) or V(acl).
         type: str
       schema:
-        description: Name of the schema; an empty text stands for what is in no schema.
+        description: Name of the schema; an empty text matches what is in no schema.
         type: str
       object:
         description: The object's name as the diff writes it, such as V(sales.orders) or V(sales.orders.note).
@@ -56,7 +49,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Look at the schema
+- name: Read the schema
   incomex.phasegate.schema_info:
     container: postgres
     database: directus
@@ -67,7 +60,7 @@ EXAMPLES = r"""
         schema: public
   register: now
 
-- name: Refuse to go on with another schema than the one that was tested
+- name: Fail if the schema is not the one that was tested
   ansible.builtin.assert:
     that: now.fingerprint == tested_fingerprint
 """
@@ -78,7 +71,7 @@ fingerprint:
   returned: success
   type: str
 schemas:
-  description: One digest over all facts of each schema, by name; an empty name stands for what is in no schema.
+  description: One digest over all facts of each schema, by name; an empty name is for what is in no schema.
   returned: success
   type: dict
   sample: {'': 5d1e…, public: 0a77…}
@@ -101,21 +94,21 @@ server_version:
   type: str
   sample: '16.13'
 unseen:
-  description: What this role could not see, one sentence each.
+  description: What was hidden from the role, one sentence each.
   returned: success
   type: list
   elements: str
 facts:
-  description: The facts that were chosen, in a stable order.
+  description: The selected facts, in a stable order.
   returned: success
   type: list
   elements: dict
   contains:
     kind: {description: Kind of the fact., type: str}
-    schema: {description: Name of its schema. Empty when it is in none., type: str}
+    schema: {description: Name of its schema. Empty if it is in none., type: str}
     object: {description: Name of the object as the diff writes it., type: str}
-    identity: {description: The names that make the fact what it is., type: dict}
-    attributes: {description: 'Its attributes, without those that are not set.', type: dict}
+    identity: {description: The names that identify the fact., type: dict}
+    attributes: {description: 'Its attributes, except those that are not set.', type: dict}
 """
 
 import fnmatch
@@ -127,11 +120,11 @@ from ansible_collections.incomex.phasegate.plugins.module_utils import _snapshot
 from ansible_collections.incomex.phasegate.plugins.module_utils._catalog import KINDS
 from ansible_collections.incomex.phasegate.plugins.module_utils._client import CONNECTION_ARGUMENTS, Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._diff import display
-from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._module import errors_of
 
 
-def chosen(snapshot: _snapshot.Snapshot, patterns: Sequence[Mapping[str, str]]) -> Iterator[dict[str, Any]]:
-    """Yield the facts that fit one of the patterns, as JSON types."""
+def selected(snapshot: _snapshot.Snapshot, patterns: Sequence[Mapping[str, str]]) -> Iterator[dict[str, Any]]:
+    """Yield the facts that match one of the patterns, as JSON types."""
     for fact in snapshot.decoded() if patterns else ():
         about = {
             "kind": fact.kind,
@@ -144,8 +137,8 @@ def chosen(snapshot: _snapshot.Snapshot, patterns: Sequence[Mapping[str, str]]) 
             yield {**about, "identity": identity, "attributes": attributes}
 
 
-def look(client: Client, sections: Sequence[str], patterns: Sequence[Mapping[str, str]]) -> dict[str, Any]:
-    """Return what there is to tell."""
+def read(client: Client, sections: Sequence[str], patterns: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+    """Return the module's result. Raises ``PhaseGateError``."""
     with client.session("phasegate:info") as session:
         snapshot = _snapshot.take(session, sections=sections)
     counts = Counter(_snapshot.kind_of(line) for line in snapshot.facts)
@@ -157,7 +150,7 @@ def look(client: Client, sections: Sequence[str], patterns: Sequence[Mapping[str
         "server_version": snapshot.header.server_version,
         "schemas": dict(sorted(snapshot.schema_digests().items())),
         "counts": dict(sorted(counts.items())),
-        "facts": list(chosen(snapshot, patterns)),
+        "facts": list(selected(snapshot, patterns)),
     }
 
 
@@ -179,11 +172,8 @@ def main() -> None:
     )
     params = module.params
     patterns = [{key: text for key, text in entry.items() if text is not None} for entry in params["facts"]]
-    try:
-        result = look(Client.from_params(params), _snapshot.wanted_sections(cluster=params["cluster"]), patterns)
-    except PhaseGateError as error:
-        module.fail_json(msg=str(error))
-    else:
+    with errors_of(module):
+        result = read(Client.from_params(params), _snapshot.wanted_sections(cluster=params["cluster"]), patterns)
         module.exit_json(changed=False, **result)
 
 

@@ -13,31 +13,35 @@ short_description: Snapshot a database's schema and the data that a phase measur
 version_added: 0.1.0
 author: incomex.phasegate contributors (@incomex)
 description:
-  - Reads the whole schema as facts from the catalogs in one C(REPEATABLE READ) transaction and reports one digest
-    over them, the fingerprint.
-  - Under the same exported snapshot takes the C(pg_dump --schema-only) text, row counts and the values of measured columns.
+  - Reads the whole schema as facts from the catalogs in one C(REPEATABLE READ) transaction and returns one digest over them, the
+    fingerprint.
+  - Takes the C(pg_dump --schema-only) text, row counts and the values of measured columns under the same exported snapshot.
   - With O(label=after) the data is compared with that of O(label=before) in the same directory.
   - The module never modifies the database.
 extends_documentation_fragment:
-  - incomex.phasegate.connection
+  - incomex.phasegate._attributes
+  - incomex.phasegate._attributes.group_phasegate
+  - incomex.phasegate._connection
 attributes:
   check_mode:
     support: full
-    description: The fingerprint is taken; no file is written.
+    details: The fingerprint is returned. No file is written.
   diff_mode:
     support: none
-    description: M(incomex.phasegate.schema_diff_gate) shows differences.
+    details: M(incomex.phasegate.schema_diff_gate) returns differences.
   idempotent:
-    support: full
-    description: An unchanged schema gives the same fingerprint; the files in the directory are replaced.
+    support: partial
+    details: >-
+      An unchanged schema has the same fingerprint. With O(run_directory) the files are replaced, so RV(ignore:changed) is always
+      true.
 options:
   label:
-    description: Which moment this is. V(before) is C-03 and C-04 of a phase, V(after) belongs to C-08.
+    description: When the snapshot is taken. V(before) is C-03 and C-04 of a phase, V(after) belongs to C-08.
     type: str
     choices: [before, after]
     default: before
-  artefacts:
-    description: The artefact directory; files go to C(schema/). Without it only the fingerprint is returned.
+  run_directory:
+    description: The run directory. Files go to C(schema/). Without it, only the fingerprint is returned.
     type: path
   measure:
     description: Columns whose values are recorded for every row.
@@ -83,21 +87,25 @@ options:
         description: By how many rows the phase changes the table.
         type: int
         default: 0
+seealso:
+  - module: incomex.phasegate.schema_info
+  - module: incomex.phasegate.schema_diff_gate
+  - module: incomex.phasegate.schema_drift
 """
 
 EXAMPLES = r"""
-- name: C-03, C-04 | Snapshot before
+- name: C-03, C-04 | Take the snapshot before the migration
   incomex.phasegate.schema_snapshot:
     container: postgres
     database: directus
-    artefacts: /var/lib/phasegate/alpha_prod_20260516T031200Z
+    run_directory: /var/lib/phasegate/alpha_prod_20260516T031200Z
     measure:
       - id: updated_at
         relation: public.tac_logical_unit
         key: unit_id
         column: updated_at
 
-- name: Tell whether the schema changed since yesterday
+- name: Return the fingerprint, to compare it with yesterday's
   incomex.phasegate.schema_snapshot:
     database: directus
   register: today
@@ -113,18 +121,18 @@ objects:
   returned: success
   type: int
 unseen:
-  description: What this role could not see, one sentence each.
+  description: What was hidden from the role, one sentence each.
   returned: success
   type: list
   elements: str
 measured:
-  description: How the measured columns moved between before and after.
-  returned: with O(label=after)
+  description: How the measured columns changed between before and after.
+  returned: success, for O(label=after)
   type: list
   elements: dict
 deviations:
-  description: Measurements and row counts that are not as declared.
-  returned: with O(label=after)
+  description: Measurements and row counts that differ from the declared ones.
+  returned: success, for O(label=after)
   type: list
   elements: str
 """
@@ -132,8 +140,8 @@ deviations:
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.incomex.phasegate.plugins.module_utils import _capture
 from ansible_collections.incomex.phasegate.plugins.module_utils._client import CONNECTION_ARGUMENTS, Client
-from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import open_directory
+from ansible_collections.incomex.phasegate.plugins.module_utils._module import errors_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._moment import STEPS, look, record_steps
 
 
@@ -143,7 +151,7 @@ def main() -> None:
         argument_spec={
             **CONNECTION_ARGUMENTS,
             "label": {"type": "str", "choices": list(STEPS), "default": "before"},
-            "artefacts": {"type": "path"},
+            "run_directory": {"type": "path"},
             "measure": {
                 "type": "list",
                 "elements": "dict",
@@ -168,16 +176,13 @@ def main() -> None:
     )
     params = module.params
     client = Client.from_params(params)
-    try:
-        artefacts = open_directory(params["artefacts"], check_mode=module.check_mode)
+    with errors_of(module):
+        artefacts = open_directory(params["run_directory"], check_mode=module.check_mode)
         if artefacts is None:
             result = {"changed": False, **look(client)}
         else:
             declared = _capture.Declared.from_definition(params["measure"], params["row_counts"])
             result = {"changed": True, **record_steps(client, artefacts, params["label"], declared)}
-    except PhaseGateError as error:
-        module.fail_json(msg=str(error))
-    else:
         module.exit_json(**result)
 
 

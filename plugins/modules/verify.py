@@ -13,49 +13,52 @@ short_description: Verify a committed phase
 version_added: 0.1.0
 author: incomex.phasegate contributors (@incomex)
 description:
-  - Takes the snapshot after, compares it with the one before, judges the measured data, and runs every check (C-08). All of it
-    is done before the first failure is reported.
-  - It is the composition of M(incomex.phasegate.schema_snapshot), M(incomex.phasegate.schema_diff_gate) and
-    M(incomex.phasegate.sql_checks) in one call.
+  - Takes the snapshot after the migration, compares it with the one before, compares the measured data with what is declared, and
+    runs every check (C-08). All of it is done before the first failure is reported.
+  - It combines M(incomex.phasegate.schema_snapshot), M(incomex.phasegate.schema_diff_gate) and M(incomex.phasegate.checks) in one
+    call.
   - The module never modifies the database, and a failure rolls nothing back.
 extends_documentation_fragment:
-  - incomex.phasegate.connection
-  - incomex.phasegate.connection.identity
-  - incomex.phasegate.connection.checks
+  - incomex.phasegate._attributes
+  - incomex.phasegate._attributes.group_phasegate
+  - incomex.phasegate._connection
+  - incomex.phasegate._identity
+  - incomex.phasegate._checks
 attributes:
   check_mode:
     support: full
-    description: Nothing is done, since nothing was migrated.
+    details: Skipped; nothing was migrated, so there is nothing to verify.
   diff_mode:
     support: full
-    description: Shows the structural changes.
+    details: Returns the structural changes.
   idempotent:
-    support: full
-    description: The database is only read; the files in the directory are replaced.
+    support: partial
+    details: >-
+      The same state gives the same result. The files in O(run_directory) are replaced, so RV(ignore:changed) is always true.
 options:
-  artefacts:
-    description: The artefact directory with the snapshot before.
+  run_directory:
+    description: The directory with the snapshot before, of a run or any other.
     type: path
     required: true
   non_scope:
-    description: Statements about what the phase leaves alone, as M(incomex.phasegate.sql_checks) has them.
+    description: Statements about what the phase leaves alone, as in M(incomex.phasegate.checks).
     type: list
     elements: dict
     default: []
   measure:
-    description: Measured columns, as M(incomex.phasegate.schema_snapshot) has them.
+    description: Measured columns, as in M(incomex.phasegate.schema_snapshot).
     type: list
     elements: dict
     default: []
   row_counts:
-    description: Counted tables, as M(incomex.phasegate.schema_snapshot) has them.
+    description: Counted tables, as in M(incomex.phasegate.schema_snapshot).
     type: list
     elements: dict
     default: []
   diff:
     description: >-
-      Policy of the schema diff by C(policy) and C(allow), as M(incomex.phasegate.schema_diff_gate) has them. V(exact) compares
-      with the rehearsal of the plan that stands in O(artefacts).
+      Policy of the schema diff by C(policy) and C(allow), as in M(incomex.phasegate.schema_diff_gate). V(exact) compares
+      with the rehearsal of the plan in O(run_directory).
     type: dict
     default: {policy: additions_only}
   search_path:
@@ -67,8 +70,12 @@ options:
     description: Path of the frozen DDL on the target host, for the built-in check C(ddl_checksum).
     type: path
   ddl_sha256:
-    description: The SHA-256 that O(ddl_file) must have.
+    description: Expected SHA-256 of O(ddl_file).
     type: str
+seealso:
+  - module: incomex.phasegate.migrate
+  - module: incomex.phasegate.checks
+  - module: incomex.phasegate.schema_diff_gate
 """
 
 EXAMPLES = r"""
@@ -76,7 +83,7 @@ EXAMPLES = r"""
   incomex.phasegate.verify:
     container: postgres
     database: directus
-    artefacts: "{{ run.artefacts }}"
+    run_directory: "{{ run.run_directory }}"
     checks: "{{ phase.plan.phase.verify }}"
     measure: "{{ phase.plan.phase.measure }}"
     diff: "{{ phase.plan.phase.diff }}"
@@ -88,26 +95,26 @@ fingerprint:
   returned: once the snapshot is taken
   type: str
 checks:
-  description: Every result, as M(incomex.phasegate.sql_checks) returns them.
+  description: Every result, as M(incomex.phasegate.checks) returns them.
   returned: once the checks ran
   type: list
   elements: dict
 summary:
-  description: Passed and all, such as V(17/17).
+  description: Number of passed checks and of all checks, such as V(17/17).
   returned: once the checks ran
   type: str
 non_scope:
-  description: The non-scope statements that the database can answer.
+  description: The results of the non-scope statements with a query.
   returned: once the checks ran
   type: list
   elements: dict
 measured:
-  description: How the measured columns moved.
+  description: How the measured columns changed.
   returned: once the snapshot is taken
   type: list
   elements: dict
 deviations:
-  description: Measurements and row counts that are not as declared.
+  description: Measurements and row counts that differ from the declared ones.
   returned: once the snapshot is taken
   type: list
   elements: str
@@ -129,17 +136,17 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.incomex.phasegate.plugins.module_utils import _checks
 from ansible_collections.incomex.phasegate.plugins.module_utils._capture import Declared
 from ansible_collections.incomex.phasegate.plugins.module_utils._client import CONNECTION_ARGUMENTS, Client
-from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, run_step, sha256_file
 from ansible_collections.incomex.phasegate.plugins.module_utils._identity import IDENTITY_ARGUMENT
+from ansible_collections.incomex.phasegate.plugins.module_utils._module import errors_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._policy import of_plan
 from ansible_collections.incomex.phasegate.plugins.module_utils._verify import Verification, told, verify
 
 
 def policy_of(params: dict[str, Any]) -> Mapping[str, Any]:
-    """Return the diff's policy; what ``exact`` compares with stands in the plan of the run."""
+    """Return the diff's policy; what ``exact`` compares with is in the plan of the run."""
     policy: Mapping[str, Any] = params["diff"]
-    path = os.path.join(params["artefacts"], "plan.json")
+    path = os.path.join(params["run_directory"], "plan.json")
     if policy.get("policy") != "exact" or not os.path.isfile(path):
         return policy
     with open(path, encoding="utf-8") as stream:
@@ -168,7 +175,7 @@ def main() -> None:
         argument_spec={
             **CONNECTION_ARGUMENTS,
             "identity": IDENTITY_ARGUMENT,
-            "artefacts": {"type": "path", "required": True},
+            "run_directory": {"type": "path", "required": True},
             "checks": {
                 "type": "list",
                 "elements": "dict",
@@ -189,15 +196,15 @@ def main() -> None:
     )
     if module.check_mode:
         module.exit_json(changed=False, msg="check mode: nothing was migrated, so nothing is verified")
-    artefacts = Artefacts(module.params["artefacts"])
-    data: dict[str, Any] = {}
-    try:
+    artefacts = Artefacts(module.params["run_directory"])
+    result: dict[str, Any] = {}
+    with errors_of(module, result):
         with run_step(artefacts, "C-08") as step:
-            data = step.data
-            verify(Client.from_params(module.params), artefacts, wanted(module.params), step)
-    except PhaseGateError as error:
-        module.fail_json(msg=str(error), **told(data))
-    module.exit_json(changed=True, diff={"prepared": data["diff"]["text"] + "\n"}, **told(data))
+            try:
+                verify(Client.from_params(module.params), artefacts, wanted(module.params), step)
+            finally:
+                result.update(told(step.data))
+        module.exit_json(changed=True, diff={"prepared": step.data["diff"]["text"] + "\n"}, **result)
 
 
 if __name__ == "__main__":

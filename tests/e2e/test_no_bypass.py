@@ -101,7 +101,7 @@ def test_starting_at_c07_with_a_run_from_extra_vars_stops_at_the_missing_backup(
         arguments='--start-at-task "C-07 | Migrate"',
         extra_vars={
             "__execute_phase": planned["alpha"],
-            "__execute_run": {"applied": False, "sealed": False, "artefacts": str(run_directory)},
+            "__execute_run": {"applied": False, "sealed": False, "run_directory": str(run_directory)},
         },
     )
     assert run.rc != 0
@@ -179,8 +179,8 @@ def test_preflight_is_judged_again_by_the_one_who_mutates(target: Target, extra_
         pytest.param(
             {"__execute_seal": {"summary": [], "report": ""}, "__execute_outcome": "fine"}, id="__execute_seal"
         ),
-        pytest.param({"__execute_run": {"applied": True, "sealed": True, "artefacts": "/"}}, id="applied"),
-        pytest.param({"__execute_run": {"applied": False, "sealed": False, "artefacts": ""}}, id="no directory"),
+        pytest.param({"__execute_run": {"applied": True, "sealed": True, "run_directory": "/"}}, id="applied"),
+        pytest.param({"__execute_run": {"applied": False, "sealed": False, "run_directory": ""}}, id="no directory"),
     ],
 )
 @pytest.mark.fault("no-bypass")
@@ -266,7 +266,7 @@ EMPTY = [{name: NOTHING[kind] for role in ROLES for name, kind in inputs(role).i
 ELSEWHERE = [{name: "/" for name, kind in inputs(role).items() if kind in ("path", "str")} for role in ROLES]
 PRETENDED: dict[str, Any] = {
     "changed": True, "failed": False, "skipped": False, "outcome": "COMMITTED", "ok": True, "checks": [], "deviations": [],
-    "summary": [], "report": "", "seal": "", "signature": "", "gate_table": [], "artefacts": "/", "applied": True, "sealed": True,
+    "summary": [], "report": "", "seal": "", "signature": "", "gate_table": [], "run_directory": "/", "applied": True, "sealed": True,
 }  # fmt: skip
 INTERNALS = sorted(set().union(*map(internals, ROLES)))
 
@@ -299,7 +299,7 @@ def test_no_input_of_a_role_stands_for_an_approval(
 ) -> None:
     state = unapproved.state()
     run_directory = forge(unapproved, planned["alpha"])
-    forged = {"applied": False, "sealed": False, "artefacts": str(run_directory)}
+    forged = {"applied": False, "sealed": False, "run_directory": str(run_directory)}
     run = unapproved.play(extra_vars={**values, "__execute_run": forged})
     assert run.rc != 0, run.stdout
     assert_nothing_committed(unapproved, run, state)

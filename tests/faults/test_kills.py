@@ -321,7 +321,7 @@ def test_a_kill_leaves_all_or_nothing(drawn: Kill, fragile: Fragile, tmp_path: P
         wait_for("the end of what the killed run left", lambda: not backends(target))
 
     assert fragile.state(target) == "all"
-    applied = again["result"]["artefacts"]
+    applied = again["result"]["run_directory"]
     assert_applied_once(target, applied)
     if stops:
         decision = "stopped, then " + ("adopted" if again["applied"] else "started anew")

@@ -306,8 +306,8 @@ def test_a_hostile_name_is_one_name(
         ).wait()
         assert answer
         assert answer["msg"] == "", answer
-        assert verify(answer["result"]["artefacts"]) == []
-        assert Path(answer["result"]["artefacts"]).parent == root
+        assert verify(answer["result"]["run_directory"]) == []
+        assert Path(answer["result"]["run_directory"]).parent == root
         with psycopg.connect(psycopg.conninfo.make_conninfo(target.cluster.dsn(), dbname=name)) as inside:
             there = inside.execute("SELECT to_regclass('cutter_governance.canonical_address_alias') IS NOT NULL")
             assert there.fetchone() == (True,)

@@ -38,7 +38,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MODULES = "ansible_collections.incomex.phasegate.plugins.modules"
 PLANNER = "ansible_collections.incomex.phasegate.plugins.action.phase_plan"
 LOCK_IDLE = 2
-ORDER = ("evidence", "backup", "schema_snapshot", "sql_checks", "migrate", "verify")
+ORDER = ("run_open", "backup", "schema_snapshot", "checks", "migrate", "verify", "run_seal")
 
 
 class ModuleError(Exception):
@@ -97,34 +97,37 @@ def conduct(order: dict[str, Any]) -> dict[str, Any]:
         # there is no Ansible between two modules here, so a run that does nothing for this long is dead
         told["lock_idle"] = LOCK_IDLE
         told["conditions"] = order.get("conditions", {})
-        opened = run_module("evidence", {**connection, **place, "state": "open", "inventory_name": "target", **told})
-        artefacts = {"artefacts": opened["artefacts"]}
+        opened = run_module("run_open", {**connection, **place, "inventory_name": "target", **told})
+        directory = {"run_directory": opened["run_directory"]}
         data = {"measure": phase["measure"], "row_counts": phase["row_counts"]}
-        frozen = {"ddl_file": f"{opened['artefacts']}/sql/{plan['ddl']['file']}", "ddl_sha256": plan["ddl"]["sha256"]}
+        frozen = {
+            "ddl_file": f"{opened['run_directory']}/sql/{plan['ddl']['file']}",
+            "ddl_sha256": plan["ddl"]["sha256"],
+        }
         about = {**connection, **frozen, "identity": identity, "search_path": phase["settings"]["search_path"]}
         after = {"checks": phase["verify"], "non_scope": phase["non_scope"]}
         if not opened["applied"]:
-            run_module("backup", {**connection, **artefacts, "background": True})
-            run_module("schema_snapshot", {**connection, **artefacts, "label": "before", **data})
-            run_module("sql_checks", {**about, **artefacts, "step": "C-06", "checks": phase["preflight"]})
+            run_module("backup", {**connection, **directory, "background": True})
+            run_module("schema_snapshot", {**connection, **directory, "label": "before", **data})
+            run_module("checks", {**about, **directory, "stage": "preflight", "checks": phase["preflight"]})
             judged = {"identity": identity, "plan": plan, "verify": True, **order.get("migrate", {})}
-            run_module("migrate", {**connection, **artefacts, **judged})
+            run_module("migrate", {**connection, **directory, **judged})
         elif opened["sealed"]:
-            diff = f"{opened['artefacts']}/schema/diff.json"
-            run_module("sql_checks", {**about, **after, "step": "C-08", "diff_file": diff})
+            diff = f"{opened['run_directory']}/schema/diff.json"
+            run_module("checks", {**about, **after, "stage": "verify", "diff_file": diff})
         else:
-            run_module("verify", {**about, **artefacts, **after, **data, "diff": phase["diff"]})
-        sealed = run_module("evidence", {"state": "sealed", **artefacts})
+            run_module("verify", {**about, **directory, **after, **data, "diff": phase["diff"]})
+        sealed = run_module("run_seal", directory)
     except ModuleError as failure:
         return _rescue(order, opened, str(failure))
     return {"applied": opened["applied"], "msg": "", "result": sealed}
 
 
 def _rescue(order: dict[str, Any], opened: dict[str, Any], reason: str) -> dict[str, Any]:
-    where = {"artefacts": opened["artefacts"]} if opened and not opened["sealed"] else {}
+    where = {"run_directory": opened["run_directory"]} if opened and not opened["sealed"] else {}
     about = {"root": order["root"], "environment": "test", "phase": "alpha", "reason": reason}
     try:
-        run_module("evidence", {"state": "sealed", **where, **about})
+        run_module("run_seal", {**where, **about})
     except ModuleError as failure:
         told = str(failure)
     else:

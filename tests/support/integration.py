@@ -1,7 +1,7 @@
 # Copyright (c) 2026, incomex.phasegate contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Run integration targets with ansible-test against one embedded cluster."""
+"""Run integration targets with ansible-test against an embedded cluster, with another one to rehearse in."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def run_targets(collection: Path, targets: Iterable[str], environment: Mapping[s
 
     :param collection: a real directory that ends in ``ansible_collections/incomex/phasegate``; it is written to.
     """
-    with running_cluster() as cluster:
+    with running_cluster() as cluster, running_cluster() as rehearsal:
         cluster.create_database(TEMPLATE)
         cluster.load(collection / "tests" / "fixtures" / "phase_alpha.sql", TEMPLATE)
         facts = {
@@ -36,6 +36,8 @@ def run_targets(collection: Path, targets: Iterable[str], environment: Mapping[s
             "phasegate_test_port": cluster.port,
             "phasegate_test_user": SUPERUSER,
             "phasegate_test_template": TEMPLATE,
+            "phasegate_test_rehearsal_host": str(rehearsal.socket_directory),
+            "phasegate_test_rehearsal_port": rehearsal.port,
         }
         # JSON is YAML.
         config = collection / "tests" / "integration" / "integration_config.yml"

@@ -20,7 +20,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._normalise impor
 from ansible_collections.incomex.phasegate.plugins.module_utils._server import server_facts
 from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import take
 from ansible_collections.incomex.phasegate.plugins.module_utils._transaction import Hooks, transact
-from ansible_collections.incomex.phasegate.plugins.modules.evidence import sealed
+from ansible_collections.incomex.phasegate.plugins.modules.run_seal import sealed
 from ansible_collections.incomex.phasegate.tests.support.phase_files import ALPHA, PhaseFiles
 from ansible_collections.incomex.phasegate.tests.support.runs import (
     InBackground,
@@ -795,12 +795,12 @@ def test_a_commit_that_was_not_verified_is_not_sealed_as_a_failure(app: Client, 
     run = small(app, tmp_path).prepare()
     assert run.migrate().message == ""
     with pytest.raises(PhaseGateError, match="C-07 is COMMITTED, but was not verified") as stopped:
-        sealed({"artefacts": run.artefacts.path, "reason": "the controller lost the server"}, check_mode=False)
+        sealed({"run_directory": run.artefacts.path, "reason": "the controller lost the server"}, check_mode=False)
     assert "run the same command again" in stopped.value.next_step
     assert not run.artefacts.sealed
     with run_step(run.artefacts, "C-08") as step:
         step.data["checks"] = []
-    assert sealed({"artefacts": run.artefacts.path, "reason": "VA-1 failed"}, check_mode=False)["changed"]
+    assert sealed({"run_directory": run.artefacts.path, "reason": "VA-1 failed"}, check_mode=False)["changed"]
 
 
 def test_a_commit_is_on_disk_whatever_the_database_says(app: Client, cluster: Cluster, tmp_path: Path) -> None:

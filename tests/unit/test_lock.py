@@ -20,7 +20,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils import _lock, _r
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, run_step, verify
 from ansible_collections.incomex.phasegate.plugins.module_utils._opening import opened
-from ansible_collections.incomex.phasegate.plugins.modules import evidence
+from ansible_collections.incomex.phasegate.plugins.modules import run_seal
 from ansible_collections.incomex.phasegate.tests.support.phase_files import PhaseFiles
 from ansible_collections.incomex.phasegate.tests.support.playbook import ROOT
 from ansible_collections.incomex.phasegate.tests.support.runs import Run, client_of, wait_for
@@ -60,7 +60,7 @@ class Controller:
             "lock_idle": idle,
             "conditions": {},
             "limits": {},
-            "method": "custom",
+            "format": "custom",
             "identity": {"database": self.client.database},
             "root": str(self.run.root),
             "ddl_b64": base64.b64encode(self.run.ddl).decode(),
@@ -70,7 +70,7 @@ class Controller:
             **changes,
         }
         result = opened(self.client, params, check_mode=False)
-        self.run.artefacts = Artefacts(result["artefacts"])
+        self.run.artefacts = Artefacts(result["run_directory"])
         return self.run.artefacts
 
     def holders(self) -> str:
@@ -245,9 +245,9 @@ def test_a_run_that_committed_is_adopted_at_once_when_its_verification_was_kille
 def test_a_run_that_its_controller_cannot_seal_is_adopted_at_once(controller: Controller) -> None:
     first = controller.open()
     first.journal.append("C-07", "done", {"outcome": "COMMITTED"})
-    params = {"artefacts": first.path, "reason": "the connection was lost"}
+    params = {"run_directory": first.path, "reason": "the connection was lost"}
     with pytest.raises(PhaseGateError, match="C-07 is COMMITTED, but was not verified"):
-        evidence.sealed(params, check_mode=False)
+        run_seal.sealed(params, check_mode=False)
     assert_gone(controller)
     assert controller.open() == first
 

@@ -1,0 +1,94 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Write the review package of a plan. An action plugin, because the plan and the linter are on the controller."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any, Mapping
+
+from ansible.errors import AnsibleActionFail
+from ansible.module_utils.basic import missing_required_lib
+from ansible.plugins.action import ActionBase
+from ansible_collections.incomex.phasegate.plugins.module_utils import _approvals, _document, _lint
+from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan import check_cover, digest
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan_schema import HAS_JSONSCHEMA, read_plan
+from ansible_collections.incomex.phasegate.plugins.module_utils._review import Subject, review
+
+
+def sql_of(directory: str, part: dict[str, Any]) -> bytes:
+    """Return the SQL that the plan pins. Raises ``PhaseGateError``, ``OSError``."""
+    with open(os.path.join(directory, part["file"]), "rb") as stream:
+        data = stream.read()
+    check_cover(part["statements"], data, part["sha256"], part["file"])
+    return data
+
+
+def linted(ddl: bytes, plan: dict[str, Any]) -> tuple[list[_lint.Finding] | None, str]:
+    """Return the linter's findings and its name with version; None and nothing where there is no linter."""
+    program = _lint.linter()
+    if program is None:
+        return None, ""
+    wrapped = all(statement["run"] for statement in plan["ddl"]["statements"])
+    findings = _lint.lint(program, ddl, plan["target"]["server_version"], wrapped=wrapped)
+    return findings, f"squawk {_lint.version(program)}"
+
+
+def package(path: str) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """Return the files of the package by their paths, and the module's result. Raises ``PhaseGateError``, ``OSError``."""
+    with open(path, "rb") as stream:
+        data = stream.read()
+    plan = read_plan(data, path)
+    directory = os.path.dirname(path)
+    ddl, rollback = (sql_of(directory, plan[part]) for part in ("ddl", "rollback"))
+    findings, linter = linted(ddl, plan)
+    document = review(Subject(plan, digest(data), ddl, rollback, shown(path), findings, linter))
+    markdown, html = (os.path.join(directory, name) for name in ("review.md", "review.html"))
+    files = {markdown: _document.markdown(document).encode("utf-8"), html: _document.page(document).encode("utf-8")}
+    return files, {
+        "plan_sha256": digest(data),
+        "markdown": markdown,
+        "html": html,
+        "linted": findings is not None,
+        "findings": [dataclasses.asdict(finding) for finding in findings or []],
+    }
+
+
+def shown(path: str) -> str:
+    """Return a path as it is typed where Ansible was started, when it is below there."""
+    relative = os.path.relpath(path)
+    return path if relative.startswith(os.pardir) else relative
+
+
+def write(files: dict[str, bytes], *, check_mode: bool) -> bool:
+    """Write what differs and return whether anything does. Raises ``OSError``."""
+    differing = {path: data for path, data in files.items() if _approvals.content(path) != data}
+    for path, data in differing.items() if not check_mode else ():
+        _approvals.put(path, data)
+    return bool(differing)
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types
+    """The action behind ``incomex.phasegate.plan_review``."""
+
+    _requires_connection = False
+    _supports_async = False
+
+    def run(self, tmp: str | None = None, task_vars: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Return where the package is, or what is wrong with the plan."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        if not HAS_JSONSCHEMA:
+            raise AnsibleActionFail(missing_required_lib("jsonschema", reason="on the controller"))
+        _validated, params = self.validate_argument_spec({"plan": {"type": "path", "required": True}})
+        try:
+            files, about = package(os.path.abspath(params["plan"]))
+            changed = write(files, check_mode=self._task.check_mode)
+        except PhaseGateError as error:
+            return {**result, "failed": True, "msg": str(error)}
+        except OSError as error:
+            return {**result, "failed": True, "msg": str(_approvals.file_error(error))}
+        return {**result, "changed": changed, **about}

@@ -1,0 +1,230 @@
+#!/usr/bin/python
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Approve a plan, or an execution, by signing it."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: plan_approval
+short_description: Approve a plan, or an execution, by signing it with an SSH key
+version_added: 0.1.0
+author: incomex.phasegate contributors (@incomex)
+description:
+  - Signs C(plan.json) with C(ssh-keygen -Y sign) and writes C(plan.json.<reviewer>.sig) beside it. Read the review package
+    of the plan before you approve it.
+  - With O(notes) the verdict is V(PASS_WITH_NOTES). The notes are written to C(plan.json.<reviewer>.notes.md) below a line
+    with the plan's SHA-256, and are signed themselves. Deleting them later invalidates the approval.
+  - Fails if the plan was changed after it was frozen, does not validate, or has expired.
+  - With O(bundle) it approves an execution instead, for a phase that requires this one. Read its report first. The signed
+    document is C(<bundle>.review.json), a line beside the directory with its name and its seal. Fails if the directory is not
+    intact, or is not that of a committed execution.
+  - Run it on the controller. Whether the reviewer may approve is checked on the target host, where the reviewers of a cluster
+    are registered.
+extends_documentation_fragment:
+  - incomex.phasegate._attributes
+  - incomex.phasegate._attributes.group_offline
+attributes:
+  check_mode:
+    support: full
+    details: The plan is validated. Nothing is signed or written.
+  diff_mode:
+    support: N/A
+    details: A signature is not readable.
+  idempotent:
+    support: full
+    details: An approval with the same key and the same notes is left as it is.
+options:
+  plan:
+    description: Path of C(plan.json). Exactly one of O(plan) and O(bundle) is given.
+    type: path
+  bundle:
+    description: Path of a sealed run directory, or of a copy of it.
+    type: path
+  reviewer:
+    description: The name under which the reviewer is registered.
+    type: str
+    required: true
+  key:
+    description: Path of the reviewer's private key without a passphrase, or of a private or public key that an SSH agent has.
+    type: path
+    required: true
+  notes:
+    description: Notes on the plan or the execution, in Markdown. Without them, the notes of an earlier approval are deleted.
+    type: str
+    default: ''
+requirements:
+  - jsonschema >= 4
+  - ssh-keygen of OpenSSH 8.7 or newer
+seealso:
+  - module: incomex.phasegate.plan_approvals_info
+  - module: incomex.phasegate.plan_review
+"""
+
+EXAMPLES = r"""
+- name: Approve the plan
+  incomex.phasegate.plan_approval:
+    plan: /srv/reviews/alpha_rehearsal_20260516T031200Z/plan.json
+    reviewer: anna
+    key: ~/.ssh/id_ed25519
+  delegate_to: localhost
+
+- name: Approve it with notes, by a key of the SSH agent
+  incomex.phasegate.plan_approval:
+    plan: /srv/reviews/alpha_rehearsal_20260516T031200Z/plan.json
+    reviewer: anna
+    key: ~/.ssh/id_ed25519.pub
+    notes: Watch the replica's lag during the backfill.
+  delegate_to: localhost
+
+- name: Approve an execution, so that the next phase may begin
+  incomex.phasegate.plan_approval:
+    bundle: /srv/reviews/alpha_prod_20260516T031200Z
+    reviewer: anna
+    key: ~/.ssh/id_ed25519
+  delegate_to: localhost
+"""
+
+RETURN = r"""
+sha256:
+  description: SHA-256 of the approved document, C(plan.json) or C(<bundle>.review.json).
+  returned: success
+  type: str
+verdict:
+  description: V(PASS) or V(PASS_WITH_NOTES).
+  returned: success
+  type: str
+fingerprint:
+  description: Fingerprint of the key that signed.
+  returned: success, except in check mode
+  type: str
+files:
+  description: Paths of the signature and, with O(notes), of the notes and their signature.
+  returned: success
+  type: list
+  elements: str
+"""
+
+import datetime
+import os
+from dataclasses import dataclass
+from typing import Any, Dict, Optional
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible_collections.incomex.phasegate.plugins.module_utils import _approvals, _sshsig
+from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._module import errors_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan import digest
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan_schema import HAS_JSONSCHEMA, read_plan
+from ansible_collections.incomex.phasegate.plugins.module_utils._required import reviewable
+
+
+@dataclass(frozen=True)
+class Document:
+    """What is signed: its path, beside which the signature is written, its bytes, what it is, and the namespace for it."""
+
+    path: str
+    data: bytes
+    what: str = "plan"
+    namespace: str = _approvals.PLAN_NAMESPACE
+
+
+def plan_to_sign(path: str) -> Document:
+    """Return a plan that may be signed. Raises ``PhaseGateError``, ``OSError``."""
+    with open(path, "rb") as stream:
+        data = stream.read()
+    plan = read_plan(data, path)
+    now = datetime.datetime.now(datetime.timezone.utc)
+    if _approvals.moment(plan["not_after"]) < now:
+        raise PhaseGateError(
+            "This plan has expired.",
+            expected="a plan that may still be executed",
+            found=f"not_after {plan['not_after']}",
+            next_step="rehearse again, which freezes a new plan",
+        )
+    return Document(path, data)
+
+
+def review_to_sign(bundle: str) -> Document:
+    """Return the review of an execution that may be signed. Raises ``PhaseGateError``, ``OSError``."""
+    return Document(
+        _approvals.review_file(bundle), reviewable(bundle), _approvals.review_of(bundle), _approvals.REVIEW_NAMESPACE
+    )
+
+
+def documents(files: _approvals.Files, document: Document, notes: str) -> Dict[str, bytes]:
+    """Return what is signed, by the path of its signature."""
+    if not notes:
+        return {files.signature: document.data}
+    header = _approvals.notes_header(digest(document.data), document.what)
+    return {files.signature: document.data, files.notes_signature: header + b"\n" + notes.encode("utf-8") + b"\n"}
+
+
+def signed_before(path: str, namespace: str, document: bytes, by: Optional[bytes]) -> bool:
+    """Tell whether a signature file holds over a document, with ``by``: and is by the key of that signature."""
+    found = _approvals.content(path) or b""
+    if by is not None:
+        one, other = _sshsig.parse_signature(found), _sshsig.parse_signature(by)
+        if one is None or other is None or one.key != other.key:
+            return False
+    return _sshsig.holds(found, namespace, document)
+
+
+def approve(document: Document, reviewer: str, key: str, notes: str, *, check_mode: bool) -> Dict[str, Any]:
+    """Sign and write. Returns the module's result. Raises ``PhaseGateError``, ``OSError``."""
+    files = _approvals.Files.of(document.path, reviewer)
+    if not os.path.isfile(key):
+        raise PhaseGateError("The key is missing.", expected="a file", found=key, next_step="give the path of a key")
+    signed = documents(files, document, notes)
+    namespace = _approvals.NOTES_NAMESPACE if notes else document.namespace
+    new: Dict[str, Optional[bytes]] = {
+        signature: None if check_mode else _sshsig.sign(document, key, namespace)
+        for signature, document in signed.items()
+    }
+    changed = not all(signed_before(name, namespace, signed[name], by) for name, by in new.items())
+    wanted = {files.notes: signed.get(files.notes_signature), files.notes_signature: None, **new}
+    changed = changed or _approvals.content(files.notes) != wanted[files.notes]
+    if changed and not check_mode:
+        if _approvals.content(document.path) != document.data:
+            _approvals.put(document.path, document.data)
+        # its signature comes last: without it there is no approval
+        for name in (files.notes, files.notes_signature, files.signature):
+            _approvals.put(name, wanted[name])
+    result = {
+        "changed": changed,
+        "sha256": digest(document.data),
+        "verdict": _approvals.PASS_WITH_NOTES if notes else _approvals.PASS,
+        "files": [files.signature, *([files.notes, files.notes_signature] if notes else [])],
+    }
+    by_key = _sshsig.parse_signature(new[files.signature] or b"")
+    return {**result, "fingerprint": by_key.fingerprint} if by_key else result
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "plan": {"type": "path"},
+            "bundle": {"type": "path"},
+            "reviewer": {"type": "str", "required": True},
+            "key": {"type": "path", "required": True, "no_log": False},
+            "notes": {"type": "str", "default": ""},
+        },
+        mutually_exclusive=[("plan", "bundle")],
+        required_one_of=[("plan", "bundle")],
+        supports_check_mode=True,
+    )
+    if not HAS_JSONSCHEMA:
+        module.fail_json(msg=missing_required_lib("jsonschema", reason="on the controller"))
+    params = module.params
+    with errors_of(module, file_error=_approvals.file_error):
+        document = plan_to_sign(params["plan"]) if params["plan"] else review_to_sign(params["bundle"])
+        notes = params["notes"].strip()
+        result = approve(document, params["reviewer"], params["key"], notes, check_mode=module.check_mode)
+        module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,200 @@
+#!/usr/bin/python
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""List and verify the approvals of a plan, or of an execution."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: plan_approvals_info
+short_description: List and verify the approvals of a plan, or of an execution
+version_added: 0.1.0
+author: incomex.phasegate contributors (@incomex)
+description:
+  - Reads C(plan.json) with the signatures and notes beside it, verifies each of them, and evaluates gate G-1 as
+    M(incomex.phasegate.migrate) does.
+  - With O(bundle) it verifies the signatures beside the run directory of an execution, as gate G-11 of a phase that requires
+    this one does.
+  - The reviewers are those in O(reviewers), or else those that this host registers for the plan's cluster.
+  - It only reports; it does not enforce anything. When a plan is executed, M(incomex.phasegate.migrate) evaluates the gate again,
+    on the target host, with the reviewers that are registered there and by the database server's clock.
+extends_documentation_fragment:
+  - incomex.phasegate._attributes
+  - incomex.phasegate._attributes.read_only
+  - incomex.phasegate._attributes.group_offline
+options:
+  plan:
+    description: Path of C(plan.json). Exactly one of O(plan) and O(bundle) is given.
+    type: path
+  bundle:
+    description: Path of the sealed run directory of an execution, or of a copy of it.
+    type: path
+  reviewers:
+    description:
+      - Directory with C(allowed_signers), and optionally C(revoked_keys) and C(policy.json).
+      - By default C(/etc/phasegate/reviewers/<system identifier>), or else C(.config/phasegate/reviewers/<system identifier>) in
+        the home directory of the user.
+    type: path
+  at:
+    description:
+      - Time at which to verify, ISO 8601 with its zone, such as V(2026-05-16T03:12:00Z). An auditor gives the time of the
+        execution.
+      - By default now, by this host's clock.
+    type: str
+seealso:
+  - module: incomex.phasegate.plan_approval
+"""
+
+EXAMPLES = r"""
+- name: Verify the approvals
+  incomex.phasegate.plan_approvals_info:
+    plan: /srv/reviews/alpha_rehearsal_20260516T031200Z/plan.json
+    reviewers: /srv/reviews/reviewers/production
+  delegate_to: localhost
+  register: approvals
+
+- name: Show them
+  ansible.builtin.debug:
+    var: approvals.table
+"""
+
+RETURN = r"""
+sha256:
+  description: SHA-256 of the approved document, C(plan.json) or C(<bundle>.review.json).
+  returned: success
+  type: str
+approvals:
+  description: The signatures, verified.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    signer: {description: 'Registered name, or the name in the file name if the key is not registered.', type: str}
+    fingerprint: {description: 'Fingerprint of the key, empty if the signature has none.', type: str}
+    status: {description: 'V(valid), or the reason for the rejection in two or three words.', type: str}
+    message: {description: The same as a sentence., type: str}
+    verdict: {description: 'V(PASS) or V(PASS_WITH_NOTES), empty unless valid.', type: str}
+    notes: {description: The signed notes of a valid approval., type: str}
+gate:
+  description: Gate G-1, or gate G-11 with O(bundle).
+  returned: success
+  type: dict
+  contains:
+    id: {description: V(G-1) or V(G-11)., type: str}
+    title: {description: What the gate requires., type: str}
+    status: {description: 'V(PASS), V(FAIL), or V(NOT ENFORCED) if no reviewers are registered for the cluster.', type: str}
+    expected: {description: What was expected., type: str}
+    found: {description: What was found., type: str}
+    next_step: {description: What to do., type: str}
+reviewers:
+  description: The directory of the reviewers, empty if there is none.
+  returned: success
+  type: str
+threshold:
+  description: Number of approvals that are needed, 0 if no reviewers are registered.
+  returned: success
+  type: int
+table:
+  description: All of it as lines of text.
+  returned: success
+  type: list
+  elements: str
+signatures_b64:
+  description: The signatures, Base64, by the name in their file name.
+  returned: success
+  type: dict
+notes_b64:
+  description: The notes by the name in their file name, each as a list of text and signature in Base64.
+  returned: success
+  type: dict
+"""
+
+import datetime
+import json
+import os
+from typing import Any, Dict, Optional
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.incomex.phasegate.plugins.module_utils import _approvals, _reviewers
+from ansible_collections.incomex.phasegate.plugins.module_utils._module import errors_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan import digest, thawed
+from ansible_collections.incomex.phasegate.plugins.module_utils._required import identity_of, reviewable
+
+
+def anchor_for(plan: Dict[str, Any], reviewers: Optional[str]) -> Optional[_approvals.Anchor]:
+    """Return the reviewers to verify by. Raises ``PhaseGateError``."""
+    if reviewers:
+        return _reviewers.read_anchor(reviewers)
+    target = plan.get("target")
+    return _approvals.find_anchor(str(target.get("system_identifier", "")) if isinstance(target, dict) else "")
+
+
+def approvals_of_plan(path: str, reviewers: Optional[str], now: datetime.datetime) -> Dict[str, Any]:
+    """Return the module's result for a plan. Raises ``PhaseGateError``, ``OSError``."""
+    with open(path, "rb") as stream:
+        data = stream.read()
+    plan, _ = thawed(data)
+    anchor = anchor_for(plan, reviewers)
+    signatures, notes = _approvals.collect(path)
+    judged = _approvals.judge(
+        data, signatures, notes, anchor, str(plan.get("author", "")), str(plan.get("not_after", "")), now
+    )
+    return result_of(data, anchor, judged, signatures, notes)
+
+
+def approvals_of_bundle(bundle: str, reviewers: Optional[str], now: datetime.datetime) -> Dict[str, Any]:
+    """Return the module's result for an execution. Raises ``PhaseGateError``, ``OSError``."""
+    data = reviewable(bundle)
+    with open(os.path.join(bundle, "plan.json"), "rb") as stream:
+        author = str(json.load(stream).get("author", ""))
+    system_identifier = identity_of(bundle)["system_identifier"]
+    anchor = _reviewers.read_anchor(reviewers) if reviewers else _approvals.find_anchor(system_identifier)
+    signatures, notes = _approvals.collect(_approvals.review_file(bundle))
+    judged = _approvals.judge_review(data, signatures, notes, anchor, author, now)
+    return result_of(data, anchor, judged, signatures, notes)
+
+
+def result_of(
+    data: bytes,
+    anchor: Optional[_approvals.Anchor],
+    judged: _approvals.Approvals,
+    signatures: Dict[str, bytes],
+    notes: _approvals.Notes,
+) -> Dict[str, Any]:
+    """Return the module's result."""
+    return {
+        "sha256": digest(data),
+        "approvals": [one.as_dict() for one in judged.verdicts],
+        "gate": judged.gate.as_dict(),
+        "reviewers": anchor.path if anchor else "",
+        "threshold": anchor.threshold if anchor else 0,
+        "table": _approvals.table(judged),
+        **_approvals.packed(signatures, notes),
+    }
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "plan": {"type": "path"},
+            "bundle": {"type": "path"},
+            "reviewers": {"type": "path"},
+            "at": {"type": "str"},
+        },
+        mutually_exclusive=[("plan", "bundle")],
+        required_one_of=[("plan", "bundle")],
+        supports_check_mode=True,
+    )
+    params = module.params
+    approvals_of = approvals_of_plan if params["plan"] else approvals_of_bundle
+    with errors_of(module, file_error=_approvals.file_error):
+        now = _approvals.moment(params["at"]) if params["at"] else datetime.datetime.now(datetime.timezone.utc)
+        result = approvals_of(params["plan"] or params["bundle"], params["reviewers"], now)
+        module.exit_json(changed=False, **result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+#!/usr/bin/python
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Seal a run."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: run_seal
+short_description: Seal the directory of a run
+version_added: 0.1.0
+author: incomex.phasegate contributors (@incomex)
+description:
+  - Builds C(SUMMARY.txt), C(report.md) and C(report.json) from the journal, and writes C(SHA256SUMS) last. No database connection
+    is needed.
+  - Fails if the run did not end in success, after sealing, so that the failure is both in the bundle and on the operator's
+    screen. With O(reason) it always fails, in check mode too.
+  - A run that stopped before it had a directory gets one below O(root), with the reason.
+extends_documentation_fragment:
+  - incomex.phasegate._attributes
+  - incomex.phasegate._attributes.group_offline
+attributes:
+  check_mode:
+    support: full
+    details: Nothing is written, and the report of a run that is not sealed is empty.
+  diff_mode:
+    support: N/A
+    details: The files are always new.
+  idempotent:
+    support: full
+    details: A sealed directory is left as it is. A seal that is not signed yet is signed once O(seal_key) is given.
+options:
+  run_directory:
+    description: The run directory. Required unless O(root) is given.
+    type: path
+  root:
+    description: Directory of all runs on the target host, for a run that has no directory.
+    type: path
+  environment:
+    description: Short name of the environment, for a run that has no directory.
+    type: str
+  phase:
+    description: Slug of the phase, for a run that has no directory.
+    type: str
+  inventory_name:
+    description: The target's name in the inventory, for the report of a run that has no directory.
+    type: str
+    default: ''
+  reason:
+    description: Why the run ended, if a step outside of phasegate's modules stopped it.
+    type: str
+    default: ''
+  seal_key:
+    description:
+      - Path, on the target host, of an SSH key without a passphrase, or of a key that an SSH agent has. The seal is signed with
+        it, in the namespace C(seal@phasegate.incomex), into C(SHA256SUMS.sig).
+      - Without it, the seal is V(UNSIGNED).
+    type: path
+seealso:
+  - module: incomex.phasegate.run_open
+  - module: incomex.phasegate.bundle_info
+"""
+
+EXAMPLES = r"""
+- name: Seal the run
+  incomex.phasegate.run_seal:
+    run_directory: "{{ run.run_directory }}"
+    seal_key: /etc/phasegate/seal_ed25519
+
+- name: Seal a run that stopped, with the reason
+  incomex.phasegate.run_seal:
+    run_directory: "{{ run.run_directory }}"
+    reason: "{{ ansible_failed_result.msg }}"
+"""
+
+RETURN = r"""
+run_directory:
+  description: The run directory. Empty in check mode for a run that has none.
+  returned: once sealed, and in check mode
+  type: str
+outcome:
+  description: The outcome of the run. Empty in check mode for a run that is not sealed.
+  returned: once sealed, and in check mode
+  type: str
+summary:
+  description: The lines of C(SUMMARY.txt). On failure they are the message.
+  returned: success
+  type: list
+  elements: str
+report:
+  description: Path of C(report.md).
+  returned: once sealed, and in check mode
+  type: str
+seal:
+  description: SHA-256 of C(SHA256SUMS).
+  returned: once sealed
+  type: str
+signature:
+  description: Fingerprint of the key that signed the seal, or V(UNSIGNED). M(incomex.phasegate.bundle_info) verifies it.
+  returned: once sealed, and in check mode
+  type: str
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.incomex.phasegate.plugins.module_utils import _lock, _report, _runs
+from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import JOURNAL, Artefacts
+from ansible_collections.incomex.phasegate.plugins.module_utils._module import errors_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._seal import seal_and_sign
+
+
+def sealed(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
+    """Seal a run; a run that never got a directory gets one that holds its reason."""
+    artefacts = Artefacts(params["run_directory"]) if params["run_directory"] else None
+    if artefacts and not artefacts.has_run:
+        raise PhaseGateError(
+            "There is no run to seal here.",
+            expected=f"a run directory with {JOURNAL}",
+            found=f"{artefacts.path} without one",
+            next_step="correct run_directory; run_open and run_prepare return it",
+        )
+    changed = artefacts is None or not artefacts.sealed
+    if check_mode and changed:
+        return {
+            "changed": True,
+            "run_directory": params["run_directory"] or "",
+            "outcome": "",
+            "summary": [],
+            "report": "",
+            "signature": "",
+        }
+    if artefacts is None:
+        _runs.require_place(params["root"], params["environment"] or "")
+        artefacts = _runs.new_directory(params["root"], f"{params['phase']}_{params['environment']}")
+        about = {"phase": params["phase"], "environment": params["environment"], "host": params["inventory_name"]}
+        artefacts.journal.append("run", "not opened", about)
+    waiting = _runs.unfinished(artefacts) if params["reason"] else None
+    if waiting:
+        artefacts.journal.append("run", _lock.LEFT, {"reason": params["reason"]})
+        raise waiting
+    return seal_and_sign(artefacts, params["reason"], params.get("seal_key"), check_mode=check_mode)
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "run_directory": {"type": "path"},
+            "root": {"type": "path"},
+            "environment": {"type": "str"},
+            "phase": {"type": "str"},
+            "inventory_name": {"type": "str", "default": ""},
+            "reason": {"type": "str", "default": ""},
+            "seal_key": {"type": "path", "no_log": False},
+        },
+        required_one_of=[("run_directory", "root")],
+        supports_check_mode=True,
+    )
+    params = module.params
+    with errors_of(module, file_error=lambda error: _runs.not_sealed(params["run_directory"], error)):
+        result = sealed(params, check_mode=module.check_mode)
+        if params["reason"] or result["outcome"] not in ("", _report.SUCCESS):
+            lines = (
+                [*result.pop("summary"), f"report        {result['report']}"]
+                if result["report"]
+                else [params["reason"]]
+            )
+            module.fail_json(msg="\n".join(lines), **result)
+        module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
