@@ -13,7 +13,7 @@ from typing import Any, Mapping
 from ansible.errors import AnsibleActionFail
 from ansible.module_utils.basic import missing_required_lib
 from ansible.plugins.action import ActionBase
-from ansible_collections.incomex.phasegate.plugins.module_utils import _approvals, _document, _lint
+from ansible_collections.incomex.phasegate.plugins.module_utils import _approvals, _html, _lint, _markdown
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan import check_cover, digest
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan_schema import HAS_JSONSCHEMA, read_plan
@@ -48,7 +48,7 @@ def package(path: str) -> tuple[dict[str, bytes], dict[str, Any]]:
     findings, linter = linted(ddl, plan)
     document = review(Subject(plan, digest(data), ddl, rollback, shown(path), findings, linter))
     markdown, html = (os.path.join(directory, name) for name in ("review.md", "review.html"))
-    files = {markdown: _document.markdown(document).encode("utf-8"), html: _document.page(document).encode("utf-8")}
+    files = {markdown: _markdown.markdown(document).encode("utf-8"), html: _html.page(document).encode("utf-8")}
     return files, {
         "plan_sha256": digest(data),
         "markdown": markdown,

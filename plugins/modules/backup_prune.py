@@ -129,7 +129,10 @@ def main() -> None:
         module.exit_json(
             changed=any(verdict.remove for verdict in verdicts),
             backups=[verdict.as_dict() for verdict in verdicts],
-            lines=[verdict.line() for verdict in verdicts],
+            lines=[
+                *(["Check mode: nothing was deleted."] if module.check_mode else []),
+                *(verdict.line() for verdict in verdicts),
+            ],
         )
 
 

@@ -106,7 +106,7 @@ signature:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.incomex.phasegate.plugins.module_utils import _lock, _report, _runs
+from ansible_collections.incomex.phasegate.plugins.module_utils import _lock, _report_vocabulary, _runs
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import JOURNAL, Artefacts
 from ansible_collections.incomex.phasegate.plugins.module_utils._module import errors_of
@@ -163,7 +163,7 @@ def main() -> None:
     params = module.params
     with errors_of(module, file_error=lambda error: _runs.not_sealed(params["run_directory"], error)):
         result = sealed(params, check_mode=module.check_mode)
-        if params["reason"] or result["outcome"] not in ("", _report.SUCCESS):
+        if params["reason"] or result["outcome"] not in ("", _report_vocabulary.SUCCESS):
             lines = (
                 [*result.pop("summary"), f"report        {result['report']}"]
                 if result["report"]

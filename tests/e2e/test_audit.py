@@ -85,7 +85,7 @@ def test_an_untouched_bundle_passes_and_stays_as_it_is(bundle: Path) -> None:
     assert run.rc == 0, run.stdout
     assert run.stats("changed") == {}
     assert "audit         OK" in run.stdout
-    assert "with the seal noted elsewhere" in run.stdout
+    assert "matches the recorded seal" in run.stdout
     assert sha256(bundle / "SHA256SUMS") in run.stdout
     assert tree(bundle) == before
 
@@ -106,7 +106,7 @@ def test_a_damaged_bundle_fails_and_says_why(bundle: Path, damage: Callable[[Pat
     assert run.rc != 0
     assert re.search(finding, run.messages), run.messages
     assert "next step" in run.messages
-    assert not run.reached("Tell the result")
+    assert not run.reached("Show the result")
 
 
 @pytest.mark.fault("evidence-tampered")
@@ -118,7 +118,7 @@ def test_a_bundle_that_was_rewritten_and_sealed_anew_is_told_by_its_noted_seal(b
     assert audit(bundle).rc == 0
     run = audit(bundle, phasegate_seal=noted)
     assert run.rc != 0
-    assert f"was sealed anew. Expected: seal {noted}" in run.messages
+    assert f"the bundle was sealed anew.\n  expected: seal {noted}\n" in run.messages
 
 
 def seal_key(directory: Path, name: str) -> Reviewer:

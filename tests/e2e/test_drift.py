@@ -118,7 +118,7 @@ def guest(target: Target) -> Iterator[Target]:
 def test_a_role_that_may_only_connect_is_enough(guest: Target) -> None:
     first = drift(guest)
     assert first.rc == 0, first.stdout
-    assert "not seen: connection strings of subscriptions" in str(first.of("Judge").res["msg"])
+    assert "not seen: connection strings of subscriptions" in str(first.of("Stop on drift").res["msg"])
     assert drift(guest).rc == 0
     guest.cluster.psql(STRAY, guest.database)
     message = str(the_failure(drift(guest)).res["msg"])

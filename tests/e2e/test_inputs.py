@@ -8,15 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible_collections.incomex.phasegate.tests.support.playbook import ROOT, play
+from ansible_collections.incomex.phasegate.tests.support.playbook import play
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ansible_collections.incomex.phasegate.tests.support.playbook import Play
     from ansible_collections.incomex.phasegate.tests.support.target import Target
-
-PLAYBOOKS = sorted(path.stem for path in (ROOT / "playbooks").glob("*.yml"))
 
 
 def the_message(run: Play) -> str:
@@ -29,37 +27,78 @@ def the_message(run: Play) -> str:
 @pytest.mark.parametrize(
     ("playbook", "inputs", "found"),
     [
-        ("phase_alpha", {"phasegate_maxbackup_age": 5}, "phasegate_maxbackup_age is read by nothing"),
-        ("execute", {}, "phasegate_phase is missing"),
-        ("rehearse", {"phasegate_phases": "alpha"}, "phasegate_phase is missing; phasegate_phases is read by nothing"),
-        ("rollback", {}, "phasegate_execution is missing"),
-        ("drift", {"phasegate_drift_polcy": "unchanged"}, "phasegate_drift_polcy is read by nothing"),
+        ("phase_alpha", {"phasegate_maxbackup_age": 5}, ["unknown variable phasegate_maxbackup_age"]),
+        ("execute", {}, ["phasegate_phase or phasegate_phase_file is missing"]),
+        (
+            "rehearse",
+            {"phasegate_phases": "alpha"},
+            ["phasegate_phase or phasegate_phase_file is missing", "unknown variable phasegate_phases"],
+        ),
+        ("rollback", {}, ["phasegate_execution is missing"]),
+        ("drift", {"phasegate_drift_polcy": "unchanged"}, ["unknown variable phasegate_drift_polcy"]),
+        ("drift", {"phasegate_drift_policy": "none"}, ['phasegate_drift_policy is "none"']),
+        ("phase_alpha", {"phasegate_plan": ""}, ["phasegate_plan is empty"]),
+        ("prune", {"phasegate_plan": "x"}, ["phasegate_plan is given by -e and prune does not read it"]),
     ],
 )
-def test_on_a_target(target: Target, playbook: str, inputs: dict[str, Any], found: str) -> None:
-    run = target.play(f"playbooks/{playbook}.yml", extra_vars=inputs)
-    message = the_message(run)
-    assert f"found: {found}\n" in message
-    assert "next step: correct the name" in message
-    if "missing" not in found:
-        assert "phasegate_max_backup_age" in message
+def test_on_a_target(target: Target, playbook: str, inputs: dict[str, Any], found: list[str]) -> None:
+    message = the_message(target.play(f"playbooks/{playbook}.yml", extra_vars=inputs))
+    assert message.startswith(f"Invalid inputs of playbook {'execute' if playbook == 'phase_alpha' else playbook}.\n")
+    assert f"\n  found: {'; '.join(found)}\n" in message
+    assert "\n  next step: correct the inventory or the options -e; " in message
     assert not target.root.exists()
+
+
+def test_the_nearest_name_is_shown_alone(target: Target) -> None:
+    message = the_message(target.play("playbooks/phase_alpha.yml", extra_vars={"phasegate_maxbackup_age": 5}))
+    assert "\n  expected: phasegate_max_backup_age in place of phasegate_maxbackup_age\n" in message
+
+
+def test_the_inventory_may_have_what_another_playbook_reads_and_what_is_omitted(target: Target) -> None:
+    target.hostvars = {
+        "phasegate_author": "anna",
+        "phasegate_rehearsal": {"database": "{{ only_where_a_rehearsal_is }}"},
+        "phasegate_archive": "{{ omit }}",
+        "phasegate_keep_days": "{{ 2 * 7 }}",
+    }
+    assert target.play("playbooks/prune.yml").rc == 0
+    target.hostvars["phasegate_keep_days"] = "{{ nowhere }}"
+    message = the_message(target.play("playbooks/prune.yml"))
+    assert "found: phasegate_keep_days cannot be resolved: 'nowhere' is undefined" in message
+
+
+def test_a_misspelt_name_of_the_inventory_is_refused_by_every_playbook(target: Target) -> None:
+    target.hostvars = {"phasegate_valid_dayz": 3}
+    message = the_message(target.play("playbooks/prune.yml"))
+    assert "expected: phasegate_valid_days in place of phasegate_valid_dayz" in message
 
 
 @pytest.mark.parametrize(
     ("playbook", "inputs", "found"),
     [
-        ("approve", {"phasegate_note": "Watch it."}, "phasegate_note is read by nothing"),
+        (
+            "approve",
+            {"phasegate_note": "Watch it."},
+            "phasegate_reviewer is missing; phasegate_key is missing; phasegate_plan or phasegate_bundle is missing; "
+            "unknown variable phasegate_note",
+        ),
         ("audit", {}, "phasegate_bundle is missing"),
         ("review", {}, "phasegate_plan is missing"),
-        ("approvals", {"phasegate_plans_": "x"}, "phasegate_plans_ is read by nothing"),
+        ("review", {"phasegate_plan": ""}, "phasegate_plan is empty"),
+        (
+            "approvals",
+            {"phasegate_plan": "x", "phasegate_plans": "x"},
+            "phasegate_plans is given by -e and approvals does not read it",
+        ),
     ],
 )
 def test_on_the_controller(tmp_path: Path, playbook: str, inputs: dict[str, Any], found: str) -> None:
-    assert found in the_message(play(tmp_path, f"playbooks/{playbook}.yml", extra_vars=inputs))
+    message = the_message(play(tmp_path, f"playbooks/{playbook}.yml", extra_vars=inputs))
+    assert f"\n  found: {found}\n" in message
 
 
-@pytest.mark.parametrize("name", PLAYBOOKS)
-def test_every_playbook_looks_at_its_inputs(name: str) -> None:
-    text = (ROOT / "playbooks" / f"{name}.yml").read_text(encoding="utf-8")
-    assert "tasks/inputs.yml" in text or "import_playbook: " in text
+def test_a_value_by_key_and_equals_sign_is_seen_as_given(tmp_path: Path) -> None:
+    run = play(tmp_path, "playbooks/review.yml", arguments="-e phasegate_plan= -e phasegate_key=k")
+    assert "found: phasegate_key is given by -e and review does not read it; phasegate_plan is empty" in the_message(
+        run
+    )

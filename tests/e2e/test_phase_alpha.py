@@ -37,11 +37,11 @@ UNITS = "SELECT unit_id::text, updated_at FROM public.tac_logical_unit ORDER BY 
 
 # Every task, and whether it changes anything.
 COMMANDS = [
-    ("Look at the names of the inputs", False),
+    ("Validate inputs", False),
     ("Plan | Read and validate the phase", False),
     ("C-01 ... C-06 | Open a run, start the backup, snapshot and check", True),
     ("C-07 | Migrate", True),
-    ("Tell the outcome", False),
+    ("Show the outcome", False),
 ]
 
 LAYOUT = {
@@ -222,7 +222,7 @@ def test_check_claims_no_pass_for_what_did_not_run(checked_before: Play) -> None
     assert sorted(gates) == sorted(GATES)
     # Only what can be judged without a backup, a frozen file and a lock may pass.
     assert {name for name, status in gates.items() if status == "PASS"} <= {"G-4", "G-6", "G-8"}
-    told = "\n".join(checked_before.of("Tell the outcome").res["msg"])
+    told = "\n".join(checked_before.of("Show the outcome").res["msg"])
     assert "nothing was changed" in told
     assert "C-07 and C-08 did not run" in told
     for gate in ("G-2", "G-3", "G-5", "G-7", "G-9", "G-10", "G-11"):
@@ -312,7 +312,7 @@ def test_every_gate_is_judged(fresh: Play, bundle: Bundle) -> None:
     for gate, status in bundle.gates.items():
         allowed = {"PASS", "NOT ENFORCED"} if gate in MAY_BE_DECLARED else {"PASS"}
         assert status in allowed, f"{gate} {status}"
-    told = fresh.of("Tell the outcome").res["msg"]
+    told = fresh.of("Show the outcome").res["msg"]
     assert len([line for line in told if line.startswith("G-")]) == 11
 
 
@@ -532,10 +532,10 @@ def test_a_run_on_the_applied_database_changes_nothing(repeated: Again) -> None:
 
 
 def test_a_run_on_the_applied_database_verifies_and_says_so(repeated: Again) -> None:
-    assert repeated.run.of("C-08 | Run the verification checks on an applied phase").res["summary"] == "17/17"
+    assert repeated.run.of("C-08 | Run the verification checks of an applied phase").res["summary"] == "17/17"
     assert not repeated.run.reached("C-07")
-    told = "\n".join(repeated.run.of("Tell the outcome").res["msg"])
-    assert "is already applied" in told
+    told = "\n".join(repeated.run.of("Show the outcome").res["msg"])
+    assert "was applied before" in told
     assert "verified read-only" in told
 
 

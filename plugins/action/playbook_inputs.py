@@ -1,0 +1,59 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Check the inputs of a playbook. An action plugin, because only the controller has all variables."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Dict, Mapping
+
+import yaml
+from ansible.errors import AnsibleError
+from ansible.plugins.action import ActionBase
+from ansible.utils.vars import load_extra_vars
+from ansible_collections.incomex.phasegate.plugins.module_utils import _inputs
+
+SPECIFICATIONS = os.path.normpath(
+    os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "playbooks", "vars", "inputs.yml")
+)
+
+
+def specifications() -> Dict[str, Any]:
+    """Return the specification of every playbook's inputs, by the playbook's name."""
+    with open(SPECIFICATIONS, encoding="utf-8") as stream:
+        playbooks: Dict[str, Any] = yaml.safe_load(stream)["playbooks"]
+    return playbooks
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types
+    """The action behind ``incomex.phasegate.playbook_inputs``."""
+
+    _requires_connection = False
+    _supports_async = False
+
+    def run(self, tmp: str | None = None, task_vars: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Return nothing but success, or every problem of the inputs."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        task_vars = task_vars or {}
+        specified = specifications()
+        _validated, params = self.validate_argument_spec(
+            {"playbook": {"type": "str", "required": True, "choices": sorted(specified)}}
+        )
+        playbook = params["playbook"]
+        read = _inputs.names_read(specified, playbook)
+        given: dict[str, Any] = {}
+        for name in task_vars:
+            if name in read:
+                try:
+                    # nothing for a value that is `omit`
+                    given.update(self._templar.template({name: task_vars[name]}))
+                except AnsibleError as error:
+                    given[name] = _inputs.Unresolved(str(error))
+            elif name.startswith(_inputs.PREFIX):
+                given[name] = None
+        found = _inputs.problems(specified, playbook, given, load_extra_vars(self._loader))
+        if found:
+            return {**result, "failed": True, "msg": str(_inputs.error(playbook, found))}
+        return {**result, "changed": False}
