@@ -45,7 +45,9 @@ ORDERS = {
     "settings": {"after_commit_timeout": "1s"},
     "scope": {"schemas": ["public"], "statements": ["COMMENT", "CREATE INDEX CONCURRENTLY"]},
     "expect": {"tags": {"BEGIN": 1, "COMMENT": 1, "COMMIT": 1, "CREATE INDEX": 1}},
-    "verify": [{"id": "VA-1", "title": "There", "sql": "SELECT to_regclass('public.orders') IS NOT NULL", "expect": True}],
+    "verify": [
+        {"id": "VA-1", "title": "There", "sql": "SELECT to_regclass('public.orders') IS NOT NULL", "expect": True}
+    ],
 }
 ORDERS_DDL = b"""\
 BEGIN;
@@ -78,9 +80,7 @@ class Tour:
             "PHASEGATE_LOCAL_ROOT": str(self.root),
         }
         limit = None if playbook in ON_THE_CONTROLLER else "local"
-        return play(
-            self.directory, playbook, limit=limit, extra_vars=extra, arguments=arguments, variables=variables
-        )
+        return play(self.directory, playbook, limit=limit, extra_vars=extra, arguments=arguments, variables=variables)
 
     def shown(self, text: str) -> str:
         """Return an output with the directories that the pages show."""
@@ -184,6 +184,8 @@ def audit(tour: Tour) -> None:
     kept = tour.directory / "kept"
     shutil.copytree(bundle, kept)
     noted = sha256(bundle / "SHA256SUMS")
+    noting = tour.play("playbooks/audit.yml", phasegate_bundle=str(bundle), phasegate_seal=noted)
+    tour.succeeded("audited-seal", noting)
     report = bundle / "report.md"
     report.write_text(report.read_text(encoding="utf-8").replace("UPDATE 86", "UPDATE 85"), encoding="utf-8")
     (bundle / "schema" / "diff.txt").unlink()
@@ -271,9 +273,7 @@ def consoles(tour: Tour, known: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def outputs(
-    cluster: Cluster, phase_alpha_template: str, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, str]:
+def outputs(cluster: Cluster, phase_alpha_template: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Every output, made by runs on two clusters."""
     directory = tmp_path_factory.mktemp("tour")
     people = directory / "people"

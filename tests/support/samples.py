@@ -32,7 +32,7 @@ _PROMPT = re.compile(r"^[$#] ")
 _VARYING = (
     (re.compile(r"\b[0-9a-f]{64}\b"), "<sha256>"),
     (re.compile(r"SHA256:[A-Za-z0-9+/]{43}"), "<key>"),
-    (re.compile(r"\b\d{8}T\d{6}Z"), "<stamp>"),
+    (re.compile(r"(?<!\d)\d{8}T\d{6}Z"), "<stamp>"),
     (re.compile(r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[0-9.Z+]*"), "<time>"),
     (re.compile(r"\b\d{19}\b"), "<system identifier>"),
     (re.compile(r"^(seconds +)[\d.]+$", re.MULTILINE), r"\1<seconds>"),
