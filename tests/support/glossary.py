@@ -36,8 +36,8 @@ def updated(page: str) -> str:
     :raises ValueError: when the page has no place for one of the tables.
     """
     for name in TABLES:
-        pattern = re.compile(rf"(<!-- generated: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        page, found = pattern.subn(lambda match, name=name: f"{match[1]}{table(name)}{match[2]}", page)
-        if found != 1:
-            raise ValueError(f"the glossary has {found} places for the table {name}, expected 1")
+        places = re.findall(rf"<!-- generated: {name} -->\n.*?<!-- end -->", page, re.DOTALL)
+        if len(places) != 1:
+            raise ValueError(f"the glossary has {len(places)} places for the table {name}, expected 1")
+        page = page.replace(places[0], f"<!-- generated: {name} -->\n{table(name)}<!-- end -->")
     return page

@@ -67,7 +67,7 @@ def blocks(path: Path) -> list[Block]:
     """Return the fenced blocks of one page, in order."""
     found = []
     lines = path.read_text(encoding="utf-8").split("\n")
-    start = None
+    start, language = None, ""
     for number, line in enumerate(lines):
         fence = _FENCE.match(line)
         if fence is None:
