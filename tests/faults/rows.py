@@ -37,7 +37,7 @@ ROWS: dict[str, Fault] = {
     "controller-after": Fault(
         "controller killed between COMMIT and seal", "the next run adopts it and finishes the evidence"
     ),
-    "controller-sealing": Fault("controller killed while it seals", "no seal, or a complete one; the next run seals"),
+    "controller-sealing": Fault("controller killed while it seals", "no seal, or a whole one; the next run seals"),
     "playbook-killed": Fault("ansible-playbook killed at a random instant", "as for the controller above"),
     "module-killed": Fault("module killed on the target", "the outcome is resolved, never assumed"),
     "client-killed": Fault("psql killed", "the outcome is resolved, never assumed"),
@@ -49,8 +49,7 @@ ROWS: dict[str, Fault] = {
         "backend or postmaster killed, terminated; restart", "the outcome is what pg_xact_status says"
     ),
     "xid-taken-back": Fault(
-        "postmaster killed right after BEGIN, its transaction id lost",
-        "the outcome of another transaction is never mistaken for ours",
+        "postmaster killed right after BEGIN, its transaction id lost", "no other transaction's end is taken for ours"
     ),
     "commit-unknown": Fault("connection ended while COMMIT waits for a standby", "resolved to COMMITTED"),
     # --- something is full or damaged
@@ -65,7 +64,7 @@ ROWS: dict[str, Fault] = {
         "COMMITTED, EVIDENCE_INCOMPLETE (T-8); the next run completes the evidence",
     ),
     "dump-damaged": Fault("a dump is cut, a bit of it flipped, its pg_dump fails", "stop at G-5, the file named"),
-    "restore-differs": Fault("a restore fails, or its rows differ", "the rehearsal stops and names the table"),
+    "restore-differs": Fault("a restore fails, or gives other rows", "the rehearsal stops and names the table"),
     "backup-foreign": Fault(
         "a backup of another cluster, too old, from the future", "stop at G-2 or G-4, by the server's clock"
     ),
@@ -84,15 +83,17 @@ ROWS: dict[str, Fault] = {
     "name-shadowed": Fault("a function of the same name earlier in the search_path", "not called"),
     "lock-held": Fault(
         "a long transaction holds the lock",
-        "bounded wait, another try, the blocker named; an application waits at most the lock timeout",
+        "bounded wait, another try, the blocker named; an application waits no longer than the lock timeout",
     ),
     "prepared-transaction": Fault(
         "a prepared transaction holds the lock", "stop before a backup is made; its gid, owner and age named"
     ),
-    "rewrite": Fault("the DDL rewrites an undeclared table", "rolled back before COMMIT, at the rehearsal first"),
+    "rewrite": Fault(
+        "the DDL rewrites a table that the phase does not declare", "rolled back before COMMIT, at the rehearsal first"
+    ),
     "build-cancelled": Fault(
-        "CREATE INDEX CONCURRENTLY cancelled, killed, or with rows that violate it",
-        "the invalid index named, no success; once it is dropped the same command continues",
+        "CREATE INDEX CONCURRENTLY cancelled, killed, or met by rows that break it",
+        "the invalid index named, no success; once it is dropped the same command goes on",
     ),
     "counts-missed": Fault("a declared row count is not met", "rolled back before COMMIT"),
     "diff-undeclared": Fault("the DDL removes something undeclared", "rolled back before COMMIT"),
@@ -100,20 +101,16 @@ ROWS: dict[str, Fault] = {
     # --- the wrong place or time
     "standby": Fault("the target is a standby", "stop at G-4"),
     "replica-lag": Fault("a replica lags behind", "stop before a backup is made; the replica and its lag named"),
-    "two-operators": Fault("two operators at once", "one wins; the other one's message names it"),
+    "two-operators": Fault("two operators at once", "one wins; the other is told who"),
     "same-again": Fault("the same plan again", "verified read-only, changed=0"),
     "swapped-target": Fault("production and rehearsal swapped in the inventory", "stop at G-4"),
     "drift": Fault("the schema changed since the rehearsal", "stop at G-10, with the difference"),
-    "weak-role": Fault(
-        "the role lacks privileges", "stop, usually before the backup; the statement that grants them named"
-    ),
+    "weak-role": Fault("the role is too weak", "stop, mostly before the backup; the statement that grants it named"),
     # --- somebody wants to get past
     "approvals": Fault(
-        "approvals: twice, by the author, expired, revoked, of another plan …", "each refused with its own message"
+        "approvals: twice, by the author, expired, revoked, of another plan …", "each refused with its own words"
     ),
-    "evidence-tampered": Fault(
-        "evidence edited, deleted, added, linked, re-signed", "each reported with its own message"
-    ),
+    "evidence-tampered": Fault("evidence edited, deleted, added, linked, re-signed", "each found with its own words"),
     "no-bypass": Fault("extra-vars, --tags, --skip-tags, --start-at-task", "no gate is passed"),
     "canary": Fault(
         "a password, a passphrase, with -vvvv and a forced failure", "in no output, argument, bundle or temporary file"
@@ -124,7 +121,7 @@ ROWS: dict[str, Fault] = {
 
 def page() -> str:
     """Return the table of docs/faults.md."""
-    out = ["| fault | what you see |", "|---|---|"]
+    out = ["| fault | what is seen |", "|---|---|"]
     out += [f"| {_cell(fault.done)} | {_cell(fault.must)} |" for fault in ROWS.values()]
     return "\n".join(out) + "\n"
 
