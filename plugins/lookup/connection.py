@@ -30,7 +30,7 @@ EXAMPLES = r"""
   tasks:
     - name: Back up the database
       incomex.phasegate.backup:
-        artefacts: "{{ phasegate_root }}/manual_work"
+        run_directory: "{{ phasegate_root }}/manual_work"
 """
 
 RETURN = r"""
