@@ -17,7 +17,8 @@ from ansible_collections.incomex.phasegate.plugins.module_utils import _approval
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan import check_cover, digest
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan_schema import HAS_JSONSCHEMA, read_plan
-from ansible_collections.incomex.phasegate.plugins.module_utils._review import Subject, review
+from ansible_collections.incomex.phasegate.plugins.module_utils._review import review
+from ansible_collections.incomex.phasegate.plugins.module_utils._review_subject import Subject
 
 
 def sql_of(directory: str, part: dict[str, Any]) -> bytes:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import errno
 
+from ansible_collections.incomex.phasegate.plugins.module_utils._text import LAYOUT, escaped
+
 _ADVICE = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free space on its file system, or raise the quota"),
     errno.ENOENT: "check the path: it does not exist",
@@ -16,7 +18,6 @@ _ADVICE = {
         "check owner and mode, and whether the file system is read-only; run Ansible with become if it needs root",
     ),
 }
-from ansible_collections.incomex.phasegate.plugins.module_utils._text import LAYOUT, escaped
 
 
 class PhaseGateError(Exception):

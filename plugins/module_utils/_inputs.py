@@ -12,7 +12,7 @@ from typing import Any, Collection, Dict, Iterator, List, Mapping
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._problems import shown
+from ansible_collections.incomex.phasegate.plugins.module_utils._text import short_json
 
 #: What the name of an input begins with.
 PREFIX = "phasegate_"
@@ -88,9 +88,9 @@ def _value_problems(name: str, option: Mapping[str, Any], value: Any) -> Iterato
     result = ArgumentSpecValidator({name: wanted}).validate({name: value})
     if result.error_messages:
         of = f" of {option['elements']}" if "elements" in option else ""
-        yield Problem(f"{name} of type {option['type']}{of}", f"{name} is {shown(value, 60)}")
+        yield Problem(f"{name} of type {option['type']}{of}", f"{name} is {short_json(value, 60)}")
     elif "choices" in option and result.validated_parameters[name] not in option["choices"]:
-        yield Problem(f"{name} is one of {', '.join(option['choices'])}", f"{name} is {shown(value, 60)}")
+        yield Problem(f"{name} is one of {', '.join(option['choices'])}", f"{name} is {short_json(value, 60)}")
 
 
 def _name_problems(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates import TITLES
-from ansible_collections.incomex.phasegate.plugins.module_utils._report import COMMANDS, TRIGGERS
+from ansible_collections.incomex.phasegate.plugins.module_utils._report_vocabulary import COMMANDS, TRIGGERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
