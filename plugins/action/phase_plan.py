@@ -13,25 +13,23 @@ from typing import Any, Dict, List, Mapping
 from ansible.errors import AnsibleActionFail
 from ansible.module_utils.basic import missing_required_lib
 from ansible.plugins.action import ActionBase
-from ansible_collections.incomex.phasegate.plugins.module_utils._approvals import (
-    collect,
-    file_error,
-    packed,
-    review_file,
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.files import collect_approvals, pack_approvals
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.requests import review_file
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import plan_file_error, sha256_bytes
+from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_file import (
+    HAS_JSONSCHEMA,
+    Phase,
+    load_phase,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._phase import HAS_JSONSCHEMA, Phase, load_phase
-from ansible_collections.incomex.phasegate.plugins.module_utils._plan import (
-    build_plan,
-    canonical_json,
-    check_cover,
-    digest,
-    pinned,
-)
-from ansible_collections.incomex.phasegate.plugins.module_utils._plan_schema import read_plan
-from ansible_collections.incomex.phasegate.plugins.module_utils._problems import PhaseFileError
-from ansible_collections.incomex.phasegate.plugins.module_utils._statements import HAS_PGLAST, analyse_phase
-from ansible_collections.incomex.phasegate.plugins.module_utils._strict_yaml import HAS_YAML
+from ansible_collections.incomex.phasegate.plugins.module_utils._definition.problems import PhaseFileError
+from ansible_collections.incomex.phasegate.plugins.module_utils._definition.strict_yaml import HAS_YAML
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.byte_ranges import check_cover
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.canonical_json import canonical_json
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.plan import build_plan, pinned_file
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.plan_reader import read_plan
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.phase_sql import analyse_phase
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.syntax_tree import HAS_PGLAST
 
 
 def plan_of(phase: Phase) -> Dict[str, Any]:
@@ -39,9 +37,9 @@ def plan_of(phase: Phase) -> Dict[str, Any]:
     statements = analyse_phase(phase)
     return build_plan(
         phase.definition,
-        pinned(phase.source.name, phase.source.data),
-        {**pinned(phase.migrate.name, phase.migrate.data), "statements": statements.migrate},
-        {**pinned(phase.rollback.name, phase.rollback.data), "statements": statements.rollback},
+        pinned_file(phase.source.name, phase.source.data),
+        {**pinned_file(phase.migrate.name, phase.migrate.data), "statements": statements.migrate},
+        {**pinned_file(phase.rollback.name, phase.rollback.data), "statements": statements.rollback},
     )
 
 
@@ -50,7 +48,7 @@ def result_of(plan: Dict[str, Any], ddl: bytes, rollback: bytes) -> Dict[str, An
     definition = plan["phase"]
     return {
         "plan": plan,
-        "plan_sha256": digest(canonical_json(plan)),
+        "plan_sha256": sha256_bytes(canonical_json(plan)),
         "ddl_b64": base64.b64encode(ddl).decode("ascii"),
         "rollback_b64": base64.b64encode(rollback).decode("ascii"),
         "summary": {
@@ -65,7 +63,7 @@ def result_of(plan: Dict[str, Any], ddl: bytes, rollback: bytes) -> Dict[str, An
 def from_phase(path: str) -> Dict[str, Any]:
     """Return the result for a phase.yml. Raises ``PhaseFileError``."""
     phase = load_phase(path)
-    return {**result_of(plan_of(phase), phase.migrate.data, phase.rollback.data), **packed({}, {})}
+    return {**result_of(plan_of(phase), phase.migrate.data, phase.rollback.data), **pack_approvals({}, {})}
 
 
 def from_plan(path: str) -> Dict[str, Any]:
@@ -77,7 +75,7 @@ def from_plan(path: str) -> Dict[str, Any]:
         with open(os.path.join(os.path.dirname(path), plan[part]["file"]), "rb") as stream:
             files.append(stream.read())
         check_cover(plan[part]["statements"], files[-1], plan[part]["sha256"], plan[part]["file"])
-    return {**result_of(plan, *files), **packed(*collect(path))}
+    return {**result_of(plan, *files), **pack_approvals(*collect_approvals(path))}
 
 
 def reviews_beside(paths: List[str]) -> Dict[str, Any]:
@@ -92,7 +90,7 @@ def reviews_beside(paths: List[str]) -> Dict[str, Any]:
                 found=path,
                 next_step="give the file that approve.yml with phasegate_bundle wrote, with the signatures beside it",
             )
-        found[bundle] = packed(*collect(path))
+        found[bundle] = pack_approvals(*collect_approvals(path))
     return found
 
 
@@ -124,7 +122,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             problems = [problem.as_dict() for problem in error.problems]
             return {**result, "failed": True, "msg": str(error), "problems": problems}
         except OSError as error:
-            return {**result, "failed": True, "msg": str(file_error(error))}
+            return {**result, "failed": True, "msg": str(plan_file_error(error))}
         except PhaseGateError as error:
             return {**result, "failed": True, "msg": str(error)}
         return {**result, "changed": False, **found}

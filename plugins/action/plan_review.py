@@ -13,12 +13,25 @@ from typing import Any, Mapping
 from ansible.errors import AnsibleActionFail
 from ansible.module_utils.basic import missing_required_lib
 from ansible.plugins.action import ActionBase
-from ansible_collections.incomex.phasegate.plugins.module_utils import _approvals, _html, _lint, _markdown
-from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._plan import check_cover, digest
-from ansible_collections.incomex.phasegate.plugins.module_utils._plan_schema import HAS_JSONSCHEMA, read_plan
-from ansible_collections.incomex.phasegate.plugins.module_utils._review import review
-from ansible_collections.incomex.phasegate.plugins.module_utils._review_subject import Subject
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
+    plan_file_error,
+    read_file,
+    replace_file,
+    sha256_bytes,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.markdown import render_markdown
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.byte_ranges import check_cover
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.plan_reader import HAS_JSONSCHEMA, read_plan
+from ansible_collections.incomex.phasegate.plugins.module_utils._review.html import render_page
+from ansible_collections.incomex.phasegate.plugins.module_utils._review.package import review
+from ansible_collections.incomex.phasegate.plugins.module_utils._review.squawk import (
+    LintFinding,
+    find_squawk,
+    run_squawk,
+    squawk_version,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._review.subject import Subject
 
 
 def sql_of(directory: str, part: dict[str, Any]) -> bytes:
@@ -29,14 +42,14 @@ def sql_of(directory: str, part: dict[str, Any]) -> bytes:
     return data
 
 
-def linted(ddl: bytes, plan: dict[str, Any]) -> tuple[list[_lint.Finding] | None, str]:
+def linted(ddl: bytes, plan: dict[str, Any]) -> tuple[list[LintFinding] | None, str]:
     """Return the linter's findings and its name with version; None and nothing where there is no linter."""
-    program = _lint.linter()
+    program = find_squawk()
     if program is None:
         return None, ""
     wrapped = all(statement["run"] for statement in plan["ddl"]["statements"])
-    findings = _lint.lint(program, ddl, plan["target"]["server_version"], wrapped=wrapped)
-    return findings, f"squawk {_lint.version(program)}"
+    findings = run_squawk(program, ddl, plan["target"]["server_version"], wrapped=wrapped)
+    return findings, f"squawk {squawk_version(program)}"
 
 
 def package(path: str) -> tuple[dict[str, bytes], dict[str, Any]]:
@@ -47,11 +60,11 @@ def package(path: str) -> tuple[dict[str, bytes], dict[str, Any]]:
     directory = os.path.dirname(path)
     ddl, rollback = (sql_of(directory, plan[part]) for part in ("ddl", "rollback"))
     findings, linter = linted(ddl, plan)
-    document = review(Subject(plan, digest(data), ddl, rollback, shown(path), findings, linter))
+    document = review(Subject(plan, sha256_bytes(data), ddl, rollback, shown(path), findings, linter))
     markdown, html = (os.path.join(directory, name) for name in ("review.md", "review.html"))
-    files = {markdown: _markdown.markdown(document).encode("utf-8"), html: _html.page(document).encode("utf-8")}
+    files = {markdown: render_markdown(document).encode("utf-8"), html: render_page(document).encode("utf-8")}
     return files, {
-        "plan_sha256": digest(data),
+        "plan_sha256": sha256_bytes(data),
         "markdown": markdown,
         "html": html,
         "linted": findings is not None,
@@ -67,9 +80,9 @@ def shown(path: str) -> str:
 
 def write(files: dict[str, bytes], *, check_mode: bool) -> bool:
     """Write what differs and return whether anything does. Raises ``OSError``."""
-    differing = {path: data for path, data in files.items() if _approvals.content(path) != data}
+    differing = {path: data for path, data in files.items() if read_file(path) != data}
     for path, data in differing.items() if not check_mode else ():
-        _approvals.put(path, data)
+        replace_file(path, data)
     return bool(differing)
 
 
@@ -91,5 +104,5 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         except PhaseGateError as error:
             return {**result, "failed": True, "msg": str(error)}
         except OSError as error:
-            return {**result, "failed": True, "msg": str(_approvals.file_error(error))}
+            return {**result, "failed": True, "msg": str(plan_file_error(error))}
         return {**result, "changed": changed, **about}

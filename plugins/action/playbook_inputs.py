@@ -13,7 +13,13 @@ import yaml
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.utils.vars import load_extra_vars
-from ansible_collections.incomex.phasegate.plugins.module_utils import _inputs
+from ansible_collections.incomex.phasegate.plugins.module_utils._definition.playbook_inputs import (
+    PREFIX,
+    Unresolved,
+    input_error,
+    input_problems,
+    names_read,
+)
 
 SPECIFICATIONS = os.path.normpath(
     os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "playbooks", "vars", "inputs.yml")
@@ -42,7 +48,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             {"playbook": {"type": "str", "required": True, "choices": sorted(specified)}}
         )
         playbook = params["playbook"]
-        read = _inputs.names_read(specified, playbook)
+        read = names_read(specified, playbook)
         given: dict[str, Any] = {}
         for name in task_vars:
             if name in read:
@@ -50,10 +56,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
                     # nothing for a value that is `omit`
                     given.update(self._templar.template({name: task_vars[name]}))
                 except AnsibleError as error:
-                    given[name] = _inputs.Unresolved(str(error))
-            elif name.startswith(_inputs.PREFIX):
+                    given[name] = Unresolved(str(error))
+            elif name.startswith(PREFIX):
                 given[name] = None
-        found = _inputs.problems(specified, playbook, given, load_extra_vars(self._loader))
+        found = input_problems(specified, playbook, given, load_extra_vars(self._loader))
         if found:
-            return {**result, "failed": True, "msg": str(_inputs.error(playbook, found))}
+            return {**result, "failed": True, "msg": str(input_error(playbook, found))}
         return {**result, "changed": False}

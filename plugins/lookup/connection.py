@@ -44,9 +44,9 @@ from typing import Any
 
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
-from ansible_collections.incomex.phasegate.plugins.module_utils._client import CONNECTION_ARGUMENTS
-from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._inputs import PREFIX
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._definition.playbook_inputs import PREFIX
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import CONNECTION_ARGUMENTS
 
 
 def connection_variables(variables: dict[str, Any]) -> dict[str, Any]:

@@ -41,7 +41,7 @@ from typing import Any, Iterable
 
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
-from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 
 
 def read_signatures(paths: Iterable[str]) -> dict[str, str]:

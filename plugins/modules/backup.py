@@ -115,16 +115,16 @@ removed:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.incomex.phasegate.plugins.module_utils._backup_steps import (
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup.steps import (
     BACKUP_ARGUMENTS,
-    make,
-    start,
-    wanted_by,
+    backup_options,
+    make_backup,
+    start_backup,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._client import CONNECTION_ARGUMENTS, Client
-from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import open_directory
-from ansible_collections.incomex.phasegate.plugins.module_utils._identity import read_identity
-from ansible_collections.incomex.phasegate.plugins.module_utils._module import errors_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import open_run_directory
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import CONNECTION_ARGUMENTS, Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import read_identity
 
 
 def pretend(client: Client) -> dict[str, Any]:
@@ -148,13 +148,13 @@ def main() -> None:
     )
     params = module.params
     client = Client.from_params(params)
-    wanted = wanted_by(params, contents=params["contents"])
+    wanted = backup_options(params, contents=params["contents"])
     with errors_of(module):
-        artefacts = open_directory(params["run_directory"], check_mode=module.check_mode)
+        artefacts = open_run_directory(params["run_directory"], check_mode=module.check_mode)
         if artefacts is None:
             result = pretend(client)
         else:
-            result = (start if params["background"] else make)(client, artefacts, wanted)
+            result = (start_backup if params["background"] else make_backup)(client, artefacts, wanted)
         module.exit_json(**result)
 
 

@@ -85,12 +85,17 @@ import os
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._module import errors_of
-from ansible_collections.incomex.phasegate.plugins.module_utils._retention import Rule, Verdict, judge, remove
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup.retention import (
+    RetentionRule,
+    RetentionVerdict,
+    delete_backups,
+    evaluate_retention,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of
 
 
-def prune(root: str, rule: Rule, *, check_mode: bool) -> list[Verdict]:
+def prune(root: str, rule: RetentionRule, *, check_mode: bool) -> list[RetentionVerdict]:
     """Decide and delete; return the decision for every backup. Raises ``PhaseGateError``."""
     if rule.keep < 1 or rule.max_age_days < 0:
         raise PhaseGateError(
@@ -101,11 +106,11 @@ def prune(root: str, rule: Rule, *, check_mode: bool) -> list[Verdict]:
         )
     if not os.path.isdir(root):
         return []
-    verdicts = judge(root, rule, time.time())
+    verdicts = evaluate_retention(root, rule, time.time())
     for number, verdict in enumerate(verdicts):
         if verdict.remove and not check_mode:
             try:
-                remove(root, verdict)
+                delete_backups(root, verdict)
             except BlockingIOError:
                 verdicts[number] = dataclasses.replace(verdict, remove=False, why="directory is in use; retry later")
     return verdicts
@@ -123,7 +128,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = module.params
-    rule = Rule(params["keep"], params["max_age_days"], params["archive"] or "")
+    rule = RetentionRule(params["keep"], params["max_age_days"], params["archive"] or "")
     with errors_of(module):
         verdicts = prune(params["root"], rule, check_mode=module.check_mode)
         module.exit_json(

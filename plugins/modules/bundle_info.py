@@ -71,10 +71,12 @@ signature:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import SEAL, Artefacts, sha256_file, verify
-from ansible_collections.incomex.phasegate.plugins.module_utils._module import errors_of, fail_with
-from ansible_collections.incomex.phasegate.plugins.module_utils._seal import judge_seal, signature_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import SEAL, RunDirectory
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.verification import verify_bundle
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_file
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of, fail_with
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.seal import judge_seal, signature_of
 
 
 def findings_of(path: str, allowed_signers: str | None) -> list[str]:
@@ -82,9 +84,9 @@ def findings_of(path: str, allowed_signers: str | None) -> list[str]:
 
     Raises ``PhaseGateError``, ``OSError``.
     """
-    findings = verify(path)
+    findings = verify_bundle(path)
     if allowed_signers and not findings:
-        findings = list(judge_seal(Artefacts(path), allowed_signers))[:1]
+        findings = list(judge_seal(RunDirectory(path), allowed_signers))[:1]
     return findings
 
 
@@ -113,7 +115,7 @@ def main() -> None:
         findings = findings_of(path, allowed_signers)
         if findings:
             fail_with(module, not_intact(path, allowed_signers, findings), findings=findings)
-        artefacts = Artefacts(path)
+        artefacts = RunDirectory(path)
         module.exit_json(
             changed=False,
             run_directory=path,

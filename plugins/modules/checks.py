@@ -126,12 +126,13 @@ summary:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.incomex.phasegate.plugins.module_utils import _checks
-from ansible_collections.incomex.phasegate.plugins.module_utils._check_step import Wanted, judge
-from ansible_collections.incomex.phasegate.plugins.module_utils._client import CONNECTION_ARGUMENTS, Client
-from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import open_directory, run_step
-from ansible_collections.incomex.phasegate.plugins.module_utils._identity import IDENTITY_ARGUMENT
-from ansible_collections.incomex.phasegate.plugins.module_utils._module import errors_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import open_run_directory
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import run_step
+from ansible_collections.incomex.phasegate.plugins.module_utils._checks.checks import CHECK_OPTIONS, NON_SCOPE_OPTIONS
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import CONNECTION_ARGUMENTS, Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import IDENTITY_ARGUMENT
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.check_step import CheckRun, run_check_step
 
 # The command that the checks of each stage belong to.
 STAGES = {"preflight": "C-06", "verify": "C-08"}
@@ -147,7 +148,7 @@ def main() -> None:
                 "type": "list",
                 "elements": "dict",
                 "required": True,
-                "options": _checks.CHECK_OPTIONS,
+                "options": CHECK_OPTIONS,
                 "mutually_exclusive": [("sql", "builtin")],
                 "required_one_of": [("sql", "builtin")],
             },
@@ -155,7 +156,7 @@ def main() -> None:
                 "type": "list",
                 "elements": "dict",
                 "default": [],
-                "options": _checks.NON_SCOPE_OPTIONS,
+                "options": NON_SCOPE_OPTIONS,
             },
             "stage": {"type": "str", "choices": list(STAGES), "default": "preflight"},
             "search_path": {"type": "list", "elements": "str", "default": []},
@@ -167,7 +168,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = module.params
-    wanted = Wanted(
+    wanted = CheckRun(
         checks=params["checks"],
         non_scope=params["non_scope"],
         identity=params["identity"] or {},
@@ -178,10 +179,10 @@ def main() -> None:
     )
     result: dict[str, Any] = {"checks": [], "summary": ""}
     with errors_of(module, result):
-        artefacts = open_directory(params["run_directory"], check_mode=module.check_mode)
+        artefacts = open_run_directory(params["run_directory"], check_mode=module.check_mode)
         with run_step(artefacts, STAGES[params["stage"]]) as step:
             try:
-                judge(Client.from_params(params), wanted, step, check_mode=module.check_mode)
+                run_check_step(Client.from_params(params), wanted, step, check_mode=module.check_mode)
             finally:
                 result.update({key: step.data[key] for key in result if key in step.data})
         module.exit_json(changed=False, **result)

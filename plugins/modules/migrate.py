@@ -145,34 +145,36 @@ verification:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.incomex.phasegate.plugins.module_utils import _gates
-from ansible_collections.incomex.phasegate.plugins.module_utils._client import CONNECTION_ARGUMENTS, Client
-from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, run_step
-from ansible_collections.incomex.phasegate.plugins.module_utils._execute import (
-    Request,
-    finish,
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import COMMAND, EXECUTE, events
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import run_step
+from ansible_collections.incomex.phasegate.plugins.module_utils._checks.verification import (
+    Verification,
+    run_verification,
+    verification_fields,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import fail_with, run_directory_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.outcome import COMMITTED
+from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import format_gate_table
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import CONNECTION_ARGUMENTS, Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import IDENTITY_ARGUMENT
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.seal import seal_and_sign
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.text import migration_log
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_facts import (
+    MigrationRequest,
     gates_without_run,
-    migrate,
     read_frozen,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._identity import IDENTITY_ARGUMENT
-from ansible_collections.incomex.phasegate.plugins.module_utils._module import fail_with, run_directory_of
-from ansible_collections.incomex.phasegate.plugins.module_utils._outcome import COMMITTED
-from ansible_collections.incomex.phasegate.plugins.module_utils._report_text import migration_log
-from ansible_collections.incomex.phasegate.plugins.module_utils._runs import (
-    COMMAND,
-    EXECUTE,
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.history import (
     committed_outcome,
-    events,
-    incomplete,
+    is_incomplete,
     not_sealed,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._seal import seal_and_sign
-from ansible_collections.incomex.phasegate.plugins.module_utils._verify import Verification, told, verify
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.migration import finish_migration, run_migration
 
 
-def require_backup(artefacts: Artefacts) -> None:
+def require_backup(artefacts: RunDirectory) -> None:
     """Wait for a backup in the background. Raises ``PhaseGateError`` with its reason when it failed."""
     with artefacts.busy():
         failed = events(artefacts.journal.entries(), "C-01", "failed")
@@ -205,16 +207,16 @@ def main() -> None:
         if module.check_mode:
             gates = gates_without_run(client, params["plan"], params["identity"] or {}, params["run_directory"])
             module.exit_json(
-                changed=True, gates=[gate.as_dict() for gate in gates], gate_table=_gates.table(gates).splitlines()
+                changed=True, gates=[gate.as_dict() for gate in gates], gate_table=format_gate_table(gates).splitlines()
             )
-        artefacts = Artefacts(run_directory_of(module, "C-07"))
+        artefacts = RunDirectory(run_directory_of(module, "C-07"))
         artefacts.require_run()
         before = committed_outcome(client, artefacts, COMMAND[EXECUTE])
         if before is None:
             require_backup(artefacts)
-        elif not incomplete(artefacts):
+        elif not is_incomplete(artefacts):
             module.exit_json(changed=False, **before)
-        request = Request(
+        request = MigrationRequest(
             plan=params["plan"],
             ddl=read_frozen(artefacts, params["plan"]["ddl"]["file"]),
             artefacts=artefacts,
@@ -225,14 +227,14 @@ def main() -> None:
         with run_step(artefacts, "C-07") as step:
             data = step.data
             try:
-                (migrate if before is None else finish)(client, request, step)
+                (run_migration if before is None else finish_migration)(client, request, step)
             finally:
                 step.file("logs/C-07.log", migration_log(step.data).encode("utf-8"))
         if params["verify"]:
             with run_step(artefacts, "C-08") as step:
                 verification = step.data
                 wanted = Verification.of_plan(request.plan, request.declared, request.ddl_sha256)
-                verify(client, artefacts, wanted, step)
+                run_verification(client, artefacts, wanted, step)
         if params["verify"] and params["seal"]:
             sealed = seal_and_sign(artefacts, "", params["seal_key"])
     except OSError as error:
@@ -244,9 +246,11 @@ def main() -> None:
         # what C-08 and the seal could not write down is in the database all the same
         full = error.__cause__ if committed and isinstance(error.__cause__, OSError) else None
         problem = not_sealed(params["run_directory"], full) if full else error
-        fail_with(module, problem, changed=committed, verification=told(verification), **known)
+        fail_with(module, problem, changed=committed, verification=verification_fields(verification), **known)
     difference = {"prepared": data["transaction"]["diff"].get("text", "")}
-    module.exit_json(changed=True, diff=difference, verification=told(verification), sealed=sealed, **data)
+    module.exit_json(
+        changed=True, diff=difference, verification=verification_fields(verification), sealed=sealed, **data
+    )
 
 
 if __name__ == "__main__":

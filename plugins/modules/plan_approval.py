@@ -113,12 +113,29 @@ from dataclasses import dataclass
 from typing import Any, Dict, Optional
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible_collections.incomex.phasegate.plugins.module_utils import _approvals, _sshsig
-from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._module import errors_of
-from ansible_collections.incomex.phasegate.plugins.module_utils._plan import digest
-from ansible_collections.incomex.phasegate.plugins.module_utils._plan_schema import HAS_JSONSCHEMA, read_plan
-from ansible_collections.incomex.phasegate.plugins.module_utils._required import reviewable
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.files import ApprovalFiles
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.requests import (
+    NOTES_NAMESPACE,
+    PASS,
+    PASS_WITH_NOTES,
+    PLAN_NAMESPACE,
+    REVIEW_NAMESPACE,
+    notes_header,
+    review_file,
+    review_name,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.clock import parse_time
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
+    plan_file_error,
+    read_file,
+    replace_file,
+    sha256_bytes,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.plan_reader import HAS_JSONSCHEMA, read_plan
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.requirements import reviewable
+from ansible_collections.incomex.phasegate.plugins.module_utils._ssh.signature import holds, parse_signature, sign
 
 
 @dataclass(frozen=True)
@@ -128,7 +145,7 @@ class Document:
     path: str
     data: bytes
     what: str = "plan"
-    namespace: str = _approvals.PLAN_NAMESPACE
+    namespace: str = PLAN_NAMESPACE
 
 
 def plan_to_sign(path: str) -> Document:
@@ -137,7 +154,7 @@ def plan_to_sign(path: str) -> Document:
         data = stream.read()
     plan = read_plan(data, path)
     now = datetime.datetime.now(datetime.timezone.utc)
-    if _approvals.moment(plan["not_after"]) < now:
+    if parse_time(plan["not_after"]) < now:
         raise PhaseGateError(
             "This plan has expired.",
             expected="a plan that may still be executed",
@@ -149,56 +166,53 @@ def plan_to_sign(path: str) -> Document:
 
 def review_to_sign(bundle: str) -> Document:
     """Return the review of an execution that may be signed. Raises ``PhaseGateError``, ``OSError``."""
-    return Document(
-        _approvals.review_file(bundle), reviewable(bundle), _approvals.review_of(bundle), _approvals.REVIEW_NAMESPACE
-    )
+    return Document(review_file(bundle), reviewable(bundle), review_name(bundle), REVIEW_NAMESPACE)
 
 
-def documents(files: _approvals.Files, document: Document, notes: str) -> Dict[str, bytes]:
+def documents(files: ApprovalFiles, document: Document, notes: str) -> Dict[str, bytes]:
     """Return what is signed, by the path of its signature."""
     if not notes:
         return {files.signature: document.data}
-    header = _approvals.notes_header(digest(document.data), document.what)
+    header = notes_header(sha256_bytes(document.data), document.what)
     return {files.signature: document.data, files.notes_signature: header + b"\n" + notes.encode("utf-8") + b"\n"}
 
 
 def signed_before(path: str, namespace: str, document: bytes, by: Optional[bytes]) -> bool:
     """Tell whether a signature file holds over a document, with ``by``: and is by the key of that signature."""
-    found = _approvals.content(path) or b""
+    found = read_file(path) or b""
     if by is not None:
-        one, other = _sshsig.parse_signature(found), _sshsig.parse_signature(by)
+        one, other = parse_signature(found), parse_signature(by)
         if one is None or other is None or one.key != other.key:
             return False
-    return _sshsig.holds(found, namespace, document)
+    return holds(found, namespace, document)
 
 
 def approve(document: Document, reviewer: str, key: str, notes: str, *, check_mode: bool) -> Dict[str, Any]:
     """Sign and write. Returns the module's result. Raises ``PhaseGateError``, ``OSError``."""
-    files = _approvals.Files.of(document.path, reviewer)
+    files = ApprovalFiles.of(document.path, reviewer)
     if not os.path.isfile(key):
         raise PhaseGateError("The key is missing.", expected="a file", found=key, next_step="give the path of a key")
     signed = documents(files, document, notes)
-    namespace = _approvals.NOTES_NAMESPACE if notes else document.namespace
+    namespace = NOTES_NAMESPACE if notes else document.namespace
     new: Dict[str, Optional[bytes]] = {
-        signature: None if check_mode else _sshsig.sign(document, key, namespace)
-        for signature, document in signed.items()
+        signature: None if check_mode else sign(document, key, namespace) for signature, document in signed.items()
     }
     changed = not all(signed_before(name, namespace, signed[name], by) for name, by in new.items())
     wanted = {files.notes: signed.get(files.notes_signature), files.notes_signature: None, **new}
-    changed = changed or _approvals.content(files.notes) != wanted[files.notes]
+    changed = changed or read_file(files.notes) != wanted[files.notes]
     if changed and not check_mode:
-        if _approvals.content(document.path) != document.data:
-            _approvals.put(document.path, document.data)
+        if read_file(document.path) != document.data:
+            replace_file(document.path, document.data)
         # its signature comes last: without it there is no approval
         for name in (files.notes, files.notes_signature, files.signature):
-            _approvals.put(name, wanted[name])
+            replace_file(name, wanted[name])
     result = {
         "changed": changed,
-        "sha256": digest(document.data),
-        "verdict": _approvals.PASS_WITH_NOTES if notes else _approvals.PASS,
+        "sha256": sha256_bytes(document.data),
+        "verdict": PASS_WITH_NOTES if notes else PASS,
         "files": [files.signature, *([files.notes, files.notes_signature] if notes else [])],
     }
-    by_key = _sshsig.parse_signature(new[files.signature] or b"")
+    by_key = parse_signature(new[files.signature] or b"")
     return {**result, "fingerprint": by_key.fingerprint} if by_key else result
 
 
@@ -219,7 +233,7 @@ def main() -> None:
     if not HAS_JSONSCHEMA:
         module.fail_json(msg=missing_required_lib("jsonschema", reason="on the controller"))
     params = module.params
-    with errors_of(module, file_error=_approvals.file_error):
+    with errors_of(module, file_error=plan_file_error):
         document = plan_to_sign(params["plan"]) if params["plan"] else review_to_sign(params["bundle"])
         notes = params["notes"].strip()
         result = approve(document, params["reviewer"], params["key"], notes, check_mode=module.check_mode)

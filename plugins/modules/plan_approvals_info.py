@@ -117,18 +117,36 @@ import os
 from typing import Any, Dict, Optional
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.incomex.phasegate.plugins.module_utils import _approvals, _reviewers
-from ansible_collections.incomex.phasegate.plugins.module_utils._module import errors_of
-from ansible_collections.incomex.phasegate.plugins.module_utils._plan import digest, thawed
-from ansible_collections.incomex.phasegate.plugins.module_utils._required import identity_of, reviewable
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.evaluation import (
+    Approvals,
+    evaluate_plan_approvals,
+    evaluate_review_approvals,
+    format_approvals,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.files import (
+    Notes,
+    collect_approvals,
+    pack_approvals,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.register import (
+    Anchor,
+    find_anchor,
+    read_anchor,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.requests import review_file
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.clock import parse_time
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import plan_file_error, sha256_bytes
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.canonical_json import thawed
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.requirements import identity_of, reviewable
 
 
-def anchor_for(plan: Dict[str, Any], reviewers: Optional[str]) -> Optional[_approvals.Anchor]:
+def anchor_for(plan: Dict[str, Any], reviewers: Optional[str]) -> Optional[Anchor]:
     """Return the reviewers to verify by. Raises ``PhaseGateError``."""
     if reviewers:
-        return _reviewers.read_anchor(reviewers)
+        return read_anchor(reviewers)
     target = plan.get("target")
-    return _approvals.find_anchor(str(target.get("system_identifier", "")) if isinstance(target, dict) else "")
+    return find_anchor(str(target.get("system_identifier", "")) if isinstance(target, dict) else "")
 
 
 def approvals_of_plan(path: str, reviewers: Optional[str], now: datetime.datetime) -> Dict[str, Any]:
@@ -137,8 +155,8 @@ def approvals_of_plan(path: str, reviewers: Optional[str], now: datetime.datetim
         data = stream.read()
     plan, _ = thawed(data)
     anchor = anchor_for(plan, reviewers)
-    signatures, notes = _approvals.collect(path)
-    judged = _approvals.judge(
+    signatures, notes = collect_approvals(path)
+    judged = evaluate_plan_approvals(
         data, signatures, notes, anchor, str(plan.get("author", "")), str(plan.get("not_after", "")), now
     )
     return result_of(data, anchor, judged, signatures, notes)
@@ -150,28 +168,28 @@ def approvals_of_bundle(bundle: str, reviewers: Optional[str], now: datetime.dat
     with open(os.path.join(bundle, "plan.json"), "rb") as stream:
         author = str(json.load(stream).get("author", ""))
     system_identifier = identity_of(bundle)["system_identifier"]
-    anchor = _reviewers.read_anchor(reviewers) if reviewers else _approvals.find_anchor(system_identifier)
-    signatures, notes = _approvals.collect(_approvals.review_file(bundle))
-    judged = _approvals.judge_review(data, signatures, notes, anchor, author, now)
+    anchor = read_anchor(reviewers) if reviewers else find_anchor(system_identifier)
+    signatures, notes = collect_approvals(review_file(bundle))
+    judged = evaluate_review_approvals(data, signatures, notes, anchor, author, now)
     return result_of(data, anchor, judged, signatures, notes)
 
 
 def result_of(
     data: bytes,
-    anchor: Optional[_approvals.Anchor],
-    judged: _approvals.Approvals,
+    anchor: Optional[Anchor],
+    judged: Approvals,
     signatures: Dict[str, bytes],
-    notes: _approvals.Notes,
+    notes: Notes,
 ) -> Dict[str, Any]:
     """Return the module's result."""
     return {
-        "sha256": digest(data),
+        "sha256": sha256_bytes(data),
         "approvals": [one.as_dict() for one in judged.verdicts],
         "gate": judged.gate.as_dict(),
         "reviewers": anchor.path if anchor else "",
         "threshold": anchor.threshold if anchor else 0,
-        "table": _approvals.table(judged),
-        **_approvals.packed(signatures, notes),
+        "table": format_approvals(judged),
+        **pack_approvals(signatures, notes),
     }
 
 
@@ -190,8 +208,8 @@ def main() -> None:
     )
     params = module.params
     approvals_of = approvals_of_plan if params["plan"] else approvals_of_bundle
-    with errors_of(module, file_error=_approvals.file_error):
-        now = _approvals.moment(params["at"]) if params["at"] else datetime.datetime.now(datetime.timezone.utc)
+    with errors_of(module, file_error=plan_file_error):
+        now = parse_time(params["at"]) if params["at"] else datetime.datetime.now(datetime.timezone.utc)
         result = approvals_of(params["plan"] or params["bundle"], params["reviewers"], now)
         module.exit_json(changed=False, **result)
 

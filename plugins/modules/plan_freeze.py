@@ -117,10 +117,15 @@ from typing import Any
 
 from ansible.module_utils.ansible_release import __version__ as ansible_version
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.incomex.phasegate.plugins.module_utils._approvals import file_error, put
-from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._module import errors_of
-from ansible_collections.incomex.phasegate.plugins.module_utils._plan import canonical_json, digest, freeze_plan
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
+    plan_file_error,
+    replace_file,
+    sha256_bytes,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.canonical_json import canonical_json
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.plan import freeze_plan
 
 TARGET = ("container", "database", "user", "server_version", "system_identifier")
 
@@ -172,7 +177,7 @@ def write(directory: str, files: dict[str, bytes]) -> None:
     """Write the files."""
     for name, data in files.items():
         # not as closed as evidence: reviewers read them
-        put(os.path.join(directory, name), data)
+        replace_file(os.path.join(directory, name), data)
 
 
 def main() -> None:
@@ -202,11 +207,11 @@ def main() -> None:
         "plan.json": data,
     }
     directory = params["directory"].rstrip("/")
-    with errors_of(module, file_error=file_error):
+    with errors_of(module, file_error=plan_file_error):
         if not module.check_mode:
             directory = make_directory(directory)
             write(directory, files)
-        module.exit_json(changed=True, path=os.path.join(directory, "plan.json"), plan_sha256=digest(data))
+        module.exit_json(changed=True, path=os.path.join(directory, "plan.json"), plan_sha256=sha256_bytes(data))
 
 
 if __name__ == "__main__":

@@ -82,24 +82,25 @@ import json
 from typing import Any, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.incomex.phasegate.plugins.module_utils import _runs
-from ansible_collections.incomex.phasegate.plugins.module_utils._client import CONNECTION_ARGUMENTS, Client
-from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, run_step
-from ansible_collections.incomex.phasegate.plugins.module_utils._execute import Request, read_frozen, recorded
-from ansible_collections.incomex.phasegate.plugins.module_utils._identity import read_identity
-from ansible_collections.incomex.phasegate.plugins.module_utils._module import errors_of, run_directory_of
-from ansible_collections.incomex.phasegate.plugins.module_utils._rehearse import Rehearsal, rehearse
-from ansible_collections.incomex.phasegate.plugins.module_utils._restore import require_ready
-from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import Snapshot
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup.restore import require_ready
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import last_recorded, opening_of_run
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import run_step
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of, run_directory_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import CONNECTION_ARGUMENTS, Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import read_identity
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_facts import MigrationRequest, read_frozen
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.rehearsal import Rehearsal, run_rehearsal
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
 
 
-def source_in(artefacts: Artefacts) -> Mapping[str, Any]:
+def source_in(artefacts: RunDirectory) -> Mapping[str, Any]:
     """Return what the rehearsal was opened with."""
     artefacts.require_run()
-    return _runs.opening(artefacts.journal.entries())
+    return opening_of_run(artefacts.journal.entries())
 
 
-def check(client: Client, artefacts: Artefacts) -> dict[str, Any]:
+def check(client: Client, artefacts: RunDirectory) -> dict[str, Any]:
     """Check the rehearsal cluster before there is a backup."""
     start = source_in(artefacts)
     with run_step(artefacts, "R-0") as step:
@@ -108,14 +109,14 @@ def check(client: Client, artefacts: Artefacts) -> dict[str, Any]:
     return {"changed": False, **step.data}
 
 
-def run(client: Client, artefacts: Artefacts, plan: dict[str, Any]) -> dict[str, Any]:
+def run(client: Client, artefacts: RunDirectory, plan: dict[str, Any]) -> dict[str, Any]:
     """Rehearse in an open run."""
     start = source_in(artefacts)
     source = Snapshot.load(artefacts.file("schema/before.jsonl.gz"))
-    backup = recorded(artefacts, "C-01", "backup")
+    backup = last_recorded(artefacts, "C-01", "backup")
     with open(artefacts.file("backup_contents.json"), encoding="utf-8") as stream:
         contents = json.load(stream)
-    request = Request(
+    request = MigrationRequest(
         plan=plan,
         ddl=read_frozen(artefacts, plan["ddl"]["file"]),
         artefacts=artefacts,
@@ -133,7 +134,7 @@ def run(client: Client, artefacts: Artefacts, plan: dict[str, Any]) -> dict[str,
         "server": start["server"],
         "contents": contents,
     }
-    proved = rehearse(rehearsal, artefacts.file(backup["file"]), about)
+    proved = run_rehearsal(rehearsal, artefacts.file(backup["file"]), about)
     proved["backup"] = {key: backup[key] for key in ("file", "size", "sha256", "toc_entries", "compression")}
     return {"changed": True, "rehearsal": proved}
 
@@ -158,7 +159,7 @@ def main() -> None:
             with dataclasses.replace(client, database="postgres").session() as session:
                 changed = params["state"] == "rehearsed"
                 module.exit_json(changed=changed, cluster=read_identity(session, client).as_dict())
-        artefacts = Artefacts(run_directory_of(module, "Rehearsal"))
+        artefacts = RunDirectory(run_directory_of(module, "Rehearsal"))
         result = check(client, artefacts) if params["state"] == "ready" else run(client, artefacts, params["plan"])
         module.exit_json(**result)
 

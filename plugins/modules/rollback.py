@@ -103,22 +103,22 @@ losses:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.incomex.phasegate.plugins.module_utils._approvals import unpacked
-from ansible_collections.incomex.phasegate.plugins.module_utils._client import CONNECTION_ARGUMENTS, Client
-from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, run_step
-from ansible_collections.incomex.phasegate.plugins.module_utils._execute import Request, read_frozen
-from ansible_collections.incomex.phasegate.plugins.module_utils._identity import IDENTITY_ARGUMENT
-from ansible_collections.incomex.phasegate.plugins.module_utils._module import errors_of, run_directory_of
-from ansible_collections.incomex.phasegate.plugins.module_utils._report_text import migration_log
-from ansible_collections.incomex.phasegate.plugins.module_utils._rollback import Undo, roll_back
-from ansible_collections.incomex.phasegate.plugins.module_utils._runs import (
-    COMMAND,
-    ROLLBACK,
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.files import unpack_approvals
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import COMMAND, ROLLBACK
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import run_step
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of, run_directory_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import CONNECTION_ARGUMENTS, Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import IDENTITY_ARGUMENT
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.text import migration_log
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_facts import MigrationRequest, read_frozen
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.history import (
     committed_outcome,
-    look,
+    fetch_identity,
     plan_of_execution,
     require_confirmation,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.rollback import RollbackRequest, run_rollback
 
 
 def result_of(data: dict[str, Any]) -> dict[str, Any]:
@@ -126,16 +126,16 @@ def result_of(data: dict[str, Any]) -> dict[str, Any]:
     return {key: data[key] for key in ("outcome", "restored", "losses", "unchanged") if key in data}
 
 
-def run(client: Client, params: dict[str, Any], artefacts: Artefacts, undo: Undo) -> dict[str, Any]:
+def run(client: Client, params: dict[str, Any], artefacts: RunDirectory, undo: RollbackRequest) -> dict[str, Any]:
     """Run C-09 in an open run."""
     artefacts.require_run()
     before = committed_outcome(client, artefacts, COMMAND[ROLLBACK])
     if before is not None:
         return {"changed": False, **result_of(before)}
     # the plan of the evidence that is undone, whatever directory the run was opened with
-    plan = plan_of_execution(undo.execution, look(client))
+    plan = plan_of_execution(undo.execution, fetch_identity(client))
     with run_step(artefacts, "C-09") as step:
-        request = Request(
+        request = MigrationRequest(
             plan=plan,
             ddl=read_frozen(artefacts, plan["rollback"]["file"]),
             artefacts=artefacts,
@@ -144,7 +144,7 @@ def run(client: Client, params: dict[str, Any], artefacts: Artefacts, undo: Undo
             lock_attempts=max(1, params["lock_attempts"]),
         )
         try:
-            roll_back(client, request, undo, step)
+            run_rollback(client, request, undo, step)
         finally:
             step.file("logs/C-09.log", migration_log(step.data).encode("utf-8"))
     return {"changed": True, **result_of(step.data)}
@@ -167,13 +167,13 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = module.params
-    signatures, _ = unpacked(params["signatures_b64"], {})
-    undo = Undo(Artefacts(params["execution"]), params["confirm"], params["accept_loss"], signatures)
+    signatures, _ = unpack_approvals(params["signatures_b64"], {})
+    undo = RollbackRequest(RunDirectory(params["execution"]), params["confirm"], params["accept_loss"], signatures)
     with errors_of(module):
         require_confirmation(undo.execution, undo.confirm)
         if module.check_mode:
             module.exit_json(changed=True, msg=f"would roll back {undo.name}")
-        artefacts = Artefacts(run_directory_of(module, "C-09"))
+        artefacts = RunDirectory(run_directory_of(module, "C-09"))
         module.exit_json(**run(Client.from_params(params), params, artefacts, undo))
 
 

@@ -130,11 +130,16 @@ identity:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.incomex.phasegate.plugins.module_utils._backup_record import NAMES
-from ansible_collections.incomex.phasegate.plugins.module_utils._client import CONNECTION_ARGUMENTS, Client
-from ansible_collections.incomex.phasegate.plugins.module_utils._module import errors_of, fail_with
-from ansible_collections.incomex.phasegate.plugins.module_utils._opening import OPENING_ARGUMENTS, opened, warnings
-from ansible_collections.incomex.phasegate.plugins.module_utils._runs import EXECUTE, REHEARSAL, NotOpened
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup.record import NAMES
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import EXECUTE, REHEARSAL
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of, fail_with
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import CONNECTION_ARGUMENTS, Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.directory import NotOpened
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.opening import (
+    OPENING_ARGUMENTS,
+    open_or_adopt,
+    warnings,
+)
 
 
 def main() -> None:
@@ -156,7 +161,7 @@ def main() -> None:
     )
     with errors_of(module):
         try:
-            result = opened(Client.from_params(module.params), module.params, check_mode=module.check_mode)
+            result = open_or_adopt(Client.from_params(module.params), module.params, check_mode=module.check_mode)
         except NotOpened as error:
             fail_with(module, error, run_directory=error.artefacts.path)
         for line in warnings(result):

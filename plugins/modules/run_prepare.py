@@ -117,15 +117,27 @@ summary:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.incomex.phasegate.plugins.module_utils import _check_step
-from ansible_collections.incomex.phasegate.plugins.module_utils._backup_steps import BACKUP_ARGUMENTS, start, wanted_by
-from ansible_collections.incomex.phasegate.plugins.module_utils._capture import Declared
-from ansible_collections.incomex.phasegate.plugins.module_utils._client import CONNECTION_ARGUMENTS, Client
-from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, run_step
-from ansible_collections.incomex.phasegate.plugins.module_utils._module import errors_of, fail_with
-from ansible_collections.incomex.phasegate.plugins.module_utils._moment import look, record_steps
-from ansible_collections.incomex.phasegate.plugins.module_utils._opening import OPENING_ARGUMENTS, opened, warnings
-from ansible_collections.incomex.phasegate.plugins.module_utils._runs import NotOpened
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup.steps import (
+    BACKUP_ARGUMENTS,
+    backup_options,
+    start_backup,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import run_step
+from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_capture import DataExpectations
+from ansible_collections.incomex.phasegate.plugins.module_utils._checks.state_capture import (
+    fetch_fingerprint,
+    record_state_steps,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of, fail_with
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import CONNECTION_ARGUMENTS, Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.check_step import CheckRun, run_check_step
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.directory import NotOpened
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.opening import (
+    OPENING_ARGUMENTS,
+    open_or_adopt,
+    warnings,
+)
 
 REQUIRED = ("root", "environment", "plan", "ddl_b64", "rollback_b64")
 
@@ -134,14 +146,14 @@ def prepare(client: Client, params: dict[str, Any], result: dict[str, Any], *, c
     """Do C-01 to C-06 in the run of ``result``, which receives the results, also on failure."""
     plan = params["plan"]
     phase = plan["phase"]
-    artefacts = Artefacts(result["run_directory"]) if result["run_directory"] else None
+    artefacts = RunDirectory(result["run_directory"]) if result["run_directory"] else None
     if artefacts:
-        start(client, artefacts, wanted_by(params))
-        declared = Declared.from_definition(phase["measure"], phase["row_counts"])
-        result.update(record_steps(client, artefacts, "before", declared))
+        start_backup(client, artefacts, backup_options(params))
+        declared = DataExpectations.from_definition(phase["measure"], phase["row_counts"])
+        result.update(record_state_steps(client, artefacts, "before", declared))
     else:
-        result.update(look(client))
-    wanted = _check_step.Wanted(
+        result.update(fetch_fingerprint(client))
+    wanted = CheckRun(
         checks=phase["preflight"],
         non_scope=[],
         identity=params["identity"] or {},
@@ -151,7 +163,7 @@ def prepare(client: Client, params: dict[str, Any], result: dict[str, Any], *, c
     )
     with run_step(artefacts, "C-06") as step:
         try:
-            _check_step.judge(client, wanted, step, check_mode=check_mode)
+            run_check_step(client, wanted, step, check_mode=check_mode)
         finally:
             result.update({key: step.data[key] for key in ("checks", "summary") if key in step.data})
 
@@ -165,7 +177,7 @@ def main() -> None:
     result: dict[str, Any] = {}
     with errors_of(module, result):
         try:
-            result.update(opened(client, module.params, check_mode=module.check_mode))
+            result.update(open_or_adopt(client, module.params, check_mode=module.check_mode))
         except NotOpened as error:
             fail_with(module, error, run_directory=error.artefacts.path)
         for line in warnings(result):

@@ -106,16 +106,19 @@ signature:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.incomex.phasegate.plugins.module_utils import _lock, _report_vocabulary, _runs
-from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import JOURNAL, Artefacts
-from ansible_collections.incomex.phasegate.plugins.module_utils._module import errors_of
-from ansible_collections.incomex.phasegate.plugins.module_utils._seal import seal_and_sign
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import JOURNAL, RunDirectory
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import LOCK_LEFT
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.seal import seal_and_sign
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.vocabulary import SUCCESS
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.directory import new_directory, require_place
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.history import not_sealed, unfinished
 
 
 def sealed(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
     """Seal a run; a run that never got a directory gets one that holds its reason."""
-    artefacts = Artefacts(params["run_directory"]) if params["run_directory"] else None
+    artefacts = RunDirectory(params["run_directory"]) if params["run_directory"] else None
     if artefacts and not artefacts.has_run:
         raise PhaseGateError(
             "There is no run to seal here.",
@@ -134,13 +137,13 @@ def sealed(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
             "signature": "",
         }
     if artefacts is None:
-        _runs.require_place(params["root"], params["environment"] or "")
-        artefacts = _runs.new_directory(params["root"], f"{params['phase']}_{params['environment']}")
+        require_place(params["root"], params["environment"] or "")
+        artefacts = new_directory(params["root"], f"{params['phase']}_{params['environment']}")
         about = {"phase": params["phase"], "environment": params["environment"], "host": params["inventory_name"]}
         artefacts.journal.append("run", "not opened", about)
-    waiting = _runs.unfinished(artefacts) if params["reason"] else None
+    waiting = unfinished(artefacts) if params["reason"] else None
     if waiting:
-        artefacts.journal.append("run", _lock.LEFT, {"reason": params["reason"]})
+        artefacts.journal.append("run", LOCK_LEFT, {"reason": params["reason"]})
         raise waiting
     return seal_and_sign(artefacts, params["reason"], params.get("seal_key"), check_mode=check_mode)
 
@@ -161,9 +164,9 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = module.params
-    with errors_of(module, file_error=lambda error: _runs.not_sealed(params["run_directory"], error)):
+    with errors_of(module, file_error=lambda error: not_sealed(params["run_directory"], error)):
         result = sealed(params, check_mode=module.check_mode)
-        if params["reason"] or result["outcome"] not in ("", _report_vocabulary.SUCCESS):
+        if params["reason"] or result["outcome"] not in ("", SUCCESS):
             lines = (
                 [*result.pop("summary"), f"report        {result['report']}"]
                 if result["report"]

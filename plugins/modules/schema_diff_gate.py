@@ -97,14 +97,15 @@ changes:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, run_step
-from ansible_collections.incomex.phasegate.plugins.module_utils._module import errors_of, fail_with
-from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import Snapshot
-from ansible_collections.incomex.phasegate.plugins.module_utils._verify import compare, write_diff
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import run_step
+from ansible_collections.incomex.phasegate.plugins.module_utils._checks.verification import diff_states, write_diff
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of, fail_with
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
 
 
-def load(artefacts: Artefacts, label: str) -> Snapshot:
+def load(artefacts: RunDirectory, label: str) -> Snapshot:
     """Return a snapshot. Raises ``PhaseGateError`` when it was not taken."""
     path = artefacts.file(f"schema/{label}.jsonl.gz")
     if not os.path.isfile(path):
@@ -132,11 +133,11 @@ def main() -> None:
     )
     params = module.params
     policy = {name: params[name] for name in ("policy", "allow", "fingerprint") if params[name] is not None}
-    artefacts = Artefacts(params["run_directory"])
+    artefacts = RunDirectory(params["run_directory"])
     with errors_of(module):
         with run_step(None if module.check_mode else artefacts, "C-08") as step:
             moments = (load(artefacts, "before"), load(artefacts, "after"))
-            changes, result = compare(artefacts, ("before", "after"), moments, policy)
+            changes, result = diff_states(artefacts, ("before", "after"), moments, policy)
             write_diff(step, changes, result)
         if params["enforce"] and not result["ok"]:
             fail_with(module, result["message"], diff=changes.ansible(), **result)

@@ -138,12 +138,21 @@ import os
 from typing import Any, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.incomex.phasegate.plugins.module_utils import _drift, _snapshot
-from ansible_collections.incomex.phasegate.plugins.module_utils._client import CONNECTION_ARGUMENTS, Client
-from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import atomic_file, file_error
-from ansible_collections.incomex.phasegate.plugins.module_utils._module import fail_with
-from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import Snapshot
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import atomic_file, file_error
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import fail_with
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import CONNECTION_ARGUMENTS, Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.drift import (
+    BASELINE,
+    Drift,
+    compare_with_baseline,
+    load_baseline,
+    require_fingerprint,
+    require_sections,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.junit import error_junit, stored_junit
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import take_snapshot, wanted_sections
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
 
 REPORTS = ("drift.txt", "drift.json", "junit.xml")
 
@@ -152,7 +161,7 @@ class Reports:
     """The directory that the report goes to; in check mode nothing does."""
 
     def __init__(self, directory: str, *, check_mode: bool) -> None:
-        self.baseline = os.path.join(directory, _drift.BASELINE)
+        self.baseline = os.path.join(directory, BASELINE)
         self._directory = directory
         self._writes = not check_mode
 
@@ -194,11 +203,11 @@ def store(reports: Reports, live: Snapshot) -> dict[str, Any]:
         *(f"    not seen: {what}" for what in header.unseen),
     ]
     message = "\n".join(lines)
-    reports.write(message, _drift.stored_junit(live), result)
+    reports.write(message, stored_junit(live), result)
     return {"changed": True, "message": message, **result}
 
 
-def compare(reports: Reports, drift: _drift.Drift, path: str, next_step: str) -> dict[str, Any]:
+def compare(reports: Reports, drift: Drift, path: str, next_step: str) -> dict[str, Any]:
     """Report a comparison and return the result."""
     result = drift.as_dict()
     message = drift.message(path, next_step)
@@ -209,18 +218,18 @@ def compare(reports: Reports, drift: _drift.Drift, path: str, next_step: str) ->
 def run(params: Mapping[str, Any], reports: Reports) -> dict[str, Any]:
     """Store or compare, as asked for, and return the result."""
     client = Client.from_params(params)
-    sections = _snapshot.wanted_sections(cluster=params["cluster"])
+    sections = wanted_sections(cluster=params["cluster"])
     given = params["baseline"]
     path = given or reports.baseline
     # before the server is queried: an invalid baseline is no reason to read a schema
-    baseline = None if params["renew"] or not (given or os.path.exists(path)) else _drift.load_baseline(path)
+    baseline = None if params["renew"] or not (given or os.path.exists(path)) else load_baseline(path)
     if baseline:
-        _drift.require_fingerprint(params["fingerprint"], baseline, path)
-        _drift.require_sections(baseline, sections)
+        require_fingerprint(params["fingerprint"], baseline, path)
+        require_sections(baseline, sections)
     with client.session("phasegate:drift") as session:
-        live = _snapshot.take(session, sections=sections)
+        live = take_snapshot(session, sections=sections)
     if baseline is None:
-        _drift.require_fingerprint(params["fingerprint"], live, f"the schema that was to be stored as {path}")
+        require_fingerprint(params["fingerprint"], live, f"the schema that was to be stored as {path}")
         return store(reports, live)
     policy = {"policy": params["policy"], "allow": params["allow"]}
     accept = (
@@ -229,7 +238,7 @@ def run(params: Mapping[str, Any], reports: Reports) -> dict[str, Any]:
         else "store the schema as it is as the new baseline (renew; -e phasegate_drift_renew=true)"
     )
     next_step = f"find out who made the changes; then undo them, permit them with allow, or {accept}"
-    return compare(reports, _drift.compare(baseline, live, policy), path, next_step)
+    return compare(reports, compare_with_baseline(baseline, live, policy), path, next_step)
 
 
 def main() -> None:
@@ -258,7 +267,7 @@ def main() -> None:
     except (PhaseGateError, OSError) as error:
         stopped = error if isinstance(error, PhaseGateError) else file_error(error)
         with contextlib.suppress(OSError):
-            reports.write(str(stopped), _drift.error_junit(params["database"], stopped), {"error": str(stopped)})
+            reports.write(str(stopped), error_junit(params["database"], stopped), {"error": str(stopped)})
         fail_with(module, stopped)
     else:
         if params["enforce"] and result["drifted"]:

@@ -116,19 +116,21 @@ from collections import Counter
 from typing import Any, Iterator, Mapping, Sequence
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.incomex.phasegate.plugins.module_utils import _snapshot
-from ansible_collections.incomex.phasegate.plugins.module_utils._catalog import KINDS
-from ansible_collections.incomex.phasegate.plugins.module_utils._client import CONNECTION_ARGUMENTS, Client
-from ansible_collections.incomex.phasegate.plugins.module_utils._diff import display
-from ansible_collections.incomex.phasegate.plugins.module_utils._module import errors_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import CONNECTION_ARGUMENTS, Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.catalog.queries import KINDS
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff import display
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.facts import kind_of, schema_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import take_snapshot, wanted_sections
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
 
 
-def selected(snapshot: _snapshot.Snapshot, patterns: Sequence[Mapping[str, str]]) -> Iterator[dict[str, Any]]:
+def selected(snapshot: Snapshot, patterns: Sequence[Mapping[str, str]]) -> Iterator[dict[str, Any]]:
     """Yield the facts that match one of the patterns, as JSON types."""
     for fact in snapshot.decoded() if patterns else ():
         about = {
             "kind": fact.kind,
-            "schema": _snapshot.schema_of(fact.kind, fact.identity),
+            "schema": schema_of(fact.kind, fact.identity),
             "object": display(fact.kind, fact.identity),
         }
         if any(all(fnmatch.fnmatchcase(about[key], text) for key, text in entry.items()) for entry in patterns):
@@ -140,8 +142,8 @@ def selected(snapshot: _snapshot.Snapshot, patterns: Sequence[Mapping[str, str]]
 def read(client: Client, sections: Sequence[str], patterns: Sequence[Mapping[str, str]]) -> dict[str, Any]:
     """Return the module's result. Raises ``PhaseGateError``."""
     with client.session("phasegate:info") as session:
-        snapshot = _snapshot.take(session, sections=sections)
-    counts = Counter(_snapshot.kind_of(line) for line in snapshot.facts)
+        snapshot = take_snapshot(session, sections=sections)
+    counts = Counter(kind_of(line) for line in snapshot.facts)
     return {
         "fingerprint": snapshot.fingerprint,
         "objects": len(snapshot.object_digests()),
@@ -173,7 +175,7 @@ def main() -> None:
     params = module.params
     patterns = [{key: text for key, text in entry.items() if text is not None} for entry in params["facts"]]
     with errors_of(module):
-        result = read(Client.from_params(params), _snapshot.wanted_sections(cluster=params["cluster"]), patterns)
+        result = read(Client.from_params(params), wanted_sections(cluster=params["cluster"]), patterns)
         module.exit_json(changed=False, **result)
 
 

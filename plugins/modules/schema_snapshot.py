@@ -138,11 +138,15 @@ deviations:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.incomex.phasegate.plugins.module_utils import _capture
-from ansible_collections.incomex.phasegate.plugins.module_utils._client import CONNECTION_ARGUMENTS, Client
-from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import open_directory
-from ansible_collections.incomex.phasegate.plugins.module_utils._module import errors_of
-from ansible_collections.incomex.phasegate.plugins.module_utils._moment import STEPS, look, record_steps
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import open_run_directory
+from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_capture import DataExpectations
+from ansible_collections.incomex.phasegate.plugins.module_utils._checks.state_capture import (
+    STEPS,
+    fetch_fingerprint,
+    record_state_steps,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import CONNECTION_ARGUMENTS, Client
 
 
 def main() -> None:
@@ -177,12 +181,12 @@ def main() -> None:
     params = module.params
     client = Client.from_params(params)
     with errors_of(module):
-        artefacts = open_directory(params["run_directory"], check_mode=module.check_mode)
+        artefacts = open_run_directory(params["run_directory"], check_mode=module.check_mode)
         if artefacts is None:
-            result = {"changed": False, **look(client)}
+            result = {"changed": False, **fetch_fingerprint(client)}
         else:
-            declared = _capture.Declared.from_definition(params["measure"], params["row_counts"])
-            result = {"changed": True, **record_steps(client, artefacts, params["label"], declared)}
+            declared = DataExpectations.from_definition(params["measure"], params["row_counts"])
+            result = {"changed": True, **record_state_steps(client, artefacts, params["label"], declared)}
         module.exit_json(**result)
 
 

@@ -110,15 +110,15 @@ import stat
 from typing import Any, Mapping, Sequence
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import (
-    Artefacts,
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import run_step
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
     HashingWriter,
     atomic_file,
-    run_step,
     sha256_file,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._module import errors_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of
 
 DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 
@@ -245,7 +245,7 @@ def copy(file: Pinned, out: HashingWriter) -> None:
 
 
 def gate(
-    artefacts: Artefacts | None, directory: str | None, files: Sequence[Hashed], *, check_mode: bool
+    artefacts: RunDirectory | None, directory: str | None, files: Sequence[Hashed], *, check_mode: bool
 ) -> tuple[dict[str, str], bool]:
     """Assert the digests of all files, then freeze those that are not in ``directory`` yet, as C-05 of an open run.
 
@@ -294,7 +294,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     destination, run_directory = module.params["destination"], module.params["run_directory"]
-    artefacts = Artefacts(run_directory) if run_directory else None
+    artefacts = RunDirectory(run_directory) if run_directory else None
     directory = artefacts.file("sql") if artefacts else destination
     result: dict[str, Any] = {}
     with errors_of(module, result):

@@ -133,14 +133,20 @@ import os
 from typing import Any, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.incomex.phasegate.plugins.module_utils import _checks
-from ansible_collections.incomex.phasegate.plugins.module_utils._capture import Declared
-from ansible_collections.incomex.phasegate.plugins.module_utils._client import CONNECTION_ARGUMENTS, Client
-from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, run_step, sha256_file
-from ansible_collections.incomex.phasegate.plugins.module_utils._identity import IDENTITY_ARGUMENT
-from ansible_collections.incomex.phasegate.plugins.module_utils._module import errors_of
-from ansible_collections.incomex.phasegate.plugins.module_utils._policy import of_plan
-from ansible_collections.incomex.phasegate.plugins.module_utils._verify import Verification, told, verify
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import run_step
+from ansible_collections.incomex.phasegate.plugins.module_utils._checks.checks import CHECK_OPTIONS
+from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_capture import DataExpectations
+from ansible_collections.incomex.phasegate.plugins.module_utils._checks.verification import (
+    Verification,
+    run_verification,
+    verification_fields,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_file
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import CONNECTION_ARGUMENTS, Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import IDENTITY_ARGUMENT
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.policy import policy_for_plan
 
 
 def policy_of(params: dict[str, Any]) -> Mapping[str, Any]:
@@ -151,7 +157,7 @@ def policy_of(params: dict[str, Any]) -> Mapping[str, Any]:
         return policy
     with open(path, encoding="utf-8") as stream:
         plan = json.load(stream)
-    return of_plan({**plan, "phase": {"diff": policy}})
+    return policy_for_plan({**plan, "phase": {"diff": policy}})
 
 
 def wanted(params: dict[str, Any]) -> Verification:
@@ -160,7 +166,7 @@ def wanted(params: dict[str, Any]) -> Verification:
     return Verification(
         checks=params["checks"],
         non_scope=params["non_scope"],
-        declared=Declared.from_definition(params["measure"], params["row_counts"]),
+        declared=DataExpectations.from_definition(params["measure"], params["row_counts"]),
         policy=policy_of(params),
         search_path=params["search_path"],
         identity=params["identity"] or {},
@@ -180,7 +186,7 @@ def main() -> None:
                 "type": "list",
                 "elements": "dict",
                 "required": True,
-                "options": _checks.CHECK_OPTIONS,
+                "options": CHECK_OPTIONS,
                 "mutually_exclusive": [("sql", "builtin")],
                 "required_one_of": [("sql", "builtin")],
             },
@@ -196,14 +202,14 @@ def main() -> None:
     )
     if module.check_mode:
         module.exit_json(changed=False, msg="check mode: nothing was migrated, so nothing is verified")
-    artefacts = Artefacts(module.params["run_directory"])
+    artefacts = RunDirectory(module.params["run_directory"])
     result: dict[str, Any] = {}
     with errors_of(module, result):
         with run_step(artefacts, "C-08") as step:
             try:
-                verify(Client.from_params(module.params), artefacts, wanted(module.params), step)
+                run_verification(Client.from_params(module.params), artefacts, wanted(module.params), step)
             finally:
-                result.update(told(step.data))
+                result.update(verification_fields(step.data))
         module.exit_json(changed=True, diff={"prepared": step.data["diff"]["text"] + "\n"}, **result)
 
 

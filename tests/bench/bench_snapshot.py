@@ -21,20 +21,20 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from ansible_collections.incomex.phasegate.plugins.module_utils._diff import diff
-from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import (
-    Snapshot,
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff import diff
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import (
     read_changed,
     read_facts,
-    take,
+    take_snapshot,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
 from ansible_collections.incomex.phasegate.tests.support.cluster import running_cluster
 from ansible_collections.incomex.phasegate.tests.support.runs import client_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
+    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
     from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
 
 _T = TypeVar("_T")
@@ -80,7 +80,7 @@ def measure(cluster: Cluster, client: Client, migration: str, times: dict[str, l
     dump = client.argv("pg_dump", "--schema-only", "--dbname", cluster.dsn("bench"))
     note("pg_dump", lambda: subprocess.run(dump, stdout=subprocess.DEVNULL, check=True))
     with client.session("bench") as session:
-        base = note("snapshot", lambda: take(session))
+        base = note("snapshot", lambda: take_snapshot(session))
         note("fingerprint", lambda: base.fingerprint)
         base.rows()
         session.execute("BEGIN")

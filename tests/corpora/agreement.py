@@ -15,8 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ansible_collections.incomex.phasegate.plugins.module_utils._diff import Change, Diff, diff
-from ansible_collections.incomex.phasegate.plugins.module_utils._severity import Severity
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff import Change, Diff, diff
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.severity_classes import Severity
 from ansible_collections.incomex.phasegate.tests.corpora.corpora import Loader, LoadError, Server, manifest
 from ansible_collections.incomex.phasegate.tests.support.cluster import SUPERUSER, bin_directory, running_cluster
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import Snapshot
+    from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
 
 WORKERS = 2
 _EXTENSION = re.compile(r'^CREATE EXTENSION (?:IF NOT EXISTS )?"?([\w-]+)', re.MULTILINE)

@@ -22,9 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ansible_collections.incomex.phasegate.plugins.module_utils._client import SESSION_SETTINGS, Client
-from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session, SqlError
-from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import Snapshot, read_facts, take
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import SESSION_SETTINGS, Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session, SqlError
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import read_facts, take_snapshot
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
 from ansible_collections.incomex.phasegate.tests.support.cluster import SUPERUSER, bin_directory, running_cluster
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class Server:
     def snapshot(self, database: str) -> Snapshot:
         """Take a snapshot with the code under test."""
         with self.client(database).session("corpora") as session:
-            return take(session)
+            return take_snapshot(session)
 
 
 @contextlib.contextmanager

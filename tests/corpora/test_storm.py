@@ -8,8 +8,9 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import Snapshot, read_facts, take
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import read_facts, take_snapshot
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from ansible_collections.incomex.phasegate.tests.corpora.corpora import Server
@@ -59,7 +60,7 @@ def test_no_snapshot_is_torn(server: Server, notes: list[str]) -> None:
             with server.client(database).session("corpora") as session:
                 while len(accepted) < SNAPSHOTS:
                     try:
-                        accepted.append(take(session))
+                        accepted.append(take_snapshot(session))
                     except PhaseGateError:
                         refused += 1
                     if len(unguarded) < SNAPSHOTS // 4:

@@ -9,7 +9,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import verify
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.verification import verify_bundle
 from ansible_collections.incomex.phasegate.tests.support.cluster import SUPERUSER, bin_directory, running_cluster
 from ansible_collections.incomex.phasegate.tests.support.phase_files import PhaseFiles
 from ansible_collections.incomex.phasegate.tests.support.playbook import ROOT
@@ -142,7 +142,7 @@ def test_execute_and_roll_back(target: Target, more: str) -> None:
     assert target.play("roles/execute/example.yml", extra_vars=options).rc == 0
     assert has_more(target)
     bundle = target.bundle().path
-    assert verify(str(bundle)) == []
+    assert verify_bundle(str(bundle)) == []
     assert json.loads((bundle / "report.json").read_text(encoding="utf-8"))["outcome"] == "SUCCESS"
     again = target.play("roles/execute/example.yml", extra_vars=options)
     assert (again.rc, again.stats("changed")) == (0, {})
@@ -161,4 +161,4 @@ def test_execute_and_roll_back(target: Target, more: str) -> None:
     options = {"phasegate_execution": str(bundle), "phasegate_confirm": bundle.name}
     assert target.play("roles/rollback/example.yml", extra_vars=options).rc == 0
     assert not has_more(target)
-    assert [verify(str(made.path)) for made in target.bundles()] == [[], [], []]
+    assert [verify_bundle(str(made.path)) for made in target.bundles()] == [[], [], []]

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible_collections.incomex.phasegate.plugins.action.phase_plan import plan_of
-from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import run_step
-from ansible_collections.incomex.phasegate.plugins.module_utils._execute import migration_hooks, migration_script
-from ansible_collections.incomex.phasegate.plugins.module_utils._phase import load_phase
-from ansible_collections.incomex.phasegate.plugins.module_utils._problems import PhaseFileError
-from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import take
-from ansible_collections.incomex.phasegate.plugins.module_utils._transaction import transact
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import run_step
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_file import load_phase
+from ansible_collections.incomex.phasegate.plugins.module_utils._definition.problems import PhaseFileError
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.migration import migration_hooks, migration_script
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.transaction import transact
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import take_snapshot
 from ansible_collections.incomex.phasegate.tests.support.others import BEFORE, CHANGE
 from ansible_collections.incomex.phasegate.tests.support.phase_files import PhaseFiles
 from ansible_collections.incomex.phasegate.tests.support.runs import Run, client_of
@@ -62,7 +62,7 @@ def test_no_cut_persists_when_it_is_forced(cluster: Cluster, empty_database: str
     ends = {statement["end"] for statement in planned}
     forced = 0
     with client.session("phasegate:run:cut") as session, run_step(run.artefacts, "C-06") as step:
-        base = take(session)
+        base = take_snapshot(session)
         base.rows()
         for length in range(len(DDL.rstrip()) - 1):
             ddl = DDL[:length]

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
-from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, verify
-from ansible_collections.incomex.phasegate.plugins.module_utils._runs import events, journaled_outcome
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import events, journaled_outcome
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.verification import verify_bundle
 from ansible_collections.incomex.phasegate.tests.support.cluster import running_cluster
 from ansible_collections.incomex.phasegate.tests.support.conductor import Conductor, children, kill
 from ansible_collections.incomex.phasegate.tests.support.runs import PATIENCE, wait_for
@@ -333,14 +334,14 @@ def test_a_kill_leaves_all_or_nothing(drawn: Kill, fragile: Fragile, tmp_path: P
 
 def assert_applied_once(target: Target, applied: str) -> None:
     """One run has committed, says so, and is sealed; no other one says so."""
-    assert verify(applied) == []
+    assert verify_bundle(applied) == []
     for bundle in target.bundles():
-        artefacts = Artefacts(str(bundle.path))
+        artefacts = RunDirectory(str(bundle.path))
         entries = artefacts.journal.entries()
         is_it = str(bundle.path) == applied
         assert (journaled_outcome(entries, "C-07") == "COMMITTED") == is_it, bundle.path
         if artefacts.sealed:
-            assert verify(artefacts.path) == []
+            assert verify_bundle(artefacts.path) == []
             outcome = bundle.json("report.json")["outcome"]
             assert (outcome == "SUCCESS") == is_it, outcome
             assert is_it or "COMMITTED" not in outcome
@@ -348,7 +349,7 @@ def assert_applied_once(target: Target, applied: str) -> None:
     committed = [
         entry["xid"]
         for bundle in target.bundles()
-        for entry in events(Artefacts(str(bundle.path)).journal.entries(), "C-07", "transaction")
+        for entry in events(RunDirectory(str(bundle.path)).journal.entries(), "C-07", "transaction")
         if str(bundle.path) == applied
     ]
     assert [target.value(f"SELECT pg_xact_status('{xid}')") for xid in committed].count("committed") == 1

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
-from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, verify
-from ansible_collections.incomex.phasegate.plugins.module_utils._runs import journaled_outcome
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import journaled_outcome
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.verification import verify_bundle
 from ansible_collections.incomex.phasegate.tests.support.cluster import SUPERUSER, running_cluster
 from ansible_collections.incomex.phasegate.tests.support.conductor import children, conducting, descendants, gone, kill
 from ansible_collections.incomex.phasegate.tests.support.playbook import ROOT
@@ -43,7 +44,7 @@ LOCK = "BEGIN; LOCK TABLE public.tac_logical_unit IN ACCESS SHARE MODE;"
 
 def outcomes(root: Path) -> list[str | None]:
     """Return the outcomes of all runs by their journals, oldest first."""
-    return [journaled_outcome(Artefacts(str(run)).journal.entries(), "C-07") for run in sorted(root.iterdir())]
+    return [journaled_outcome(RunDirectory(str(run)).journal.entries(), "C-07") for run in sorted(root.iterdir())]
 
 
 def succeed(start: Callable[[], Conductor], settled: Callable[[], bool]) -> tuple[dict[str, Any], list[str]]:
@@ -306,7 +307,7 @@ def test_a_hostile_name_is_one_name(
         ).wait()
         assert answer
         assert answer["msg"] == "", answer
-        assert verify(answer["result"]["run_directory"]) == []
+        assert verify_bundle(answer["result"]["run_directory"]) == []
         assert Path(answer["result"]["run_directory"]).parent == root
         with psycopg.connect(psycopg.conninfo.make_conninfo(target.cluster.dsn(), dbname=name)) as inside:
             there = inside.execute("SELECT to_regclass('cutter_governance.canonical_address_alias') IS NOT NULL")

@@ -9,8 +9,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ansible_collections.incomex.phasegate.plugins.module_utils._gates import TITLES
-from ansible_collections.incomex.phasegate.plugins.module_utils._report_vocabulary import COMMANDS, TRIGGERS
+from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import GATE_TITLES
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.vocabulary import COMMANDS, TRIGGERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +19,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "glossary.md"
 TABLES: dict[str, Mapping[str, str]] = {
     "commands": {name: title for name, title in COMMANDS.items() if name.startswith("C-")},
     "rehearsal": {name: title for name, title in COMMANDS.items() if name.startswith("R-")},
-    "gates": TITLES,
+    "gates": GATE_TITLES,
     "triggers": TRIGGERS,
 }
 

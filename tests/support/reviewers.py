@@ -20,14 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ansible_collections.incomex.phasegate.plugins.module_utils import (
-    _approvals,
-    _phase,
-    _plan,
-    _reviewers,
-    _statements,
-)
-from ansible_collections.incomex.phasegate.plugins.module_utils._plan import canonical_json, freeze_plan
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.register import POLICY, REVOKED_KEYS
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.requests import PLAN_NAMESPACE
+from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_file import load_phase
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.canonical_json import canonical_json
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.plan import build_plan, freeze_plan, pinned_file
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.phase_sql import analyse_phase
+from ansible_collections.incomex.phasegate.plugins.module_utils._ssh.allowed_signers import ALLOWED_SIGNERS
 from ansible_collections.incomex.phasegate.tests.support.phase_files import ALPHA
 from ansible_collections.incomex.phasegate.tests.support.runs import wait_for
 
@@ -62,7 +61,7 @@ class Reviewer:
         """Return this reviewer's line of allowed_signers."""
         return " ".join(part for part in (names or self.name, options, self.public) if part) + "\n"
 
-    def sign(self, data: bytes, namespace: str = _approvals.PLAN_NAMESPACE) -> bytes:
+    def sign(self, data: bytes, namespace: str = PLAN_NAMESPACE) -> bytes:
         """Return a signature over ``data``."""
         argv = ["ssh-keygen", "-q", "-Y", "sign", "-f", str(self.key), "-n", namespace]
         return subprocess.run(argv, input=data, capture_output=True, check=True).stdout
@@ -100,8 +99,8 @@ def agent(reviewer: Reviewer, passphrase: str) -> Iterator[dict[str, str]]:
 def register(directory: Path, lines: str, policy: dict[str, Any] | None = None, revoked: str | None = None) -> Path:
     """Write the register of a cluster, closed to other users' writing whatever the umask is."""
     directory.mkdir(parents=True, exist_ok=True)
-    files = {_reviewers.ALLOWED_SIGNERS: lines, _reviewers.REVOKED_KEYS: revoked}
-    files[_reviewers.POLICY] = None if policy is None else json.dumps(policy)
+    files = {ALLOWED_SIGNERS: lines, REVOKED_KEYS: revoked}
+    files[POLICY] = None if policy is None else json.dumps(policy)
     for name, text in files.items():
         if text is not None:
             (directory / name).write_text(text, encoding="utf-8")
@@ -112,13 +111,13 @@ def register(directory: Path, lines: str, policy: dict[str, Any] | None = None, 
 
 def plan_of(phase_file: Path) -> dict[str, Any]:
     """Return the plan of a phase as phase_plan returns it."""
-    phase = _phase.load_phase(str(phase_file))
-    statements = _statements.analyse_phase(phase)
-    return _plan.build_plan(
+    phase = load_phase(str(phase_file))
+    statements = analyse_phase(phase)
+    return build_plan(
         phase.definition,
-        _plan.pinned(phase.source.name, phase.source.data),
-        {**_plan.pinned(phase.migrate.name, phase.migrate.data), "statements": statements.migrate},
-        {**_plan.pinned(phase.rollback.name, phase.rollback.data), "statements": statements.rollback},
+        pinned_file(phase.source.name, phase.source.data),
+        {**pinned_file(phase.migrate.name, phase.migrate.data), "statements": statements.migrate},
+        {**pinned_file(phase.rollback.name, phase.rollback.data), "statements": statements.rollback},
     )
 
 

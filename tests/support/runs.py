@@ -15,27 +15,34 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.incomex.phasegate.plugins.action.phase_plan import plan_of, result_of
-from ansible_collections.incomex.phasegate.plugins.module_utils import _capture, _lock, _runs, _snapshot
-from ansible_collections.incomex.phasegate.plugins.module_utils._backup import Wanted, back_up
-from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
-from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, run_step
-from ansible_collections.incomex.phasegate.plugins.module_utils._execute import (
-    Request,
-    finish,
-    migrate,
-    read_frozen,
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup.backup import back_up
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup.dump import BackupOptions
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import EXECUTE
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import run_step
+from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_capture import (
+    DataExpectations,
+    save_capture,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._phase import load_phase
-from ansible_collections.incomex.phasegate.plugins.module_utils._plan import canonical_json, digest
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_bytes
+from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_file import load_phase
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.canonical_json import canonical_json
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.directory import open_run
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_facts import MigrationRequest, read_frozen
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.history import fetch_identity
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.lock import acquire_lock
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.migration import finish_migration, run_migration
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import take_snapshot
 from ansible_collections.incomex.phasegate.tests.support.cluster import SUPERUSER, bin_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Step
-    from ansible_collections.incomex.phasegate.plugins.module_utils._transaction import Applied
+    from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
+    from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import MigrationResult
     from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
 
 #: How long a test waits for a state that must come, in seconds; it is only ever reached by a failure.
@@ -67,7 +74,7 @@ def wait_for(what: str, state: Callable[[], Any], seconds: float = PATIENCE) -> 
 def fingerprint(client: Client) -> str:
     """Return the fingerprint of the schema now."""
     with client.session() as session:
-        return _snapshot.take(session).fingerprint
+        return take_snapshot(session).fingerprint
 
 
 @dataclass
@@ -101,7 +108,7 @@ class Run:
     environment: str = "test"
     max_backup_age: int = 3600
     lock_attempts: int = 1
-    artefacts: Artefacts = field(default_factory=lambda: Artefacts(""))
+    artefacts: RunDirectory = field(default_factory=lambda: RunDirectory(""))
     sessions: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     @classmethod
@@ -140,13 +147,13 @@ class Run:
 
     def prepare(self, *, locked: bool = True) -> Run:
         """Open the run, under this database's lock when ``locked``, and do C-01, C-03, C-04 and C-05."""
-        identity = _runs.look(self.client)
+        identity = fetch_identity(self.client)
         about = {
-            "kind": _runs.EXECUTE,
+            "kind": EXECUTE,
             "environment": self.environment,
             "identity": identity.as_dict(),
             "host": "test01",
-            "plan_sha256": digest(canonical_json(self.plan)),
+            "plan_sha256": sha256_bytes(canonical_json(self.plan)),
         }
         files = {"ddl": self.ddl, "rollback": self.rollback}
         lock = None
@@ -154,17 +161,17 @@ class Run:
             # in place of the process that evidence leaves behind; the session ends with the test's database
             self.sessions.close()
             holder = self.sessions.enter_context(self.client.session("phasegate:hold:this"))
-            lock = _lock.acquire(holder, str(self.root), 0)
-        self.artefacts = _runs.open_run(str(self.root), self.plan, about, self.declared, files, lock)
+            lock = acquire_lock(holder, str(self.root), 0)
+        self.artefacts = open_run(str(self.root), self.plan, about, self.declared, files, lock)
         with run_step(self.artefacts, "C-01") as step:
-            step.data["backup"] = back_up(self.client, self.artefacts, Wanted(compression="none"))[0].as_dict()
+            step.data["backup"] = back_up(self.client, self.artefacts, BackupOptions(compression="none"))[0].as_dict()
         phase = self.plan["phase"]
-        declared = _capture.Declared.from_definition(phase["measure"], phase["row_counts"])
+        declared = DataExpectations.from_definition(phase["measure"], phase["row_counts"])
         with self.client.session() as session, run_step(self.artefacts, "C-03") as step:
-            facts = _snapshot.take(session)
+            facts = take_snapshot(session)
             facts.write(self.artefacts.file("schema/before.jsonl.gz"))
             step.data["fingerprint"] = facts.fingerprint
-            _capture.save(self.artefacts, "before", declared.measures, declared.take(session))
+            save_capture(self.artefacts, "before", declared.measures, declared.take(session))
         return self
 
     def freeze(self) -> None:
@@ -180,9 +187,9 @@ class Run:
         self.artefacts.journal.append("C-01", "done", {"backup": backup})
         return self
 
-    def request(self) -> Request:
+    def request(self) -> MigrationRequest:
         """Return what C-07 is asked to do, with the DDL that is frozen now."""
-        return Request(
+        return MigrationRequest(
             plan=self.plan,
             ddl=read_frozen(self.artefacts, self.plan["ddl"]["file"]),
             artefacts=self.artefacts,
@@ -193,13 +200,13 @@ class Run:
 
     def migrate(self) -> Outcome:
         """Do C-07 with what is in the artefact directory now."""
-        return self._c07(migrate)
+        return self._c07(run_migration)
 
     def finish(self) -> Outcome:
         """Do what a committed C-07 left."""
-        return self._c07(finish)
+        return self._c07(finish_migration)
 
-    def _c07(self, command: Callable[[Client, Request, Step], Applied]) -> Outcome:
+    def _c07(self, command: Callable[[Client, MigrationRequest, Step], MigrationResult]) -> Outcome:
         error: PhaseGateError | None = None
         data: dict[str, Any] = {}
         try:

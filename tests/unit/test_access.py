@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ansible_collections.incomex.phasegate.plugins.module_utils._access import give_access, read_access
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.role_copy import give_access, read_access
 from ansible_collections.incomex.phasegate.tests.support.cluster import running_cluster
 from ansible_collections.incomex.phasegate.tests.support.runs import client_of
 

@@ -9,19 +9,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible_collections.incomex.phasegate.plugins.module_utils import _phase, _plan, _runs, _statements
-from ansible_collections.incomex.phasegate.plugins.module_utils._after_commit import State, left, look
-from ansible_collections.incomex.phasegate.plugins.module_utils._author_sql import run_alone
-from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import verify
-from ansible_collections.incomex.phasegate.plugins.module_utils._problems import PhaseFileError
-from ansible_collections.incomex.phasegate.plugins.module_utils._session import SqlError
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import name_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import ROLLBACK, statements_left
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.verification import verify_bundle
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_file import SourceFile
+from ansible_collections.incomex.phasegate.plugins.module_utils._definition.problems import PhaseFileError
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.byte_ranges import check_cover
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import SqlError
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrusted_sql import run_alone
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.seal import seal_run
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.after_commit import (
+    StatementState,
+    fetch_statement_state,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.directory import open_run, reopen_run
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.history import (
+    fetch_identity,
+    find_applied,
+    is_incomplete,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.names import SqlRules
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.phase_sql import analyse_file
 from ansible_collections.incomex.phasegate.tests.support.phase_files import PhaseFiles
 from ansible_collections.incomex.phasegate.tests.support.runs import InBackground, Run, client_of, wait_for
 
 if TYPE_CHECKING:
-    from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
-    from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts
+    from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
+    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
     from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
 
 DDL = """BEGIN;
@@ -104,8 +119,8 @@ def test_the_plan_says_what_runs_after_commit(app: Client, tmp_path: Path) -> No
 )
 def test_every_kind_is_recognised(sql: str, kind: str, about: str) -> None:
     problems: list[Any] = []
-    rules = _statements.Rules(frozenset({"app"}), frozenset({kind}), frozenset(), (), {}, "k", "r")
-    (one,) = _statements.analyse_file(_phase.SourceFile("x.sql", "x.sql", sql.encode()), rules, problems)
+    rules = SqlRules(frozenset({"app"}), frozenset({kind}), frozenset(), (), {}, "k", "r")
+    (one,) = analyse_file(SourceFile("x.sql", "x.sql", sql.encode()), rules, problems)
     assert problems == []
     assert (one["kinds"], one["after_commit"]) == ([kind], about)
 
@@ -147,7 +162,7 @@ def test_what_runs_after_commit_stands_at_the_end(app: Client, tmp_path: Path) -
     plan = planned(app, tmp_path).plan["ddl"]
     plan["statements"][3]["after_commit"], plan["statements"][4]["after_commit"] = "app.by_note", ""
     with pytest.raises(PhaseGateError, match="statements after COMMIT at the end only"):
-        _plan.check_cover(plan["statements"], DDL.encode(), plan["sha256"])
+        check_cover(plan["statements"], DDL.encode(), plan["sha256"])
 
 
 # --- transport -------------------------------------------------------------------------------------------------
@@ -199,7 +214,7 @@ def test_the_transaction_commits_and_each_statement_after_it_is_journaled(
     # before COMMIT the indexes were neither there nor asked for
     assert outcome.data["transaction"]["checks"] == []
     assert "by_note" not in outcome.data["transaction"]["diff"]["text"]
-    assert left(run.plan["ddl"]["statements"], run.artefacts.journal.entries(), "C-07") == []
+    assert statements_left(run.plan["ddl"]["statements"], run.artefacts.journal.entries(), "C-07") == []
 
 
 def test_nothing_runs_after_a_transaction_that_is_rolled_back(app: Client, cluster: Cluster, tmp_path: Path) -> None:
@@ -261,7 +276,9 @@ def test_a_build_that_is_ended_is_never_a_success(app: Client, cluster: Cluster,
     assert "invalid index app.by_note" in outcome.message
     assert "DROP INDEX CONCURRENTLY app.by_note;" in outcome.message
     assert indexes(cluster, app) == "by_note false"
-    assert [s["n"] for s in left(run.plan["ddl"]["statements"], run.artefacts.journal.entries(), "C-07")] == [4, 5]
+    assert [
+        s["n"] for s in statements_left(run.plan["ddl"]["statements"], run.artefacts.journal.entries(), "C-07")
+    ] == [4, 5]
 
 
 def test_a_build_may_take_as_long_as_declared_whatever_the_lock_timeout(
@@ -280,9 +297,9 @@ def test_a_build_may_take_as_long_as_declared_whatever_the_lock_timeout(
 # --- going on after an interruption ----------------------------------------------------------------------------
 
 
-def applied(run: Run) -> Artefacts | None:
+def applied(run: Run) -> RunDirectory | None:
     """Return what the next run of the phase finds."""
-    return _runs.find_applied(run.client, str(run.root), run.environment, run.plan, _runs.look(run.client))
+    return find_applied(run.client, str(run.root), run.environment, run.plan, fetch_identity(run.client))
 
 
 def test_a_sealed_run_is_continued_in_a_copy_once_the_invalid_index_is_gone(
@@ -290,14 +307,14 @@ def test_a_sealed_run_is_continued_in_a_copy_once_the_invalid_index_is_gone(
 ) -> None:
     run = planned(app, tmp_path, DDL.replace("(id, note)", "((id > 0))")).prepare()
     assert run.migrate().data["outcome"] == "COMMITTED"
-    report = _runs.seal(run.artefacts, "")
+    report = seal_run(run.artefacts, "")
     assert report["outcome"] == "COMMITTED_INCOMPLETE"
     assert [row["found"] for row in report["triggers"] if row["status"] == "TRIGGERED"] == ["invalid index app.by_both"]
     first = run.artefacts
     assert applied(run) == first
-    assert _runs.incomplete(first)
+    assert is_incomplete(first)
 
-    run.artefacts = _runs.reopen(first, str(run.root))
+    run.artefacts = reopen_run(first, str(run.root))
     assert applied(run) == run.artefacts
     stopped = run.finish()
     assert "invalid index app.by_both, left by an earlier attempt" in stopped.message
@@ -311,45 +328,45 @@ def test_a_sealed_run_is_continued_in_a_copy_once_the_invalid_index_is_gone(
     assert [event["n"] for event in run.events("statement")] == [4, 5, 5]
     assert len(run.events("transaction")) == 1
     assert indexes(cluster, app) == "by_both true, by_note true"
-    assert not _runs.incomplete(run.artefacts)
+    assert not is_incomplete(run.artefacts)
     # C-08 is not part of this test
-    assert _runs.seal(run.artefacts, "")["outcome"] == "COMMITTED_NOT_VERIFIED"
-    assert (verify(first.path), verify(run.artefacts.path)) == ([], [])
+    assert seal_run(run.artefacts, "")["outcome"] == "COMMITTED_NOT_VERIFIED"
+    assert (verify_bundle(first.path), verify_bundle(run.artefacts.path)) == ([], [])
 
 
 def test_the_reason_of_a_continued_run_is_its_own(app: Client, cluster: Cluster, tmp_path: Path) -> None:
     run = planned(app, tmp_path, DDL.replace("(id, note)", "((id > 0))")).prepare()
     run.migrate()
-    _runs.seal(run.artefacts, "")
-    run.artefacts = _runs.reopen(run.artefacts, str(run.root))
+    seal_run(run.artefacts, "")
+    run.artefacts = reopen_run(run.artefacts, str(run.root))
     cluster.psql("DROP INDEX app.by_both; DROP TABLE app.old", app.database)
     stopped = run.finish()
     assert '42P01: relation "app.old" does not exist' in stopped.message
-    assert _runs.seal(run.artefacts, "")["reason"] == stopped.message
+    assert seal_run(run.artefacts, "")["reason"] == stopped.message
 
 
 def test_a_damaged_bundle_is_not_continued(app: Client, tmp_path: Path) -> None:
     run = planned(app, tmp_path, DDL.replace("(id, note)", "((id > 0))")).prepare()
     run.migrate()
-    _runs.seal(run.artefacts, "")
+    seal_run(run.artefacts, "")
     run.artefacts.write("sql/migrate.sql", b"SELECT 1")
     with pytest.raises(PhaseGateError, match=r"sql/migrate\.sql was changed"):
-        _runs.reopen(run.artefacts, str(run.root))
+        reopen_run(run.artefacts, str(run.root))
 
 
 @pytest.mark.parametrize("undo", [0, 1], ids=["the first", "the copy"])
 def test_a_rollback_of_either_undoes_the_continued_run(app: Client, tmp_path: Path, undo: int) -> None:
     run = planned(app, tmp_path, DDL.replace("(id, note)", "((id > 0))")).prepare()
     run.migrate()
-    _runs.seal(run.artefacts, "")
-    both = [run.artefacts, _runs.reopen(run.artefacts, str(run.root))]
+    seal_run(run.artefacts, "")
+    both = [run.artefacts, reopen_run(run.artefacts, str(run.root))]
     about = {
-        "kind": _runs.ROLLBACK,
+        "kind": ROLLBACK,
         "environment": run.environment,
-        "identity": _runs.look(app).as_dict(),
-        "execution": _runs.name_of(both[undo]),
+        "identity": fetch_identity(app).as_dict(),
+        "execution": name_of(both[undo]),
     }
-    rollback = _runs.open_run(str(run.root), run.plan, about, {}, {"rollback": run.rollback})
+    rollback = open_run(str(run.root), run.plan, about, {}, {"rollback": run.rollback})
     rollback.journal.append("C-09", "done", {"outcome": "COMMITTED"})
     assert applied(run) is None
 
@@ -410,24 +427,24 @@ def statement(kind: str, about: str) -> dict[str, Any]:
 def test_the_catalog_tells_a_drop(app: Client) -> None:
     drop = statement("DROP INDEX CONCURRENTLY", "app.i")
     with app.session() as session:
-        assert look(session, drop) == (State.DONE, "")
+        assert fetch_statement_state(session, drop) == (StatementState.DONE, "")
         session.execute("CREATE INDEX i ON app.old (id)")
-        assert look(session, drop) == (State.OPEN, "")
+        assert fetch_statement_state(session, drop) == (StatementState.OPEN, "")
         session.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'app.i'::regclass")
-        assert look(session, drop) == (State.OPEN, "")
+        assert fetch_statement_state(session, drop) == (StatementState.OPEN, "")
         run_alone(session, "DROP INDEX CONCURRENTLY app.i")
-        assert look(session, drop) == (State.DONE, "")
+        assert fetch_statement_state(session, drop) == (StatementState.DONE, "")
 
 
 def test_the_catalog_tells_what_reindex_left(app: Client) -> None:
     with app.session() as session:
         session.execute("CREATE INDEX i_ccnew ON app.old (id)")
         for about in ("app.old", "app.old_pkey"):
-            assert look(session, statement("REINDEX CONCURRENTLY", about)) == (State.OPEN, "")
+            assert fetch_statement_state(session, statement("REINDEX CONCURRENTLY", about)) == (StatementState.OPEN, "")
         session.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'app.i_ccnew'::regclass")
         for about in ("app.old", "app.old_pkey"):
-            found = look(session, statement("REINDEX CONCURRENTLY", about))
-            assert found == (State.BROKEN, "invalid index app.i_ccnew")
+            found = fetch_statement_state(session, statement("REINDEX CONCURRENTLY", about))
+            assert found == (StatementState.BROKEN, "invalid index app.i_ccnew")
 
 
 def test_the_catalog_tells_a_detach(app: Client) -> None:
@@ -435,8 +452,8 @@ def test_the_catalog_tells_a_detach(app: Client) -> None:
     with app.session() as session:
         session.execute("CREATE TABLE app.p (id int) PARTITION BY LIST (id)")
         session.execute("CREATE TABLE app.p1 PARTITION OF app.p FOR VALUES IN (1)")
-        assert look(session, detach) == (State.OPEN, "")
+        assert fetch_statement_state(session, detach) == (StatementState.OPEN, "")
         session.execute("UPDATE pg_inherits SET inhdetachpending = true WHERE inhrelid = 'app.p1'::regclass")
-        assert look(session, detach) == (State.BROKEN, "a detach that is not finalized")
+        assert fetch_statement_state(session, detach) == (StatementState.BROKEN, "a detach that is not finalized")
         session.execute("ALTER TABLE app.p DETACH PARTITION app.p1 FINALIZE")
-        assert look(session, detach) == (State.DONE, "")
+        assert fetch_statement_state(session, detach) == (StatementState.DONE, "")

@@ -15,10 +15,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible_collections.incomex.phasegate.plugins.module_utils import _approvals, _gates, _reviewers, _sshsig
-from ansible_collections.incomex.phasegate.plugins.module_utils._approvals import Anchor, Approvals, Status
-from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._plan import digest
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.evaluation import (
+    Approvals,
+    SignatureStatus,
+    evaluate_plan_approvals,
+    evaluate_rollback_approvals,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.register import (
+    Anchor,
+    _first_anchor,
+    find_anchor,
+    read_anchor,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.requests import (
+    NOTES_NAMESPACE,
+    PLAN_NAMESPACE,
+    ROLLBACK_NAMESPACE,
+    notes_header,
+    rollback_request,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_bytes
+from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import FAIL, NOT_ENFORCED, PASS
+from ansible_collections.incomex.phasegate.plugins.module_utils._ssh.allowed_signers import parse_allowed_signers
+from ansible_collections.incomex.phasegate.plugins.module_utils._ssh.signature import holds, sign
 from ansible_collections.incomex.phasegate.tests.support.reviewers import (
     NOW,
     SYSTEM_IDENTIFIER,
@@ -65,11 +85,11 @@ class World:
             "not_after": NOT_AFTER,
             "now": at(NOW),
         }
-        return _approvals.judge(**{**arguments, **changes})
+        return evaluate_plan_approvals(**{**arguments, **changes})
 
     def with_lines(self, *lines: str, **policy: Any) -> Anchor:
         text = "".join(lines).encode()
-        return replace(self.anchor, allowed_signers=text, signers=_reviewers.parse_allowed_signers(text), **policy)
+        return replace(self.anchor, allowed_signers=text, signers=parse_allowed_signers(text), **policy)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +97,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     keys = tmp_path_factory.mktemp("keys")
     anna, ben, huyen, eve = (Reviewer.create(keys, name) for name in ("anna", "ben", "huyen", "eve"))
     lines = "# reviewers of the production cluster\n\n" + anna.line() + ben.line() + huyen.line()
-    return World(anna, ben, huyen, eve, _reviewers.read_anchor(str(register(keys / "register", lines))))
+    return World(anna, ben, huyen, eve, read_anchor(str(register(keys / "register", lines))))
 
 
 # --- enough ----------------------------------------------------------------------------------------------------
@@ -86,11 +106,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 def test_two_reviewers_are_enough(world: World) -> None:
     judged = world.judge(world.signed(world.anna, world.ben))
     assert [(one.signer, one.status, one.verdict) for one in judged.verdicts] == [
-        ("anna", Status.VALID, "PASS"),
-        ("ben", Status.VALID, "PASS"),
+        ("anna", SignatureStatus.VALID, "PASS"),
+        ("ben", SignatureStatus.VALID, "PASS"),
     ]
-    assert (judged.gate.id, judged.gate.status) == ("G-1", _gates.PASS)
-    assert digest(PLAN) in judged.gate.expected
+    assert (judged.gate.id, judged.gate.status) == ("G-1", PASS)
+    assert sha256_bytes(PLAN) in judged.gate.expected
     assert all(one.fingerprint in judged.gate.found for one in judged.verdicts)
 
 
@@ -104,19 +124,19 @@ def test_the_fingerprint_is_what_ssh_keygen_prints(world: World) -> None:
 
 def test_one_reviewer_is_not_enough(world: World) -> None:
     gate = world.judge(world.signed(world.anna)).gate
-    assert gate.status == _gates.FAIL
+    assert gate.status == FAIL
     assert gate.found.startswith("1 of 2; anna (PASS, SHA256:")
     assert "1 more of the reviewers" in gate.next_step
 
 
 def test_none_is_not_enough(world: World) -> None:
     gate = world.judge({}).gate
-    assert (gate.status, gate.found) == (_gates.FAIL, "0 of 2")
+    assert (gate.status, gate.found) == (FAIL, "0 of 2")
 
 
 def test_a_rejected_signature_does_not_spoil_enough_good_ones(world: World) -> None:
     judged = world.judge(world.signed(world.anna, world.ben, world.eve))
-    assert judged.gate.status == _gates.PASS
+    assert judged.gate.status == PASS
     assert "rejected: eve: the key SHA256:" in judged.gate.found
 
 
@@ -124,25 +144,25 @@ def test_a_rejected_signature_does_not_spoil_enough_good_ones(world: World) -> N
 def test_other_kinds_of_keys(world: World, tmp_path: Path, kind: str) -> None:
     carl = Reviewer.create(tmp_path, "carl", kind)
     judged = world.judge(world.signed(carl), anchor=world.with_lines(carl.line(), threshold=1))
-    assert judged.gate.status == _gates.PASS
+    assert judged.gate.status == PASS
 
 
 def test_the_register_sets_the_threshold(world: World) -> None:
     signatures = world.signed(world.anna)
-    assert world.judge(signatures, anchor=replace(world.anchor, threshold=1)).gate.status == _gates.PASS
+    assert world.judge(signatures, anchor=replace(world.anchor, threshold=1)).gate.status == PASS
     both = world.signed(world.anna, world.ben)
-    assert world.judge(both, anchor=replace(world.anchor, threshold=3)).gate.status == _gates.FAIL
+    assert world.judge(both, anchor=replace(world.anchor, threshold=3)).gate.status == FAIL
 
 
 def test_the_label_of_a_signature_decides_nothing(world: World) -> None:
     judged = world.judge({"ben": world.anna.sign(PLAN), "zoe": world.ben.sign(PLAN)})
     assert [one.signer for one in judged.verdicts] == ["anna", "ben"]
-    assert judged.gate.status == _gates.PASS
+    assert judged.gate.status == PASS
 
 
 def test_the_author_may_approve_where_the_register_says_so(world: World) -> None:
     anchor = replace(world.anchor, author_may_approve=True)
-    assert world.judge(world.signed(world.anna, world.huyen), anchor=anchor).gate.status == _gates.PASS
+    assert world.judge(world.signed(world.anna, world.huyen), anchor=anchor).gate.status == PASS
 
 
 # --- rejections ------------------------------------------------------------------------------------------------
@@ -168,65 +188,65 @@ def revoked_by_krl(world: World, directory: Path) -> bytes:
 
 
 # Each row: what anna hands in beside ben's good approval, and what the judgement is about.
-REJECTIONS: dict[Status, tuple[Callable[[World, Path], tuple[dict[str, bytes], dict[str, Any]]], str]] = {
-    Status.SAME_KEY: (
+REJECTIONS: dict[SignatureStatus, tuple[Callable[[World, Path], tuple[dict[str, bytes], dict[str, Any]]], str]] = {
+    SignatureStatus.SAME_KEY: (
         lambda w, _: (w.signed(w.anna) | {"carl": w.anna.sign(PLAN)}, {"anchor": replace(w.anchor, threshold=3)}),
         "anna: the key SHA256:… has already approved as anna",
     ),
-    Status.SAME_PERSON: (
+    SignatureStatus.SAME_PERSON: (
         lambda w, _: (
             w.signed(w.anna, w.eve),
             {"anchor": w.with_lines(w.anna.line(), w.ben.line(), w.eve.line(names="anna"), threshold=3)},
         ),
         "anna: anna is the same person and has already approved with key SHA256:…",
     ),
-    Status.AUTHOR: (
+    SignatureStatus.AUTHOR: (
         lambda w, _: (w.signed(w.huyen), {}),
         "huyen: huyen is the plan's author and cannot approve it",
     ),
-    Status.PLAN_EXPIRED: (
+    SignatureStatus.PLAN_EXPIRED: (
         lambda w, _: (w.signed(w.anna), {"now": at("2026-05-19T03:12:01Z")}),
         "anna: the approval expired with the plan at 2026-05-19T03:12:00+00:00",
     ),
-    Status.SIGNER_EXPIRED: (
+    SignatureStatus.SIGNER_EXPIRED: (
         lambda w, _: (
             w.signed(w.anna),
             {"anchor": w.with_lines(w.anna.line('valid-before="20260516035959"'), w.ben.line())},
         ),
         "anna: the key expired at 2026-05-16T03:59:59+00:00",
     ),
-    Status.NOT_YET_VALID: (
+    SignatureStatus.NOT_YET_VALID: (
         lambda w, _: (
             w.signed(w.anna),
             {"anchor": w.with_lines(w.anna.line('valid-after="202605160401Z"'), w.ben.line())},
         ),
         "anna: the key is not valid before 2026-05-16T04:01:00+00:00",
     ),
-    Status.NOT_ALLOWED: (
+    SignatureStatus.NOT_ALLOWED: (
         lambda w, _: (w.signed(w.anna), {"anchor": w.with_lines(w.anna.line('namespaces="git,file"'), w.ben.line())}),
         "anna: the key is registered for git, file but not for plan@phasegate.incomex",
     ),
-    Status.REVOKED: (
+    SignatureStatus.REVOKED: (
         lambda w, _: (w.signed(w.anna), {"anchor": replace(w.anchor, revoked_keys=w.anna.public.encode())}),
         "anna: the key SHA256:… was revoked in …/revoked_keys",
     ),
-    Status.OTHER_NAMESPACE: (
+    SignatureStatus.OTHER_NAMESPACE: (
         lambda w, _: ({"anna": w.anna.sign(PLAN, "git")}, {}),
         "anna: signed for another purpose: namespace 'git' instead of plan@phasegate.incomex",
     ),
-    Status.OTHER_PLAN: (
+    SignatureStatus.OTHER_PLAN: (
         lambda w, _: (w.signed(w.anna, plan=OTHER_PLAN), {}),
-        f"anna: not a signature over this plan, whose SHA-256 is {digest(PLAN)}",
+        f"anna: not a signature over this plan, whose SHA-256 is {sha256_bytes(PLAN)}",
     ),
-    Status.STRANGER: (
+    SignatureStatus.STRANGER: (
         lambda w, _: (w.signed(w.eve), {}),
         "eve: the key SHA256:… is not registered in …",
     ),
-    Status.PLAN_CHANGED: (
+    SignatureStatus.PLAN_CHANGED: (
         lambda w, _: (w.signed(w.anna), {"plan_bytes": changed_plan()}),
         "anna: the signature is invalid, and plan.json was changed: its content has SHA-256 … but it was frozen with …",
     ),
-    Status.MALFORMED: (
+    SignatureStatus.MALFORMED: (
         lambda w, _: ({"anna": w.anna.sign(PLAN)[:-60]}, {}),
         "anna: not an SSH signature, or damaged",
     ),
@@ -235,7 +255,7 @@ REJECTIONS: dict[Status, tuple[Callable[[World, Path], tuple[dict[str, bytes], d
 
 @pytest.mark.parametrize("status", REJECTIONS)
 @pytest.mark.fault("approvals")
-def test_rejection(world: World, tmp_path: Path, status: Status) -> None:
+def test_rejection(world: World, tmp_path: Path, status: SignatureStatus) -> None:
     given, expected = REJECTIONS[status]
     signatures, changes = given(world, tmp_path)
     judged = world.judge({**signatures, "ben": world.ben.sign(PLAN)}, **changes)
@@ -245,19 +265,19 @@ def test_rejection(world: World, tmp_path: Path, status: Status) -> None:
     position = 0
     for part in expected.split("…"):
         position = rejected[0].message.index(part, position) + len(part)
-    assert judged.gate.status == _gates.FAIL
+    assert judged.gate.status == FAIL
     assert rejected[0].message in judged.gate.found
 
 
 def test_every_rejection_has_its_own_words() -> None:
-    tested = {*REJECTIONS, Status.VALID, Status.NOT_JUDGED, Status.NOTES}
-    assert tested == set(Status)
+    tested = {*REJECTIONS, SignatureStatus.VALID, SignatureStatus.NOT_JUDGED, SignatureStatus.NOTES}
+    assert tested == set(SignatureStatus)
     assert len({words.partition(":")[2] for _, words in REJECTIONS.values()}) == len(REJECTIONS)
 
 
 def test_a_damaged_signature_does_not_hold(world: World) -> None:
     (approval,) = world.judge({"anna": damaged(world.anna.sign(PLAN))}).verdicts
-    assert approval.status is Status.OTHER_PLAN
+    assert approval.status is SignatureStatus.OTHER_PLAN
 
 
 @pytest.mark.parametrize(
@@ -272,7 +292,7 @@ def test_a_damaged_signature_does_not_hold(world: World) -> None:
 )
 def test_what_is_not_a_signature(world: World, data: bytes) -> None:
     (approval,) = world.judge({"anna": data}).verdicts
-    assert (approval.status, approval.fingerprint) == (Status.MALFORMED, "")
+    assert (approval.status, approval.fingerprint) == (SignatureStatus.MALFORMED, "")
 
 
 def test_any_byte_of_the_plan_counts(world: World) -> None:
@@ -280,8 +300,8 @@ def test_any_byte_of_the_plan_counts(world: World) -> None:
     for position in range(0, len(PLAN), 997):
         plan = PLAN[:position] + bytes([PLAN[position] ^ 1]) + PLAN[position + 1 :]
         judged = world.judge(signatures, plan_bytes=plan)
-        assert judged.gate.status == _gates.FAIL
-        assert {one.status for one in judged.verdicts} == {Status.PLAN_CHANGED}
+        assert judged.gate.status == FAIL
+        assert {one.status for one in judged.verdicts} == {SignatureStatus.PLAN_CHANGED}
         assert judged.gate.found.startswith("plan.json was changed: ")
 
 
@@ -289,25 +309,25 @@ def test_a_plan_that_was_changed_and_then_signed_does_not_pass(world: World) -> 
     plan = changed_plan()
     judged = world.judge(world.signed(world.anna, world.ben, plan=plan), plan_bytes=plan)
     assert all(one.valid for one in judged.verdicts)
-    assert judged.gate.status == _gates.FAIL
+    assert judged.gate.status == FAIL
     assert "it was frozen with" in judged.gate.found
 
 
 def test_a_key_revoked_by_a_krl(world: World, tmp_path: Path) -> None:
     anchor = replace(world.anchor, revoked_keys=revoked_by_krl(world, tmp_path))
     judged = world.judge(world.signed(world.anna, world.ben), anchor=anchor)
-    assert [one.status for one in judged.verdicts] == [Status.REVOKED, Status.VALID]
+    assert [one.status for one in judged.verdicts] == [SignatureStatus.REVOKED, SignatureStatus.VALID]
 
 
 def test_an_empty_list_of_revoked_keys(world: World) -> None:
     anchor = replace(world.anchor, revoked_keys=b"")
-    assert world.judge(world.signed(world.anna, world.ben), anchor=anchor).gate.status == _gates.PASS
+    assert world.judge(world.signed(world.anna, world.ben), anchor=anchor).gate.status == PASS
 
 
 def test_a_list_of_revoked_keys_that_cannot_be_read_lets_nothing_pass(world: World) -> None:
     anchor = replace(world.anchor, revoked_keys=b"SSHKRL\n\0 cut short")
     judged = world.judge(world.signed(world.anna, world.ben), anchor=anchor)
-    assert judged.gate.status == _gates.FAIL
+    assert judged.gate.status == FAIL
 
 
 def test_the_author_under_another_name_or_key(world: World) -> None:
@@ -316,33 +336,31 @@ def test_the_author_under_another_name_or_key(world: World) -> None:
     third = world.with_lines(world.huyen.line(names="Huyen,x"), world.eve.line(names="x"), world.anna.line())
     for anchor, reviewer in ((second_name, world.huyen), (second_key, world.eve), (third, world.eve)):
         (approval,) = world.judge({"security": reviewer.sign(PLAN)}, anchor=anchor).verdicts
-        assert approval.status is Status.AUTHOR
+        assert approval.status is SignatureStatus.AUTHOR
 
 
 def test_one_line_with_two_names_is_one_person(world: World) -> None:
     anchor = world.with_lines(world.anna.line(names="anna,anna@work"), world.eve.line(names="anna@work"))
     judged = world.judge({"anna": world.anna.sign(PLAN), "anna@work": world.eve.sign(PLAN)}, anchor=anchor)
-    assert [one.status for one in judged.verdicts] == [Status.VALID, Status.SAME_PERSON]
+    assert [one.status for one in judged.verdicts] == [SignatureStatus.VALID, SignatureStatus.SAME_PERSON]
 
 
 def test_a_key_on_two_lines_counts_while_one_of_them_holds(world: World) -> None:
     lines = (world.anna.line('valid-before="20260101"', "anna"), world.anna.line('valid-after="20260101"', "anna2"))
     judged = world.judge(world.signed(world.anna), anchor=world.with_lines(*lines, threshold=1))
-    assert judged.gate.status == _gates.PASS
+    assert judged.gate.status == PASS
 
 
 def test_limits_are_in_utc_on_every_host(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "Asia/Ho_Chi_Minh")
     anchor = world.with_lines(world.anna.line('valid-after="202605160359",valid-before="202605160401"'), threshold=1)
-    assert world.judge(world.signed(world.anna), anchor=anchor).gate.status == _gates.PASS
-    assert (
-        world.judge(world.signed(world.anna), anchor=anchor, now=at("2026-05-16T04:02:00Z")).gate.status == _gates.FAIL
-    )
+    assert world.judge(world.signed(world.anna), anchor=anchor).gate.status == PASS
+    assert world.judge(world.signed(world.anna), anchor=anchor, now=at("2026-05-16T04:02:00Z")).gate.status == FAIL
 
 
 def test_a_plan_without_an_author_passes_nowhere(world: World) -> None:
     gate = world.judge(world.signed(world.anna, world.ben), author="").gate
-    assert gate.status == _gates.FAIL
+    assert gate.status == FAIL
     assert "does not name its author" in gate.found
 
 
@@ -356,15 +374,15 @@ def test_a_plan_without_a_usable_end(world: World, not_after: str) -> None:
 
 
 def noted(reviewer: Reviewer, text: bytes = b"\nWatch the queue.\n", plan: bytes = PLAN) -> tuple[bytes, bytes]:
-    notes = _approvals.notes_header(digest(plan)) + text
-    return notes, reviewer.sign(notes, _approvals.NOTES_NAMESPACE)
+    notes = notes_header(sha256_bytes(plan)) + text
+    return notes, reviewer.sign(notes, NOTES_NAMESPACE)
 
 
-@pytest.mark.parametrize("namespace", [_approvals.PLAN_NAMESPACE, _approvals.NOTES_NAMESPACE])
+@pytest.mark.parametrize("namespace", [PLAN_NAMESPACE, NOTES_NAMESPACE])
 def test_pass_with_notes(world: World, namespace: str) -> None:
     notes = noted(world.anna)
     judged = world.judge({"anna": world.anna.sign(PLAN, namespace), **world.signed(world.ben)}, notes={"anna": notes})
-    assert judged.gate.status == _gates.PASS
+    assert judged.gate.status == PASS
     assert (judged.verdicts[0].verdict, judged.verdicts[0].notes) == ("PASS_WITH_NOTES", notes[0].decode())
     assert judged.verdicts[1].verdict == "PASS"
     assert "anna (PASS_WITH_NOTES, " in judged.gate.found
@@ -385,43 +403,43 @@ NOTES: dict[str, tuple[Callable[[World], tuple[bytes, bytes] | None], str]] = {
 def test_notes_that_do_not_verify(world: World, case: str) -> None:
     given, words = NOTES[case]
     notes = given(world)
-    signature = world.anna.sign(PLAN, _approvals.NOTES_NAMESPACE)
+    signature = world.anna.sign(PLAN, NOTES_NAMESPACE)
     (approval,) = world.judge({"anna": signature}, notes={"anna": notes} if notes else {}).verdicts
-    assert approval.status is Status.NOTES
+    assert approval.status is SignatureStatus.NOTES
     assert words in approval.message
 
 
 def test_signed_notes_are_no_approval(world: World) -> None:
     (approval,) = world.judge({"anna": noted(world.anna)[1]}).verdicts
-    assert approval.status is Status.OTHER_PLAN
+    assert approval.status is SignatureStatus.OTHER_PLAN
 
 
 # --- a rollback ------------------------------------------------------------------------------------------------
 
-REQUEST = _approvals.rollback_request("alpha_prod_20260516T031200Z", "5" * 64, 3)
+REQUEST = rollback_request("alpha_prod_20260516T031200Z", "5" * 64, 3)
 
 
 def judge_rollback(world: World, signatures: dict[str, bytes], **policy: Any) -> Approvals:
     anchor = replace(world.anchor, **policy)
-    return _approvals.judge_rollback(REQUEST, signatures, anchor, AUTHOR, at(NOW))
+    return evaluate_rollback_approvals(REQUEST, signatures, anchor, AUTHOR, at(NOW))
 
 
 def signed_rollback(*reviewers: Reviewer, request: bytes = REQUEST) -> dict[str, bytes]:
-    return {one.name: one.sign(request, _approvals.ROLLBACK_NAMESPACE) for one in reviewers}
+    return {one.name: one.sign(request, ROLLBACK_NAMESPACE) for one in reviewers}
 
 
 def test_two_reviewers_may_have_an_execution_rolled_back(world: World) -> None:
     judged = judge_rollback(world, signed_rollback(world.anna, world.ben))
-    assert judged.gate.status == _gates.PASS
-    assert digest(REQUEST) in judged.gate.expected
+    assert judged.gate.status == PASS
+    assert sha256_bytes(REQUEST) in judged.gate.expected
 
 
 def test_an_approval_of_the_plan_is_none_of_its_rollback(world: World) -> None:
     judged = judge_rollback(world, world.signed(world.anna, world.ben))
-    assert {one.status for one in judged.verdicts} == {Status.OTHER_NAMESPACE}
-    assert judged.gate.status == _gates.FAIL
-    (other_way,) = world.judge({"anna": world.anna.sign(PLAN, _approvals.ROLLBACK_NAMESPACE)}).verdicts
-    assert other_way.status is Status.OTHER_NAMESPACE
+    assert {one.status for one in judged.verdicts} == {SignatureStatus.OTHER_NAMESPACE}
+    assert judged.gate.status == FAIL
+    (other_way,) = world.judge({"anna": world.anna.sign(PLAN, ROLLBACK_NAMESPACE)}).verdicts
+    assert other_way.status is SignatureStatus.OTHER_NAMESPACE
 
 
 @pytest.mark.parametrize(
@@ -434,9 +452,9 @@ def test_an_approval_of_the_plan_is_none_of_its_rollback(world: World) -> None:
 )
 @pytest.mark.fault("rollback-refused")
 def test_a_rollback_of_something_else_is_not_approved(world: World, arguments: tuple[str, str, int]) -> None:
-    other = _approvals.rollback_request(*arguments)
+    other = rollback_request(*arguments)
     judged = judge_rollback(world, signed_rollback(world.anna, world.ben, request=other))
-    assert {one.status for one in judged.verdicts} == {Status.OTHER_PLAN}
+    assert {one.status for one in judged.verdicts} == {SignatureStatus.OTHER_PLAN}
     assert "not a signature over this rollback request" in judged.gate.found
 
 
@@ -444,8 +462,13 @@ def test_the_rules_of_a_rollback_are_those_of_a_plan(world: World) -> None:
     judged = judge_rollback(
         world, signed_rollback(world.anna, world.huyen, world.eve) | {"x": signed_rollback(world.anna)["anna"]}
     )
-    assert [one.status for one in judged.verdicts] == [Status.VALID, Status.STRANGER, Status.AUTHOR, Status.SAME_KEY]
-    assert judged.gate.status == _gates.FAIL
+    assert [one.status for one in judged.verdicts] == [
+        SignatureStatus.VALID,
+        SignatureStatus.STRANGER,
+        SignatureStatus.AUTHOR,
+        SignatureStatus.SAME_KEY,
+    ]
+    assert judged.gate.status == FAIL
 
 
 def test_the_refused_rollback_tells_the_command_that_approves_it(world: World, tmp_path: Path) -> None:
@@ -454,7 +477,7 @@ def test_the_refused_rollback_tells_the_command_that_approves_it(world: World, t
     command = gate.next_step.partition("sign it: ")[2].replace("KEY", str(world.anna.key)).replace("NAME", "anna")
     subprocess.run(["sh", "-ec", command], cwd=tmp_path, check=True, capture_output=True)
     signature = (tmp_path / "anna.sig").read_bytes()
-    assert judge_rollback(world, {"anna": signature}, threshold=1).gate.status == _gates.PASS
+    assert judge_rollback(world, {"anna": signature}, threshold=1).gate.status == PASS
 
 
 # --- the register ----------------------------------------------------------------------------------------------
@@ -463,9 +486,9 @@ def test_the_refused_rollback_tells_the_command_that_approves_it(world: World, t
 def test_without_a_register_nothing_is_enforced_and_nothing_passes(world: World) -> None:
     judged = world.judge(world.signed(world.anna, world.ben), anchor=None)
     path = f"/etc/phasegate/reviewers/{SYSTEM_IDENTIFIER}"
-    assert judged.gate.status == _gates.NOT_ENFORCED
+    assert judged.gate.status == NOT_ENFORCED
     assert judged.gate.found == f"no reviewers are registered for this cluster ({path})"
-    assert {one.status for one in judged.verdicts} == {Status.NOT_JUDGED}
+    assert {one.status for one in judged.verdicts} == {SignatureStatus.NOT_JUDGED}
     assert all(one.fingerprint and not one.verdict for one in judged.verdicts)
 
 
@@ -474,7 +497,7 @@ def places(*directories: Path) -> list[tuple[str, str]]:
 
 
 def find(*directories: Path) -> Anchor | None:
-    return _reviewers._first_anchor(SYSTEM_IDENTIFIER, places(*directories))
+    return _first_anchor(SYSTEM_IDENTIFIER, places(*directories))
 
 
 @pytest.fixture
@@ -511,13 +534,13 @@ def test_the_home_directory_is_not_what_a_variable_says(
     directory = tmp_path / ".config" / "phasegate" / "reviewers" / SYSTEM_IDENTIFIER
     register(directory, world.eve.line(), policy={"threshold": 1})
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert _approvals.find_anchor(SYSTEM_IDENTIFIER) is None
+    assert find_anchor(SYSTEM_IDENTIFIER) is None
 
 
 @pytest.mark.parametrize("text", ["", "../7384512999999999999", "73845129/..", "x", "7384512999999999999\n"])
 def test_only_a_system_identifier_finds_a_register(text: str) -> None:
     with pytest.raises(PhaseGateError, match="system identifier of the cluster is invalid"):
-        _approvals.find_anchor(text)
+        find_anchor(text)
 
 
 @pytest.mark.parametrize("mode", [0o775, 0o757, 0o777])
@@ -581,10 +604,10 @@ def test_a_register_without_reviewers_is_not_no_register(world: World, bases: tu
 
 
 def test_a_register_by_its_path(world: World, tmp_path: Path) -> None:
-    anchor = _reviewers.read_anchor(str(register(tmp_path / "here", world.anna.line())))
+    anchor = read_anchor(str(register(tmp_path / "here", world.anna.line())))
     assert [one.principals for one in anchor.signers] == [("anna",)]
     with pytest.raises(PhaseGateError, match="does not exist"):
-        _reviewers.read_anchor(str(tmp_path / "there"))
+        read_anchor(str(tmp_path / "there"))
 
 
 @pytest.mark.parametrize(
@@ -601,14 +624,14 @@ def test_a_register_by_its_path(world: World, tmp_path: Path) -> None:
 )
 def test_a_faulty_policy(world: World, tmp_path: Path, policy: Any, words: str) -> None:
     with pytest.raises(PhaseGateError, match=words):
-        _reviewers.read_anchor(str(register(tmp_path, world.anna.line(), policy)))
+        read_anchor(str(register(tmp_path, world.anna.line(), policy)))
 
 
 def test_a_policy_that_is_not_json(world: World, tmp_path: Path) -> None:
     register(tmp_path, world.anna.line(), {})
     (tmp_path / "policy.json").write_text("threshold: 1", encoding="utf-8")
     with pytest.raises(PhaseGateError, match="JSON"):
-        _reviewers.read_anchor(str(tmp_path))
+        read_anchor(str(tmp_path))
 
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJEO0Wa/UNzPgBS9o27/qKdMTczwAwnLAUswUGFxSUEO"
@@ -635,11 +658,11 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJEO0Wa/UNzPgBS9o27/qKdMTczwAwnLAUswU
 )
 def test_a_line_that_is_not_accepted(line: str, words: str) -> None:
     with pytest.raises(PhaseGateError, match=words):
-        _reviewers.parse_allowed_signers(line.encode())
+        parse_allowed_signers(line.encode())
 
 
 def test_the_options_of_a_line() -> None:
-    (signer,) = _reviewers.parse_allowed_signers(
+    (signer,) = parse_allowed_signers(
         f'anna,a@b.c namespaces="plan@phasegate.incomex,git",valid-after="20260101",VALID-BEFORE="202701012359Z" {KEY} ssh-key of anna\n'.encode()
     )
     assert signer.principals == ("anna", "a@b.c")
@@ -651,7 +674,9 @@ def test_the_options_of_a_line() -> None:
 
 
 def test_without_ssh_keygen(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_sshsig, "_PROGRAM_PATH", str(tmp_path))
+    monkeypatch.setattr(
+        "ansible_collections.incomex.phasegate.plugins.module_utils._ssh.signature._PROGRAM_PATH", str(tmp_path)
+    )
     with pytest.raises(PhaseGateError, match="ssh-keygen is missing"):
         world.judge(world.signed(world.anna))
 
@@ -663,7 +688,9 @@ def test_an_ssh_keygen_of_before_signatures(world: World, tmp_path: Path, monkey
     )
     program.chmod(0o755)
     signatures = world.signed(world.anna)
-    monkeypatch.setattr(_sshsig, "_PROGRAM_PATH", str(tmp_path))
+    monkeypatch.setattr(
+        "ansible_collections.incomex.phasegate.plugins.module_utils._ssh.signature._PROGRAM_PATH", str(tmp_path)
+    )
     with pytest.raises(PhaseGateError, match="too old"):
         world.judge(signatures)
 
@@ -676,7 +703,7 @@ def test_a_program_of_that_name_on_the_path_is_not_asked(
     program.write_text("#!/bin/sh\nexit 0\n", encoding="utf-8")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    assert world.judge(signatures).gate.status == _gates.FAIL
+    assert world.judge(signatures).gate.status == FAIL
 
 
 def test_a_key_with_a_passphrase_signs_by_an_agent_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -685,23 +712,23 @@ def test_a_key_with_a_passphrase_signs_by_an_agent_alone(tmp_path: Path, monkeyp
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
         with pytest.raises(PhaseGateError, match="found: a passphrase, and no agent that holds the key"):
-            _sshsig.sign(b"data", str(locked.key), "namespace")
+            sign(b"data", str(locked.key), "namespace")
         assert not Path(variables["SSH_ASKPASS"]).with_name("asked").exists()
     with agent(locked, "open sesame") as variables:
         monkeypatch.setenv("SSH_AUTH_SOCK", variables["SSH_AUTH_SOCK"])
         for path in (locked.key, f"{locked.key}.pub"):
-            assert _sshsig.holds(_sshsig.sign(b"data", str(path), "namespace"), "namespace", b"data")
+            assert holds(sign(b"data", str(path), "namespace"), "namespace", b"data")
 
 
 def test_an_agent_that_does_not_answer_is_told(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_sshsig, "_PATIENCE", 0.3)
+    monkeypatch.setattr("ansible_collections.incomex.phasegate.plugins.module_utils._ssh.signature._PATIENCE", 0.3)
     monkeypatch.chdir(tmp_path)
     with socket.socket(socket.AF_UNIX) as silent:
         silent.bind("agent")
         silent.listen()
         monkeypatch.setenv("SSH_AUTH_SOCK", "agent")
         with pytest.raises(PhaseGateError, match="found: no answer of the agent"):
-            _sshsig.sign(b"data", str(world.anna.key), "namespace")
+            sign(b"data", str(world.anna.key), "namespace")
 
 
 def test_the_judgement_as_json(world: World) -> None:

@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible_collections.incomex.phasegate.plugins.module_utils._backup import Wanted, back_up, remove_leftovers
-from ansible_collections.incomex.phasegate.plugins.module_utils._backup_record import BackupRecord, unchanged_since
-from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts
-from ansible_collections.incomex.phasegate.plugins.module_utils._identity import read_identity
-from ansible_collections.incomex.phasegate.plugins.module_utils._restore import restore, source_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup.backup import back_up, remove_leftovers
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup.dump import BackupOptions
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup.record import BackupRecord, unchanged_since
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup.restore import restore_backup, restored_source
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import read_identity
 from ansible_collections.incomex.phasegate.tests.support.cluster import (
     Cluster,
     bin_directory,
@@ -35,21 +36,21 @@ from ansible_collections.incomex.phasegate.tests.support.runs import Run, client
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
+    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
 
 METHODS = ("custom", "directory", "basebackup")
 
 
 @pytest.fixture
-def artefacts(tmp_path: Path) -> Artefacts:
+def artefacts(tmp_path: Path) -> RunDirectory:
     """A plain artefact directory."""
-    made = Artefacts(str(tmp_path / "manual"))
+    made = RunDirectory(str(tmp_path / "manual"))
     made.create()
     return made
 
 
-def make(client: Client, artefacts: Artefacts, **wanted: Any) -> BackupRecord:
-    return back_up(client, artefacts, Wanted(**wanted))[0]
+def make(client: Client, artefacts: RunDirectory, **wanted: Any) -> BackupRecord:
+    return back_up(client, artefacts, BackupOptions(**wanted))[0]
 
 
 def program(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -67,7 +68,7 @@ def files(directory: str) -> list[str]:
 @pytest.mark.parametrize("compression", ["auto", "gzip", "none"])
 @pytest.mark.parametrize("method", ["custom", "directory"])
 def test_a_dump_restores_to_the_same_database(
-    cluster: Cluster, client: Client, empty_database: str, artefacts: Artefacts, *, method: str, compression: str
+    cluster: Cluster, client: Client, empty_database: str, artefacts: RunDirectory, *, method: str, compression: str
 ) -> None:
     record = make(client, artefacts, method=method, compression=compression, jobs=2)
     path = artefacts.file(record.file)
@@ -85,7 +86,7 @@ def test_a_dump_restores_to_the_same_database(
     assert unchanged_since(record, artefacts.path) is None
 
 
-def test_the_listing_is_one_that_sha256sum_checks(client: Client, artefacts: Artefacts) -> None:
+def test_the_listing_is_one_that_sha256sum_checks(client: Client, artefacts: RunDirectory) -> None:
     record = make(client, artefacts, method="directory")
     check = ["sha256sum", "--check", "--strict", "backup.dir.sha256"]
     subprocess.run(check, cwd=artefacts.path, check=True, stdout=subprocess.DEVNULL)
@@ -108,7 +109,7 @@ def empty_cluster() -> Iterator[Cluster]:
 
 
 def test_a_base_backup_is_what_pg_verifybackup_accepts_and_a_server_starts_from(
-    cluster: Cluster, client: Client, artefacts: Artefacts, empty_cluster: Cluster
+    cluster: Cluster, client: Client, artefacts: RunDirectory, empty_cluster: Cluster
 ) -> None:
     record = make(client, artefacts, method="basebackup")
     path = artefacts.file("backup.base")
@@ -127,7 +128,7 @@ def test_a_base_backup_is_what_pg_verifybackup_accepts_and_a_server_starts_from(
     assert empty_cluster.psql(units, client.database) == f"86|{record.system_identifier}"
 
 
-def test_a_second_backup_replaces_the_first(client: Client, artefacts: Artefacts) -> None:
+def test_a_second_backup_replaces_the_first(client: Client, artefacts: RunDirectory) -> None:
     for method in METHODS:
         first = make(client, artefacts, method=method)
         if method != "custom":
@@ -139,7 +140,7 @@ def test_a_second_backup_replaces_the_first(client: Client, artefacts: Artefacts
         assert [name for name in files(artefacts.path) if name != "roles.sql"] == [second.file, *listing]
 
 
-def test_the_roles_come_without_a_password_hash(cluster: Cluster, client: Client, artefacts: Artefacts) -> None:
+def test_the_roles_come_without_a_password_hash(cluster: Cluster, client: Client, artefacts: RunDirectory) -> None:
     cluster.psql("CREATE ROLE keeper LOGIN PASSWORD 'canary-7c1f'; GRANT pg_read_all_data TO keeper")
     try:
         make(client, artefacts)
@@ -164,14 +165,14 @@ def reader(cluster: Cluster) -> Iterator[str]:
     cluster.psql("DROP ROLE reader")
 
 
-def test_a_role_that_only_reads_dumps_the_roles_too(client: Client, artefacts: Artefacts, reader: str) -> None:
+def test_a_role_that_only_reads_dumps_the_roles_too(client: Client, artefacts: RunDirectory, reader: str) -> None:
     record = make(replace(client, user=reader), artefacts)
     assert record.not_dumped == ["passwords of roles"]
     assert "CREATE ROLE reader;" in Path(artefacts.file("roles.sql")).read_text(encoding="utf-8")
 
 
 def test_roles_that_cannot_be_dumped_are_told(
-    cluster: Cluster, client: Client, artefacts: Artefacts, reader: str
+    cluster: Cluster, client: Client, artefacts: RunDirectory, reader: str
 ) -> None:
     cluster.psql("REVOKE SELECT ON pg_catalog.pg_auth_members FROM PUBLIC", client.database)
     (Path(artefacts.path) / "roles.sql").write_text("-- of an earlier backup", encoding="utf-8")
@@ -194,7 +195,7 @@ def test_roles_that_cannot_be_dumped_are_told(
 # --- what cannot be made ---------------------------------------------------------------------------------------
 
 
-def refused(client: Client, artefacts: Artefacts, **wanted: Any) -> str:
+def refused(client: Client, artefacts: RunDirectory, **wanted: Any) -> str:
     """Return the message of a backup that does not come about; nothing of it may be left."""
     with pytest.raises(PhaseGateError) as stopped:
         make(client, artefacts, **wanted)
@@ -204,12 +205,12 @@ def refused(client: Client, artefacts: Artefacts, **wanted: Any) -> str:
     return str(stopped.value)
 
 
-def test_a_role_without_replication_is_told_so(client: Client, artefacts: Artefacts, reader: str) -> None:
+def test_a_role_without_replication_is_told_so(client: Client, artefacts: RunDirectory, reader: str) -> None:
     message = refused(replace(client, user=reader), artefacts, method="basebackup")
     assert "role reader without REPLICATION" in message
 
 
-def test_a_table_that_cannot_be_read_is_named(cluster: Cluster, client: Client, artefacts: Artefacts) -> None:
+def test_a_table_that_cannot_be_read_is_named(cluster: Cluster, client: Client, artefacts: RunDirectory) -> None:
     cluster.psql("CREATE ROLE weak LOGIN")
     try:
         for method in ("custom", "directory"):
@@ -221,7 +222,7 @@ def test_a_table_that_cannot_be_read_is_named(cluster: Cluster, client: Client, 
 @pytest.mark.parametrize("compression", ["zstd", "lz4"])
 @pytest.mark.parametrize("method", ["custom", "directory"])
 def test_a_compression_that_pg_dump_lacks_is_told(
-    client: Client, artefacts: Artefacts, method: str, compression: str
+    client: Client, artefacts: RunDirectory, method: str, compression: str
 ) -> None:
     message = refused(client, artefacts, method=method, compression=compression)
     assert f"C-01: the backup cannot be compressed with {compression}." in message
@@ -229,7 +230,7 @@ def test_a_compression_that_pg_dump_lacks_is_told(
     assert "set phasegate_compression to auto" in message
 
 
-def test_a_base_backup_is_not_asked_for_what_only_a_dump_has(client: Client, artefacts: Artefacts) -> None:
+def test_a_base_backup_is_not_asked_for_what_only_a_dump_has(client: Client, artefacts: RunDirectory) -> None:
     for wanted in ({"contents": True}, {"proof": client}, {"compression": "gzip"}):
         assert "unsupported options for a base backup" in refused(client, artefacts, method="basebackup", **wanted)
 
@@ -237,7 +238,7 @@ def test_a_base_backup_is_not_asked_for_what_only_a_dump_has(client: Client, art
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.fault("dump-damaged")
 def test_a_program_that_is_killed_leaves_nothing(
-    cluster: Cluster, client: Client, artefacts: Artefacts, method: str
+    cluster: Cluster, client: Client, artefacts: RunDirectory, method: str
 ) -> None:
     """It is held at a lock, or at its first write, so that it is surely in the middle of its work."""
     messages: list[str] = []
@@ -268,16 +269,16 @@ def child(name: str) -> int:
 
 
 @pytest.fixture
-def small(small_disk: Path) -> Artefacts:
+def small(small_disk: Path) -> RunDirectory:
     """An artefact directory on a file system of one megabyte."""
-    made = Artefacts(str(small_disk))
+    made = RunDirectory(str(small_disk))
     made.create()
     return made
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_full_disk_leaves_nothing_and_names_the_file(
-    cluster: Cluster, client: Client, small: Artefacts, method: str
+    cluster: Cluster, client: Client, small: RunDirectory, method: str
 ) -> None:
     cluster.psql("CREATE TABLE big AS SELECT repeat('x', 1000) FROM generate_series(1, 3000)", client.database)
     with pytest.raises((OSError, PhaseGateError), match="No space left on device") as stopped:
@@ -294,7 +295,7 @@ def test_a_full_disk_leaves_nothing_and_names_the_file(
 def test_what_killed_backups_left_is_removed_and_told(tmp_path: Path) -> None:
     made = {}
     for name in ("mine", "killed", "held", "sealed", "foreign"):
-        made[name] = Artefacts(str(tmp_path / name))
+        made[name] = RunDirectory(str(tmp_path / name))
         made[name].create()
         Path(made[name].file("backup.dump.partial")).touch()
         if name != "foreign":
@@ -333,7 +334,7 @@ def backups(cluster: Cluster, shared_database: str, tmp_path_factory: pytest.Tem
     """One backup by each method: the record and its directory."""
     made = {}
     for method in METHODS:
-        artefacts = Artefacts(str(tmp_path_factory.mktemp(method)))
+        artefacts = RunDirectory(str(tmp_path_factory.mktemp(method)))
         made[method] = (make(client_of(cluster, shared_database), artefacts, method=method), artefacts.path)
     return made
 
@@ -450,7 +451,7 @@ def databases(cluster: Cluster) -> str:
 
 @pytest.mark.parametrize("method", ["custom", "directory"])
 def test_a_proof_compares_every_table_and_leaves_nothing(
-    cluster: Cluster, client: Client, other: Cluster, artefacts: Artefacts, method: str
+    cluster: Cluster, client: Client, other: Cluster, artefacts: RunDirectory, method: str
 ) -> None:
     record = make(client, artefacts, method=method, proof=client_of(other, "scratch"))
     tables = cluster.psql("SELECT count(*) FROM pg_tables WHERE schemaname !~ '^(pg_|information)'", client.database)
@@ -460,7 +461,9 @@ def test_a_proof_compares_every_table_and_leaves_nothing(
     assert databases(other) == "postgres template0 template1"
 
 
-def test_a_scratch_database_of_a_killed_run_is_replaced(client: Client, other: Cluster, artefacts: Artefacts) -> None:
+def test_a_scratch_database_of_a_killed_run_is_replaced(
+    client: Client, other: Cluster, artefacts: RunDirectory
+) -> None:
     """Also one that was killed before it had its comment."""
     unmarked = "phasegate_" + hashlib.sha256(b"scratch").hexdigest()[:16]
     other.psql(f"CREATE DATABASE {unmarked}")
@@ -470,7 +473,7 @@ def test_a_scratch_database_of_a_killed_run_is_replaced(client: Client, other: C
     assert databases(other) == "postgres template0 template1"
 
 
-def test_a_database_that_is_somebodys_is_never_touched(client: Client, other: Cluster, artefacts: Artefacts) -> None:
+def test_a_database_that_is_somebodys_is_never_touched(client: Client, other: Cluster, artefacts: RunDirectory) -> None:
     other.psql("CREATE DATABASE precious")
     try:
         with pytest.raises(PhaseGateError, match="database 'precious' that was not created by a rehearsal"):
@@ -480,14 +483,14 @@ def test_a_database_that_is_somebodys_is_never_touched(client: Client, other: Cl
         other.drop_database("precious")
 
 
-def test_the_cluster_of_the_backup_proves_nothing(client: Client, artefacts: Artefacts) -> None:
+def test_the_cluster_of_the_backup_proves_nothing(client: Client, artefacts: RunDirectory) -> None:
     with pytest.raises(PhaseGateError, match="is the production cluster"):
         make(client, artefacts, proof=replace(client, database="scratch"))
 
 
 @pytest.mark.fault("restore-differs")
 def test_a_restore_with_errors_is_no_proof(
-    cluster: Cluster, client: Client, other: Cluster, artefacts: Artefacts
+    cluster: Cluster, client: Client, other: Cluster, artefacts: RunDirectory
 ) -> None:
     """A check that held when the row came in, and does not hold where the dump is restored."""
     cluster.psql(
@@ -506,7 +509,7 @@ def test_a_restore_with_errors_is_no_proof(
 
 @pytest.mark.fault("restore-differs")
 def test_a_table_that_is_restored_with_other_content_is_named(
-    cluster: Cluster, client: Client, other: Cluster, artefacts: Artefacts
+    cluster: Cluster, client: Client, other: Cluster, artefacts: RunDirectory
 ) -> None:
     """A generated column is not in the dump: it is worked out again, by what its function is now."""
     cluster.psql(
@@ -524,19 +527,19 @@ def test_a_table_that_is_restored_with_other_content_is_named(
 
 @pytest.mark.fault("restore-differs")
 def test_a_table_that_is_restored_with_other_rows_is_named(
-    client: Client, other: Cluster, artefacts: Artefacts
+    client: Client, other: Cluster, artefacts: RunDirectory
 ) -> None:
-    _record, contents = back_up(client, artefacts, Wanted(contents=True))
+    _record, contents = back_up(client, artefacts, BackupOptions(contents=True))
     contents['"public"."tac_logical_unit"'][0] = "87"
     scratch = client_of(other, "scratch")
     with client.session() as session:
-        source = source_of(session, read_identity(session, client))
+        source = restored_source(session, read_identity(session, client))
     with pytest.raises(PhaseGateError, match="differs from the source") as stopped:
-        restore(scratch, artefacts.file("backup.dump"), contents=contents, **source)
+        restore_backup(scratch, artefacts.file("backup.dump"), contents=contents, **source)
     assert stopped.value.found == '"public"."tac_logical_unit" has 86 rows, the source 87'
     other.drop_database("scratch")
 
 
-def test_the_marker_says_what_the_record_says(client: Client, artefacts: Artefacts) -> None:
+def test_the_marker_says_what_the_record_says(client: Client, artefacts: RunDirectory) -> None:
     record = make(client, artefacts)
     assert BackupRecord(**json.loads(json.dumps(record.as_dict()))) == record

@@ -9,11 +9,13 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
-from ansible_collections.incomex.phasegate.plugins.module_utils import _kinds, _statements
-from ansible_collections.incomex.phasegate.plugins.module_utils._phase import SourceFile
+from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_file import SourceFile
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.statement_kinds import far_reaching
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.names import SqlRules
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.phase_sql import analyse_file
 
 if TYPE_CHECKING:
-    from ansible_collections.incomex.phasegate.plugins.module_utils._problems import Problem
+    from ansible_collections.incomex.phasegate.plugins.module_utils._definition.problems import Problem
     from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
 
 HEADS = ("DO", "CREATE FUNCTION", "CREATE PROCEDURE", "CREATE TRIGGER", "CALL", "SELECT")
@@ -21,7 +23,7 @@ HEADS = ("DO", "CREATE FUNCTION", "CREATE PROCEDURE", "CREATE TRIGGER", "CALL", 
 
 def judged(sql: str, *kinds: str, functions: tuple[str, ...] = ()) -> tuple[list[str], list[Problem]]:
     """Return the kinds of the last statement, and what is wrong with a file whose scope has these kinds and the heads."""
-    rules = _statements.Rules(
+    rules = SqlRules(
         schemas=frozenset({"app"}),
         kinds=frozenset({*HEADS, *kinds}),
         functions=frozenset(functions),
@@ -31,7 +33,7 @@ def judged(sql: str, *kinds: str, functions: tuple[str, ...] = ()) -> tuple[list
         rows_at="expect.rows",
     )
     problems: list[Problem] = []
-    statements = _statements.analyse_file(SourceFile("x.sql", "x.sql", sql.encode()), rules, problems)
+    statements = analyse_file(SourceFile("x.sql", "x.sql", sql.encode()), rules, problems)
     return (statements[-1]["kinds"] if statements else []), problems
 
 
@@ -209,9 +211,9 @@ def test_every_function_of_postgresql_is_known_to_reach_beyond_or_not_to(cluster
     volatile = set(cluster.psql(VOLATILE).split())
     assert len(volatile) > 150
     harmless = {name for name in volatile if re.fullmatch("|".join(HARMLESS.values()), name)}
-    assert {name for name in volatile if not _kinds.far_reaching(name)} == harmless
+    assert {name for name in volatile if not far_reaching(name)} == harmless
     # SQL in a text, whatever the catalog calls them
     named = cluster.psql("SELECT DISTINCT proname FROM pg_proc").split()
     texts = {name for name in named if re.fullmatch(ONLY_A_TEXT, name)}
     assert len(texts) == 16
-    assert all(map(_kinds.far_reaching, texts))
+    assert all(map(far_reaching, texts))

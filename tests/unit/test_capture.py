@@ -8,18 +8,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible_collections.incomex.phasegate.plugins.module_utils import _capture
-from ansible_collections.incomex.phasegate.plugins.module_utils._capture import Capture, Declared, Extent, Measure
-from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
+from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_capture import (
+    Capture,
+    ColumnStats,
+    DataExpectations,
+    MeasuredColumn,
+    load_capture,
+    save_capture,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
-    from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session
+    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
+    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
 
 MEASURE = {"id": "updated_at", "relation": "public.tac_logical_unit", "key": "unit_id", "column": "updated_at"}
 texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
@@ -29,22 +35,22 @@ texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]
 @given(values=st.dictionaries(texts, texts, max_size=5), minimum=st.one_of(st.none(), texts))
 @example(values={"carriage\rreturn": "a\r\nb", "": "", '"': ",", "x": "y" * 200_000}, minimum="")
 def test_a_capture_is_read_as_it_was_written(tmp_path: Path, values: dict[str, str], minimum: str | None) -> None:
-    artefacts = Artefacts(str(tmp_path / "run"))
+    artefacts = RunDirectory(str(tmp_path / "run"))
     artefacts.create()
-    measures = [Measure("m", "public.t", "id", "col")]
-    capture = Capture({"public.t": 3, "no.such": None}, {"m": values}, {"m": Extent(1, 2, minimum, "z")})
-    _capture.save(artefacts, "before", measures, capture)
-    assert _capture.load(artefacts, "before", measures) == capture
+    measures = [MeasuredColumn("m", "public.t", "id", "col")]
+    capture = Capture({"public.t": 3, "no.such": None}, {"m": values}, {"m": ColumnStats(1, 2, minimum, "z")})
+    save_capture(artefacts, "before", measures, capture)
+    assert load_capture(artefacts, "before", measures) == capture
 
 
 def take(session: Session, *measure: dict[str, Any], counts: tuple[str, ...] = ()) -> Capture:
-    return Declared.from_definition(measure, [{"relation": name} for name in counts]).take(session)
+    return DataExpectations.from_definition(measure, [{"relation": name} for name in counts]).take(session)
 
 
 def test_the_figures_of_the_fixture(session: Session) -> None:
     capture = take(session, MEASURE, counts=("public.tac_logical_unit", "sandbox_tac.logical_unit", "no.such"))
     assert capture.counts == {"public.tac_logical_unit": 86, "sandbox_tac.logical_unit": 76, "no.such": None}
-    assert capture.extents["updated_at"] == Extent(
+    assert capture.extents["updated_at"] == ColumnStats(
         86, 3, "2026-04-29 05:27:37.951703+00", "2026-04-30 03:12:19.569465+00"
     )
     assert len(capture.values["updated_at"]) == 86
@@ -70,7 +76,7 @@ def test_a_relation_that_is_not_there_cannot_be_measured(session: Session) -> No
 
 def captured(rows: dict[str, str], **counts: int | None) -> Capture:
     values = sorted(rows.values())
-    extent = Extent(len(rows), len(set(values)), values[0] if values else None, values[-1] if values else None)
+    extent = ColumnStats(len(rows), len(set(values)), values[0] if values else None, values[-1] if values else None)
     return Capture(counts, {"updated_at": rows}, {"updated_at": extent})
 
 
@@ -87,14 +93,14 @@ def captured(rows: dict[str, str], **counts: int | None) -> Capture:
     ],
 )
 def test_changed_rows_are_counted_by_key(before: dict[str, str], after: dict[str, str], changed: int) -> None:
-    declared = Declared.from_definition([{**MEASURE, "expect": {"changed": changed}}], [])
+    declared = DataExpectations.from_definition([{**MEASURE, "expect": {"changed": changed}}], [])
     (measured,), wrong = declared.judge(captured(before), captured(after))
     assert (measured["changed"], measured["rows"], wrong) == (changed, len(after), [])
 
 
 def test_every_figure_that_is_not_as_declared_is_named() -> None:
     expect = {"rows": 2, "changed": 0, "distinct_before": 3, "distinct_after": None}
-    declared = Declared.from_definition([{**MEASURE, "expect": expect}], [])
+    declared = DataExpectations.from_definition([{**MEASURE, "expect": expect}], [])
     _measured, wrong = declared.judge(captured({"a": "1", "b": "2"}), captured({"a": "1", "b": "3"}))
     assert wrong == [
         "updated_at of public.tac_logical_unit: changed 0 expected, 1 found",
@@ -110,6 +116,6 @@ def test_every_figure_that_is_not_as_declared_is_named() -> None:
     ],
 )  # fmt: skip
 def test_row_counts_move_as_declared_only(before: int | None, after: int | None, change: int, wrong: bool) -> None:
-    declared = Declared.from_definition([], [{"relation": "t", "change": change}])
+    declared = DataExpectations.from_definition([], [{"relation": "t", "change": change}])
     _measured, found = declared.judge(Capture({"t": before}, {}, {}), Capture({"t": after}, {}, {}))
     assert found == ([f"t: {before} rows before, {after} after, declared change {change:+d}"] if wrong else [])

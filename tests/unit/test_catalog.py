@@ -13,21 +13,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
-from ansible_collections.incomex.phasegate.plugins.module_utils._catalog import KINDS
-from ansible_collections.incomex.phasegate.plugins.module_utils._diff import diff
-from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import (
-    Snapshot,
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.catalog.queries import KINDS
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff import diff
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import (
     read_changed,
     read_facts,
-    take,
+    take_snapshot,
     unchanged_since,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
 from ansible_collections.incomex.phasegate.tests.support.runs import client_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session
+    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
     from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
 
 SCHEMA = Path(__file__).parents[1] / "fixtures" / "every_kind.sql"
@@ -351,7 +351,7 @@ def session(cluster: Cluster) -> Iterator[Session]:
 
 @pytest.fixture(scope="module")
 def base(session: Session) -> Snapshot:
-    return take(session)
+    return take_snapshot(session)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.sql[:70])

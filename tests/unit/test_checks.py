@@ -8,29 +8,32 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible_collections.incomex.phasegate.plugins.module_utils import _checks
-from ansible_collections.incomex.phasegate.plugins.module_utils._author_sql import Answer
-from ansible_collections.incomex.phasegate.plugins.module_utils._checks import (
+from ansible_collections.incomex.phasegate.plugins.module_utils._checks.checks import (
     FAIL,
+    NEXT_STEPS,
     NOT_APPLICABLE,
     NOT_RUN,
     PASS,
+    CheckFinding,
     CheckResult,
-    Finding,
-    equal,
-    shape,
+    answers_equal,
+    failed_checks,
+    require_checks,
+    run_read_only,
+    shape_answer,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._session import SqlError
-from ansible_collections.incomex.phasegate.plugins.module_utils._text import json_line
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import json_line
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import SqlError
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrusted_sql import Answer
 from hypothesis import given
 from hypothesis import strategies as st
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
-    from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session
+    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
+    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
 
 # --- comparing -------------------------------------------------------------------------------------------------
 
@@ -43,13 +46,13 @@ json_values = st.recursive(
 
 @given(value=json_values)
 def test_a_value_equals_itself(value: Any) -> None:
-    assert equal(value, value)
+    assert answers_equal(value, value)
 
 
 @given(one=json_values, other=json_values)
 def test_equality_has_no_direction_and_is_no_looser_than_pythons(one: Any, other: Any) -> None:
-    assert equal(one, other) == equal(other, one)
-    assert not equal(one, other) or one == other
+    assert answers_equal(one, other) == answers_equal(other, one)
+    assert not answers_equal(one, other) or one == other
 
 
 @pytest.mark.parametrize(
@@ -61,13 +64,13 @@ def test_equality_has_no_direction_and_is_no_looser_than_pythons(one: Any, other
     ],
 )  # fmt: skip
 def test_what_differs_in_type_or_value_is_not_equal(expect: Any, found: Any) -> None:
-    assert not equal(expect, found)
-    assert not equal(found, expect)
+    assert not answers_equal(expect, found)
+    assert not answers_equal(found, expect)
 
 
 @pytest.mark.parametrize(("expect", "found"), [(1, 1.0), (0, -0.0), (None, None), ({"a": 1, "b": 2}, {"b": 2, "a": 1})])
 def test_numbers_are_equal_by_value_and_mappings_without_order(expect: Any, found: Any) -> None:
-    assert equal(expect, found)
+    assert answers_equal(expect, found)
 
 
 def answer(*rows: dict[str, Any]) -> Answer:
@@ -98,7 +101,7 @@ def answer(*rows: dict[str, Any]) -> Answer:
     ],
 )
 def test_an_answer_takes_the_form_of_its_expectation(given_answer: Answer, expect: Any, value: Any) -> None:
-    assert shape(given_answer, expect) == value
+    assert shape_answer(given_answer, expect) == value
 
 
 # --- on a server -----------------------------------------------------------------------------------------------
@@ -112,7 +115,7 @@ def opened(client: Client) -> Iterator[Session]:
 
 def run(session: Session, *checks: dict[str, Any], schemas: tuple[str, ...] = ()) -> list[CheckResult]:
     numbered = [{"id": f"P-{number}", **check} for number, check in enumerate(checks, start=1)]
-    return _checks.run_read_only(session, numbered, {}, schemas)
+    return run_read_only(session, numbered, {}, schemas)
 
 
 @pytest.mark.parametrize(
@@ -217,31 +220,31 @@ def test_a_check_without_its_relations_does_not_apply(session: Session) -> None:
     check = {"only_if_exists": ["public.tac_logical_unit", "no.such", 'a b "'], "sql": "SELECT 1/0", "expect": 1}
     (result,) = run(session, check)
     assert (result.status, result.found) == (NOT_APPLICABLE, "no.such does not exist in this database")
-    assert _checks.failures([result]) == []
+    assert failed_checks([result]) == []
 
 
 @pytest.mark.parametrize(("passed", "status"), [(True, PASS), (False, FAIL), (None, NOT_RUN)])
 def test_a_built_in_check_is_judged_by_its_function(session: Session, passed: bool | None, status: str) -> None:
-    builtins = {"target_identity": lambda _check: Finding(passed, "e", "f")}
-    (result,) = _checks.run_read_only(session, [{"id": "P-1", "builtin": "target_identity"}], builtins)
+    builtins = {"target_identity": lambda _check: CheckFinding(passed, "e", "f")}
+    (result,) = run_read_only(session, [{"id": "P-1", "builtin": "target_identity"}], builtins)
     assert (result.status, result.expected, result.found) == (status, "e", "f")
-    assert (not _checks.failures([result])) == (passed is True)
+    assert (not failed_checks([result])) == (passed is True)
 
 
 def test_all_checks_see_one_state(client: Client, opened: Session) -> None:
-    def insert(_check: Any) -> Finding:
+    def insert(_check: Any) -> CheckFinding:
         with client.session() as other:
             other.execute("DELETE FROM sandbox_tac.logical_unit")
-        return Finding(passed=True, expected="", found="")
+        return CheckFinding(passed=True, expected="", found="")
 
     count = {"sql": "SELECT count(*) FROM sandbox_tac.logical_unit", "expect": 76}
     checks: list[dict[str, Any]] = [{"id": "1", **count}, {"id": "2", "builtin": "x"}, {"id": "3", **count}]
-    assert [r.found for r in _checks.run_read_only(opened, checks, {"x": insert})] == ["76", "", "76"]
+    assert [r.found for r in run_read_only(opened, checks, {"x": insert})] == ["76", "", "76"]
 
 
 def test_a_lost_check_transaction_is_not_left_open(opened: Session) -> None:
     with pytest.raises(KeyError):
-        _checks.run_read_only(opened, [{"id": "P-1", "builtin": "unknown"}], {})
+        run_read_only(opened, [{"id": "P-1", "builtin": "unknown"}], {})
     with pytest.raises(SqlError, match="25P01"):
         opened.execute("SAVEPOINT none_is_open")
 
@@ -256,16 +259,16 @@ def result(name: str, status: str) -> CheckResult:
 def test_the_message_names_every_failed_check_and_the_next_step() -> None:
     results = [result("P-1", PASS), result("P-2", FAIL), result("P-3", NOT_RUN)]
     with pytest.raises(PhaseGateError) as caught:
-        _checks.require_all("C-06", results, [result("NS-1", FAIL), result("NS-2", NOT_APPLICABLE)])
+        require_checks("C-06", results, [result("NS-1", FAIL), result("NS-2", NOT_APPLICABLE)])
     assert str(caught.value) == (
         "C-06: 1/3 checks passed; failed: P-2, P-3, NS-1.\n"
         "  expected: P-2 (title of P-2) 1; P-3 (title of P-3) 1; NS-1 (title of NS-1) 1\n"
         "  found: P-2 2; P-3 2; NS-1 2\n"
-        "  next step: " + _checks.NEXT_STEPS["C-06"]
+        "  next step: " + NEXT_STEPS["C-06"]
     )
 
 
 def test_in_check_mode_only_a_check_without_a_subject_is_excused() -> None:
-    _checks.require_all("C-06", [result("P-2", NOT_RUN)], check_mode=True)
+    require_checks("C-06", [result("P-2", NOT_RUN)], check_mode=True)
     with pytest.raises(PhaseGateError, match="failed: P-3"):
-        _checks.require_all("C-06", [result("P-2", NOT_RUN), result("P-3", FAIL)], check_mode=True)
+        require_checks("C-06", [result("P-2", NOT_RUN), result("P-3", FAIL)], check_mode=True)

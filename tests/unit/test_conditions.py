@@ -13,19 +13,27 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
-from ansible_collections.incomex.phasegate.plugins.module_utils import _conditions, _surroundings
-from ansible_collections.incomex.phasegate.plugins.module_utils._conditions import (
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError, Stopped
+from ansible_collections.incomex.phasegate.plugins.module_utils._conditions.evaluation import (
     IGNORED,
     OK,
     STOP,
     UNKNOWN,
     WARN,
-    Rules,
+    Condition,
+    ConditionRules,
+    evaluate_conditions,
+    stop_at_conditions,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError, Stopped
-from ansible_collections.incomex.phasegate.plugins.module_utils._identity import read_identity
-from ansible_collections.incomex.phasegate.plugins.module_utils._surroundings import Facts, Need, Room
-from ansible_collections.incomex.phasegate.plugins.module_utils._transaction import blockers
+from ansible_collections.incomex.phasegate.plugins.module_utils._conditions.reading import (
+    _DF,
+    ConditionFacts,
+    FreeSpace,
+    PlanRequirements,
+    Surroundings,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import read_identity
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.transaction import lock_holders
 from ansible_collections.incomex.phasegate.tests.support.cluster import bin_directory, running_cluster
 from ansible_collections.incomex.phasegate.tests.support.runs import client_of, wait_for
 
@@ -33,11 +41,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
+    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
     from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
 
 #: Of a plan that names one table, and of a rehearsal that measured little.
-NEED = Need(names=["app.t"], search_path=[], locks=3, measured=True, wal_bytes=1000, rewrites=["app.t"])
+NEED = PlanRequirements(names=["app.t"], search_path=[], locks=3, measured=True, wal_bytes=1000, rewrites=["app.t"])
 PREPARING = {"max_prepared_transactions": "4"}
 
 
@@ -50,21 +58,23 @@ def server() -> Iterator[Cluster]:
         yield cluster
 
 
-def look(client: Client, root: Path, *, need: Need = NEED, method: str = "custom") -> Facts:
+def look(client: Client, root: Path, *, need: PlanRequirements = NEED, method: str = "custom") -> ConditionFacts:
     """Read what surrounds a phase."""
     with client.session("phasegate:open") as session:
         identity = read_identity(session, client)
-        return _surroundings.Surroundings(session, client, need, str(root), method, identity).facts()
+        return Surroundings(session, client, need, str(root), method, identity).facts()
 
 
-def judged(facts: Facts, name: str, action: str = "", need: Need = NEED, **limits: int) -> _conditions.Condition:
+def judged(
+    facts: ConditionFacts, name: str, action: str = "", need: PlanRequirements = NEED, **limits: int
+) -> Condition:
     """Return one judged condition."""
-    found = _conditions.judge(facts, need, Rules.of({name: action} if action else {}, limits))
+    found = evaluate_conditions(facts, need, ConditionRules.of({name: action} if action else {}, limits))
     assert len(found) == len({one.id for one in found}) == 12
     return next(one for one in found if one.id == name)
 
 
-def status(facts: Facts, name: str, action: str = "", need: Need = NEED, **limits: int) -> str:
+def status(facts: ConditionFacts, name: str, action: str = "", need: PlanRequirements = NEED, **limits: int) -> str:
     return judged(facts, name, action, need, **limits).status
 
 
@@ -77,7 +87,7 @@ def connect(server: Cluster, **options: Any) -> psycopg.Connection[Any]:
 
 def test_a_quiet_server_has_nothing_in_the_way(server: Cluster, tmp_path: Path) -> None:
     facts = look(client_of(server, "postgres"), tmp_path)
-    found = {one.id: one for one in _conditions.judge(facts, NEED, Rules.of({}, {}))}
+    found = {one.id: one for one in evaluate_conditions(facts, NEED, ConditionRules.of({}, {}))}
     quiet = {one.id for one in found.values() if one.status == OK}
     assert set(found) - quiet <= {"minor_version"}
     assert found["server_space"].found.count("MiB free at ") == 2
@@ -120,7 +130,7 @@ def test_a_prepared_transaction(server: Cluster, tmp_path: Path, restart: bool) 
         assert "holds a lock on app.t (in the way)" in found.found
         assert "ROLLBACK PREPARED" in found.next_step
         with client_of(server, "postgres").session() as session:
-            (blocker,) = blockers(session, ["app.t", "app.other"])
+            (blocker,) = lock_holders(session, ["app.t", "app.other"])
         assert blocker.startswith("prepared transaction 'it''s mine', owner workflow_admin, prepared ")
         beside = look(client_of(server, "postgres"), tmp_path, need=replace(NEED, names=["app.other"]))
         assert status(beside, "prepared_transactions") == WARN
@@ -238,7 +248,7 @@ def test_a_weak_role_is_told_what_it_cannot_see(server: Cluster, tmp_path: Path)
     client = client_of(server, "postgres", "weak")
     with connect(server) as idle:
         idle.execute("SELECT FROM app.t")
-        found = {one.id: one for one in _conditions.judge(look(client, tmp_path), NEED, Rules.of({}, {}))}
+        found = {one.id: one for one in evaluate_conditions(look(client, tmp_path), NEED, ConditionRules.of({}, {}))}
         assert found["long_transactions"].status == UNKNOWN
         assert f"pid {idle.info.backend_pid}, user workflow_admin" in found["long_transactions"].found
         assert "holds a lock on app.t (in the way)" in found["long_transactions"].found
@@ -294,10 +304,10 @@ def test_the_server_has_no_room(server: Cluster, tmp_path: Path) -> None:
     assert status(facts, "server_space") == OK
     assert status(facts, "server_space", server_space_mb=10**9) == STOP
     assert status(facts, "server_space", need=replace(NEED, wal_bytes=10**15)) == STOP
-    one_full = replace(facts, server=[facts.server[0], Room("/elsewhere", 1000)])
+    one_full = replace(facts, server=[facts.server[0], FreeSpace("/elsewhere", 1000)])
     found = judged(one_full, "server_space", server_space_mb=0)
     assert (found.status, "0.0 MiB free at /elsewhere" in found.found) == (STOP, True)
-    assert status(replace(facts, server=[Room("", None, "not seen")]), "server_space") == UNKNOWN
+    assert status(replace(facts, server=[FreeSpace("", None, "not seen")]), "server_space") == UNKNOWN
 
 
 def test_the_answer_of_df() -> None:
@@ -306,8 +316,8 @@ def test_the_answer_of_df() -> None:
         "overlay          263174212  33554432  72351744      32% /\n"
         "/dev/my disk     263174212  33554432      -100     100% /var/lib/post gres/pg_wal\n"
     )
-    assert _surroundings._DF.findall(said) == ["72351744", "-100"]
-    assert _surroundings._DF.findall("df: /var/lib/x: No such file or directory") == []
+    assert _DF.findall(said) == ["72351744", "-100"]
+    assert _DF.findall("df: /var/lib/x: No such file or directory") == []
 
 
 def test_locks_and_versions(server: Cluster, tmp_path: Path) -> None:
@@ -355,7 +365,7 @@ def test_a_minor_version_with_known_defects(server: Cluster, tmp_path: Path) -> 
 )
 def test_a_choice_that_cannot_be_meant(conditions: dict[str, Any], limits: dict[str, Any], found: str) -> None:
     with pytest.raises(PhaseGateError) as stopped:
-        Rules.of(conditions, limits)
+        ConditionRules.of(conditions, limits)
     assert stopped.value.found == found
 
 
@@ -363,13 +373,15 @@ def test_a_stop_names_every_condition_that_stops(server: Cluster, tmp_path: Path
     facts = look(client_of(server, "postgres"), tmp_path)
     bad = replace(facts, client_version_num=150001, standby_names="ghost", standbys=[])
     with pytest.raises(Stopped) as stopped:
-        _conditions.stop_at(_conditions.judge(bad, NEED, Rules.of({}, {"transaction_age_s": "90"})))
+        stop_at_conditions(evaluate_conditions(bad, NEED, ConditionRules.of({}, {"transaction_age_s": "90"})))
     assert stopped.value.what == "Stopped by a pre-run condition: client_version, synchronous_standby."
     for part in (stopped.value.expected, stopped.value.found, stopped.value.next_step):
         assert "client_version: " in part
         assert "synchronous_standby: " in part
-    _conditions.stop_at(
-        _conditions.judge(bad, NEED, Rules.of({"client_version": "warn", "synchronous_standby": "ignore"}, {}))
+    stop_at_conditions(
+        evaluate_conditions(
+            bad, NEED, ConditionRules.of({"client_version": "warn", "synchronous_standby": "ignore"}, {})
+        )
     )
 
 
@@ -382,11 +394,13 @@ def test_what_a_plan_needs() -> None:
         "rollback": {"statements": [statement("app.u")]},
         "phase": {"settings": {"search_path": ["app"]}},
     }
-    assert Need.of_plan(plan, rollback=False) == Need(["app.t", "app.u"], ["app"], 2, False, 0, [])
-    assert Need.of_plan(plan, rollback=True).names == ["app.u"]
+    assert PlanRequirements.of_plan(plan, rollback=False) == PlanRequirements(
+        ["app.t", "app.u"], ["app"], 2, False, 0, []
+    )
+    assert PlanRequirements.of_plan(plan, rollback=True).names == ["app.u"]
     rehearsal = {"locks": [{}, {}, {}], "wal_bytes": 5, "rewrites": ["app.t"]}
-    rehearsed = Need.of_plan({**plan, "rehearsal": rehearsal}, rollback=False)
-    assert rehearsed == Need(["app.t", "app.u"], ["app"], 3, True, 5, ["app.t"])
+    rehearsed = PlanRequirements.of_plan({**plan, "rehearsal": rehearsal}, rollback=False)
+    assert rehearsed == PlanRequirements(["app.t", "app.u"], ["app"], 3, True, 5, ["app.t"])
 
 
 def test_an_unqualified_or_reserved_name_is_found(server: Cluster, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ansible_collections.incomex.phasegate.plugins.module_utils._ddl_lines import compare
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.dump_diff import diff_dumps
 from ansible_collections.incomex.phasegate.tests.support.runs import client_of
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,28 +42,28 @@ def test_noise_does_not_count() -> None:
     after = (
         BEFORE.replace("aaaa", "bbbb").replace("lock_timeout = 0", "lock_timeout = 1").replace("-- Name", "--\n-- Name")
     )
-    found = compare(BEFORE, after)
+    found = diff_dumps(BEFORE, after)
     assert (found.removed, found.added, found.raw) == (0, 0, (0, 0))
 
 
 def test_a_comma_that_moves_counts_in_the_raw_number_alone() -> None:
-    found = compare(BEFORE, BEFORE.replace("    b text\n", "    b text,\n    c integer\n"))
+    found = diff_dumps(BEFORE, BEFORE.replace("    b text\n", "    b text,\n    c integer\n"))
     assert (found.removed, found.added) == (0, 0)
     assert (found.raw, found.normalised) == ((1, 2), (0, 1))
 
 
 def test_a_line_of_a_function_is_no_statement_but_counts_as_a_line() -> None:
-    found = compare(BEFORE, BEFORE.replace("CREATE TEMP TABLE x (c int);", "DROP TABLE x;"))
+    found = diff_dumps(BEFORE, BEFORE.replace("CREATE TEMP TABLE x (c int);", "DROP TABLE x;"))
     assert (found.removed, found.added, found.raw) == (0, 0, (1, 1))
-    found = compare(BEFORE, BEFORE.replace("-- a comment of the function's", "-- another"))
+    found = diff_dumps(BEFORE, BEFORE.replace("-- a comment of the function's", "-- another"))
     assert found.raw == (1, 1)
 
 
 def test_statements_count_as_a_multiset() -> None:
     twice = BEFORE + "CREATE INDEX i ON public.t USING btree (a);\n" * 2
-    found = compare(BEFORE, twice)
+    found = diff_dumps(BEFORE, twice)
     assert (found.removed, found.added) == (0, 2)
-    assert compare(twice, BEFORE).removed == 2
+    assert diff_dumps(twice, BEFORE).removed == 2
 
 
 def test_quotes_of_every_sort_are_followed() -> None:
@@ -76,7 +76,7 @@ def test_quotes_of_every_sort_are_followed() -> None:
         "CREATE lines'::text AS c;",
         "CREATE INDEX after ON t USING btree (c);",
     ]
-    found = compare("", "\n".join(lines))
+    found = diff_dumps("", "\n".join(lines))
     assert found.added_lines == (
         "CREATE INDEX after ON t USING btree (c);",
         'CREATE TABLE "odd$$name" (',
@@ -86,7 +86,7 @@ def test_quotes_of_every_sort_are_followed() -> None:
 
 @given(st.text(alphabet="CREATE '\"$x\n,-", max_size=60))
 def test_a_text_does_not_differ_from_itself(text: str) -> None:
-    found = compare(text, text)
+    found = diff_dumps(text, text)
     assert (found.removed, found.added, found.raw, found.normalised) == (0, 0, (0, 0), (0, 0))
 
 
@@ -110,7 +110,7 @@ def test_dumps_of_the_server_are_counted(cluster: Cluster, database: str) -> Non
         " ALTER TABLE public.tac_logical_unit ADD COLUMN authority text; COMMENT ON TABLE cutter_governance.new IS 'c'",
         database,
     )
-    found = compare(before, dump())
+    found = diff_dumps(before, dump())
     assert (found.removed, found.added) == (0, 3)
     assert [line.split(" (")[0] for line in found.added_lines] == [
         "ALTER TABLE ONLY cutter_governance.new",

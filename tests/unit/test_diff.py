@@ -9,15 +9,17 @@ import json
 from pathlib import Path
 
 import pytest
-from ansible_collections.incomex.phasegate.plugins.module_utils._diff import Diff, diff
-from ansible_collections.incomex.phasegate.plugins.module_utils._severity import RULES, compare_types
-from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import Fact, Header, Snapshot, encode
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff import Diff, diff
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.facts import Fact, encode_fact
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.severity import SEVERITY_RULES
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Header, Snapshot
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.type_changes import compare_types
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "schema-diff.md"
 
 
 def fact(kind: str, *identity: str, **attributes: str | None) -> str:
-    return encode(Fact(kind, identity, dict(attributes)))
+    return encode_fact(Fact(kind, identity, dict(attributes)))
 
 
 def snapshot(*lines: str, database: str = "d", **located: str) -> Snapshot:
@@ -202,7 +204,7 @@ def test_a_volatile_default_rewrites(default: str, *, rewrites: bool) -> None:
 def test_the_document_shows_the_table_of_rules() -> None:
     rows = [
         f"| {rule.kinds} | {rule.action} | {rule.attributes} | {rule.outcome} | {rule.reason} |".replace("*", "any")
-        for rule in RULES
+        for rule in SEVERITY_RULES
     ]
     shown = [line for line in DOCUMENT.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
     assert [line for line in shown if line in rows] == rows

@@ -10,26 +10,26 @@ import xml.etree.ElementTree as ET
 from typing import TYPE_CHECKING
 
 import pytest
-from ansible_collections.incomex.phasegate.plugins.module_utils._drift import (
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.drift import (
     LEFT_BEHIND,
     Drift,
-    compare,
-    error_junit,
+    compare_with_baseline,
     load_baseline,
     require_fingerprint,
     require_sections,
-    stored_junit,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import Snapshot, take, wanted_sections
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.junit import error_junit, stored_junit
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import take_snapshot, wanted_sections
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
 from ansible_collections.incomex.phasegate.tests.support.runs import client_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
-    from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session
+    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
+    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
     from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
 
 GUEST = "phasegate_drift_guest"
@@ -38,7 +38,7 @@ UNCHANGED = {"policy": "unchanged"}
 
 def look(client: Client, *, cluster: bool = False) -> Snapshot:
     with client.session("phasegate:test") as session:
-        return take(session, sections=wanted_sections(cluster=cluster))
+        return take_snapshot(session, sections=wanted_sections(cluster=cluster))
 
 
 def drift_after(client: Client, change: str, policy: Mapping[str, object] | None = None) -> Drift:
@@ -46,7 +46,7 @@ def drift_after(client: Client, change: str, policy: Mapping[str, object] | None
     baseline = look(client)
     with client.session("phasegate:test") as session:
         session.execute(change)
-    return compare(baseline, look(client), policy or UNCHANGED)
+    return compare_with_baseline(baseline, look(client), policy or UNCHANGED)
 
 
 def cases(document: str) -> dict[str, ET.Element]:
@@ -78,7 +78,7 @@ def guest(cluster: Cluster, database: str) -> Iterator[Client]:
 
 def test_a_secret_that_one_side_could_not_see_is_no_drift_and_is_named(client: Client, guest: Client) -> None:
     for baseline, live in ((client, guest), (guest, client)):
-        drift = compare(look(baseline), look(live), UNCHANGED)
+        drift = compare_with_baseline(look(baseline), look(live), UNCHANGED)
         assert drift.verdict.ok, drift.changes.text()
         assert len(drift.unseen) == 2
         message = drift.message("/baseline", "")
@@ -92,7 +92,7 @@ def test_a_role_that_may_only_connect_finds_drift_where_it_may_not_look(
 ) -> None:
     baseline = look(guest)
     session_as_owner("ALTER TABLE closed.t ADD COLUMN stray int")
-    drift = compare(baseline, look(guest), UNCHANGED)
+    drift = compare_with_baseline(baseline, look(guest), UNCHANGED)
     assert [change.name for change in drift.verdict.offending] == ["closed.t.stray"]
     assert look(client).fingerprint != baseline.fingerprint
 
@@ -132,8 +132,8 @@ def test_the_policy_decides(client: Client) -> None:
 def test_roles_are_compared_only_where_asked_for(cluster: Cluster, client: Client, guest: Client) -> None:
     without, baseline = look(client), look(client, cluster=True)
     cluster.psql(f"ALTER ROLE {guest.user} CREATEROLE")
-    assert compare(without, look(client), UNCHANGED).verdict.ok
-    drift = compare(baseline, look(client, cluster=True), UNCHANGED)
+    assert compare_with_baseline(without, look(client), UNCHANGED).verdict.ok
+    drift = compare_with_baseline(baseline, look(client, cluster=True), UNCHANGED)
     assert [(c.kind, c.name, c.attribute) for c in drift.verdict.offending] == [("role", GUEST, "create_role")]
     with pytest.raises(PhaseGateError, match="covers different object types") as error:
         require_sections(without, wanted_sections(cluster=True))
@@ -192,7 +192,7 @@ def test_the_document_of_a_run_without_a_comparison(client: Client) -> None:
 def bundle(session: Session, tmp_path: Path) -> Path:
     """A sealed directory with the schema that a run left behind."""
     (tmp_path / "schema").mkdir()
-    take(session).write(str(tmp_path / LEFT_BEHIND))
+    take_snapshot(session).write(str(tmp_path / LEFT_BEHIND))
     (tmp_path / "report.md").write_text("All good.\n", encoding="utf-8")
     seal(tmp_path, "report.md", LEFT_BEHIND)
     return tmp_path
@@ -204,8 +204,8 @@ def seal(bundle: Path, *names: str) -> None:
 
 
 def test_the_schema_that_a_sealed_run_left_is_a_baseline(session: Session, bundle: Path) -> None:
-    assert load_baseline(str(bundle)).fingerprint == take(session).fingerprint
-    assert load_baseline(str(bundle / LEFT_BEHIND)).fingerprint == take(session).fingerprint
+    assert load_baseline(str(bundle)).fingerprint == take_snapshot(session).fingerprint
+    assert load_baseline(str(bundle / LEFT_BEHIND)).fingerprint == take_snapshot(session).fingerprint
 
 
 def test_a_bundle_without_a_snapshot_or_a_seal_is_none(bundle: Path) -> None:
@@ -234,7 +234,7 @@ def test_a_path_that_leads_nowhere_is_no_first_run(tmp_path: Path) -> None:
 
 
 def test_a_baseline_must_have_the_fingerprint_that_was_noted(session: Session) -> None:
-    taken = take(session)
+    taken = take_snapshot(session)
     require_fingerprint(taken.fingerprint, taken, "here")
     require_fingerprint(None, taken, "here")
     with pytest.raises(PhaseGateError, match=taken.fingerprint):

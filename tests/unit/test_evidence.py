@@ -12,9 +12,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
-from ansible_collections.incomex.phasegate.plugins.module_utils import _approvals, _evidence, _runs
-from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import SEAL, Artefacts, run_step, verify
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import SEAL, RunDirectory
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import evidence_incomplete, run_step
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.verification import verify_bundle
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
+    atomic_file,
+    file_error,
+    plan_file_error,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.seal import seal_run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -26,13 +33,13 @@ if TYPE_CHECKING:
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
     """A sealed run of two steps, with files in two folders."""
-    artefacts = Artefacts(str(tmp_path / "alpha_test_20260516T031200Z"))
+    artefacts = RunDirectory(str(tmp_path / "alpha_test_20260516T031200Z"))
     artefacts.create()
     artefacts.journal.append("run", "open", {"environment": "test"})
     with run_step(artefacts, "C-05") as step:
         step.file("sql/migrate.sql", b"SELECT 1;\n")
         step.file("sql/rollback.sql", b"SELECT 2;\n")
-    _runs.seal(artefacts, "")
+    seal_run(artefacts, "")
     return tmp_path / "alpha_test_20260516T031200Z"
 
 
@@ -192,7 +199,7 @@ def delete_the_journal_and_sum_again(bundle: Path) -> None:
 
 
 def journal_after_the_seal_and_sum_again(bundle: Path) -> None:
-    Artefacts(str(bundle)).journal.append("C-09", "done")
+    RunDirectory(str(bundle)).journal.append("C-09", "done")
     sum_again(bundle)
 
 
@@ -240,14 +247,14 @@ DAMAGES = [
 
 
 def test_an_untouched_bundle_verifies(bundle: Path) -> None:
-    assert verify(str(bundle)) == []
+    assert verify_bundle(str(bundle)) == []
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: str(damage.do.__name__))
 @pytest.mark.fault("evidence-tampered")
 def test_damage_is_found_and_named(bundle: Path, damage: Damage) -> None:
     damage.do(bundle)
-    findings = verify(str(bundle))
+    findings = verify_bundle(str(bundle))
     assert len(findings) == len(damage.said), findings
     for finding, said in zip(findings, damage.said, strict=True):
         assert finding.startswith(said)
@@ -258,13 +265,13 @@ def test_a_seal_of_another_form_leaves_every_file_unlisted(bundle: Path, damage:
     files = sum(path.is_file() for path in bundle.rglob("*")) - 1
     damage(bundle)
     assert (
-        sum("not listed in SHA256SUMS" in finding or "but missing" in finding for finding in verify(str(bundle)))
+        sum("not listed in SHA256SUMS" in finding or "but missing" in finding for finding in verify_bundle(str(bundle)))
         >= files
     )
 
 
 def test_what_is_no_directory_does_not_verify(tmp_path: Path) -> None:
-    assert verify(str(tmp_path / "none")) == [f"{tmp_path / 'none'} is not a directory"]
+    assert verify_bundle(str(tmp_path / "none")) == [f"{tmp_path / 'none'} is not a directory"]
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100)
@@ -277,7 +284,7 @@ def test_any_changed_byte_of_any_file_is_found(bundle: Path, data: st.DataObject
     changed[data.draw(st.integers(0, len(original) - 1))] ^= data.draw(st.integers(1, 255))
     path.write_bytes(changed)
     try:
-        assert verify(str(bundle))
+        assert verify_bundle(str(bundle))
     finally:
         path.write_bytes(original)
 
@@ -288,48 +295,48 @@ def test_any_changed_byte_of_any_file_is_found(bundle: Path, data: st.DataObject
 )
 def test_no_seal_makes_the_verifier_stumble(bundle: Path, sums: bytes) -> None:
     (bundle / SEAL).write_bytes(sums)
-    assert verify(str(bundle))
+    assert verify_bundle(str(bundle))
 
 
 @pytest.mark.parametrize("name", ["with space", "ümlaut", "a\u2028b", "a\x0cb", "a\rb", "-n", "'quoted'", "a  b"])
 def test_a_file_of_any_name_is_sealed_and_verified(bundle: Path, name: str) -> None:
     (bundle / "logs" / name).write_bytes(b"x")
     (bundle / SEAL).unlink()
-    Artefacts(str(bundle)).seal(Artefacts(str(bundle)).sums())
-    assert verify(str(bundle)) == []
+    RunDirectory(str(bundle)).seal(RunDirectory(str(bundle)).sums())
+    assert verify_bundle(str(bundle)) == []
 
 
 def test_a_name_that_a_line_cannot_hold_is_not_sealed(bundle: Path) -> None:
     (bundle / "logs" / "two\nlines").write_bytes(b"x")
     (bundle / SEAL).unlink()
     with pytest.raises(PhaseGateError, match="Cannot seal a file"):
-        Artefacts(str(bundle)).seal(Artefacts(str(bundle)).sums())
+        RunDirectory(str(bundle)).seal(RunDirectory(str(bundle)).sums())
     assert not (bundle / SEAL).exists()
 
 
 def test_sealing_removes_what_a_killed_run_left_unfinished(bundle: Path) -> None:
     (bundle / SEAL).unlink()
     (bundle / "backup.dump.partial").write_bytes(b"half a dump")
-    Artefacts(str(bundle)).seal(Artefacts(str(bundle)).sums())
-    assert verify(str(bundle)) == []
+    RunDirectory(str(bundle)).seal(RunDirectory(str(bundle)).sums())
+    assert verify_bundle(str(bundle)) == []
     assert not (bundle / "backup.dump.partial").exists()
 
 
 def test_a_sealed_bundle_takes_nothing_more(bundle: Path) -> None:
-    artefacts = Artefacts(str(bundle))
+    artefacts = RunDirectory(str(bundle))
     before = {path: path.read_bytes() for path in bundle.rglob("*") if path.is_file()}
     with pytest.raises(PhaseGateError, match="This run is sealed"), run_step(artefacts, "C-06"):
         pass
     with pytest.raises(PhaseGateError, match="This run is sealed"):
         artefacts.require_run()
-    report = _runs.seal(artefacts, "another reason")
+    report = seal_run(artefacts, "another reason")
     assert report["reason"] == ""
     assert {path: path.read_bytes() for path in bundle.rglob("*") if path.is_file()} == before
 
 
 def test_a_plain_directory_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(PhaseGateError, match="No open run in this directory"):
-        Artefacts(str(tmp_path)).require_run()
+        RunDirectory(str(tmp_path)).require_run()
 
 
 # --- files and steps -------------------------------------------------------------------------------------------
@@ -337,7 +344,7 @@ def test_a_plain_directory_is_no_run(tmp_path: Path) -> None:
 
 def test_a_file_appears_complete_or_not_at_all(tmp_path: Path) -> None:
     def write(*, stop: bool) -> str:
-        with _evidence.atomic_file(str(tmp_path / "dump")) as out:
+        with atomic_file(str(tmp_path / "dump")) as out:
             out.write(b"one")
             assert [path.name for path in tmp_path.iterdir()] == ["dump.partial"]
             if stop:
@@ -356,7 +363,7 @@ def test_a_file_appears_complete_or_not_at_all(tmp_path: Path) -> None:
 def test_a_file_is_not_written_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "victim").write_bytes(b"precious")
     (tmp_path / "dump.partial").symlink_to(tmp_path / "victim")
-    with pytest.raises(OSError, match="symbolic links"), _evidence.atomic_file(str(tmp_path / "dump")):
+    with pytest.raises(OSError, match="symbolic links"), atomic_file(str(tmp_path / "dump")):
         pass
     assert (tmp_path / "victim").read_bytes() == b"precious"
 
@@ -376,9 +383,9 @@ def test_a_file_is_not_written_through_a_link(tmp_path: Path) -> None:
 )
 def test_the_next_step_after_a_file_error_depends_on_its_kind(number: int | None, step: str) -> None:
     error = OSError("damaged") if number is None else OSError(number, os.strerror(number), "/runs/one/report.md")
-    assert _evidence.file_error(error).next_step.startswith(step)
-    assert _approvals.file_error(error).next_step.startswith(step)
-    incomplete = _evidence.evidence_incomplete("C-07 is COMMITTED", error, "/runs/one without a seal: ")
+    assert file_error(error).next_step.startswith(step)
+    assert plan_file_error(error).next_step.startswith(step)
+    incomplete = evidence_incomplete("C-07 is COMMITTED", error, "/runs/one without a seal: ")
     assert incomplete.next_step.startswith(step)
     assert incomplete.next_step.endswith("run the same command again: it executes nothing twice, verifies, and seals")
     assert incomplete.found == f"/runs/one without a seal: {error}"
@@ -387,7 +394,7 @@ def test_the_next_step_after_a_file_error_depends_on_its_kind(number: int | None
 def test_a_missing_file_is_reported_without_advice_about_space(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as missing:
         (tmp_path / "none" / "plan.json").read_bytes()
-    for message in (_evidence.file_error(missing.value).message(), _approvals.file_error(missing.value).message()):
+    for message in (file_error(missing.value).message(), plan_file_error(missing.value).message()):
         assert f"{tmp_path}/none/plan.json" in message
         assert "next step: check the path: it does not exist" in message
 
@@ -401,7 +408,7 @@ def test_a_missing_file_is_reported_without_advice_about_space(tmp_path: Path) -
     ],
 )
 def test_a_step_that_fails_is_journaled_with_its_reason(tmp_path: Path, error: Exception, reason: str) -> None:
-    artefacts = Artefacts(str(tmp_path / "run"))
+    artefacts = RunDirectory(str(tmp_path / "run"))
     artefacts.create()
     artefacts.journal.append("run", "open")
     expected = PhaseGateError if isinstance(error, OSError) else type(error)
@@ -420,7 +427,7 @@ def test_a_step_that_fails_is_journaled_with_its_reason(tmp_path: Path, error: E
 
 
 def test_without_a_run_a_step_writes_files_and_no_journal(tmp_path: Path) -> None:
-    artefacts = Artefacts(str(tmp_path / "plain"))
+    artefacts = RunDirectory(str(tmp_path / "plain"))
     artefacts.create()
     with run_step(artefacts, "C-05") as step:
         step.file("sql/x.sql", b"")

@@ -12,14 +12,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible_collections.incomex.phasegate.plugins.module_utils import _runs
-from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import run_step, verify
-from ansible_collections.incomex.phasegate.plugins.module_utils._execute import migration_script
-from ansible_collections.incomex.phasegate.plugins.module_utils._normalise import normalise
-from ansible_collections.incomex.phasegate.plugins.module_utils._server import server_facts
-from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import take
-from ansible_collections.incomex.phasegate.plugins.module_utils._transaction import Hooks, transact
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import run_step
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.verification import verify_bundle
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.server_settings import server_facts
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.seal import seal_run
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.directory import NotOpened
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.history import (
+    committed_outcome,
+    fetch_identity,
+    find_applied,
+    not_sealed,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.migration import migration_script
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import Hooks
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.transaction import transact
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import take_snapshot
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.restore_normalisation import normalise
 from ansible_collections.incomex.phasegate.plugins.modules.run_seal import sealed
 from ansible_collections.incomex.phasegate.tests.support.phase_files import ALPHA, PhaseFiles
 from ansible_collections.incomex.phasegate.tests.support.runs import (
@@ -34,9 +43,9 @@ from ansible_collections.incomex.phasegate.tests.support.runs import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
-    from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session
-    from ansible_collections.incomex.phasegate.plugins.module_utils._transaction import Applied
+    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
+    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
+    from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import MigrationResult
     from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
 
 PHASES = Path(__file__).parents[1] / "fixtures" / "phases"
@@ -132,7 +141,7 @@ def test_the_checks_see_the_uncommitted_state_and_run_before_commit(client: Clie
 def test_a_second_migration_of_a_committed_run_finds_the_outcome(client: Client, tmp_path: Path) -> None:
     run = Run.of(client, tmp_path, str(ALPHA)).prepare()
     done = run.migrate()
-    assert _runs.committed_outcome(run.client, run.artefacts, "C-07") == json.loads(json.dumps(done.data))
+    assert committed_outcome(run.client, run.artefacts, "C-07") == json.loads(json.dumps(done.data))
     # and if it is run all the same, preflight stops it
     again = run.migrate()
     assert again.message.startswith("The schema differs from the snapshot before the migration")
@@ -393,7 +402,7 @@ def another_target(run: Run) -> None:
 
 
 def rehearsal_target(run: Run) -> None:
-    run.declared = {"rehearsal_system_identifiers": [_runs.look(run.client).system_identifier]}
+    run.declared = {"rehearsal_system_identifiers": [fetch_identity(run.client).system_identifier]}
 
 
 @pytest.mark.parametrize(
@@ -449,7 +458,7 @@ def rehearsed(run: Run) -> Run:
     with run.client.session() as session:
         run.plan["rehearsal"] = {
             "bundle": "alpha_rehearsal",
-            "base_fingerprint": normalise(take(session)).fingerprint,
+            "base_fingerprint": normalise(take_snapshot(session)).fingerprint,
             "server": server_facts(session),
             "changes": [],
             "changes_before_commit": [],
@@ -699,10 +708,10 @@ def test_a_disk_that_is_full_after_the_commit_does_not_hide_it(app: Client, clus
     assert outcome.data["outcome"] == "COMMITTED"
     assert outcome.message.startswith("C-07 is COMMITTED: EVIDENCE_INCOMPLETE (T-8).\n")
     assert "No space left on device" in outcome.message
-    told = _runs.not_sealed(run.artefacts.path, OSError(28, "No space left on device"))
+    told = not_sealed(run.artefacts.path, OSError(28, "No space left on device"))
     assert str(told).startswith("the journal does not record how C-07 ended: EVIDENCE_INCOMPLETE (T-8).\n")
     filler.unlink()
-    found = _runs.find_applied(app, str(small_disk / "runs"), "test", run.plan, _runs.look(app))
+    found = find_applied(app, str(small_disk / "runs"), "test", run.plan, fetch_identity(app))
     assert found == run.artefacts
     assert tables(cluster, app) == "old t"
 
@@ -722,7 +731,7 @@ def test_a_run_that_died_after_its_commit_is_found_by_the_next(app: Client, tmp_
     run = small(app, tmp_path).prepare()
     assert run.migrate().message == ""
     killed_after(run, event)
-    found = _runs.find_applied(app, str(tmp_path / "runs"), "test", run.plan, _runs.look(app))
+    found = find_applied(app, str(tmp_path / "runs"), "test", run.plan, fetch_identity(app))
     assert found == run.artefacts
     assert run.events("resolved")[0]["outcome"] == "COMMITTED"
 
@@ -731,7 +740,7 @@ def test_a_run_that_died_before_its_commit_is_not_applied(app: Client, tmp_path:
     run = small(app, tmp_path, verify=VERIFY_TWO).prepare()
     assert run.migrate().data["outcome"] == "ROLLED_BACK"
     killed_after(run, "transaction")
-    assert _runs.find_applied(app, str(tmp_path / "runs"), "test", run.plan, _runs.look(app)) is None
+    assert find_applied(app, str(tmp_path / "runs"), "test", run.plan, fetch_identity(app)) is None
     assert run.events("resolved")[0]["outcome"] == "ROLLED_BACK"
 
 
@@ -760,14 +769,14 @@ def test_a_commit_that_cannot_be_looked_up_is_not_called_a_rollback(
 def test_after_a_defect_of_our_own_the_server_is_asked(
     app: Client, cluster: Cluster, tmp_path: Path, statement: str, outcome: str
 ) -> None:
-    def fail(session: Session, _applied: Applied) -> None:
+    def fail(session: Session, _applied: MigrationResult) -> None:
         session.execute(statement)
         raise ZeroDivisionError
 
     run = small(app, tmp_path).prepare()
     hooks = Hooks(before=lambda _session, _applied: None, inside=fail)
     with app.session() as session, run_step(run.artefacts, "C-06") as step:
-        base = take(session)
+        base = take_snapshot(session)
         with pytest.raises(ZeroDivisionError):
             transact(session, app, migration_script(run.request()), hooks, base, step, 1)
     assert step.data["outcome"] == outcome
@@ -782,13 +791,13 @@ def test_every_end_can_be_sealed_and_its_bundle_verifies(client: Client, tmp_pat
     files = ALPHA if phase == "alpha" else PHASES / phase / "phase.yml"
     run = Run.of(client, tmp_path, str(files)).prepare()
     outcome = run.migrate()
-    report = _runs.seal(run.artefacts, "")
-    assert verify(run.artefacts.path) == []
+    report = seal_run(run.artefacts, "")
+    assert verify_bundle(run.artefacts.path) == []
     assert report["outcome"] == ("COMMITTED_NOT_VERIFIED" if phase == "alpha" else "ROLLED_BACK")
     assert report["reason"] == outcome.message
     # the report can be built again from the bundle alone
     copy = shutil.copytree(run.artefacts.path, tmp_path / "copy" / Path(run.artefacts.path).name)
-    assert _runs.seal(type(run.artefacts)(str(copy)), "") == report
+    assert seal_run(type(run.artefacts)(str(copy)), "") == report
 
 
 def test_a_commit_that_was_not_verified_is_not_sealed_as_a_failure(app: Client, tmp_path: Path) -> None:
@@ -815,5 +824,5 @@ def test_a_wrong_target_is_refused_at_the_opening(app: Client, tmp_path: Path) -
     run.declared = {"database": "another"}
     with pytest.raises(PhaseGateError, match="Stopped at G-4") as caught:
         run.prepare()
-    assert isinstance(caught.value, _runs.NotOpened)
-    assert verify(caught.value.artefacts.path) == []
+    assert isinstance(caught.value, NotOpened)
+    assert verify_bundle(caught.value.artefacts.path) == []

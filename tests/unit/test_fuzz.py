@@ -15,10 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 import pglast
 import pytest
-from ansible_collections.incomex.phasegate.plugins.module_utils import _kinds, _phase, _plan, _runs, _statements
-from ansible_collections.incomex.phasegate.plugins.module_utils._author_sql import run_statement
-from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, verify
-from ansible_collections.incomex.phasegate.plugins.module_utils._session import SqlError
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.verification import verify_bundle
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_bytes
+from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_file import SourceFile
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.byte_ranges import check_cover
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.statement_kinds import ALL_KINDS
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import SqlError
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrusted_sql import run_statement
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.directory import new_directory
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.names import SqlRules
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.phase_sql import analyse_file
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.splitting import split_file
 from ansible_collections.incomex.phasegate.tests.support.bundle import sha256
 from ansible_collections.incomex.phasegate.tests.support.cluster import bin_directory
 from ansible_collections.incomex.phasegate.tests.support.phase_files import ALPHA
@@ -29,7 +37,7 @@ from hypothesis import strategies as st
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ansible_collections.incomex.phasegate.plugins.module_utils._problems import Problem
+    from ansible_collections.incomex.phasegate.plugins.module_utils._definition.problems import Problem
     from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
 
 DDL = ALPHA.with_name("migrate.sql").read_text(encoding="utf-8")
@@ -93,13 +101,13 @@ def _bare(tree: Any) -> Any:
 def test_what_is_split_is_what_the_parser_sees(edits: Edits) -> None:
     text = edited(edits)
     problems: list[Problem] = []
-    source = _phase.SourceFile("x.sql", "x.sql", text.encode("utf-8"))
-    pieces = _statements.split_file(source, problems)
+    source = SourceFile("x.sql", "x.sql", text.encode("utf-8"))
+    pieces = split_file(source, problems)
     if problems:
         return
     data = source.data
     ranges = [{"start": piece.start, "end": piece.end, "run": True, "after_commit": ""} for piece in pieces]
-    _plan.check_cover(ranges, data, _plan.digest(data))
+    check_cover(ranges, data, sha256_bytes(data))
     alone = [shape(data[piece.start : piece.end].decode("utf-8")) for piece in pieces]
     assert [one for piece in alone for one in piece] == shape(text)
     assert all(len(piece) == 1 for piece in alone)
@@ -143,8 +151,8 @@ def test_what_runs_is_what_psql_would_run(
     for place, token in edits:
         text = text[:place] + token + text[place:]
     problems: list[Problem] = []
-    rules = _statements.Rules(frozenset({"app"}), _kinds.KINDS, frozenset(), (), {}, "k", "r")
-    planned = _statements.analyse_file(_phase.SourceFile("x.sql", "x.sql", text.encode()), rules, problems)
+    rules = SqlRules(frozenset({"app"}), ALL_KINDS, frozenset(), (), {}, "k", "r")
+    planned = analyse_file(SourceFile("x.sql", "x.sql", text.encode()), rules, problems)
     assume(not problems)
     ours, theirs = pair
     for name in pair:
@@ -178,13 +186,13 @@ def test_what_runs_is_what_psql_would_run(
 @pytest.fixture(scope="module")
 def sealed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small sealed run."""
-    artefacts = _runs.new_directory(str(tmp_path_factory.mktemp("runs")), "fuzz_test")
+    artefacts = new_directory(str(tmp_path_factory.mktemp("runs")), "fuzz_test")
     artefacts.write("sql/migrate.sql", DDL.encode())
     artefacts.write("logs/C-08.log", b"PASS\n")
     artefacts.journal.append("run", "open", {"phase": "fuzz"})
     artefacts.journal.append("run", "seal")
     artefacts.seal(artefacts.sums())
-    assert verify(artefacts.path) == []
+    assert verify_bundle(artefacts.path) == []
     return Path(artefacts.path)
 
 
@@ -261,9 +269,11 @@ def test_no_changed_bundle_verifies_under_its_seal(
         except OSError:  # a link to itself, a file that is gone, a folder
             continue
     same = content(root) == content(sealed)
-    findings = verify(str(root))
+    findings = verify_bundle(str(root))
     kept = (
-        not (root / "SHA256SUMS").is_symlink() and Artefacts(str(root)).sealed and sha256(root / "SHA256SUMS") == seal
+        not (root / "SHA256SUMS").is_symlink()
+        and RunDirectory(str(root)).sealed
+        and sha256(root / "SHA256SUMS") == seal
     )
     # a seal that was written anew is another one: its digest, noted elsewhere, tells
     assert findings or same or not kept

@@ -9,11 +9,34 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ansible_collections.incomex.phasegate.plugins.module_utils import _gates
-from ansible_collections.incomex.phasegate.plugins.module_utils._checks import CheckResult
-from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._gates import FAIL, NOT_ENFORCED, PASS, Gate
-from ansible_collections.incomex.phasegate.plugins.module_utils._identity import Identity, Mismatch, mismatches
+from ansible_collections.incomex.phasegate.plugins.module_utils._checks.checks import CheckResult
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import (
+    FAIL,
+    GATE_TITLES,
+    NOT_ENFORCED,
+    PASS,
+    Gate,
+    backup_fresh_gate,
+    digest_gate,
+    failed_gates,
+    format_gate_table,
+    gate_order,
+    never_rehearsed_gate,
+    no_provenance_gate,
+    no_reviewers_gate,
+    not_reached_gates,
+    nothing_else_ran_gate,
+    preflight_gate,
+    provenance_gate,
+    restorable_gate,
+    rollback_ready_gate,
+    run_lock_gate,
+    scope_gate,
+    target_gate,
+    target_is_declared,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import Identity, Mismatch, mismatches
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,66 +47,66 @@ OTHER_FILE = PhaseGateError("", expected="1 byte", found="2 bytes", next_step="s
 OPEN = CheckResult("P-2", "", "NOT RUN", "x", "no file")
 
 CASES: list[tuple[Gate, str, str]] = [
-    (_gates.backup_fresh(1000.0, 1002.0, 3600), PASS, "2.0 s old"),
-    (_gates.backup_fresh(1000.0, 1000.0, 3600), PASS, "0.0 s old"),
-    (_gates.backup_fresh(1000.0, 4600.0, 3600), PASS, "3600.0 s old"),
-    (_gates.backup_fresh(1000.0, 4600.5, 3600), FAIL, "3600.5 s old"),
-    (_gates.backup_fresh(1000.0, 999.0, 3600), FAIL, "a backup 1.0 s in the future"),
-    (_gates.backup_fresh(None, 1000.0, 3600), FAIL, "no backup in this run"),
-    (_gates.backup_fresh(1000.0, 1000.1, 0), FAIL, "0.1 s old"),
-    (_gates.digest_matches(A, A), PASS, f"SHA-256 {A}"),
-    (_gates.digest_matches(A, B), FAIL, f"SHA-256 {B}"),
-    (_gates.digest_matches(A, A.upper()), FAIL, f"SHA-256 {A.upper()}"),
-    (_gates.target_is_declared([], "database d", []), PASS, "database d"),
+    (backup_fresh_gate(1000.0, 1002.0, 3600), PASS, "2.0 s old"),
+    (backup_fresh_gate(1000.0, 1000.0, 3600), PASS, "0.0 s old"),
+    (backup_fresh_gate(1000.0, 4600.0, 3600), PASS, "3600.0 s old"),
+    (backup_fresh_gate(1000.0, 4600.5, 3600), FAIL, "3600.5 s old"),
+    (backup_fresh_gate(1000.0, 999.0, 3600), FAIL, "a backup 1.0 s in the future"),
+    (backup_fresh_gate(None, 1000.0, 3600), FAIL, "no backup in this run"),
+    (backup_fresh_gate(1000.0, 1000.1, 0), FAIL, "0.1 s old"),
+    (digest_gate(A, A), PASS, f"SHA-256 {A}"),
+    (digest_gate(A, B), FAIL, f"SHA-256 {B}"),
+    (digest_gate(A, A.upper()), FAIL, f"SHA-256 {A.upper()}"),
+    (target_is_declared([], "database d", []), PASS, "database d"),
     (
-        _gates.target_is_declared([], "database d", ["user"]),
+        target_is_declared([], "database d", ["user"]),
         PASS,
         "database d (not declared in the inventory: user)",
     ),
     (
-        _gates.target_is_declared([Mismatch("user", "one", "two"), Mismatch("database", "d", "e")], "x", ["y"]),
+        target_is_declared([Mismatch("user", "one", "two"), Mismatch("database", "d", "e")], "x", ["y"]),
         FAIL,
         "user two; database e",
     ),
-    (_gates.backup_restorable(None, "2712 TOC entries, read"), PASS, "2712 TOC entries, read"),
-    (_gates.backup_restorable(None, None), FAIL, "no backup in this run"),
-    (_gates.backup_restorable(OTHER_FILE, "7 TOC entries"), FAIL, "2 bytes"),
-    (_gates.preflight_passed([OK]), PASS, "1/1"),
-    (_gates.preflight_passed([]), FAIL, "0/0"),
-    (_gates.preflight_passed([OK, BAD]), FAIL, "1/2; P-8 found 85, expected 86"),
-    (_gates.preflight_passed([OK, OPEN]), FAIL, "1/2; P-2 found no file, expected x"),
-    (_gates.alone(True, "pid 6, user u", []), PASS, "pid 6, user u; no other session"),
-    (_gates.alone(True, "pid 6, user u", ["pid 7, user u"]), PASS, "pid 6, user u; others: pid 7, user u"),
-    (_gates.alone(False, "pid 6, user u", ["pid 7, user v"]), FAIL, "pid 6, user u; pid 7, user v"),
-    (_gates.alone(False, "", []), FAIL, "the lock is not held: the session that held it for this run has ended"),
-    (_gates.within_scope(["CREATE TABLE", "COMMENT"], ["COMMENT", "CREATE TABLE"]), PASS, "all within scope"),
-    (_gates.within_scope(["ALTER TABLE ADD COLUMN"], ["ALTER TABLE"]), PASS, "all within scope"),
-    (_gates.within_scope(["ALTER TABLE DROP COLUMN"], ["ALTER TABLE ADD COLUMN"]), FAIL, "ALTER TABLE DROP COLUMN"),
-    (_gates.within_scope(["ALTER TABLESPACE"], ["ALTER TABLE"]), FAIL, "ALTER TABLESPACE"),
-    (_gates.within_scope(["DROP TABLE", "CALL", "DROP TABLE"], []), FAIL, "CALL, DROP TABLE"),
-    (_gates.rollback_ready(A, None, "r"), FAIL, "no rollback SQL"),
-    (_gates.rollback_ready(A, B, "r"), FAIL, f"SHA-256 {B}"),
-    (_gates.rollback_ready(A, A, None), NOT_ENFORCED, "present and pinned; not rehearsed"),
-    (_gates.rollback_ready(A, A, "alpha_x"), PASS, "rehearsed in alpha_x, where it restored the schema"),
-    (_gates.no_reviewers("/p"), NOT_ENFORCED, "no reviewers are registered for this cluster (/p)"),
-    (_gates.never_rehearsed("/p"), FAIL, "a phase that was not rehearsed, so it cannot have been approved"),
-    (_gates.no_provenance("unchanged"), NOT_ENFORCED, "the phase was not rehearsed"),
+    (restorable_gate(None, "2712 TOC entries, read"), PASS, "2712 TOC entries, read"),
+    (restorable_gate(None, None), FAIL, "no backup in this run"),
+    (restorable_gate(OTHER_FILE, "7 TOC entries"), FAIL, "2 bytes"),
+    (preflight_gate([OK]), PASS, "1/1"),
+    (preflight_gate([]), FAIL, "0/0"),
+    (preflight_gate([OK, BAD]), FAIL, "1/2; P-8 found 85, expected 86"),
+    (preflight_gate([OK, OPEN]), FAIL, "1/2; P-2 found no file, expected x"),
+    (run_lock_gate(True, "pid 6, user u", []), PASS, "pid 6, user u; no other session"),
+    (run_lock_gate(True, "pid 6, user u", ["pid 7, user u"]), PASS, "pid 6, user u; others: pid 7, user u"),
+    (run_lock_gate(False, "pid 6, user u", ["pid 7, user v"]), FAIL, "pid 6, user u; pid 7, user v"),
+    (run_lock_gate(False, "", []), FAIL, "the lock is not held: the session that held it for this run has ended"),
+    (scope_gate(["CREATE TABLE", "COMMENT"], ["COMMENT", "CREATE TABLE"]), PASS, "all within scope"),
+    (scope_gate(["ALTER TABLE ADD COLUMN"], ["ALTER TABLE"]), PASS, "all within scope"),
+    (scope_gate(["ALTER TABLE DROP COLUMN"], ["ALTER TABLE ADD COLUMN"]), FAIL, "ALTER TABLE DROP COLUMN"),
+    (scope_gate(["ALTER TABLESPACE"], ["ALTER TABLE"]), FAIL, "ALTER TABLESPACE"),
+    (scope_gate(["DROP TABLE", "CALL", "DROP TABLE"], []), FAIL, "CALL, DROP TABLE"),
+    (rollback_ready_gate(A, None, "r"), FAIL, "no rollback SQL"),
+    (rollback_ready_gate(A, B, "r"), FAIL, f"SHA-256 {B}"),
+    (rollback_ready_gate(A, A, None), NOT_ENFORCED, "present and pinned; not rehearsed"),
+    (rollback_ready_gate(A, A, "alpha_x"), PASS, "rehearsed in alpha_x, where it restored the schema"),
+    (no_reviewers_gate("/p"), NOT_ENFORCED, "no reviewers are registered for this cluster (/p)"),
+    (never_rehearsed_gate("/p"), FAIL, "a phase that was not rehearsed, so it cannot have been approved"),
+    (no_provenance_gate("unchanged"), NOT_ENFORCED, "the phase was not rehearsed"),
     (
-        _gates.no_provenance("exact"),
+        no_provenance_gate("exact"),
         FAIL,
         "the phase was not rehearsed, and its diff policy exact has nothing to compare with",
     ),
-    (_gates.provenance(A, A, "alpha_x", ""), PASS, f"normalised fingerprint {A}"),
-    (_gates.provenance(A, B, "alpha_x", "+ column"), FAIL, f"normalised fingerprint {B}: + column"),
-    (_gates.provenance(A, A, "alpha_x", told="newer"), PASS, f"normalised fingerprint {A}; newer"),
+    (provenance_gate(A, A, "alpha_x", ""), PASS, f"normalised fingerprint {A}"),
+    (provenance_gate(A, B, "alpha_x", "+ column"), FAIL, f"normalised fingerprint {B}: + column"),
+    (provenance_gate(A, A, "alpha_x", told="newer"), PASS, f"normalised fingerprint {A}; newer"),
     (
-        _gates.provenance(A, A, "alpha_x", server=[Mismatch("TimeZone", "UTC", "Asia/Tokyo")]),
+        provenance_gate(A, A, "alpha_x", server=[Mismatch("TimeZone", "UTC", "Asia/Tokyo")]),
         FAIL,
         f"normalised fingerprint {A}; TimeZone Asia/Tokyo",
     ),
-    (_gates.nothing_else_ran(["run", "C-01", "C-08", "run"]), PASS, "nothing else ran"),
-    (_gates.nothing_else_ran(["run", "C-09"]), FAIL, "C-09"),
-    (_gates.nothing_else_ran(["run", "C-10", "psql"]), FAIL, "C-10, psql"),
+    (nothing_else_ran_gate(["run", "C-01", "C-08", "run"]), PASS, "nothing else ran"),
+    (nothing_else_ran_gate(["run", "C-09"]), FAIL, "C-09"),
+    (nothing_else_ran_gate(["run", "C-10", "psql"]), FAIL, "C-10, psql"),
 ]
 
 
@@ -98,15 +121,15 @@ def test_gate(gate: Gate, status: str, found: str) -> None:
 @given(started=st.floats(0, 1e10), age=st.floats(-1e6, 1e6), limit=st.integers(0, 10**6))
 def test_a_backup_is_fresh_exactly_within_its_limit(started: float, age: float, limit: int) -> None:
     now = started + age
-    assert (_gates.backup_fresh(started, now, limit).status == PASS) == (0 <= now - started <= limit)
+    assert (backup_fresh_gate(started, now, limit).status == PASS) == (0 <= now - started <= limit)
 
 
 def test_there_are_eleven_gates_and_the_table_has_a_line_for_each() -> None:
-    gates = sorted(_gates.not_reached(set(_gates.TITLES)), key=_gates.order)
-    lines = _gates.table(gates).splitlines()
+    gates = sorted(not_reached_gates(set(GATE_TITLES)), key=gate_order)
+    lines = format_gate_table(gates).splitlines()
     assert [line.split()[0] for line in lines] == [f"G-{number}" for number in range(1, 12)]
     assert all("NOT REACHED" in line for line in lines)
-    assert _gates.failed([*gates, _gates.alone(lock_held=False, holder="", others=[])])[0].id == "G-7"
+    assert failed_gates([*gates, run_lock_gate(lock_held=False, holder="", others=[])])[0].id == "G-7"
 
 
 @pytest.mark.parametrize(
@@ -119,7 +142,7 @@ def test_there_are_eleven_gates_and_the_table_has_a_line_for_each() -> None:
     ],
 )
 def test_g4_is_no_pass_when_nothing_was_compared(declared: dict[str, Any], status: str, *, pinned: bool) -> None:
-    gate = _gates.declared_target(declared, PRODUCTION, pinned=pinned)
+    gate = target_gate(declared, PRODUCTION, pinned=pinned)
     assert gate.status == status
     assert (("declare phasegate_identity" in gate.next_step), "system identifier 7501" in gate.found) == (
         status == FAIL,

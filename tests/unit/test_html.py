@@ -8,7 +8,7 @@ from __future__ import annotations
 import html.parser
 
 import pytest
-from ansible_collections.incomex.phasegate.plugins.module_utils._document import (
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.document import (
     Badge,
     Block,
     Bullets,
@@ -22,8 +22,8 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._document import
     Paragraph,
     Table,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._html import page
-from ansible_collections.incomex.phasegate.plugins.module_utils._text import visible
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import visible
+from ansible_collections.incomex.phasegate.plugins.module_utils._review.html import render_page
 from ansible_collections.incomex.phasegate.tests.support.markdown import HOSTILE, texts
 from hypothesis import given
 
@@ -48,7 +48,7 @@ class Reader(html.parser.HTMLParser):
 
 
 def body(*blocks: Block) -> str:
-    source = page(Document("Label", "Title", "Lead.", "0" * 64, list(blocks)))
+    source = render_page(Document("Label", "Title", "Lead.", "0" * 64, list(blocks)))
     return source.partition("</nav>\n")[2].partition("\n</main>")[0]
 
 
@@ -67,7 +67,7 @@ def every_block(text: str) -> Document:
 
 
 def assert_only_texts(text: str) -> None:
-    read, plain = Reader(page(every_block(text))), Reader(page(every_block("plain")))
+    read, plain = Reader(render_page(every_block(text))), Reader(render_page(every_block("plain")))
     assert read.tags == plain.tags
     # the label, title, lead, digest, contents; then the blocks
     assert read.text.count(visible(text, keep="\n\t")) >= plain.text.count("plain") - 5
@@ -80,7 +80,7 @@ def test_a_text_is_no_markup_in_any_block(text: str) -> None:
 
 @given(texts())
 def test_no_text_is_markup_in_any_block(text: str) -> None:
-    assert Reader(page(every_block(text))).tags == Reader(page(every_block("plain"))).tags
+    assert Reader(render_page(every_block(text))).tags == Reader(render_page(every_block("plain"))).tags
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_what_is_written(block: Block, source: str) -> None:
 
 
 def test_the_contents_are_the_sections() -> None:
-    source = page(
+    source = render_page(
         Document("Label", "Title", "Lead.", "abc", [Heading(2, "One"), Heading(3, "Two"), Heading(2, "Three")])
     )
     assert '<nav aria-label="Contents"><a href="#one">One</a><a href="#three">Three</a></nav>' in source

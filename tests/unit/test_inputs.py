@@ -12,8 +12,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 from ansible_collections.incomex.phasegate.plugins.action.playbook_inputs import specifications
-from ansible_collections.incomex.phasegate.plugins.module_utils import _inputs
-from ansible_collections.incomex.phasegate.plugins.module_utils._client import CONNECTION_ARGUMENTS
+from ansible_collections.incomex.phasegate.plugins.module_utils._definition.playbook_inputs import (
+    Unresolved,
+    input_error,
+    input_problems,
+    names_read,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import CONNECTION_ARGUMENTS
 from ansible_collections.incomex.phasegate.plugins.modules import playbook_inputs
 from jinja2 import Environment, nodes
 
@@ -43,7 +48,7 @@ GOOD = {"phasegate_dish": "soup", "phasegate_pan": "/pan"}
 
 
 def found(given: dict[str, Any], extra_vars: set[str] | None = None) -> list[tuple[str, str]]:
-    problems = _inputs.problems(MINI, "cook", given, extra_vars or set())
+    problems = input_problems(MINI, "cook", given, extra_vars or set())
     return [(problem.expected, problem.found) for problem in problems]
 
 
@@ -92,7 +97,7 @@ def test_an_empty_value_is_refused(empty: str | None) -> None:
         ("phasegate_heat", "medium", ("phasegate_heat is one of low, high", 'phasegate_heat is "medium"')),
         (
             "phasegate_heat",
-            _inputs.Unresolved("'stove' is undefined"),
+            Unresolved("'stove' is undefined"),
             ("a value for phasegate_heat", "phasegate_heat cannot be resolved: 'stove' is undefined"),
         ),
     ],
@@ -102,8 +107,8 @@ def test_a_value_of_another_kind_is_refused(name: str, value: Any, problem: tupl
 
 
 def test_what_is_missing_is_named_and_everything_is_told_at_once() -> None:
-    problems = _inputs.problems(MINI, "cook", {"phasegate_dsh": "soup"}, set())
-    message = str(_inputs.error("cook", problems)).splitlines()
+    problems = input_problems(MINI, "cook", {"phasegate_dsh": "soup"}, set())
+    message = str(input_error("cook", problems)).splitlines()
     assert message[0] == "Invalid inputs of playbook cook."
     assert message[1].startswith("  expected: a value for phasegate_dish; a value for phasegate_pot or phasegate_pan; ")
     assert message[2] == (
@@ -179,9 +184,7 @@ def imported(name: str) -> str:
 
 @pytest.mark.parametrize("playbook", PLAYBOOKS)
 def test_the_specification_has_exactly_what_is_read(playbook: str) -> None:
-    assert sorted(_inputs.names_read(SPECIFICATIONS, playbook)) == sorted(
-        read_with_roles(load("playbooks", f"{playbook}.yml"))
-    )
+    assert sorted(names_read(SPECIFICATIONS, playbook)) == sorted(read_with_roles(load("playbooks", f"{playbook}.yml")))
 
 
 @pytest.mark.parametrize("playbook", sorted(file.stem for file in (ROOT / "playbooks").glob("*.yml")))
@@ -233,4 +236,4 @@ def test_the_connection_is_that_of_the_modules() -> None:
 def test_every_input_is_documented() -> None:
     text = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "docs").glob("*.md"))
     documented = set(re.findall(r"phasegate_[a-z_]+", text))
-    assert {name for playbook in PLAYBOOKS for name in _inputs.names_read(SPECIFICATIONS, playbook)} <= documented
+    assert {name for playbook in PLAYBOOKS for name in names_read(SPECIFICATIONS, playbook)} <= documented

@@ -10,9 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible_collections.incomex.phasegate.plugins.module_utils import _journal
-from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._journal import Entry, Journal, parse
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import (
+    GENESIS,
+    Entry,
+    Journal,
+    _line_digest,
+    parse_journal,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,10 +39,10 @@ steps = st.tuples(
 def chain(entries: list[tuple[str, str, dict[str, Any]]]) -> list[bytes]:
     """Return the lines of a journal, each with its newline."""
     lines: list[bytes] = []
-    prev = _journal.GENESIS
+    prev = GENESIS
     for number, (step, event, data) in enumerate(entries, start=1):
         line = Entry(number, "2026-05-16T03:12:00.000Z", step, event, data, prev).line()
-        prev = _journal._digest(line)
+        prev = _line_digest(line)
         lines.append(line.encode() + b"\n")
     return lines
 
@@ -47,7 +52,7 @@ journals = st.lists(steps, min_size=1, max_size=6).map(chain)
 
 @given(lines=journals)
 def test_an_untouched_journal_is_read(lines: list[bytes]) -> None:
-    assert [entry.line().encode() + b"\n" for entry in parse(b"".join(lines))] == lines
+    assert [entry.line().encode() + b"\n" for entry in parse_journal(b"".join(lines))] == lines
 
 
 @given(lines=journals, data=st.data())
@@ -59,7 +64,7 @@ def test_a_changed_byte_is_found(lines: list[bytes], data: st.DataObject) -> Non
         return
     journal[position] ^= data.draw(st.integers(1, 255))
     with pytest.raises(PhaseGateError, match="not intact at line"):
-        parse(bytes(journal))
+        parse_journal(bytes(journal))
 
 
 @given(lines=journals, data=st.data())
@@ -68,7 +73,7 @@ def test_a_deleted_line_is_found(lines: list[bytes], data: st.DataObject) -> Non
     if len(lines) > 1:
         gone = data.draw(st.integers(0, len(lines) - 2))
         with pytest.raises(PhaseGateError, match=f"not intact at line {gone + 1}"):
-            parse(b"".join(lines[:gone] + lines[gone + 1 :]))
+            parse_journal(b"".join(lines[:gone] + lines[gone + 1 :]))
 
 
 @given(lines=journals, data=st.data())
@@ -78,12 +83,12 @@ def test_an_inserted_line_is_found(lines: list[bytes], data: st.DataObject) -> N
     new = data.draw(st.sampled_from([*lines, *other, b"\n", b"{}\n", b"null\n", b"[]\n", b"\xff\n"]))
     # The first line of another journal is fine in the first place; what follows is not its successor.
     with pytest.raises(PhaseGateError, match=f"not intact at line ({place + 1}|{place + 2})"):
-        parse(b"".join([*lines[:place], new, *lines[place:]]))
+        parse_journal(b"".join([*lines[:place], new, *lines[place:]]))
 
 
 def test_an_empty_line_is_no_journal() -> None:
     with pytest.raises(PhaseGateError, match="not intact at line 1"):
-        parse(b"\n")
+        parse_journal(b"\n")
 
 
 @given(lines=journals, data=st.data())
@@ -91,19 +96,19 @@ def test_moved_lines_are_found(lines: list[bytes], data: st.DataObject) -> None:
     order = data.draw(st.permutations(lines))
     if order != lines:
         with pytest.raises(PhaseGateError, match="not intact at line"):
-            parse(b"".join(order))
+            parse_journal(b"".join(order))
 
 
 @given(lines=journals, data=st.data())
 def test_a_torn_last_line_is_as_if_it_had_not_been_written(lines: list[bytes], data: st.DataObject) -> None:
     length = data.draw(st.integers(0, len(lines[-1]) - 1))
-    assert parse(b"".join(lines[:-1]) + lines[-1][:length]) == parse(b"".join(lines[:-1]))
+    assert parse_journal(b"".join(lines[:-1]) + lines[-1][:length]) == parse_journal(b"".join(lines[:-1]))
 
 
 def test_a_recomputed_entry_of_another_form_is_found() -> None:
-    line = json.dumps({"seq": 1, "at": "", "step": "run", "event": "open", "data": {}, "prev": _journal.GENESIS})
+    line = json.dumps({"seq": 1, "at": "", "step": "run", "event": "open", "data": {}, "prev": GENESIS})
     with pytest.raises(PhaseGateError, match="not intact at line 1"):
-        parse(line.encode() + b"\n")
+        parse_journal(line.encode() + b"\n")
 
 
 def test_append_writes_over_a_torn_line(tmp_path: Path) -> None:

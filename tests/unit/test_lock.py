@@ -16,17 +16,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible_collections.incomex.phasegate.plugins.module_utils import _lock, _runs
-from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, run_step, verify
-from ansible_collections.incomex.phasegate.plugins.module_utils._opening import opened
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory, name_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import opening_of_run
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import run_step
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.verification import verify_bundle
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.seal import seal_run
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.directory import NotOpened
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.lock import HOLDER, RUN_LOCK, lock_gate
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.opening import open_or_adopt
 from ansible_collections.incomex.phasegate.plugins.modules import run_seal
 from ansible_collections.incomex.phasegate.tests.support.phase_files import PhaseFiles
 from ansible_collections.incomex.phasegate.tests.support.playbook import ROOT
 from ansible_collections.incomex.phasegate.tests.support.runs import Run, client_of, wait_for
 
 if TYPE_CHECKING:
-    from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
+    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
     from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
 
 #: Longer than what a test waits for: whatever ends the lock before, it is not this.
@@ -44,7 +49,7 @@ class Controller:
         self.client = client
         self.run = Run.of(client, directory / "runs", files.path)
 
-    def open(self, idle: int = LONG, operator: str = "anna@ctl1", **changes: Any) -> Artefacts:
+    def open(self, idle: int = LONG, operator: str = "anna@ctl1", **changes: Any) -> RunDirectory:
         """Open a run as the module does."""
         params = {
             "plan": self.run.plan,
@@ -69,8 +74,8 @@ class Controller:
             "notes_b64": {},
             **changes,
         }
-        result = opened(self.client, params, check_mode=False)
-        self.run.artefacts = Artefacts(result["run_directory"])
+        result = open_or_adopt(self.client, params, check_mode=False)
+        self.run.artefacts = RunDirectory(result["run_directory"])
         return self.run.artefacts
 
     def holders(self) -> str:
@@ -78,14 +83,14 @@ class Controller:
         return self.cluster.psql(
             "SELECT string_agg(application_name, ' ') FROM pg_locks JOIN pg_stat_activity USING (pid)"
             " WHERE locktype = 'advisory' AND granted AND datname = current_database()"
-            f" AND classid = {_lock.RUN_LOCK[0]} AND objid = {_lock.RUN_LOCK[1]}",
+            f" AND classid = {RUN_LOCK[0]} AND objid = {RUN_LOCK[1]}",
             self.client.database,
         )
 
     def spoke(self) -> str:
         """Return when the holder spoke last, by the server; '' without one."""
         return self.cluster.psql(
-            f"SELECT max(query_start) FROM pg_stat_activity WHERE application_name LIKE '{_lock.HOLDER}%'"
+            f"SELECT max(query_start) FROM pg_stat_activity WHERE application_name LIKE '{HOLDER}%'"
             " AND datname = current_database()",
             self.client.database,
         )
@@ -122,10 +127,10 @@ def assert_gone(controller: Controller) -> None:
     wait_for("the lock ends", lambda: not controller.holders())
 
 
-def judged(controller: Controller, run: Artefacts) -> str:
+def judged(controller: Controller, run: RunDirectory) -> str:
     """Return what G-7 finds in C-07 of a run."""
     with controller.client.session("phasegate:run:this") as session:
-        found = _lock.judge(session, run.journal.entries()).found
+        found = lock_gate(session, run.journal.entries()).found
     still = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'phasegate:run:this'"
     wait_for("the session ends", lambda: controller.cluster.psql(still) == "0")
     return found
@@ -133,15 +138,15 @@ def judged(controller: Controller, run: Artefacts) -> str:
 
 def test_the_second_operator_is_told_who_has_the_database(controller: Controller) -> None:
     first = controller.open()
-    assert controller.holders() == f"phasegate:hold:{_runs.name_of(first)}"
-    with first.at_work(), pytest.raises(_runs.NotOpened) as stopped:
+    assert controller.holders() == f"phasegate:hold:{name_of(first)}"
+    with first.at_work(), pytest.raises(NotOpened) as stopped:
         controller.open(operator="ben@ctl2")
     assert stopped.value.what.startswith("Stopped at G-7 (")
-    assert f"phasegate:hold:{_runs.name_of(first)}, run by anna@ctl1 through " in stopped.value.found
+    assert f"phasegate:hold:{name_of(first)}, run by anna@ctl1 through " in stopped.value.found
     assert ", since 2" in stopped.value.found
-    assert verify(stopped.value.artefacts.path) == []
+    assert verify_bundle(stopped.value.artefacts.path) == []
     # and the first one is none the worse for it
-    assert controller.holders() == f"phasegate:hold:{_runs.name_of(first)}"
+    assert controller.holders() == f"phasegate:hold:{name_of(first)}"
 
 
 def test_a_run_that_is_between_two_steps_is_not_taken_for_a_dead_one(controller: Controller) -> None:
@@ -157,19 +162,19 @@ def test_a_run_that_is_between_two_steps_is_not_taken_for_a_dead_one(controller:
 
     step = threading.Thread(target=next_step)
     step.start()
-    with pytest.raises(_runs.NotOpened, match="Stopped at G-7"):
+    with pytest.raises(NotOpened, match="Stopped at G-7"):
         controller.open()
     step.join()
 
 
 def test_the_seal_ends_the_lock(controller: Controller) -> None:
     first = controller.open()
-    _runs.seal(first, "the operator went home")
+    seal_run(first, "the operator went home")
     # at once, without any wait: who comes right after the seal gets it
     second = controller.open()
     assert second != first
-    assert controller.holders() == f"phasegate:hold:{_runs.name_of(second)}"
-    _runs.seal(second, "again")
+    assert controller.holders() == f"phasegate:hold:{name_of(second)}"
+    seal_run(second, "again")
     assert_gone(controller)
 
 
@@ -181,12 +186,12 @@ def test_a_run_whose_directory_is_gone_ends_the_lock(controller: Controller) -> 
 def test_a_run_without_a_sign_of_life_is_closed_by_the_next(controller: Controller) -> None:
     first = controller.open(idle=1)
     second = controller.open(idle=1)
-    assert controller.holders() == f"phasegate:hold:{_runs.name_of(second)}"
-    assert verify(first.path) == []
+    assert controller.holders() == f"phasegate:hold:{name_of(second)}"
+    assert verify_bundle(first.path) == []
     reason = next(entry.data["reason"] for entry in first.journal.entries() if entry.event == "failed")
     assert reason.startswith("The run was interrupted")
     assert "run conditions at " in reason
-    assert _runs.opening(second.journal.entries())["closed"] == [_runs.name_of(first)]
+    assert opening_of_run(second.journal.entries())["closed"] == [name_of(first)]
     # and if its controller was only slow, it finds that out before it does anything
     with pytest.raises(PhaseGateError, match="This run is sealed"), run_step(first, "C-03"):
         pass
@@ -203,11 +208,11 @@ def test_a_step_at_work_keeps_the_lock_however_long_it_takes(controller: Control
 
     with run_step(first, "C-03"):
         wait_for("four seconds of the server's clock", beats)
-        assert controller.holders() == f"phasegate:hold:{_runs.name_of(first)}"
+        assert controller.holders() == f"phasegate:hold:{name_of(first)}"
     assert_gone(controller)
 
 
-def killed_in(run: Artefacts, step: str) -> None:
+def killed_in(run: RunDirectory, step: str) -> None:
     """Let a process begin a step of a run and kill it."""
     program = (
         "import sys, time\n"
@@ -225,8 +230,8 @@ def test_a_step_that_was_killed_ends_the_lock_at_once(controller: Controller) ->
     killed_in(first, "C-03")
     assert_gone(controller)
     second = controller.open()
-    assert controller.holders() == f"phasegate:hold:{_runs.name_of(second)}"
-    assert _runs.opening(second.journal.entries())["closed"] == [_runs.name_of(first)]
+    assert controller.holders() == f"phasegate:hold:{name_of(second)}"
+    assert opening_of_run(second.journal.entries())["closed"] == [name_of(first)]
 
 
 def test_a_run_that_committed_is_adopted_at_once_when_its_verification_was_killed(controller: Controller) -> None:
@@ -236,10 +241,10 @@ def test_a_run_that_committed_is_adopted_at_once_when_its_verification_was_kille
     assert_gone(controller)
     assert controller.open() == first
     # what broke off before does not count against whoever goes on: the holder looks ten times between two words
-    assert controller.holders() == f"phasegate:hold:{_runs.name_of(first)}"
+    assert controller.holders() == f"phasegate:hold:{name_of(first)}"
     since = controller.spoke()
     wait_for("the holder speaks again", lambda: controller.spoke() not in ("", since))
-    assert controller.holders() == f"phasegate:hold:{_runs.name_of(first)}"
+    assert controller.holders() == f"phasegate:hold:{name_of(first)}"
 
 
 def test_a_run_that_its_controller_cannot_seal_is_adopted_at_once(controller: Controller) -> None:
@@ -268,7 +273,7 @@ def test_a_killed_holder_leaves_nothing_and_stops_its_own_run(controller: Contro
 def test_a_killed_backend_ends_the_holder_and_stops_its_own_run(controller: Controller) -> None:
     first = controller.open()
     process = controller.process()
-    (held,) = [_runs.opening(first.journal.entries())["lock"]]
+    (held,) = [opening_of_run(first.journal.entries())["lock"]]
     controller.cluster.psql(f"SELECT pg_terminate_backend({held['pid']})")
     wait_for("the holder ends", lambda: not Path(f"/proc/{process}").exists())
     assert "the lock is not held" in judged(controller, first)
@@ -279,13 +284,13 @@ def test_the_lock_of_another_run_is_not_taken_for_the_own(controller: Controller
     os.kill(controller.process(), signal.SIGKILL)
     assert_gone(controller)
     second = controller.open()
-    assert f"phasegate:hold:{_runs.name_of(second)}" in judged(controller, first)
+    assert f"phasegate:hold:{name_of(second)}" in judged(controller, first)
     assert judged(controller, second).endswith("no other session")
 
 
 def test_a_stopped_holder_is_ended_by_the_server(controller: Controller, monkeypatch: pytest.MonkeyPatch) -> None:
     # in place of a target host that lost its power: nothing comes any more, and nobody says so
-    monkeypatch.setattr(_lock, "SILENCE", 1)
+    monkeypatch.setattr("ansible_collections.incomex.phasegate.plugins.module_utils._run.lock.SILENCE", 1)
     controller.open(idle=1)
     process = controller.process()
     os.kill(process, signal.SIGSTOP)

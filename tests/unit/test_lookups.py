@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from ansible_collections.incomex.phasegate.plugins.lookup.connection import connection_variables
 from ansible_collections.incomex.phasegate.plugins.lookup.signatures import read_signatures
-from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from ansible_collections.incomex.phasegate.plugins.module_utils._document import (
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.document import (
     Badge,
     Block,
     Bullets,
@@ -22,8 +22,8 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._document import
     Paragraph,
     Table,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._markdown import markdown
-from ansible_collections.incomex.phasegate.plugins.module_utils._text import visible
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.markdown import render_markdown
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import visible
 from ansible_collections.incomex.phasegate.tests.support.markdown import (
     HOSTILE,
     INLINE,
@@ -54,8 +54,8 @@ def every_block(text: str) -> Document:
 
 
 def assert_only_texts(text: str) -> None:
-    tokens = parse(markdown(every_block(text)))
-    assert structure(tokens) == structure(parse(markdown(every_block("plain"))))
+    tokens = parse(render_markdown(every_block(text)))
+    assert structure(tokens) == structure(parse(render_markdown(every_block("plain"))))
     assert inline_types(tokens) <= INLINE
 
 
@@ -85,7 +85,7 @@ def assert_read(text: str) -> None:
     code = visible(text)
     # a code span with nothing but a backslash before a bar is running text in a cell
     code = code.strip() if "\\|" in code or not code.strip(" ") else code
-    read = inline_texts(parse(markdown(document)))
+    read = inline_texts(parse(render_markdown(document)))
     assert [" ".join(one.split(" ")) for one in read] == [
         "title",
         "lead",
@@ -112,7 +112,7 @@ def test_a_reader_sees_any_text_itself(text: str) -> None:
 @given(texts())
 def test_a_listing_is_verbatim(text: str) -> None:
     (fence,) = [
-        one for one in parse(markdown(Document("", "t", "l", "", [Listing(text, "sql")]))) if one.type == "fence"
+        one for one in parse(render_markdown(Document("", "t", "l", "", [Listing(text, "sql")]))) if one.type == "fence"
     ]
     assert fence.info == "sql"
     assert fence.content == visible(text, keep="\n\t").strip("\n") + "\n"
@@ -144,9 +144,11 @@ def test_a_listing_is_verbatim(text: str) -> None:
     ],
 )
 def test_what_is_written(block: Block, lines: list[str]) -> None:
-    assert markdown(Document("", "t", "l", "", [block])).split("\n")[4:-1] == lines
+    assert render_markdown(Document("", "t", "l", "", [block])).split("\n")[4:-1] == lines
 
 
 def test_a_document_begins_with_its_title() -> None:
-    assert markdown(Document("Kind", "Title", "Lead.", "abc", [])) == "# Title\n\nKind · SHA-256 `abc`\n\nLead.\n"
-    assert markdown(Document("", "Title", "Lead.", "", [])) == "# Title\n\nLead.\n"
+    assert (
+        render_markdown(Document("Kind", "Title", "Lead.", "abc", [])) == "# Title\n\nKind · SHA-256 `abc`\n\nLead.\n"
+    )
+    assert render_markdown(Document("", "Title", "Lead.", "", [])) == "# Title\n\nLead.\n"

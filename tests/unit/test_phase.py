@@ -13,8 +13,11 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.incomex.phasegate.plugins.module_utils import _phase, _phase_schema, _strict_yaml
-from ansible_collections.incomex.phasegate.plugins.module_utils._problems import PhaseFileError, Problem
+from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_file import load_phase
+from ansible_collections.incomex.phasegate.plugins.module_utils._definition.problems import PhaseFileError, Problem
+from ansible_collections.incomex.phasegate.plugins.module_utils._definition.relation_names import split_relation
+from ansible_collections.incomex.phasegate.plugins.module_utils._definition.strict_yaml import load_strict_yaml
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.phase_schema import PHASE_SCHEMA
 from ansible_collections.incomex.phasegate.tests.support.phase_files import ALPHA, PhaseFiles
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,7 +28,7 @@ CHECK = {"id": "VA-1", "title": "one", "sql": "SELECT 1", "expect": 1}
 
 def problems_of(path: str) -> list[Problem]:
     with pytest.raises(PhaseFileError) as caught:
-        _phase.load_phase(path)
+        load_phase(path)
     return caught.value.problems
 
 
@@ -57,7 +60,7 @@ def replace(path: Path, old: str, new: str) -> str:
 
 
 def test_alpha_is_the_phase_of_the_record() -> None:
-    definition = _phase.load_phase(str(ALPHA)).definition
+    definition = load_phase(str(ALPHA)).definition
     assert [check["id"] for check in definition["preflight"]] == [f"P-{n}" for n in range(1, 11)]
     verify = [check["id"] for check in definition["verify"]]
     assert sorted(verify) == sorted([*(f"VA-{n}" for n in range(1, 17)), "VA-13rows"])
@@ -86,7 +89,7 @@ def test_alpha_is_the_phase_of_the_record() -> None:
 
 
 def test_defaults_are_filled_in(files: PhaseFiles) -> None:
-    definition = _phase.load_phase(files.write().path).definition
+    definition = load_phase(files.write().path).definition
     assert definition["requires"] == []
     assert definition["settings"] == {
         "search_path": [],
@@ -103,20 +106,20 @@ def test_defaults_are_filled_in(files: PhaseFiles) -> None:
 
 
 def test_defaults_are_not_shared_between_phases(files: PhaseFiles) -> None:
-    _phase.load_phase(files.write().path).definition["settings"]["search_path"].append("app")
-    assert _phase.load_phase(files.path).definition["settings"]["search_path"] == []
+    load_phase(files.write().path).definition["settings"]["search_path"].append("app")
+    assert load_phase(files.path).definition["settings"]["search_path"] == []
 
 
 def test_row_counts_take_one_form(files: PhaseFiles) -> None:
     files.write({"row_counts": ["app.t", {"relation": 'app."T"', "change": -3}]})
-    counts = _phase.load_phase(files.path).definition["row_counts"]
+    counts = load_phase(files.path).definition["row_counts"]
     assert counts == [{"relation": "app.t", "change": 0}, {"relation": 'app."T"', "change": -3}]
 
 
 @pytest.mark.parametrize("value", [1, "x", True, None, [], [1, "x"], {"a": 1}, [{"a": 1}, {"a": None}]])
 def test_forms_of_expectations(files: PhaseFiles, value: Any) -> None:
     files.write({"verify": [{**CHECK, "expect": value}]})
-    (check,) = _phase.load_phase(files.path).definition["verify"]
+    (check,) = load_phase(files.path).definition["verify"]
     assert check["expect"] == value
     assert type(check["expect"]) is type(value)
 
@@ -177,7 +180,7 @@ def test_nested_without_end(alpha: Path) -> None:
 )
 def test_what_yaml_writes_is_read_back(value: Any) -> None:
     data = yaml.safe_dump(value, allow_unicode=True).encode("utf-8")
-    loaded, _, problems = _strict_yaml.load("x.yml", data)
+    loaded, _, problems = load_strict_yaml("x.yml", data)
     assert problems == []
     assert loaded == value
 
@@ -188,9 +191,9 @@ def test_what_yaml_writes_is_read_back(value: Any) -> None:
 def test_schema_is_a_valid_schema_and_the_exported_one() -> None:
     import jsonschema  # noqa: PLC0415
 
-    jsonschema.Draft202012Validator.check_schema(_phase_schema.SCHEMA)
+    jsonschema.Draft202012Validator.check_schema(PHASE_SCHEMA)
     exported = json.loads((ROOT / "docs" / "phase.schema.json").read_text(encoding="utf-8"))
-    assert exported == _phase_schema.SCHEMA
+    assert exported == PHASE_SCHEMA
 
 
 def test_every_key_is_described_for_authors() -> None:
@@ -201,7 +204,7 @@ def test_every_key_is_described_for_authors() -> None:
             return set(schema.get("properties", {})).union(*map(keys, schema.values()))
         return set().union(*map(keys, schema)) if isinstance(schema, list) else set()
 
-    assert sorted(key for key in keys(_phase_schema.SCHEMA) if not re.search(rf"`(\w+\.)?{key}`", guide)) == []
+    assert sorted(key for key in keys(PHASE_SCHEMA) if not re.search(rf"`(\w+\.)?{key}`", guide)) == []
 
 
 def test_an_unknown_key_has_its_line_and_a_suggestion(alpha: Path) -> None:
@@ -393,4 +396,4 @@ def test_missing_phase(tmp_path: Path) -> None:
     ],
 )
 def test_relations_are_read_as_sql_reads_them(text: str, expected: tuple[str, str] | None) -> None:
-    assert _phase.split_relation(text) == expected
+    assert split_relation(text) == expected

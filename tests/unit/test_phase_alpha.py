@@ -10,7 +10,10 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible_collections.incomex.phasegate.plugins.module_utils import _checks, _phase, _plan, _statements
+from ansible_collections.incomex.phasegate.plugins.module_utils._checks.checks import failed_checks, run_read_only
+from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_file import load_phase
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.byte_ranges import check_cover
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.phase_sql import analyse_phase
 from ansible_collections.incomex.phasegate.tests.support.cluster import bin_directory
 from ansible_collections.incomex.phasegate.tests.support.phase_files import ALPHA
 from ansible_collections.incomex.phasegate.tests.support.runs import client_of
@@ -18,7 +21,7 @@ from ansible_collections.incomex.phasegate.tests.support.runs import client_of
 if TYPE_CHECKING:
     from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
 
-PHASE = _phase.load_phase(str(ALPHA))
+PHASE = load_phase(str(ALPHA))
 MIGRATE = PHASE.migrate.data.decode("utf-8")
 ROLLBACK = PHASE.rollback.data.decode("utf-8")
 UNIT = "public.tac_logical_unit"
@@ -29,8 +32,8 @@ def failed(cluster: Cluster, database: str, section: str) -> list[str]:
     """Return the ids of the SQL checks that do not pass."""
     checks = [check for check in PHASE.definition[section] if "sql" in check]
     with client_of(cluster, database).session() as session:
-        results = _checks.run_read_only(session, checks, {})
-    return [result.id for result in _checks.failures(results)]
+        results = run_read_only(session, checks, {})
+    return [result.id for result in failed_checks(results)]
 
 
 def schema(cluster: Cluster, database: str) -> str:
@@ -132,12 +135,12 @@ def test_verification_rejects(
 
 
 def test_the_statements_are_the_file() -> None:
-    statements: list[Any] = _statements.analyse_phase(PHASE).migrate
-    _plan.check_cover(statements, PHASE.migrate.data, hashlib.sha256(PHASE.migrate.data).hexdigest())
+    statements: list[Any] = analyse_phase(PHASE).migrate
+    check_cover(statements, PHASE.migrate.data, hashlib.sha256(PHASE.migrate.data).hexdigest())
     assert [statement["run"] for statement in statements].count(False) == 2
 
 
 @pytest.mark.parametrize("name", ["r1", "hidden_drop_column"])
 def test_the_phases_that_must_be_stopped_are_valid_phases(name: str) -> None:
     path = ALPHA.parents[3] / "tests" / "fixtures" / "phases" / name / "phase.yml"
-    _statements.analyse_phase(_phase.load_phase(str(path)))
+    analyse_phase(load_phase(str(path)))

@@ -11,14 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.incomex.phasegate.plugins.module_utils import _phase, _plan, _statements
-from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_bytes
+from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_file import load_phase
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.byte_ranges import check_cover
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.canonical_json import canonical_json
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.plan import build_plan, pinned_file
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.phase_sql import analyse_phase
 from ansible_collections.incomex.phasegate.tests.support.phase_files import ALPHA
 from hypothesis import given
 from hypothesis import strategies as st
 
-PHASE = _phase.load_phase(str(ALPHA))
-STATEMENTS: list[dict[str, Any]] = [dict(one) for one in _statements.analyse_phase(PHASE).migrate]
+PHASE = load_phase(str(ALPHA))
+STATEMENTS: list[dict[str, Any]] = [dict(one) for one in analyse_phase(PHASE).migrate]
 DDL = PHASE.migrate.data
 SHA256 = PHASE.migrate.sha256
 
@@ -40,31 +45,31 @@ def make(data: bytes, *cuts: int, left_out: bool = True) -> list[dict[str, Any]]
 
 @given(JSON)
 def test_canonical_json_is_json_and_stable(value: Any) -> None:
-    data = _plan.canonical_json(value)
+    data = canonical_json(value)
     assert json.loads(data) == value
-    assert _plan.canonical_json(json.loads(data)) == data
+    assert canonical_json(json.loads(data)) == data
     assert data.endswith(b"\n")
 
 
 @given(st.dictionaries(st.text(), st.integers(), min_size=2))
 def test_canonical_json_does_not_depend_on_order(value: dict[str, int]) -> None:
-    assert _plan.canonical_json(dict(reversed(value.items()))) == _plan.canonical_json(value)
+    assert canonical_json(dict(reversed(value.items()))) == canonical_json(value)
 
 
 def test_canonical_json_is_utf8_without_spaces() -> None:
-    assert _plan.canonical_json({"b": ["é", 1], "a": None}) == '{"a":null,"b":["é",1]}\n'.encode()
+    assert canonical_json({"b": ["é", 1], "a": None}) == '{"a":null,"b":["é",1]}\n'.encode()
 
 
 @pytest.mark.parametrize("value", [1.5, [1.0], {"a": {"b": float("nan")}}])
 def test_floats_are_refused(value: Any) -> None:
     with pytest.raises(TypeError, match="floating-point"):
-        _plan.canonical_json(value)
+        canonical_json(value)
 
 
 def test_plan_has_the_digest_of_every_file() -> None:
-    migrate = {**_plan.pinned("migrate.sql", DDL), "statements": STATEMENTS}
-    rollback = {**_plan.pinned("rollback.sql", PHASE.rollback.data), "statements": []}
-    plan = _plan.build_plan(PHASE.definition, _plan.pinned("phase.yml", PHASE.source.data), migrate, rollback)
+    migrate = {**pinned_file("migrate.sql", DDL), "statements": STATEMENTS}
+    rollback = {**pinned_file("rollback.sql", PHASE.rollback.data), "statements": []}
+    plan = build_plan(PHASE.definition, pinned_file("phase.yml", PHASE.source.data), migrate, rollback)
     assert plan["format"] == "phasegate-plan/1"
     assert plan["ddl"]["sha256"] == PHASE.definition["migrate"]["sha256"] == SHA256
     assert plan["rollback"]["sha256"] == PHASE.definition["rollback"]["sha256"]
@@ -73,11 +78,11 @@ def test_plan_has_the_digest_of_every_file() -> None:
         "sha256": PHASE.source.sha256,
         "bytes": Path(ALPHA).stat().st_size,
     }
-    assert _plan.digest(_plan.canonical_json(plan)) == _plan.digest(_plan.canonical_json(json.loads(json.dumps(plan))))
+    assert sha256_bytes(canonical_json(plan)) == sha256_bytes(canonical_json(json.loads(json.dumps(plan))))
 
 
 def test_alpha_is_covered() -> None:
-    _plan.check_cover(STATEMENTS, DDL, SHA256)
+    check_cover(STATEMENTS, DDL, SHA256)
 
 
 @given(st.integers(0, len(DDL) - 1), st.integers(1, 255))
@@ -85,13 +90,13 @@ def test_any_changed_byte_is_noticed(position: int, change: int) -> None:
     data = bytearray(DDL)
     data[position] ^= change
     with pytest.raises(PhaseGateError, match="differs from the file of the plan"):
-        _plan.check_cover(STATEMENTS, bytes(data), SHA256)
+        check_cover(STATEMENTS, bytes(data), SHA256)
 
 
 @given(st.integers(0, len(DDL) - 1))
 def test_any_cut_is_noticed(length: int) -> None:
     with pytest.raises(PhaseGateError, match="differs from the file of the plan"):
-        _plan.check_cover(STATEMENTS, DDL[:length], SHA256)
+        check_cover(STATEMENTS, DDL[:length], SHA256)
 
 
 @given(st.integers(0, len(STATEMENTS) - 1), st.sampled_from(["start", "end"]), st.integers(-3, 3).filter(bool))
@@ -99,13 +104,13 @@ def test_any_moved_range_is_noticed(index: int, edge: str, by: int) -> None:
     moved = [dict(one) for one in STATEMENTS]
     moved[index][edge] += by
     with pytest.raises(PhaseGateError, match="the plan's statements do not match"):
-        _plan.check_cover(moved, DDL, SHA256)
+        check_cover(moved, DDL, SHA256)
 
 
 @given(st.integers(0, len(STATEMENTS) - 1))
 def test_any_missing_range_is_noticed(index: int) -> None:
     with pytest.raises(PhaseGateError, match="the plan's statements do not match"):
-        _plan.check_cover(STATEMENTS[:index] + STATEMENTS[index + 1 :], DDL, SHA256)
+        check_cover(STATEMENTS[:index] + STATEMENTS[index + 1 :], DDL, SHA256)
 
 
 @given(st.integers(1, len(STATEMENTS) - 2))
@@ -113,7 +118,7 @@ def test_no_other_statement_can_be_left_out(index: int) -> None:
     left_out = [dict(one) for one in STATEMENTS]
     left_out[index]["run"] = False
     with pytest.raises(PhaseGateError, match="the plan's statements do not match"):
-        _plan.check_cover(left_out, DDL, SHA256)
+        check_cover(left_out, DDL, SHA256)
 
 
 @pytest.mark.parametrize(
@@ -138,16 +143,16 @@ def test_only_a_plain_begin_and_commit_are_left_out(begin: bytes, commit: bytes,
     data = begin + body + commit
     ranges = make(data, len(begin), len(begin + body))
     if fine:
-        _plan.check_cover(ranges, data, _plan.digest(data))
+        check_cover(ranges, data, sha256_bytes(data))
     else:
         with pytest.raises(PhaseGateError, match="the plan's statements do not match"):
-            _plan.check_cover(ranges, data, _plan.digest(data))
+            check_cover(ranges, data, sha256_bytes(data))
 
 
 def test_no_range_is_empty() -> None:
     data = b"SELECT 1;SELECT 2;"
     with pytest.raises(PhaseGateError, match="the plan's statements do not match"):
-        _plan.check_cover(make(data, 9, 9, left_out=False), data, _plan.digest(data))
+        check_cover(make(data, 9, 9, left_out=False), data, sha256_bytes(data))
 
 
 def test_a_begin_alone_cannot_be_left_out() -> None:
@@ -155,10 +160,10 @@ def test_a_begin_alone_cannot_be_left_out() -> None:
     ranges = make(data, 6)
     ranges[1]["run"] = True
     with pytest.raises(PhaseGateError, match="the plan's statements do not match"):
-        _plan.check_cover(ranges, data, _plan.digest(data))
+        check_cover(ranges, data, sha256_bytes(data))
 
 
 def test_nothing_to_run_is_not_a_cover() -> None:
     data = b"BEGIN;COMMIT;"
     with pytest.raises(PhaseGateError):
-        _plan.check_cover(make(data, 6), data, _plan.digest(data))
+        check_cover(make(data, 6), data, sha256_bytes(data))

@@ -13,9 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import jsonschema
 import pytest
-from ansible_collections.incomex.phasegate.plugins.module_utils import _plan_schema
-from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._plan import canonical_json, digest, freeze, thawed
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_bytes
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.canonical_json import (
+    canonical_json,
+    freeze,
+    thawed,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.plan_reader import read_plan
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.plan_schema import PLAN_SCHEMA
 from ansible_collections.incomex.phasegate.plugins.modules.plan_freeze import make_directory
 from ansible_collections.incomex.phasegate.tests.support.reviewers import frozen_plan, plan_bytes
 
@@ -27,7 +33,7 @@ DATA = plan_bytes()
 
 
 def test_the_schema_is_one() -> None:
-    jsonschema.Draft202012Validator.check_schema(_plan_schema.SCHEMA)
+    jsonschema.Draft202012Validator.check_schema(PLAN_SCHEMA)
 
 
 def test_the_same_parts_give_the_same_bytes() -> None:
@@ -50,12 +56,12 @@ def test_other_parts_give_other_bytes(changes: dict[str, Any]) -> None:
 
 def test_a_frozen_plan_is_read_back() -> None:
     assert thawed(DATA) == (PLAN, "")
-    assert _plan_schema.read_plan(DATA, "plan.json") == PLAN
+    assert read_plan(DATA, "plan.json") == PLAN
 
 
 def test_the_digest_of_the_content_is_what_it_says() -> None:
     bare = {key: value for key, value in PLAN.items() if key != "content_sha256"}
-    assert PLAN["content_sha256"] == digest(canonical_json(bare))
+    assert PLAN["content_sha256"] == sha256_bytes(canonical_json(bare))
     assert freeze(PLAN) == PLAN
 
 
@@ -81,7 +87,7 @@ def test_what_was_changed_is_told(data: bytes, words: str) -> None:
     assert data != DATA
     assert words in thawed(data)[1]
     with pytest.raises(PhaseGateError, match=r"plan\.json is not intact"):
-        _plan_schema.read_plan(data, "plan.json")
+        read_plan(data, "plan.json")
 
 
 def put(*path: Any, value: Any) -> Callable[[dict[str, Any]], None]:
@@ -131,7 +137,7 @@ def test_what_is_not_a_plan(change: Callable[[dict[str, Any]], None], place: str
     plan = copy.deepcopy(PLAN)
     change(plan)
     with pytest.raises(PhaseGateError, match="is not a valid plan") as caught:
-        _plan_schema.read_plan(canonical_json(freeze(plan)), "plan.json")
+        read_plan(canonical_json(freeze(plan)), "plan.json")
     assert place in caught.value.found
 
 

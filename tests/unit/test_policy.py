@@ -8,14 +8,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.incomex.phasegate.plugins.module_utils._diff import Diff, diff
-from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._policy import evaluate
-from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import Fact, Header, Snapshot, encode
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff import Diff, diff
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.facts import Fact, encode_fact
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.policy import evaluate_policy
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Header, Snapshot
 
 
 def state(*facts: Fact) -> Snapshot:
-    return Snapshot(Header("16.0", "d"), {encode(fact): "" for fact in facts})
+    return Snapshot(Header("16.0", "d"), {encode_fact(fact): "" for fact in facts})
 
 
 TABLE = Fact("table", ("shop", "orders"), {"owner": "o"})
@@ -68,13 +69,13 @@ STRANGE = diff(state(TABLE), state(TABLE, UNKNOWN))
     ],
 )
 def test_a_policy_decides(changes: Diff, policy: dict[str, Any], *, ok: bool) -> None:
-    verdict = evaluate(changes, policy)
+    verdict = evaluate_policy(changes, policy)
     assert verdict.ok is ok
     assert verdict.ok is not bool(verdict.offending or verdict.missing)
 
 
 def test_the_message_names_every_offending_change_with_before_and_after() -> None:
-    verdict = evaluate(
+    verdict = evaluate_policy(
         diff(state(TABLE, OLD), state(NAMED._replace(attributes={"owner": "p"}), GRANT)), {"policy": "additions_only"}
     )
     assert verdict.message.splitlines() == [
@@ -86,7 +87,7 @@ def test_the_message_names_every_offending_change_with_before_and_after() -> Non
 
 
 def test_what_was_rehearsed_and_did_not_come_is_named() -> None:
-    verdict = evaluate(NOTHING, {"policy": "exact", "changes": ADDED.as_list()})
+    verdict = evaluate_policy(NOTHING, {"policy": "exact", "changes": ADDED.as_list()})
     assert verdict.missing == ("column shop.orders.new added",)
     assert "missing: column shop.orders.new added" in verdict.message
 
@@ -102,4 +103,4 @@ def test_what_was_rehearsed_and_did_not_come_is_named() -> None:
 )
 def test_a_policy_that_says_nothing_definite_is_refused(policy: dict[str, Any]) -> None:
     with pytest.raises(PhaseGateError):
-        evaluate(ADDED, policy)
+        evaluate_policy(ADDED, policy)

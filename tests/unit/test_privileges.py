@@ -10,16 +10,25 @@ from typing import TYPE_CHECKING
 
 import pglast
 import pytest
-from ansible_collections.incomex.phasegate.plugins.module_utils import _checks, _privileges, _statements
-from ansible_collections.incomex.phasegate.plugins.module_utils._author_sql import run_statement
-from ansible_collections.incomex.phasegate.plugins.module_utils._backup import Wanted, back_up
-from ansible_collections.incomex.phasegate.plugins.module_utils._bodies import body_of
-from ansible_collections.incomex.phasegate.plugins.module_utils._capture import Declared
-from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError, Stopped
-from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts
-from ansible_collections.incomex.phasegate.plugins.module_utils._moment import record
-from ansible_collections.incomex.phasegate.plugins.module_utils._phase import SourceFile
-from ansible_collections.incomex.phasegate.plugins.module_utils._session import SqlError
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup.backup import back_up
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup.dump import BackupOptions
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
+from ansible_collections.incomex.phasegate.plugins.module_utils._checks.checks import run_read_only
+from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_capture import DataExpectations
+from ansible_collections.incomex.phasegate.plugins.module_utils._checks.state_capture import record_state
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError, Stopped
+from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_file import SourceFile
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.privileges import (
+    lacking_privileges,
+    named_privileges,
+    privilege_advice,
+    require_privileges,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import SqlError
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrusted_sql import run_statement
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.bodies import body_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.names import SqlRules
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.phase_sql import _needs, analyse_file
 from ansible_collections.incomex.phasegate.tests.support.phase_files import PhaseFiles
 from ansible_collections.incomex.phasegate.tests.support.runs import Run, client_of
 
@@ -27,8 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
-    from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session
+    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
+    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
     from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
 
 ROLE = 'the "weak" one'
@@ -149,7 +158,7 @@ def weak(cluster: Cluster, place: str) -> Client:
 
 def needs_of(sql: str) -> list[str]:
     (raw,) = pglast.parse_sql(sql)
-    return sorted(_statements._needs(raw.stmt, body_of(raw.stmt)))
+    return sorted(_needs(raw.stmt, body_of(raw.stmt)))
 
 
 def refusal(session: Session, sql: str) -> SqlError:
@@ -171,12 +180,12 @@ def test_the_missing_privilege_is_told_and_it_is_enough(
     needs, grant = needs_of(weakness.sql), weakness.grant.format(database=place)
     with weak.session() as session:
         error = refusal(session, weakness.sql)
-        assert _privileges.advice(session, needs, error.text) == grant
+        assert privilege_advice(session, needs, error.text) == grant
         cluster.psql(grant.rpartition("or: ")[2], place)
         session.execute("BEGIN")
         run_statement(session, weakness.sql, returns_rows=False)
         session.execute("ROLLBACK")
-        assert _privileges.lacking(session, needs) == []
+        assert lacking_privileges(session, needs) == []
 
 
 def test_an_owner_by_membership_lacks_nothing_and_neither_does_a_superuser(
@@ -184,21 +193,21 @@ def test_an_owner_by_membership_lacks_nothing_and_neither_does_a_superuser(
 ) -> None:
     needs = {need for one in WEAKNESSES for need in needs_of(one.sql)}
     with client_of(cluster, place).session() as session:
-        assert _privileges.lacking(session, needs) == []
+        assert lacking_privileges(session, needs) == []
     cluster.psql(f"GRANT {OWNER} TO {ME}; GRANT CREATE ON DATABASE {place} TO {ME}", place)
     with weak.session() as session:
-        assert _privileges.lacking(session, needs) == []
+        assert lacking_privileges(session, needs) == []
 
 
 def test_a_privilege_on_some_columns_may_be_enough(cluster: Cluster, place: str, weak: Client) -> None:
     cluster.psql(f"{ORDERS} GRANT SELECT (note), UPDATE (note) ON app.orders TO {ME}", place)
     with weak.session() as session:
-        assert _privileges.lacking(session, needs_of("UPDATE app.orders SET note = note")) == []
+        assert lacking_privileges(session, needs_of("UPDATE app.orders SET note = note")) == []
 
 
 def test_what_is_not_there_is_not_judged(weak: Client) -> None:
     with weak.session() as session:
-        assert _privileges.lacking(
+        assert lacking_privileges(
             session, ["OWNER nowhere.t", "SELECT app.none", "CREATE later", "EXECUTE app.none"]
         ) == [f"GRANT USAGE ON SCHEMA app TO {ME};"]
 
@@ -207,7 +216,7 @@ def test_what_is_not_there_is_not_judged(weak: Client) -> None:
 def test_a_plan_is_refused_before_anything_is_done(place: str, weak: Client, cluster: Cluster) -> None:
     problems: list[object] = []
     sql = b"ALTER TABLE app.orders ADD x int; UPDATE app.orders SET x = 1; CREATE TABLE app.more (x int);"
-    rules = _statements.Rules(
+    rules = SqlRules(
         frozenset({"app"}),
         frozenset({"ALTER TABLE", "UPDATE", "CREATE TABLE"}),
         frozenset(),
@@ -216,12 +225,12 @@ def test_a_plan_is_refused_before_anything_is_done(place: str, weak: Client, clu
         "k",
         "r",
     )
-    statements = _statements.analyse_file(SourceFile("x.sql", "x.sql", sql), rules, problems)  # type: ignore[arg-type]
+    statements = analyse_file(SourceFile("x.sql", "x.sql", sql), rules, problems)  # type: ignore[arg-type]
     assert problems == []
     cluster.psql(ORDERS, place)
     with weak.session() as session:
         with pytest.raises(Stopped) as caught:
-            _privileges.require(session, statements)
+            require_privileges(session, statements)
         assert caught.value.found == f"role {ROLE} lacks some of them"
         assert caught.value.next_step == " ".join(
             [
@@ -231,7 +240,7 @@ def test_a_plan_is_refused_before_anything_is_done(place: str, weak: Client, clu
             ]
         )
         cluster.psql(f"GRANT {OWNER} TO {ME}", place)
-        _privileges.require(session, statements)
+        require_privileges(session, statements)
 
 
 @pytest.mark.fault("weak-role")
@@ -253,12 +262,12 @@ def test_a_check_tells_it(cluster: Cluster, place: str, weak: Client) -> None:
     cluster.psql(ORDERS, place)
     check = {"id": "P-1", "title": "orders", "sql": "SELECT count(*) FROM app.orders", "expect": 0}
     with weak.session() as session:
-        (result,) = _checks.run_read_only(session, [check], {})
+        (result,) = run_read_only(session, [check], {})
         assert (
             result.found == f"error 42501: permission denied for table orders GRANT SELECT ON TABLE app.orders TO {ME};"
         )
         cluster.psql(f"GRANT SELECT ON TABLE app.orders TO {ME};", place)
-        (result,) = _checks.run_read_only(session, [check], {})
+        (result,) = run_read_only(session, [check], {})
         assert result.status == "PASS"
 
 
@@ -278,25 +287,25 @@ def test_a_message_of_another_language_names_it_as_well(
 ) -> None:
     cluster.psql(ORDERS, place)
     with weak.session() as session:
-        grants = _privileges.named(session, message)
+        grants = named_privileges(session, message)
     assert grants == ([f"GRANT SELECT ON TABLE app.orders TO {ME};"] if named else [])
 
 
 @pytest.mark.fault("weak-role")
 def test_the_snapshot_tells_it(cluster: Cluster, place: str, weak: Client, tmp_path: Path) -> None:
     cluster.psql(ORDERS, place)
-    declared = Declared.from_definition([], [{"relation": "app.orders"}])
+    declared = DataExpectations.from_definition([], [{"relation": "app.orders"}])
     (tmp_path / "schema").mkdir()
     with pytest.raises(PhaseGateError) as caught:
-        record(weak, Artefacts(str(tmp_path)), "before", declared)
+        record_state(weak, RunDirectory(str(tmp_path)), "before", declared)
     assert caught.value.next_step == f"GRANT SELECT ON TABLE app.orders TO {ME};"
     cluster.psql(f"GRANT SELECT ON TABLE app.orders TO {ME};", place)
     # pg_dump locks every table
     with pytest.raises(PhaseGateError) as caught:
-        record(weak, Artefacts(str(tmp_path)), "before", declared)
+        record_state(weak, RunDirectory(str(tmp_path)), "before", declared)
     assert caught.value.next_step == f"GRANT pg_read_all_data TO {ME};"
     cluster.psql(f"GRANT pg_read_all_data TO {ME};", place)
-    assert record(weak, Artefacts(str(tmp_path)), "before", declared).fingerprint
+    assert record_state(weak, RunDirectory(str(tmp_path)), "before", declared).fingerprint
 
 
 @pytest.mark.fault("weak-role")
@@ -304,14 +313,14 @@ def test_the_backup_tells_it(cluster: Cluster, place: str, weak: Client, tmp_pat
     cluster.psql("CREATE TABLE app.hidden (id int); ALTER TABLE app.hidden ENABLE ROW LEVEL SECURITY", place)
     role = f"ALTER ROLE {ME} BYPASSRLS;"
     with pytest.raises(PhaseGateError, match="C-01: pg_dump failed") as caught:
-        back_up(weak, Artefacts(str(tmp_path)), Wanted(compression="none"))
+        back_up(weak, RunDirectory(str(tmp_path)), BackupOptions(compression="none"))
     assert caught.value.next_step == f"GRANT pg_read_all_data TO {ME}; {role}"
     cluster.psql(f"GRANT pg_read_all_data TO {ME};", place)
     with pytest.raises(PhaseGateError, match="C-01: pg_dump failed") as caught:
-        back_up(weak, Artefacts(str(tmp_path)), Wanted(compression="none"))
+        back_up(weak, RunDirectory(str(tmp_path)), BackupOptions(compression="none"))
     assert caught.value.next_step == role
     cluster.psql(role, place)
-    assert back_up(weak, Artefacts(str(tmp_path)), Wanted(compression="none"))[0].read_in_full
+    assert back_up(weak, RunDirectory(str(tmp_path)), BackupOptions(compression="none"))[0].read_in_full
 
 
 @pytest.mark.fault("weak-role")

@@ -11,10 +11,11 @@ import shlex
 from typing import Any
 
 import pytest
-from ansible_collections.incomex.phasegate.plugins.module_utils._journal import Entry
-from ansible_collections.incomex.phasegate.plugins.module_utils._report_build import build
-from ansible_collections.incomex.phasegate.plugins.module_utils._report_markdown import markdown
-from ansible_collections.incomex.phasegate.plugins.module_utils._report_text import (
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import Entry
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import LAYOUT, escaped, visible
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.build import build
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.markdown import markdown
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.text import (
     driver_log,
     gate_table,
     headline,
@@ -22,8 +23,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._report_text imp
     summary,
     tag_summary,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._report_vocabulary import OF_KIND, TRIGGERS, next_step
-from ansible_collections.incomex.phasegate.plugins.module_utils._text import LAYOUT, escaped, visible
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.vocabulary import OF_KIND, TRIGGERS, next_step
 from ansible_collections.incomex.phasegate.tests.support.markdown import (
     HOSTILE,
     INLINE,

@@ -15,12 +15,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible_collections.incomex.phasegate.plugins.module_utils import _approvals, _runs
-from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, sha256_file
-from ansible_collections.incomex.phasegate.plugins.module_utils._execute import no_self_advance
-from ansible_collections.incomex.phasegate.plugins.module_utils._plan import digest
-from ansible_collections.incomex.phasegate.plugins.module_utils._required import reviewable, write_reviews
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.files import pack_approvals
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.requests import (
+    NOTES_NAMESPACE,
+    PLAN_NAMESPACE,
+    REVIEW_NAMESPACE,
+    notes_header,
+    review_name,
+    review_request,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_bytes, sha256_file
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.seal import seal_run
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.directory import new_directory
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_facts import no_self_advance_gate
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.history import fetch_identity
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.requirements import reviewable, write_reviews
 from ansible_collections.incomex.phasegate.tests.support.phase_files import PhaseFiles
 from ansible_collections.incomex.phasegate.tests.support.reviewers import Reviewer, register
 from ansible_collections.incomex.phasegate.tests.support.runs import Run, client_of
@@ -28,8 +39,8 @@ from ansible_collections.incomex.phasegate.tests.support.runs import Run, client
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
-    from ansible_collections.incomex.phasegate.plugins.module_utils._gates import Gate
+    from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import Gate
+    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
     from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
 
 
@@ -54,7 +65,7 @@ def alpha(app: Client, tmp_path: Path) -> Path:
     (tmp_path / "runs").mkdir()
     run = run_of(app, tmp_path / "runs", phase="alpha").prepare()
     assert run.migrate().message == ""
-    _runs.seal(run.artefacts, "")
+    seal_run(run.artefacts, "")
     return Path(run.artefacts.path)
 
 
@@ -82,24 +93,24 @@ def people(tmp_path: Path) -> dict[str, Reviewer]:
 def reviewers(app: Client, people: dict[str, Reviewer]) -> Iterator[Path]:
     """The register of the cluster: anna and ben."""
     home = Path(pwd.getpwuid(os.geteuid()).pw_dir) / ".config" / "phasegate" / "reviewers"
-    below = home / _runs.look(app).system_identifier
+    below = home / fetch_identity(app).system_identifier
     yield register(below, people["anna"].line() + people["ben"].line())
     shutil.rmtree(below)
 
 
 def judged(run: Run) -> Gate:
     now = dt.datetime.now(dt.UTC).timestamp()
-    return no_self_advance(run.request(), _runs.look(run.client), now)
+    return no_self_advance_gate(run.request(), fetch_identity(run.client), now)
 
 
 def given(run: Run, bundle: Path, *by: Reviewer, request: bytes = b"", notes: str = "") -> Run:
     """Give the run the reviews of a bundle as phase_plan does."""
     data = request or reviewable(str(bundle))
-    text = _approvals.notes_header(digest(data), _approvals.review_of(str(bundle))) + notes.encode()
-    space = _approvals.NOTES_NAMESPACE if notes else _approvals.REVIEW_NAMESPACE
-    packed = _approvals.packed(
+    text = notes_header(sha256_bytes(data), review_name(str(bundle))) + notes.encode()
+    space = NOTES_NAMESPACE if notes else REVIEW_NAMESPACE
+    packed = pack_approvals(
         {one.name: one.sign(data, space) for one in by},
-        {one.name: (text, one.sign(text, _approvals.NOTES_NAMESPACE)) for one in by} if notes else {},
+        {one.name: (text, one.sign(text, NOTES_NAMESPACE)) for one in by} if notes else {},
     )
     write_reviews(run.artefacts, {bundle.name: packed})
     return run
@@ -185,16 +196,16 @@ def test_evidence_of_another_database(cluster: Cluster, alpha: Path, beta: Run, 
         shutil.rmtree(alpha)
         run = run_of(client_of(cluster, "another"), tmp_path / "runs", phase="alpha").prepare()
         assert run.migrate().message == ""
-        _runs.seal(run.artefacts, "")
+        seal_run(run.artefacts, "")
         fails(beta, f"only {Path(run.artefacts.path).name} on another of cluster")
     finally:
         cluster.drop_database("another")
 
 
 def test_a_phase_that_was_rolled_back_since(alpha: Path, beta: Run) -> None:
-    undoing = _runs.new_directory(str(alpha.parent), "alpha_test_rollback")
+    undoing = new_directory(str(alpha.parent), "alpha_test_rollback")
     about = {"kind": "rollback", "phase": "alpha", "execution": alpha.name}
-    identity = _runs.look(beta.client).as_dict()
+    identity = fetch_identity(beta.client).as_dict()
     undoing.journal.append("run", "open", {**about, "identity": identity})
     fails_not = judged(beta)
     assert fails_not.status == "NOT ENFORCED"
@@ -203,9 +214,9 @@ def test_a_phase_that_was_rolled_back_since(alpha: Path, beta: Run) -> None:
 
 
 def test_an_execution_whose_outcome_nobody_knows(alpha: Path, beta: Run) -> None:
-    later = _runs.new_directory(str(alpha.parent), "alpha_test_later")
+    later = new_directory(str(alpha.parent), "alpha_test_later")
     later.journal.append(
-        "run", "open", {"kind": "execute", "phase": "alpha", "identity": _runs.look(beta.client).as_dict()}
+        "run", "open", {"kind": "execute", "phase": "alpha", "identity": fetch_identity(beta.client).as_dict()}
     )
     later.journal.append("C-07", "transaction", {"xid": "777"})
     fails(beta, "its outcome is unknown")
@@ -228,7 +239,7 @@ def test_a_strangers_review(alpha: Path, beta: Run, people: dict[str, Reviewer],
 def test_the_review_of_another_bundle(alpha: Path, beta: Run, people: dict[str, Reviewer], reviewers: Path) -> None:
     assert reviewers.exists()
     both = (people["anna"], people["ben"])
-    other = _approvals.review_request("alpha_test_20200101T000000Z", "0" * 64)
+    other = review_request("alpha_test_20200101T000000Z", "0" * 64)
     fails(
         given(beta, alpha.with_name("alpha_test_20200101T000000Z"), *both, request=other), "0 of 2", "of other bundles"
     )
@@ -239,8 +250,8 @@ def test_the_review_of_another_bundle(alpha: Path, beta: Run, people: dict[str, 
 def test_a_plans_approval_is_no_review(alpha: Path, beta: Run, people: dict[str, Reviewer], reviewers: Path) -> None:
     assert reviewers.exists()
     data = reviewable(str(alpha))
-    signed = {"anna": people["anna"].sign(data, _approvals.PLAN_NAMESPACE)}
-    write_reviews(beta.artefacts, {alpha.name: _approvals.packed(signed, {})})
+    signed = {"anna": people["anna"].sign(data, PLAN_NAMESPACE)}
+    write_reviews(beta.artefacts, {alpha.name: pack_approvals(signed, {})})
     fails(beta, "signed for another purpose")
 
 
@@ -248,7 +259,7 @@ def test_only_intact_evidence_of_a_commit_can_be_reviewed(alpha: Path, beta: Run
     with pytest.raises(PhaseGateError, match="cannot be approved") as caught:
         reviewable(beta.artefacts.path)
     assert "not sealed" in caught.value.found
-    _runs.seal(beta.artefacts, "given up")
+    seal_run(beta.artefacts, "given up")
     with pytest.raises(PhaseGateError, match="a run of kind execute with outcome NOT_STARTED"):
         reviewable(beta.artefacts.path)
     (alpha / "report.md").write_text("All is well.", encoding="utf-8")
@@ -260,6 +271,6 @@ def test_only_intact_evidence_of_a_commit_can_be_reviewed(alpha: Path, beta: Run
 def test_reviews_stay_in_their_directory(tmp_path: Path, name: str) -> None:
     with pytest.raises(PhaseGateError, match="Invalid name of an artefact directory"):
         write_reviews(
-            Artefacts(str(tmp_path)),
+            RunDirectory(str(tmp_path)),
             {name: {"signatures_b64": {"a": base64.b64encode(b"x").decode()}, "notes_b64": {}}},
         )

@@ -9,18 +9,26 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible_collections.incomex.phasegate.plugins.module_utils._backup import Wanted, back_up
-from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts
-from ansible_collections.incomex.phasegate.plugins.module_utils._restore import MARK, require_ready, restore
-from ansible_collections.incomex.phasegate.plugins.module_utils._server import compare, server_facts
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup.backup import back_up
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup.dump import BackupOptions
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup.restore import (
+    MARK,
+    require_ready,
+    restore_backup,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.server_settings import (
+    diff_server_settings,
+    server_facts,
+)
 from ansible_collections.incomex.phasegate.tests.support.runs import client_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from ansible_collections.incomex.phasegate.plugins.module_utils._client import Client
+    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
     from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
 
 #: Stands for the system identifier of a source that is another cluster.
@@ -51,17 +59,19 @@ def facts(client: Client, **changes: Any) -> dict[str, Any]:
 
 def test_a_copy_has_rows_collation_and_settings_of_its_source(source: Client, copy: Client, tmp_path: Path) -> None:
     path = str(tmp_path / "backup.dump")
-    _record, contents = back_up(source, Artefacts(str(tmp_path)), Wanted(compression="none", contents=True))
-    told = restore(copy, path, source=ELSEWHERE, roles=["workflow_admin"], server=facts(source), contents=contents)
+    _record, contents = back_up(source, RunDirectory(str(tmp_path)), BackupOptions(compression="none", contents=True))
+    told = restore_backup(
+        copy, path, source=ELSEWHERE, roles=["workflow_admin"], server=facts(source), contents=contents
+    )
     assert told["settings_given"] == ["DateStyle", "TimeZone"]
-    assert compare(facts(source), facts(copy)) == []
+    assert diff_server_settings(facts(source), facts(copy)) == []
     with copy.session() as session:
         assert session.rows("SELECT datcollate, datctype FROM pg_database WHERE datname = current_database()") == [
             ("C", "C.UTF-8")
         ]
         assert session.value("SELECT count(*) FROM public.t") == "2"
     # the mark of a rehearsal lets the next one make the database anew
-    restore(copy, path, source=ELSEWHERE, roles=["workflow_admin"], server=facts(source), contents=contents)
+    restore_backup(copy, path, source=ELSEWHERE, roles=["workflow_admin"], server=facts(source), contents=contents)
 
 
 def refused(client: Client, source: str = ELSEWHERE, **changes: Any) -> str:
@@ -132,4 +142,6 @@ SERVER: dict[str, Any] = {
     ],
 )
 def test_what_differs_between_servers_is_named(changes: dict[str, Any], words: list[str]) -> None:
-    assert [f"{one.name}: {one.expected} / {one.found}" for one in compare(SERVER, {**SERVER, **changes})] == words
+    assert [
+        f"{one.name}: {one.expected} / {one.found}" for one in diff_server_settings(SERVER, {**SERVER, **changes})
+    ] == words

@@ -12,10 +12,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible_collections.incomex.phasegate.plugins.module_utils._backup_record import NAMES, BackupRecord
-from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, verify
-from ansible_collections.incomex.phasegate.plugins.module_utils._retention import DAY, Rule
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup.record import NAMES, BackupRecord
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup.retention import DAY, RetentionRule
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.verification import verify_bundle
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.modules.backup_prune import prune
 
 if TYPE_CHECKING:
@@ -24,12 +25,12 @@ if TYPE_CHECKING:
 RECORD = BackupRecord(
     "custom", "backup.dump", 4, "0" * 64, 0.0, "directus", "7000000000000000001", "16.13", "pg_dump", "gzip", 7, True
 )
-ONE = Rule(keep=1, max_age_days=10)
+ONE = RetentionRule(keep=1, max_age_days=10)
 
 
-def backup(root: Path, name: str, days: float, *, run: bool = False, seal: bool = False, **facts: Any) -> Artefacts:
+def backup(root: Path, name: str, days: float, *, run: bool = False, seal: bool = False, **facts: Any) -> RunDirectory:
     """Make a directory with a backup that is some days old."""
-    artefacts = Artefacts(str(root / name))
+    artefacts = RunDirectory(str(root / name))
     artefacts.create()
     record = dataclasses.replace(RECORD, started_epoch=time.time() - days * DAY, **facts)
     if record.method == "custom":
@@ -48,7 +49,7 @@ def backup(root: Path, name: str, days: float, *, run: bool = False, seal: bool 
     return artefacts
 
 
-def pruned(root: Path, rule: Rule = ONE, *, check_mode: bool = False) -> dict[str, str]:
+def pruned(root: Path, rule: RetentionRule = ONE, *, check_mode: bool = False) -> dict[str, str]:
     """Prune, and return the lines by directory."""
     return {verdict.bundle: verdict.line() for verdict in prune(str(root), rule, check_mode=check_mode)}
 
@@ -100,7 +101,7 @@ def test_a_backup_that_a_sealed_bundle_names_stays_without_an_archive(tmp_path: 
     backup(tmp_path, "newest", 1)
     sealed = backup(tmp_path, "sealed", 20, run=True, seal=True)
     assert "referenced by its sealed bundle; no archive configured" in pruned(tmp_path)["sealed"]
-    assert verify(sealed.path) == []
+    assert verify_bundle(sealed.path) == []
 
 
 def test_a_backup_goes_when_its_bundle_is_archived(tmp_path: Path) -> None:
@@ -111,8 +112,8 @@ def test_a_backup_goes_when_its_bundle_is_archived(tmp_path: Path) -> None:
     rule = dataclasses.replace(ONE, archive=str(archive))
     assert "an intact copy of its bundle is in" in pruned(root, rule)["sealed"]
     assert there(root) == ["newest"]
-    assert verify(sealed.path) == ["backup.dump is listed in SHA256SUMS but missing"]
-    assert verify(str(archive / "sealed")) == []
+    assert verify_bundle(sealed.path) == ["backup.dump is listed in SHA256SUMS but missing"]
+    assert verify_bundle(str(archive / "sealed")) == []
 
 
 @pytest.mark.parametrize("damage", ["missing", "changed", "other seal", "itself"])
@@ -135,7 +136,7 @@ def test_an_archive_without_an_intact_copy_does_not_count(tmp_path: Path, damage
         "itself": "the archive is the bundle itself",
     }
     assert words[damage] in pruned(root, dataclasses.replace(ONE, archive=str(archive)))["sealed"]
-    assert verify(sealed.path) == []
+    assert verify_bundle(sealed.path) == []
 
 
 def test_a_directory_that_somebody_holds_is_left(tmp_path: Path) -> None:
@@ -160,8 +161,8 @@ def test_what_is_not_a_backup_of_ours_is_not_looked_at(tmp_path: Path) -> None:
     assert (tmp_path / "elsewhere" / "old" / "backup.dump").exists()
 
 
-@pytest.mark.parametrize("rule", [Rule(keep=0, max_age_days=1), Rule(keep=1, max_age_days=-1)])
-def test_a_rule_that_leaves_nothing_is_refused(tmp_path: Path, rule: Rule) -> None:
+@pytest.mark.parametrize("rule", [RetentionRule(keep=0, max_age_days=1), RetentionRule(keep=1, max_age_days=-1)])
+def test_a_rule_that_leaves_nothing_is_refused(tmp_path: Path, rule: RetentionRule) -> None:
     with pytest.raises(PhaseGateError, match="would keep no backup"):
         prune(str(tmp_path), rule, check_mode=False)
 

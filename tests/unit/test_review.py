@@ -14,8 +14,10 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible_collections.incomex.phasegate.plugins.module_utils import _approvals, _html, _lint, _markdown, _reviewers
-from ansible_collections.incomex.phasegate.plugins.module_utils._document import (
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.evaluation import evaluate_plan_approvals
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.files import collect_approvals
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.register import read_anchor
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.document import (
     Bullets,
     Card,
     Document,
@@ -23,12 +25,19 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._document import
     Listing,
     Notice,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._lint import Finding
-from ansible_collections.incomex.phasegate.plugins.module_utils._plan import canonical_json, digest
-from ansible_collections.incomex.phasegate.plugins.module_utils._review import review
-from ansible_collections.incomex.phasegate.plugins.module_utils._review_statements import LOCKS
-from ansible_collections.incomex.phasegate.plugins.module_utils._review_subject import Subject
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_bytes
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.markdown import render_markdown
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.canonical_json import canonical_json
+from ansible_collections.incomex.phasegate.plugins.module_utils._review.html import render_page
+from ansible_collections.incomex.phasegate.plugins.module_utils._review.package import review
+from ansible_collections.incomex.phasegate.plugins.module_utils._review.squawk import (
+    LintFinding,
+    find_squawk,
+    run_squawk,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._review.statements import LOCKS
+from ansible_collections.incomex.phasegate.plugins.module_utils._review.subject import Subject
 from ansible_collections.incomex.phasegate.tests.support.markdown import INLINE, inline_types, parse, structure
 from ansible_collections.incomex.phasegate.tests.support.phase_files import ALPHA, BETA
 from ansible_collections.incomex.phasegate.tests.support.reviewers import NOW, Reviewer, frozen_plan, register
@@ -44,7 +53,7 @@ DDL, ROLLBACK = ((ALPHA.parent / name).read_bytes() for name in ("migrate.sql", 
 def subject(plan: dict[str, Any] = PLAN, **changes: Any) -> Subject:
     parts: dict[str, Any] = {
         "plan": plan,
-        "sha256": digest(canonical_json(plan)),
+        "sha256": sha256_bytes(canonical_json(plan)),
         "ddl": DDL,
         "rollback": ROLLBACK,
         "path": "plans/alpha/plan.json",
@@ -62,8 +71,8 @@ def changed(change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
 
 def both(document: Document) -> tuple[str, str]:
     """Return the Markdown, and the page's text as a browser would show it."""
-    page = re.sub(r"<style>.*?</style>|<[^>]*>", "", _html.page(document), flags=re.DOTALL)
-    return _markdown.markdown(document), html.unescape(page)
+    page = re.sub(r"<style>.*?</style>|<[^>]*>", "", render_page(document), flags=re.DOTALL)
+    return render_markdown(document), html.unescape(page)
 
 
 def cards(document: Document) -> dict[str, Card]:
@@ -200,7 +209,7 @@ def test_a_lock_on_what_is_new_makes_nobody_wait() -> None:
     document = review(subject(changed(alias_table)))
     assert "no lock on existing objects" in badges(document, "11 · CREATE TABLE")
     assert not any("alias" in item for item in weighed(document) if "blocked" in item)
-    assert "nothing: it is new" in _markdown.markdown(document)
+    assert "nothing: it is new" in render_markdown(document)
 
 
 def test_a_rewrite_is_marked_where_it_happens() -> None:
@@ -217,7 +226,7 @@ def test_a_statement_without_measurement_is_marked() -> None:
 
 
 def test_a_finding_stands_with_its_statement() -> None:
-    found = [Finding("rule-one", 16, "Beware.", "Do better."), Finding("rule-two", 24, "Look.", "")]
+    found = [LintFinding("rule-one", 16, "Beware.", "Do better."), LintFinding("rule-two", 24, "Look.", "")]
     document = review(subject(findings=found))
     assert badges(document, "5 · ALTER TABLE")["1 lint finding"] == "watch"
     assert badges(document, "7 · ALTER TABLE")["1 lint finding"] == "watch"
@@ -229,7 +238,7 @@ def test_a_finding_stands_with_its_statement() -> None:
 
 def test_every_line_of_the_file_belongs_to_one_statement() -> None:
     for line in range(1, DDL.count(b"\n") + 1):
-        document = review(subject(findings=[Finding("rule", line, "x", "")]))
+        document = review(subject(findings=[LintFinding("rule", line, "x", "")]))
         marked = [card for card in cards(document).values() if any(isinstance(b, Bullets) for b in card.blocks)]
         assert len(marked) == 1, line
 
@@ -317,12 +326,12 @@ def hostile() -> Document:
     ddl = DDL.replace(
         b"-- A constant default does not rewrite the table.", b"-- ``` </pre><img src=x onerror=alert(1)> xxxx"
     )
-    return review(subject(changed(change), ddl=ddl, findings=[Finding(HOSTILE, 20, HOSTILE, "")]))
+    return review(subject(changed(change), ddl=ddl, findings=[LintFinding(HOSTILE, 20, HOSTILE, "")]))
 
 
 @pytest.mark.parametrize("document", [review(subject()), hostile()], ids=["alpha", "hostile"])
 def test_the_page_is_well_formed_and_needs_nothing_else(document: Document) -> None:
-    page = _html.page(document)
+    page = render_page(document)
     tags = Tags()
     tags.feed(page)
     tags.close()
@@ -335,14 +344,14 @@ def test_the_page_is_well_formed_and_needs_nothing_else(document: Document) -> N
 
 
 def test_every_link_of_the_page_leads_somewhere() -> None:
-    page = _html.page(review(subject()))
+    page = render_page(review(subject()))
     assert set(re.findall(r'href="#([^"]+)"', page)) <= set(re.findall(r'id="([^"]+)"', page))
 
 
 def test_hostile_texts_are_only_texts_in_markdown() -> None:
-    text = _markdown.markdown(hostile())
+    text = render_markdown(hostile())
     tokens = parse(text)
-    plain = parse(_markdown.markdown(review(subject(findings=[Finding("rule", 20, "message", "")]))))
+    plain = parse(render_markdown(review(subject(findings=[LintFinding("rule", 20, "message", "")]))))
     assert structure(tokens) == structure(plain)
     assert inline_types(tokens) <= INLINE
     assert "\u202e" not in text
@@ -373,9 +382,9 @@ def test_signing_by_hand_as_it_says_is_an_approval(tmp_path: Path, which: int, v
     commands = listings(review(subject(path=str(tmp_path / "plan.json"))), "How to approve")
     script = f"{commands[0]}\n{commands[which]}".replace("NAME", "anna").replace("~/.ssh/id_ed25519", str(anna.key))
     subprocess.run(["sh", "-ec", script], check=True, capture_output=True)
-    signatures, notes = _approvals.collect(str(tmp_path / "plan.json"))
-    anchor = _reviewers.read_anchor(str(register(tmp_path / "reviewers", anna.line(), {"threshold": 1})))
-    judged = _approvals.judge(
+    signatures, notes = collect_approvals(str(tmp_path / "plan.json"))
+    anchor = read_anchor(str(register(tmp_path / "reviewers", anna.line(), {"threshold": 1})))
+    judged = evaluate_plan_approvals(
         data, signatures, notes, anchor, PLAN["author"], PLAN["not_after"], dt.datetime.fromisoformat(NOW)
     )
     assert judged.gate.status == "PASS"
@@ -390,7 +399,7 @@ def test_the_first_command_notices_another_plan(tmp_path: Path) -> None:
 
 def test_names_are_quoted_for_the_shell() -> None:
     plan = changed(lambda p: p["target"].update(database="a b; rm -rf x", container="c$(id)"))
-    text = _markdown.markdown(review(subject(plan, path="plans/it's/plan.json")))
+    text = render_markdown(review(subject(plan, path="plans/it's/plan.json")))
     assert "docker exec -i 'c$(id)' createdb --username workflow_admin 'a b; rm -rf x_restored'" in text
     assert """-e 'phasegate_plan=plans/it'"'"'s/plan.json'""" in text
 
@@ -399,7 +408,7 @@ def test_names_are_quoted_for_the_shell() -> None:
 
 
 def squawk() -> str:
-    program = _lint.linter()
+    program = find_squawk()
     if program is None:
         pytest.skip("squawk is not installed")
     return program
@@ -409,20 +418,20 @@ RISKY = b"-- first line\nALTER TABLE public.a ADD COLUMN b text NOT NULL;\n"
 
 
 def test_the_linter_finds_and_tells_where() -> None:
-    (finding,) = _lint.lint(squawk(), RISKY, "16.13", wrapped=True)
+    (finding,) = run_squawk(squawk(), RISKY, "16.13", wrapped=True)
     assert (finding.rule, finding.line) == ("adding-required-field", 2)
     assert finding.message
 
 
 @pytest.mark.parametrize("version", ["16", "16.13", "16.13 (Debian 16.13-1)"])
 def test_alpha_has_no_finding(version: str) -> None:
-    assert _lint.lint(squawk(), DDL, version, wrapped=False) == []
+    assert run_squawk(squawk(), DDL, version, wrapped=False) == []
 
 
 def test_nobodys_configuration_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / ".squawk.toml").write_text('excluded_rules = ["adding-required-field"]\n', encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    assert _lint.lint(squawk(), RISKY, "16.13", wrapped=True)
+    assert run_squawk(squawk(), RISKY, "16.13", wrapped=True)
 
 
 def test_a_linter_that_does_not_work_is_told(tmp_path: Path) -> None:
@@ -430,7 +439,7 @@ def test_a_linter_that_does_not_work_is_told(tmp_path: Path) -> None:
     program.write_text("#!/bin/sh\necho no such option >&2\nexit 2\n", encoding="utf-8")
     program.chmod(0o755)
     with pytest.raises(PhaseGateError, match="no such option"):
-        _lint.lint(str(program), RISKY, "16.13", wrapped=True)
+        run_squawk(str(program), RISKY, "16.13", wrapped=True)
 
 
 def test_what_runs_after_commit_says_so_everywhere() -> None:

@@ -8,9 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible_collections.incomex.phasegate.plugins.module_utils import _runs
-from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts
-from ansible_collections.incomex.phasegate.plugins.module_utils._journal import Entry
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import journaled_outcome
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import Entry
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.seal import seal_run
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.directory import new_directory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,18 +53,18 @@ def test_the_outcome_is_that_of_the_last_transaction(
     events: list[tuple[str, dict[str, Any]]], outcome: str | None
 ) -> None:
     entries = [Entry(n, "", "C-07", event, data) for n, (event, data) in enumerate(events, start=1)]
-    assert _runs.journaled_outcome(entries, "C-07") == outcome
-    assert _runs.journaled_outcome(entries, "C-09") == "NOT_STARTED"
+    assert journaled_outcome(entries, "C-07") == outcome
+    assert journaled_outcome(entries, "C-09") == "NOT_STARTED"
 
 
 def test_two_runs_of_one_second_get_directories_of_their_own(tmp_path: Path) -> None:
-    made = {_runs.new_directory(str(tmp_path / "runs"), "alpha_test").path for _ in range(5)}
+    made = {new_directory(str(tmp_path / "runs"), "alpha_test").path for _ in range(5)}
     assert len(made) == 5
 
 
 def test_a_run_that_never_got_a_plan_is_sealed_with_its_reason(tmp_path: Path) -> None:
-    artefacts = _runs.new_directory(str(tmp_path), "alpha_test")
-    report = _runs.seal(artefacts, "phase.yml cannot be read")
+    artefacts = new_directory(str(tmp_path), "alpha_test")
+    report = seal_run(artefacts, "phase.yml cannot be read")
     assert (report["outcome"], report["reason"]) == ("STOPPED", "phase.yml cannot be read")
     assert "phase.yml cannot be read" in (tmp_path / artefacts.path / "SUMMARY.txt").read_text(encoding="utf-8")
-    assert Artefacts(artefacts.path).sealed
+    assert RunDirectory(artefacts.path).sealed

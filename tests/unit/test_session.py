@@ -8,16 +8,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from ansible_collections.incomex.phasegate.plugins.module_utils import _session
-from ansible_collections.incomex.phasegate.plugins.module_utils._client import SESSION_SETTINGS, Client, conninfo
-from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._session import (
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import (
+    SESSION_SETTINGS,
+    Client,
+    conninfo,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import identifier, literal
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import (
     ConnectionLost,
     Message,
     SqlError,
     parse_messages,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._sql import identifier, literal
 from ansible_collections.incomex.phasegate.tests.support.runs import client_of, wait_for
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,7 +29,7 @@ from psycopg.conninfo import conninfo_to_dict
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session
+    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
     from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
 
 HOSTILE_NAMES = [
@@ -279,5 +282,5 @@ def test_leaving_a_session_rolls_an_open_transaction_back(client: Client) -> Non
 
 
 def test_the_module_speaks_of_its_errors_as_operators_do() -> None:
-    error = SqlError(_session.Message("ERROR", "42501", "permission denied", {"HINT": "ask"}))
+    error = SqlError(Message("ERROR", "42501", "permission denied", {"HINT": "ask"}))
     assert str(error).splitlines()[2] == "  found: 42501: permission denied Hint: ask"

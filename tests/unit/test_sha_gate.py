@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import SEAL, Artefacts
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import SEAL, RunDirectory
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.modules import sha_gate
 from ansible_collections.incomex.phasegate.plugins.modules.sha_gate import (
     Hashed,
@@ -110,7 +110,7 @@ def test_a_file_that_changes_while_it_is_copied_freezes_nothing(ddl: Pinned, tmp
 
 
 def test_a_freeze_is_in_the_journal_of_an_open_run(ddl: Pinned, tmp_path: Path) -> None:
-    run = Artefacts(str(tmp_path / "run"))
+    run = RunDirectory(str(tmp_path / "run"))
     run.create()
     run.journal.append("run", "open", {})
     gate(run, run.file("sql"), [hashed(ddl)], check_mode=True)
@@ -123,7 +123,7 @@ def test_a_freeze_is_in_the_journal_of_an_open_run(ddl: Pinned, tmp_path: Path) 
 
 @pytest.mark.parametrize("check_mode", [True, False])
 def test_what_a_run_has_frozen_stays(ddl: Pinned, tmp_path: Path, check_mode: bool) -> None:
-    run = Artefacts(str(tmp_path / "run"))
+    run = RunDirectory(str(tmp_path / "run"))
     run.create()
     run.write("sql/migrate.sql", b"")
     with pytest.raises(PhaseGateError, match=r"^Another file is frozen") as caught:

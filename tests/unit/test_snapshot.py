@@ -12,23 +12,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
-from ansible_collections.incomex.phasegate.plugins.module_utils import _snapshot
-from ansible_collections.incomex.phasegate.plugins.module_utils._catalog import KINDS
-from ansible_collections.incomex.phasegate.plugins.module_utils._diff import diff
-from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._normalise import normalise
-from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import Fact as SnapshotFact
-from ansible_collections.incomex.phasegate.plugins.module_utils._snapshot import (
-    Header,
-    Snapshot,
-    encode,
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.catalog.queries import KINDS
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff import diff
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.facts import (
+    Fact,
+    encode_fact,
     object_key,
+    schema_of,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import (
+    _help,
+    _in_line,
+    _line,
     read_changed,
     read_facts,
-    schema_of,
-    take,
+    take_snapshot,
     unchanged_since,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.restore_normalisation import normalise
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Header, Snapshot
 from ansible_collections.incomex.phasegate.tests.support.runs import client_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -36,7 +39,7 @@ from hypothesis import strategies as st
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session
+    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
     from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
 
 
@@ -62,7 +65,7 @@ def test_ddl_that_commits_during_a_snapshot_makes_it_be_taken_again(session: Ses
             other.execute("CREATE TABLE public.interference (id int)")
 
     try:
-        taken = take(session, at_the_end=interfere)
+        taken = take_snapshot(session, at_the_end=interfere)
         assert moments == ["read", "read"]
         assert any('"interference"' in line for line in taken.facts)
     finally:
@@ -75,7 +78,7 @@ def test_endless_ddl_is_reported(session: Session, other: Session) -> None:
 
     try:
         with pytest.raises(PhaseGateError, match="Could not take a consistent schema snapshot") as stopped:
-            take(session, attempts=3, at_the_end=interfere)
+            take_snapshot(session, attempts=3, at_the_end=interfere)
         assert "catalogs changed" in stopped.value.found
     finally:
         other.execute("COMMENT ON TABLE public.tac_logical_unit IS NULL")
@@ -92,38 +95,38 @@ def test_endless_ddl_is_reported(session: Session, other: Session) -> None:
     ],
 )  # fmt: skip
 def test_a_commit_of_another_session_is_noticed(session: Session, other: Session, there: str, back: str) -> None:
-    base = take(session)
+    base = take_snapshot(session)
     assert unchanged_since(session, base)
     other.execute(there)
     try:
         assert not unchanged_since(session, base)
     finally:
         other.execute(back)
-    assert take(session).fingerprint == base.fingerprint
+    assert take_snapshot(session).fingerprint == base.fingerprint
 
 
 def test_data_is_no_change(session: Session, other: Session) -> None:
-    base = take(session)
+    base = take_snapshot(session)
     other.execute("UPDATE public.tac_logical_unit SET body = 'x'; ANALYZE public.tac_logical_unit")
     assert unchanged_since(session, base)
-    assert take(session).fingerprint == base.fingerprint
+    assert take_snapshot(session).fingerprint == base.fingerprint
 
 
 def test_a_second_session_reads_the_same_moment(session: Session, other: Session) -> None:
-    alone = take(session)
+    alone = take_snapshot(session)
     session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
     exported = session.value("SELECT pg_export_snapshot()") or ""
     other.execute("CREATE TABLE public.later (id int)")
     try:
-        waiting = _snapshot._in_line(alone.header)
-        assert _snapshot._help(session.another, exported, "none", waiting) == alone.facts
+        waiting = _in_line(alone.header)
+        assert _help(session.another, exported, "none", waiting) == alone.facts
     finally:
         session.execute("ROLLBACK")
         other.execute("DROP TABLE public.later")
 
 
 def test_a_large_schema_is_read_by_two_sessions(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    alone = take(session)
+    alone = take_snapshot(session)
     opened: list[Session] = []
     another = session.another
 
@@ -134,29 +137,29 @@ def test_a_large_schema_is_read_by_two_sessions(session: Session, monkeypatch: p
             yield helper
 
     monkeypatch.setattr(session, "another", noted)
-    assert take(session).facts == alone.facts
+    assert take_snapshot(session).facts == alone.facts
     assert not opened
-    monkeypatch.setattr(_snapshot, "_LARGE_SCHEMA", 0)
-    assert take(session).facts == alone.facts
+    monkeypatch.setattr("ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader._LARGE_SCHEMA", 0)
+    assert take_snapshot(session).facts == alone.facts
     assert len(opened) == 1
 
 
 def test_a_large_schema_is_read_alone_where_no_second_session_can_be_had(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    alone = take(session)
+    alone = take_snapshot(session)
 
     def refused() -> NoReturn:
         raise PhaseGateError("No connection.", expected="one", found="too many clients", next_step="wait")
 
-    monkeypatch.setattr(_snapshot, "_LARGE_SCHEMA", 0)
+    monkeypatch.setattr("ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader._LARGE_SCHEMA", 0)
     monkeypatch.setattr(session, "another", refused)
-    assert take(session).facts == alone.facts
+    assert take_snapshot(session).facts == alone.facts
 
 
 def test_a_reading_leaves_the_sessions_settings_as_they_were(session: Session) -> None:
     before = session.rows("SELECT name, setting FROM pg_settings ORDER BY 1")
-    take(session)
+    take_snapshot(session)
     assert session.rows("SELECT name, setting FROM pg_settings ORDER BY 1") == before
 
 
@@ -174,7 +177,9 @@ def test_a_role_that_may_only_connect_sees_all_but_secrets(
     try:
         everything = cluster_snapshot(cluster, empty_database, None)
         seen = cluster_snapshot(cluster, empty_database, "phasegate_guest")
-        monkeypatch.setattr(_snapshot, "_LARGE_SCHEMA", 0)
+        monkeypatch.setattr(
+            "ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader._LARGE_SCHEMA", 0
+        )
         assert cluster_snapshot(cluster, empty_database, "phasegate_guest").facts.keys() == seen.facts.keys()
     finally:
         cluster.psql("DROP ROLE phasegate_guest", empty_database)
@@ -188,7 +193,7 @@ def cluster_snapshot(cluster: Cluster, database: str, role: str | None) -> Snaps
     with client_of(cluster, database).session("phasegate:test") as opened:
         if role:
             opened.execute(f"SET ROLE {role}")
-        return take(opened)
+        return take_snapshot(opened)
 
 
 # Statements, each with the one that undoes it; every pair is independent of the others.
@@ -212,7 +217,7 @@ PAIRS = [
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(chosen=st.lists(st.sampled_from(range(len(PAIRS))), unique=True, min_size=1))
 def test_ddl_and_its_inverse_restore_the_fingerprint(session: Session, chosen: list[int]) -> None:
-    base = take(session)
+    base = take_snapshot(session)
     # a schema is renamed last and first renamed back: the others name what is in it
     order = sorted(chosen, key=lambda place: ("SCHEMA" in PAIRS[place][0], chosen.index(place)))
     session.execute("BEGIN")
@@ -231,7 +236,7 @@ def test_ddl_and_its_inverse_restore_the_fingerprint(session: Session, chosen: l
 
 
 def test_a_partly_read_change_is_read_whole_where_other_sessions_committed(session: Session, other: Session) -> None:
-    base = take(session)
+    base = take_snapshot(session)
     other.execute("ALTER TABLE public.tac_logical_unit ADD COLUMN between_us int")
     try:
         changed = read_changed(session, base)
@@ -248,7 +253,7 @@ names = st.text(min_size=1, max_size=6)
 
 
 def column(schema: str, name: str, **attributes: str | None) -> str:
-    return encode(SnapshotFact("column", (schema, "t", name), dict(attributes)))
+    return encode_fact(Fact("column", (schema, "t", name), dict(attributes)))
 
 
 snapshots = st.builds(
@@ -270,7 +275,7 @@ def test_a_line_is_the_json_of_what_copy_wrote(values: list[str | None], identit
     kind = KINDS["domain_constraint"]
     attributes = dict(zip(kind.attributes, [*values, None, None], strict=False))
     row = "\t".join(copied(cell) for cell in (*identity, *attributes.values()))
-    assert _snapshot._line(kind, row) == encode(SnapshotFact(kind.name, tuple(identity), attributes))
+    assert _line(kind, row) == encode_fact(Fact(kind.name, tuple(identity), attributes))
 
 
 COPY_ESCAPES = {"\\": r"\\", "\b": r"\b", "\f": r"\f", "\n": r"\n", "\r": r"\r", "\t": r"\t", "\v": r"\v"}
@@ -286,7 +291,7 @@ def test_the_object_of_a_fact_is_read_off_its_line(kind: str, data: st.DataObjec
     identity = data.draw(st.tuples(*[names] * len(KINDS[kind].identity)))
     if kind == "acl":
         identity = (data.draw(st.sampled_from(("table", "schema", "function", "database"))), *identity[1:])
-    line = encode(SnapshotFact(kind, identity, dict.fromkeys(KINDS[kind].attributes, data.draw(cells))))
+    line = encode_fact(Fact(kind, identity, dict.fromkeys(KINDS[kind].attributes, data.draw(cells))))
     of_line = Snapshot(Header("16.0", "d"), {line: ""}).object_digests()
     assert list(of_line) == [(schema_of(kind, identity), *object_key(kind, identity))]
 
@@ -314,7 +319,7 @@ def test_a_file_says_what_the_snapshot_says(tmp_path: Path, name: str, snapshot:
 
 
 def test_equal_snapshots_are_equal_files(session: Session, tmp_path: Path) -> None:
-    assert take(session).write(str(tmp_path / "a.gz")) == take(session).write(str(tmp_path / "b.gz"))
+    assert take_snapshot(session).write(str(tmp_path / "a.gz")) == take_snapshot(session).write(str(tmp_path / "b.gz"))
 
 
 @pytest.mark.parametrize("damage", ["cut", "no header", "another version", "no snapshot"])
@@ -364,7 +369,7 @@ def test_a_hostile_schema_is_read_whole_and_survives_a_dump(
 ) -> None:
     cluster.load(HOSTILE, empty_database)
     original = cluster_snapshot(cluster, empty_database, None)
-    assert [encode(fact) for fact in original.decoded()] == original.lines()
+    assert [encode_fact(fact) for fact in original.decoded()] == original.lines()
     named = [(fact.kind, fact.identity) for fact in original.decoded()]
     assert len(set(named)) == len(named) > 1900
     assert "unknown" not in {kind for kind, _identity in named}

@@ -9,12 +9,12 @@ import secrets
 from typing import TYPE_CHECKING
 
 import pytest
-from ansible_collections.incomex.phasegate.plugins.module_utils import _sql
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import identifier, literal, qualified
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 if TYPE_CHECKING:
-    from ansible_collections.incomex.phasegate.plugins.module_utils._session import Session
+    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
 
 ONE_SERVER = settings(
     deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=150
@@ -39,19 +39,19 @@ texts = st.lists(
 @example("\\")
 @example("\\N")
 def test_a_literal_is_the_text_on_the_server(session: Session, text: str) -> None:
-    assert session.value(f"SELECT {_sql.literal(text)}") == text
+    assert session.value(f"SELECT {literal(text)}") == text
 
 
 @ONE_SERVER
 @given(fields=st.lists(st.one_of(st.none(), texts), min_size=1, max_size=5))
 def test_fields_come_back_as_they_were_sent(session: Session, fields: list[str | None]) -> None:
-    columns = ", ".join("NULL::text" if text is None else _sql.literal(text) for text in fields)
+    columns = ", ".join("NULL::text" if text is None else literal(text) for text in fields)
     assert session.rows(f"SELECT {columns}") == [tuple(fields)]
 
 
 def test_every_ascii_character_comes_back(session: Session) -> None:
     text = "".join(map(chr, range(1, 128)))
-    assert session.rows(f"SELECT {_sql.literal(text)}, {_sql.literal(text[::-1])}") == [(text, text[::-1])]
+    assert session.rows(f"SELECT {literal(text)}, {literal(text[::-1])}") == [(text, text[::-1])]
 
 
 @ONE_SERVER
@@ -63,8 +63,8 @@ def test_every_ascii_character_comes_back(session: Session) -> None:
 def test_an_identifier_names_one_object(session: Session, name: str) -> None:
     session.execute("BEGIN")
     try:
-        session.execute(f"CREATE SCHEMA {_sql.identifier('s' + name[1:])}")
-        session.execute(f"CREATE TABLE {_sql.qualified('s' + name[1:], name)} ()")
+        session.execute(f"CREATE SCHEMA {identifier('s' + name[1:])}")
+        session.execute(f"CREATE TABLE {qualified('s' + name[1:], name)} ()")
         row = session.rows(
             "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace"
             " ORDER BY c.oid DESC LIMIT 1"
@@ -78,13 +78,13 @@ def test_a_tag_that_occurs_in_the_text_is_not_used(session: Session, monkeypatch
     for text in ("x $pgdead$ y", "ends with $pgdead", "$pgdead$", "$pgdead$pgdead"):
         tags = iter(["dead", "dead", "beef"])
         monkeypatch.setattr(secrets, "token_hex", lambda _bytes, tags=tags: next(tags))
-        quoted = _sql.literal(text)
+        quoted = literal(text)
         monkeypatch.undo()
         assert quoted.startswith("$pgbeef$")
         assert session.value(f"SELECT {quoted}") == text
 
 
-@pytest.mark.parametrize("quote", [_sql.literal, _sql.identifier])
+@pytest.mark.parametrize("quote", [literal, identifier])
 def test_nul_is_refused(quote: object) -> None:
     assert callable(quote)
     with pytest.raises(ValueError, match="NUL"):
@@ -93,4 +93,4 @@ def test_nul_is_refused(quote: object) -> None:
 
 def test_an_empty_identifier_is_refused() -> None:
     with pytest.raises(ValueError, match="empty"):
-        _sql.identifier("")
+        identifier("")

@@ -9,8 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 import pglast
 import pytest
-from ansible_collections.incomex.phasegate.plugins.module_utils import _kinds, _phase, _plan, _statements
-from ansible_collections.incomex.phasegate.plugins.module_utils._problems import PhaseFileError, Problem
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_bytes
+from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_file import SourceFile, load_phase
+from ansible_collections.incomex.phasegate.plugins.module_utils._definition.problems import PhaseFileError, Problem
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.byte_ranges import check_cover
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.node_tags import (
+    ALTER_WORDS,
+    NODE_TAGS,
+    OBJECT_WORDS,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.statement_kinds import ALL_KINDS, kind_allowed
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.classification import _SPECIAL, classify
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.names import SqlRules
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.phase_sql import (
+    analyse_file,
+    analyse_phase,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.splitting import split_file
 from ansible_collections.incomex.phasegate.tests.support.phase_files import SMALL_DDL, PhaseFiles
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,18 +59,18 @@ SOME_STATEMENTS = [
 
 def problems_of(files: PhaseFiles) -> list[Problem]:
     with pytest.raises(PhaseFileError) as caught:
-        _statements.analyse_phase(_phase.load_phase(files.path))
+        analyse_phase(load_phase(files.path))
     return caught.value.problems
 
 
 def kinds_of(sql: str) -> list[str]:
     (raw,) = pglast.parse_sql(sql)
-    return _statements.classify(raw.stmt)[1]
+    return classify(raw.stmt)[1]
 
 
 def split(text: str) -> list[dict[str, Any]]:
     problems: list[Problem] = []
-    pieces = _statements.split_file(_phase.SourceFile("x.sql", "x.sql", text.encode("utf-8")), problems)
+    pieces = split_file(SourceFile("x.sql", "x.sql", text.encode("utf-8")), problems)
     assert problems == []
     return [vars(piece) for piece in pieces]
 
@@ -63,8 +78,8 @@ def split(text: str) -> list[dict[str, Any]]:
 def analyse(sql: bytes) -> tuple[list[Any], list[Problem]]:
     """Return statements and problems of a file whose scope has every kind, and the schemas app and b."""
     problems: list[Problem] = []
-    rules = _statements.Rules(frozenset({"app", "b"}), _kinds.KINDS, frozenset(), (), {}, "k", "r")
-    statements = _statements.analyse_file(_phase.SourceFile("x.sql", "x.sql", sql), rules, problems)
+    rules = SqlRules(frozenset({"app", "b"}), ALL_KINDS, frozenset(), (), {}, "k", "r")
+    statements = analyse_file(SourceFile("x.sql", "x.sql", sql), rules, problems)
     return list(statements), problems
 
 
@@ -89,7 +104,7 @@ def test_ranges_are_the_file(parts: list[tuple[str, str]], tail: str) -> None:
     pieces = split(text)
     assert [piece["text"].strip() for piece in pieces[:-1]] == [statement for _, statement in parts[:-1]]
     ranges = [{"start": piece["start"], "end": piece["end"], "run": True, "after_commit": ""} for piece in pieces]
-    _plan.check_cover(ranges, data, _plan.digest(data))
+    check_cover(ranges, data, sha256_bytes(data))
     for (before, statement), piece in zip(parts, pieces, strict=True):
         assert data[piece["start"] : piece["end"]].decode("utf-8").startswith(before + statement)
 
@@ -107,17 +122,17 @@ def test_lines_are_those_of_the_statement_not_of_its_comment() -> None:
 
 def test_every_statement_node_has_a_name() -> None:
     nodes = {name for name in dir(ast) if name.endswith("Stmt")} - NOT_TOP_LEVEL
-    assert nodes - set(_kinds.NODE_TAGS) - set(_statements._SPECIAL) == set()
-    assert set(_kinds.NODE_TAGS) - nodes == set()
+    assert nodes - set(NODE_TAGS) - set(_SPECIAL) == set()
+    assert set(NODE_TAGS) - nodes == set()
 
 
 def test_every_subcommand_of_alter_has_a_name() -> None:
-    assert {kind.name for kind in enums.AlterTableType} - INTERNAL == set(_kinds.ALTER_WORDS)
+    assert {kind.name for kind in enums.AlterTableType} - INTERNAL == set(ALTER_WORDS)
 
 
 def test_every_object_type_that_can_be_altered_or_dropped_has_a_name() -> None:
     never = {"AMOP", "AMPROC", "DEFACL", "DEFAULT", "PARAMETER_ACL", "PUBLICATION_NAMESPACE", "PUBLICATION_REL"}
-    known = {f"OBJECT_{name}" for name in never} | set(_kinds.OBJECT_WORDS)
+    known = {f"OBJECT_{name}" for name in never} | set(OBJECT_WORDS)
     assert {kind.name for kind in enums.ObjectType} == known
 
 
@@ -161,7 +176,7 @@ def test_every_object_type_that_can_be_altered_or_dropped_has_a_name() -> None:
 )
 def test_kinds(sql: str, kinds: list[str]) -> None:
     assert kinds_of(sql) == kinds
-    assert set(kinds) <= _kinds.KINDS
+    assert set(kinds) <= ALL_KINDS
 
 
 @pytest.mark.parametrize(
@@ -176,8 +191,8 @@ def test_kinds(sql: str, kinds: list[str]) -> None:
     ],
 )
 def test_scopes(kind: str, scope: str, allowed: bool) -> None:
-    assert kind in _kinds.KINDS
-    assert _kinds.allowed(kind, {scope}) is allowed
+    assert kind in ALL_KINDS
+    assert kind_allowed(kind, {scope}) is allowed
 
 
 @pytest.mark.parametrize(
@@ -368,12 +383,12 @@ def test_declared_functions_may_be_called(files: PhaseFiles) -> None:
     scope = {"schemas": ["app"], "statements": ["SELECT"], "functions": functions}
     expect = {"tags": {"SELECT": 1}, "result": {"f": 1, "setval": 2}}
     files.write({"scope": scope, "expect": expect}, ddl=b"SELECT app.f(), setval('app.s', 2)")
-    _statements.analyse_phase(_phase.load_phase(files.path))
+    analyse_phase(load_phase(files.path))
 
 
 def test_with_a_search_path_relations_may_stand_alone_and_functions_not(files: PhaseFiles) -> None:
     files.write({"settings": {"search_path": ["app"]}}, ddl=b"CREATE TABLE t (id int)")
-    _statements.analyse_phase(_phase.load_phase(files.path))
+    analyse_phase(load_phase(files.path))
     files.write({"settings": {"search_path": ["app"]}}, ddl=b"CREATE TABLE t (at timestamptz DEFAULT now())")
     assert "the function now without a schema" in problems_of(files)[0].what
 

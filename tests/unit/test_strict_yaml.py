@@ -8,13 +8,17 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.incomex.phasegate.plugins.module_utils._strict_yaml import dotted, line_of, load
+from ansible_collections.incomex.phasegate.plugins.module_utils._definition.strict_yaml import (
+    dotted,
+    line_of,
+    load_strict_yaml,
+)
 
 
 def problems(text: str | bytes) -> list[tuple[int, str, str, str]]:
     """Return line, path, what and found of each problem."""
     data = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
-    return [(one.line, one.path, one.what, one.found) for one in load("phase.yml", data)[2]]
+    return [(one.line, one.path, one.what, one.found) for one in load_strict_yaml("phase.yml", data)[2]]
 
 
 @pytest.mark.parametrize(
@@ -43,7 +47,7 @@ def problems(text: str | bytes) -> list[tuple[int, str, str, str]]:
     ],
 )
 def test_a_plain_value_is_read(text: str, value: Any) -> None:
-    read, _lines, found = load("phase.yml", text.encode())
+    read, _lines, found = load_strict_yaml("phase.yml", text.encode())
     assert found == []
     assert read == {"a": value}
     assert type(read["a"]) is type(value)
@@ -75,7 +79,7 @@ AMBIGUOUS = "an ambiguous plain value"
     ],
 )
 def test_a_value_that_versions_of_yaml_read_differently(value: str, what: str) -> None:
-    (problem,) = load("phase.yml", f"b: 1\na: {value}".encode())[2]
+    (problem,) = load_strict_yaml("phase.yml", f"b: 1\na: {value}".encode())[2]
     assert (problem.line, problem.path, problem.what, problem.found) == (2, "a", what, value)
 
 
@@ -126,7 +130,7 @@ def test_every_problem_is_reported_at_once() -> None:
 
 
 def test_every_value_has_its_line() -> None:
-    _value, lines, _problems = load("phase.yml", b"a:\n  b:\n  - 1\n  - c: 2\n")
+    _value, lines, _problems = load_strict_yaml("phase.yml", b"a:\n  b:\n  - 1\n  - c: 2\n")
     assert lines[("a", "b", 1, "c")] == 4
     assert line_of(lines, ("a", "b", 0)) == 3
     assert line_of(lines, ("a", "b", 0, "unknown", 7)) == 3

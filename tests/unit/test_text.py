@@ -10,9 +10,17 @@ import sys
 import unicodedata
 
 import pytest
-from ansible_collections.incomex.phasegate.plugins.module_utils import _text
-from ansible_collections.incomex.phasegate.plugins.module_utils._errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._problems import PhaseFileError, Problem
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import (
+    count_unsafe,
+    escaped,
+    indented,
+    json_line,
+    short_json,
+    steering_character,
+    visible,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._definition.problems import PhaseFileError, Problem
 from ansible_collections.incomex.phasegate.tests.support.markdown import texts
 from hypothesis import given
 
@@ -27,19 +35,19 @@ SEEN = [*"aZ0 ~é漢я⟨⟩·→…", "\u0301", "\ufffd", "\U0001f600"]
 @pytest.mark.parametrize("character", [*STEERING, *INVISIBLE])
 def test_an_unsafe_character_is_shown_by_its_number(character: str) -> None:
     number = ord(character)
-    assert _text.visible(f"a{character}b") == f"a⟨U+{number:04X}⟩b"
+    assert visible(f"a{character}b") == f"a⟨U+{number:04X}⟩b"
     short = {"\r": "\\r"}.get(character)
     assert (
-        _text.escaped(f"a{character}b")
+        escaped(f"a{character}b")
         == "a" + (short or (f"\\u{number:04x}" if number < 65536 else f"\\U{number:08x}")) + "b"
     )
-    assert _text.count_unsafe(f"a{character}b{character}") == 2
+    assert count_unsafe(f"a{character}b{character}") == 2
 
 
 @pytest.mark.parametrize("character", SEEN)
 def test_a_character_that_is_seen_stays(character: str) -> None:
-    assert _text.visible(character) == _text.escaped(character) == character
-    assert _text.count_unsafe(character) == 0
+    assert visible(character) == escaped(character) == character
+    assert count_unsafe(character) == 0
 
 
 def test_every_format_character_and_separator_of_unicode_is_unsafe() -> None:
@@ -47,45 +55,45 @@ def test_every_format_character_and_separator_of_unicode_is_unsafe() -> None:
         if unicodedata.category(chr(number)) in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp") or (
             unicodedata.category(chr(number)) == "Zs" and number != 0x20
         ):
-            assert _text.visible(chr(number)) != chr(number), hex(number)
+            assert visible(chr(number)) != chr(number), hex(number)
 
 
 def test_line_feeds_and_tabs_stay_only_where_they_may() -> None:
-    assert _text.visible("a\n\tb") == "a⟨U+000A⟩⟨U+0009⟩b"
-    assert _text.visible("a\n\tb\r", keep="\n\t") == "a\n\tb⟨U+000D⟩"
-    assert _text.escaped("a\n\tb") == "a\\n\\tb"
-    assert _text.escaped("a\n\tb\r", keep="\n\t") == "a\n\tb\\r"
-    assert _text.count_unsafe("a\n\tb") == 0
+    assert visible("a\n\tb") == "a⟨U+000A⟩⟨U+0009⟩b"
+    assert visible("a\n\tb\r", keep="\n\t") == "a\n\tb⟨U+000D⟩"
+    assert escaped("a\n\tb") == "a\\n\\tb"
+    assert escaped("a\n\tb\r", keep="\n\t") == "a\n\tb\\r"
+    assert count_unsafe("a\n\tb") == 0
 
 
 @pytest.mark.parametrize("character", STEERING)
 def test_what_steers_a_terminal_is_found(character: str) -> None:
-    assert _text.steering_character(f"a\n\t{character}\u202e") == f"U+{ord(character):04X}"
+    assert steering_character(f"a\n\t{character}\u202e") == f"U+{ord(character):04X}"
 
 
 @pytest.mark.parametrize("character", [*INVISIBLE, *SEEN, "\n", "\t"])
 def test_what_steers_nothing_is_not_found(character: str) -> None:
-    assert _text.steering_character(f"a{character}") == ""
+    assert steering_character(f"a{character}") == ""
 
 
 @given(texts())
 def test_no_line_of_a_message_begins_where_the_logs_own_begin(text: str) -> None:
-    for line in _text.indented(text, "  "):
+    for line in indented(text, "  "):
         assert line.startswith("  ")
         assert line.splitlines() == [line]
-        assert _text.escaped(line, keep="\t") == line
+        assert escaped(line, keep="\t") == line
 
 
 def test_only_a_line_feed_ends_a_line_of_a_message() -> None:
-    assert _text.indented("a\n\n \nb\rc\u2028d\x85e\n", "> ") == ["> a", "> b\\rc\\u2028d\\u0085e"]
+    assert indented("a\n\n \nb\rc\u2028d\x85e\n", "> ") == ["> a", "> b\\rc\\u2028d\\u0085e"]
 
 
 def test_values_are_written_in_one_line() -> None:
-    assert _text.json_line("a\nb") == "a\nb"
-    assert _text.json_line({"ä": [1, None, True]}) == '{"ä": [1, null, true]}'
-    assert _text.short_json("a\u202e\nb") == '"a\\u202e\\nb"'
-    assert _text.short_json("x" * 200, limit=10) == '"xxxxxxxx…'
-    assert json.loads(_text.short_json({"a": "\u2066"})) == {"a": "\u2066"}
+    assert json_line("a\nb") == "a\nb"
+    assert json_line({"ä": [1, None, True]}) == '{"ä": [1, null, true]}'
+    assert short_json("a\u202e\nb") == '"a\\u202e\\nb"'
+    assert short_json("x" * 200, limit=10) == '"xxxxxxxx…'
+    assert json.loads(short_json({"a": "\u2066"})) == {"a": "\u2066"}
 
 
 def test_a_found_text_is_no_line_of_an_error() -> None:

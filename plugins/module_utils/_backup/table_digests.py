@@ -1,0 +1,50 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The contents of every table as a number of rows and a digest, which a restored copy must match."""
+
+from __future__ import annotations
+
+from typing import Dict, List
+
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import qualified
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
+
+# Of one table: the number of rows, and a digest of all rows that does not depend on their order.
+TableDigests = Dict[str, List[str]]
+
+_TABLES = """
+SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+  AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+ORDER BY 1, 2
+"""
+
+
+def read_table_digests(session: Session) -> TableDigests:
+    """Return the contents of all ordinary tables by quoted name, in the open transaction."""
+    tables = [qualified(schema or "", name or "") for schema, name in session.rows(_TABLES)]
+    contents: TableDigests = {}
+    for table in tables:
+        # unlogged tables are dumped too; a partitioned table's rows are those of its partitions
+        row = session.rows(
+            f"SELECT count(*), coalesce(sum(hashtextextended(t::text, 0)::numeric), 0) FROM ONLY {table} AS t"
+        )[0]
+        contents[table] = [field or "" for field in row]
+    return contents
+
+
+def table_differences(expected: TableDigests, found: TableDigests) -> list[str]:
+    """Return one sentence for every table whose rows or content differ."""
+    sentences = []
+    for table in sorted({**expected, **found}):
+        if table not in found:
+            sentences.append(f"{table} is missing")
+        elif table not in expected:
+            sentences.append(f"{table} is not in the source")
+        elif expected[table][0] != found[table][0]:
+            sentences.append(f"{table} has {found[table][0]} rows, the source {expected[table][0]}")
+        elif expected[table] != found[table]:
+            sentences.append(f"{table} has the same number of rows but different content")
+    return sentences

@@ -1,0 +1,186 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The artefact directory of a run: atomic files, the seal, and the check of a sealed bundle.
+
+A directory is *sealed* when it has ``SHA256SUMS``, which is written last. Nothing may change after that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+from dataclasses import dataclass
+from typing import Iterator, Mapping
+
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import Journal
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
+    atomic_file,
+    fsync_directory,
+    remove_partial,
+    sha256_file,
+)
+
+SEAL = "SHA256SUMS"
+
+# An SSH signature over the seal, where there is a key for it.
+SIGNATURE = "SHA256SUMS.sig"
+
+JOURNAL = "journal.jsonl"
+
+FOLDERS = ("schema", "sql", "logs")
+
+SUM_LINE = re.compile(r"^(?P<digest>[0-9a-f]{64})  (?P<name>[^\0\n]+)$")
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """An artefact directory by its path."""
+
+    path: str
+
+    @property
+    def journal(self) -> Journal:
+        """Return the run's journal."""
+        return Journal(os.path.join(self.path, JOURNAL))
+
+    @property
+    def sealed(self) -> bool:
+        """Return whether the seal was set."""
+        return os.path.lexists(os.path.join(self.path, SEAL))
+
+    def create(self) -> None:
+        """Make the directory and its folders, closed to other users. Existing ones are left unchanged."""
+        for folder in FOLDERS:
+            os.makedirs(self.file(folder), mode=0o750, exist_ok=True)
+        fsync_directory(os.path.dirname(self.path))
+
+    @property
+    def has_run(self) -> bool:
+        """Return whether this is the directory of a run, not a plain one of a module that is used on its own."""
+        return os.path.isfile(self.file(JOURNAL))
+
+    def require_run(self) -> None:
+        """Raise ``PhaseGateError`` unless this is the directory of a run that is not sealed yet."""
+        if not self.has_run:
+            raise PhaseGateError(
+                "No open run in this directory.",
+                expected=f"an artefact directory with {JOURNAL}",
+                found=f"{self.path} without one",
+                next_step="open a run first (module run_open or run_prepare)",
+            )
+        self.require_unsealed()
+
+    def require_unsealed(self) -> None:
+        """Raise ``PhaseGateError`` when the seal was set."""
+        if self.sealed:
+            raise PhaseGateError(
+                "This run is sealed; it cannot be changed.",
+                expected="an open run",
+                found=f"{SEAL} in {self.path}",
+                next_step="open a new run",
+            )
+
+    @contextlib.contextmanager
+    def busy(self, *, wait: bool = True) -> Iterator[None]:
+        """Lock the directory while the backup is written into it beside the run's other steps.
+
+        Waits for the current holder, or raises ``BlockingIOError``. The kernel releases the lock when the holder ends.
+        """
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        finally:
+            os.close(descriptor)
+
+    @contextlib.contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Mark the run as alive during the block; several steps may do so at the same time."""
+        descriptor = os.open(self.file("logs"), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            yield
+        finally:
+            os.close(descriptor)
+
+    @property
+    def working(self) -> bool:
+        """Return whether a step is running."""
+        try:
+            descriptor = os.open(self.file("logs"), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
+    def sign_of_life(self) -> tuple[int, ...]:
+        """Return a value that changes with every line of the journal; an empty tuple without a journal."""
+        try:
+            status = os.stat(self.file(JOURNAL))
+        except FileNotFoundError:
+            return ()
+        return status.st_mtime_ns, status.st_size
+
+    def file(self, name: str) -> str:
+        """Return the path of an artefact by its name relative to the directory."""
+        return os.path.join(self.path, name)
+
+    def write(self, name: str, content: bytes) -> str:
+        """Write one artefact atomically and return its SHA-256."""
+        with atomic_file(self.file(name)) as out:
+            out.write(content)
+        return out.sha256
+
+    def names(self) -> list[str]:
+        """Return the names of all files below the directory, sorted, the seal and its signature left out."""
+        return sorted(name for name in _walk(self.path) if name not in (SEAL, SIGNATURE))
+
+    def sums(self) -> dict[str, str]:
+        """Return the SHA-256 of every file by name. Leftover partial files are removed first."""
+        remove_partial(self.path)
+        return {name: sha256_file(self.file(name)) for name in self.names()}
+
+    def seal(self, sums: Mapping[str, str]) -> str:
+        """Write SHA256SUMS over every file, ``sums`` as the method of that name returns them; return its own SHA-256."""
+        for name in sums:
+            if "\n" in name:
+                raise PhaseGateError(
+                    "Cannot seal a file of the artefact directory.",
+                    expected="file names without a line break",
+                    found=repr(name),
+                    next_step="phasegate writes no such file: find out who did, and rename or remove it",
+                )
+        return self.write(SEAL, os.fsencode("".join(f"{sums[name]}  {name}\n" for name in sorted(sums))))
+
+
+def _walk(root: str) -> Iterator[str]:
+    for folder, _folders, files in os.walk(root, followlinks=False):
+        for name in files:
+            yield os.path.relpath(os.path.join(folder, name), root)
+        for name in _folders:
+            if os.path.islink(os.path.join(folder, name)):
+                yield os.path.relpath(os.path.join(folder, name), root)
+
+
+def open_run_directory(path: str | None, *, check_mode: bool) -> RunDirectory | None:
+    """Return the artefact directory at ``path``, made when absent; None without a path and in check mode."""
+    if path is None or check_mode:
+        return None
+    artefacts = RunDirectory(path)
+    artefacts.create()
+    return artefacts
+
+
+def name_of(artefacts: RunDirectory) -> str:
+    """Return the name of an artefact directory."""
+    return os.path.basename(artefacts.path.rstrip("/"))

@@ -1,0 +1,108 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The journal of a run: one JSON object a line, each carrying the SHA-256 of the line before.
+
+A line is on disk before the step that it announces begins, and before the step that it reports counts as done.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.clock import utc_now
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+
+# What the first line carries in place of a predecessor's digest.
+GENESIS = "0" * 64
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line: its number from 1, UTC time, the step (``C-07``), the event, and the event's own data."""
+
+    seq: int
+    at: str
+    step: str
+    event: str
+    data: dict[str, Any] = field(default_factory=dict)
+    prev: str = GENESIS
+
+    def line(self) -> str:
+        """Return the line without its newline; keys stay in their order, so that a result's columns do."""
+        return json.dumps(self.__dict__, ensure_ascii=False, separators=(",", ":"))
+
+
+def _line_digest(line: str) -> str:
+    return hashlib.sha256(line.encode("utf-8")).hexdigest()
+
+
+def parse_journal(data: bytes) -> list[Entry]:
+    """Return the entries of a journal's bytes after checking the chain.
+
+    A last line without its newline was never acknowledged and is left out. Raises ``PhaseGateError`` naming the
+    first line that is not JSON, is out of sequence, or does not carry its predecessor's digest.
+    """
+    entries: list[Entry] = []
+    prev = GENESIS
+    complete, newline, _torn = data.rpartition(b"\n")
+    for number, raw in enumerate(complete.split(b"\n") if newline else [], start=1):
+        try:
+            line = raw.decode("utf-8")
+            entry = Entry(**json.loads(line))
+        except (ValueError, TypeError):
+            raise _broken(number, "a JSON object of the journal's form", "something else") from None
+        if entry.seq != number or entry.line() != line:
+            raise _broken(number, f"entry {number} as this collection writes it", f"entry {entry.seq} or other bytes")
+        if entry.prev != prev:
+            raise _broken(number, f"the digest of line {number - 1}, {prev}", str(entry.prev))
+        entries.append(entry)
+        prev = _line_digest(line)
+    return entries
+
+
+def _broken(number: int, expected: str, found: str) -> PhaseGateError:
+    return PhaseGateError(
+        f"The journal is not intact at line {number}.",
+        expected=expected,
+        found=found,
+        next_step="treat this artefact directory as evidence of tampering or damage; do not continue a run from it",
+    )
+
+
+class Journal:
+    """The file ``journal.jsonl`` of one run. Appending takes a lock, so two processes cannot fork the chain."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def entries(self) -> list[Entry]:
+        """Return all entries, the chain checked; an absent file has none."""
+        try:
+            with open(self.path, "rb") as stream:
+                return parse_journal(stream.read())
+        except FileNotFoundError:
+            return []
+
+    def append(self, step: str, event: str, data: dict[str, Any] | None = None) -> Entry:
+        """Add one line and return its entry once it is on disk (fsync)."""
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "r+b") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            content = stream.read()
+            entries = parse_journal(content)
+            prev = _line_digest(entries[-1].line()) if entries else GENESIS
+            entry = Entry(len(entries) + 1, utc_now(), step, event, data or {}, prev)
+            # a torn last line is overwritten: it was never acknowledged
+            stream.seek(content.rfind(b"\n") + 1)
+            stream.truncate()
+            stream.write(entry.line().encode("utf-8") + b"\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        return entry

@@ -1,0 +1,128 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Check a sealed run directory against its seal, offline."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import (
+    JOURNAL,
+    SEAL,
+    SIGNATURE,
+    SUM_LINE,
+    RunDirectory,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_file
+
+
+def require_as_sealed(artefacts: RunDirectory, name: str) -> None:
+    """Raise ``PhaseGateError`` unless one file of a sealed bundle is as the seal lists it; ``verify`` checks all of them."""
+    findings = _unusable_seal(artefacts)
+    if not findings:
+        listed, findings = _read_sums(artefacts)
+        if name in listed:
+            findings += compare_with_sums(artefacts, {name: listed[name]}, {name} & set(artefacts.names()), SEAL)
+        elif not findings:
+            findings = [f"{SEAL} does not list {name}"]
+    if findings:
+        raise PhaseGateError(
+            f"{artefacts.path} is not a sealed bundle with an intact {name}.",
+            expected=f"{name} with the digest that {SEAL} lists",
+            found="; ".join(findings),
+            next_step="give the bundle of a run that has ended, and audit it (playbook audit) before you rely on it",
+        )
+
+
+def _unusable_seal(artefacts: RunDirectory) -> list[str]:
+    """Return why SHA256SUMS, or its signature, cannot be read; empty when it can."""
+    if not artefacts.sealed:
+        return [f"the bundle is not sealed: {SEAL} is missing"]
+    # before it is opened: reading a pipe would wait for ever
+    for name in (SEAL, SIGNATURE):
+        if os.path.lexists(artefacts.file(name)) and not stat.S_ISREG(os.lstat(artefacts.file(name)).st_mode):
+            return [f"{name} is not a regular file"]
+    return []
+
+
+def _read_sums(artefacts: RunDirectory) -> tuple[dict[str, str], list[str]]:
+    """Return the digests by name of a sealed bundle, and what is wrong with its SHA256SUMS."""
+    with open(artefacts.file(SEAL), encoding="utf-8", errors="surrogateescape", newline="") as stream:
+        return _parse_sums(stream.read())
+
+
+def verify_bundle(path: str) -> list[str]:
+    """Return what is wrong with a sealed bundle, one sentence a finding; an empty list when it is intact.
+
+    Checks that the seal exists and is well-formed, that every listed file is a regular file inside the bundle
+    with the listed digest, that no file is missing or extra, that the journal's chain holds, and that the journal
+    is complete: its last line is the run's seal.
+    """
+    artefacts = RunDirectory(path)
+    if not os.path.isdir(path):
+        return [f"{path} is not a directory"]
+    unusable = _unusable_seal(artefacts)
+    if unusable:
+        return unusable
+    listed, findings = _read_sums(artefacts)
+    present = set(artefacts.names())
+    findings += compare_with_sums(artefacts, listed, present, SEAL)
+    return findings or _check_journal(artefacts)
+
+
+def _check_journal(artefacts: RunDirectory) -> list[str]:
+    """Return what is wrong with a sealed run's journal, also when it is cut after a line, where its chain still holds."""
+    try:
+        entries = artefacts.journal.entries()
+    except PhaseGateError as error:
+        return [str(error).replace("\n", "; ")]
+    data = b""
+    if artefacts.has_run:
+        with open(artefacts.file(JOURNAL), "rb") as stream:
+            data = stream.read()
+    if not data.endswith(b"\n") or (entries[-1].step, entries[-1].event) != ("run", "seal"):
+        return [f"{JOURNAL} does not end with the run's seal"]
+    return []
+
+
+def _parse_sums(text: str) -> tuple[dict[str, str], list[str]]:
+    """Return the digests by name of a SHA256SUMS text, and what is wrong with it."""
+    listed: dict[str, str] = {}
+    findings: list[str] = []
+    for number, line in enumerate(text.split("\n")[:-1], start=1):
+        match = SUM_LINE.match(line)
+        if match is None:
+            findings.append(f"{SEAL} line {number} is not '<sha256>  <name>'")
+        elif match["name"].startswith("/") or ".." in match["name"].split("/"):
+            findings.append(f"{SEAL} line {number} names a path outside the bundle: {match['name']}")
+        elif match["name"] in listed:
+            findings.append(f"{SEAL} line {number} names {match['name']} again")
+        else:
+            listed[match["name"]] = match["digest"]
+    if list(listed) != sorted(listed):
+        findings.append(f"{SEAL} is not in the order in which it is written")
+    if not text.endswith("\n"):
+        findings.append(f"{SEAL} is cut off: its last line has no end")
+    return listed, findings
+
+
+def compare_with_sums(artefacts: RunDirectory, listed: dict[str, str], present: set[str], listing: str) -> list[str]:
+    """Return what is wrong with files by the digests that ``listing`` has of them, one sentence a file.
+
+    Names are relative to the directory; ``present`` are those that exist.
+    """
+    findings = []
+    for name in sorted(listed):
+        if name not in present:
+            findings.append(f"{name} is listed in {listing} but missing")
+        elif not stat.S_ISREG(os.lstat(artefacts.file(name)).st_mode):
+            findings.append(f"{name} is not a regular file (a symbolic link or a device)")
+        else:
+            found = sha256_file(artefacts.file(name))
+            if found != listed[name]:
+                findings.append(f"{name} was changed: SHA-256 is {found}, {listing} has {listed[name]}")
+    return findings + [f"{name} is not listed in {listing}" for name in sorted(present - set(listed))]

@@ -1,0 +1,207 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Data captures around a migration (C-04): row counts and measured columns."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from dataclasses import asdict, dataclass
+from typing import Any, Mapping, Optional, Sequence
+
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import identifier, literal
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
+
+
+@dataclass(frozen=True)
+class MeasuredColumn:
+    """A column whose values are recorded for every row, by key, before and after: ``updated_at`` of Phase Alpha."""
+
+    id: str
+    relation: str
+    key: str
+    column: str
+
+
+@dataclass(frozen=True)
+class ColumnStats:
+    """The extent of a measured column: number of rows, of distinct values, least and greatest value as text."""
+
+    rows: int
+    distinct: int
+    minimum: str | None
+    maximum: str | None
+
+
+Values = Mapping[str, str]
+
+Counts = Mapping[str, Optional[int]]
+
+
+@dataclass(frozen=True)
+class Capture:
+    """The data of one moment: rows by relation (None where it does not exist), values and extent by measure id."""
+
+    counts: Counts
+    values: Mapping[str, Values]
+    extents: Mapping[str, ColumnStats]
+
+    def state(self) -> dict[str, Any]:
+        """Return the counts and extents as a plain mapping; the values are kept as CSV."""
+        return {
+            "row_counts": dict(self.counts),
+            "measures": {name: asdict(extent) for name, extent in self.extents.items()},
+        }
+
+
+def _resolve(session: Session, name: str) -> str | None:
+    """Return a relation's name as the server quotes it, or None when it does not exist or the role may not see it."""
+    return session.value(f"SELECT to_regclass({literal(name)})::text")
+
+
+def _count_rows(session: Session, relations: Sequence[str]) -> dict[str, int | None]:
+    """Return the number of rows of each relation, None where it does not exist."""
+    found = {name: _resolve(session, name) for name in relations}
+    return {
+        name: None if resolved is None else int(session.value(f"SELECT count(*) FROM {resolved}") or 0)
+        for name, resolved in found.items()
+    }
+
+
+def _read_values(session: Session, measure: MeasuredColumn) -> tuple[dict[str, str], ColumnStats]:
+    """Return the measured column by key, both as text ('' for NULL) in the key's order, and its extent.
+
+    Raises ``PhaseGateError`` when the relation does not exist.
+    """
+    relation = _resolve(session, measure.relation)
+    if relation is None:
+        raise PhaseGateError(
+            f"C-04: the measured relation {measure.relation} does not exist.",
+            expected="a schema-qualified table name that exists",
+            found="no such relation, or no USAGE privilege on its schema",
+            next_step="correct measure in phase.yml, or grant USAGE on the schema",
+        )
+    key, column = identifier(measure.key), identifier(measure.column)
+    values = {
+        row[0] or "": row[1] or ""
+        for row in session.copy(f"SELECT {key}::text, {column}::text FROM {relation} ORDER BY {key}")
+    }
+    rows, distinct, minimum, maximum = session.rows(
+        f"SELECT count(*), count(DISTINCT {column}), min({column})::text, max({column})::text FROM {relation}"
+    )[0]
+    return values, ColumnStats(int(rows or 0), int(distinct or 0), minimum, maximum)
+
+
+def _csv_field(text: str) -> str:
+    # csv.writer leaves a lone carriage return unquoted before Python 3.13, and its own reader then ends the row there
+    return '"' + text.replace('"', '""') + '"' if any(char in text for char in ',"\r\n') else text
+
+
+def _to_csv(measure: MeasuredColumn, values: Values) -> bytes:
+    rows = [(measure.key, measure.column), *values.items()]
+    return "".join(",".join(map(_csv_field, row)) + "\n" for row in rows).encode("utf-8")
+
+
+def _from_csv(data: bytes) -> dict[str, str]:
+    csv.field_size_limit(sys.maxsize)  # a measured value may be as long as PostgreSQL's longest text
+    rows = list(csv.reader(io.StringIO(data.decode("utf-8"), newline="")))
+    return {row[0]: row[1] for row in rows[1:]}
+
+
+def save_capture(artefacts: RunDirectory, label: str, measures: Sequence[MeasuredColumn], capture: Capture) -> None:
+    """Write ``schema/<label>_state.json`` and one ``schema/<label>_<measure>.csv`` a measure."""
+    artefacts.write(f"schema/{label}_state.json", json.dumps(capture.state(), indent=2).encode("utf-8") + b"\n")
+    for measure in measures:
+        artefacts.write(f"schema/{label}_{measure.id}.csv", _to_csv(measure, capture.values[measure.id]))
+
+
+def load_capture(artefacts: RunDirectory, label: str, measures: Sequence[MeasuredColumn]) -> Capture:
+    """Read what ``save`` wrote. Raises ``FileNotFoundError``."""
+    with open(artefacts.file(f"schema/{label}_state.json"), "rb") as stream:
+        state = json.load(stream)
+    values = {}
+    for measure in measures:
+        with open(artefacts.file(f"schema/{label}_{measure.id}.csv"), "rb") as stream:
+            values[measure.id] = _from_csv(stream.read())
+    extents = {name: ColumnStats(**extent) for name, extent in state["measures"].items()}
+    return Capture(state["row_counts"], values, extents)
+
+
+def _compare(measure: MeasuredColumn, before: Capture, after: Capture) -> dict[str, Any]:
+    """Return how a measured column changed; a new or missing row counts as changed.
+
+    Keys: id, relation, column, rows (after), changed, and distinct, minimum, maximum, each ``_before`` and ``_after``.
+    """
+    old, new = before.values[measure.id], after.values[measure.id]
+    extents = {"before": asdict(before.extents[measure.id]), "after": asdict(after.extents[measure.id])}
+    moved = {
+        f"{name}_{when}": extent[name]
+        for when, extent in extents.items()
+        for name in ("distinct", "minimum", "maximum")
+    }
+    return {
+        "id": measure.id,
+        "relation": measure.relation,
+        "column": measure.column,
+        "rows": extents["after"]["rows"],
+        "changed": sum(old.get(key) != new.get(key) for key in {**old, **new}),
+        **moved,
+    }
+
+
+def _not_as_expected(measured: Mapping[str, Any], expect: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{measured['id']} of {measured['relation']}: {name} {value} expected, {measured[name]} found"
+        for name, value in expect.items()
+        if value is not None and measured[name] != value
+    ]
+
+
+def _moved_counts(before: Counts, after: Counts, declared: Mapping[str, int]) -> list[str]:
+    """Return undeclared changes of row counts (T-3); a relation that did not exist counts as empty."""
+    return [
+        f"{name}: {before.get(name)} rows before, {count} after, declared change {declared.get(name, 0):+d}"
+        for name, count in after.items()
+        if (count or 0) - (before.get(name) or 0) != declared.get(name, 0)
+    ]
+
+
+@dataclass(frozen=True)
+class DataExpectations:
+    """The columns and rows that a phase declares to measure and count, with the expected changes."""
+
+    measures: Sequence[MeasuredColumn]
+    expects: Mapping[str, Mapping[str, Any]]
+    row_changes: Mapping[str, int]
+
+    @classmethod
+    def from_definition(
+        cls, measure: Sequence[Mapping[str, Any]], row_counts: Sequence[Mapping[str, Any]]
+    ) -> DataExpectations:
+        """Build from the lists ``measure`` and ``row_counts`` of a phase definition."""
+        return cls(
+            measures=[MeasuredColumn(m["id"], m["relation"], m["key"], m["column"]) for m in measure],
+            expects={m["id"]: m.get("expect") or {} for m in measure},
+            row_changes={count["relation"]: count.get("change") or 0 for count in row_counts},
+        )
+
+    def take(self, session: Session) -> Capture:
+        """Capture everything declared, in the open transaction."""
+        read = {measure.id: _read_values(session, measure) for measure in self.measures}
+        return Capture(
+            counts=_count_rows(session, list(self.row_changes)),
+            values={name: values for name, (values, _extent) in read.items()},
+            extents={name: extent for name, (_values, extent) in read.items()},
+        )
+
+    def judge(self, before: Capture, after: Capture) -> tuple[list[dict[str, Any]], list[str]]:
+        """Return how every measured column changed, and every deviation from the declaration."""
+        measured = [_compare(measure, before, after) for measure in self.measures]
+        wrong = [text for moved in measured for text in _not_as_expected(moved, self.expects[moved["id"]])]
+        return measured, wrong + _moved_counts(before.counts, after.counts, self.row_changes)

@@ -1,0 +1,167 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""C-08: compare the state after with the state before, run every check, and report all failures together."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Mapping, Sequence
+
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
+from ansible_collections.incomex.phasegate.plugins.module_utils._checks.builtin import (
+    checksum_check,
+    identity_check,
+    line_count_check,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._checks.checks import (
+    NEXT_STEPS,
+    answerable_statements,
+    check_summary,
+    format_check_table,
+    require_checks,
+    run_read_only,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_capture import (
+    DataExpectations,
+    load_capture,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._checks.state_capture import (
+    describe_snapshot,
+    record_state,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import read_identity
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff import Diff, diff
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.dump_diff import diff_dumps
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.policy import evaluate_policy, policy_for_plan
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The required state after a migration.
+
+    ``checks`` and ``non_scope`` as in phase.yml; ``declared`` what is measured and counted; ``policy`` of the diff;
+    ``identity`` the declared target; the DDL's ``required_sha256`` and the ``found_sha256`` of the frozen file.
+    """
+
+    checks: Sequence[Mapping[str, Any]]
+    non_scope: Sequence[Mapping[str, Any]]
+    declared: DataExpectations
+    policy: Mapping[str, Any]
+    search_path: Sequence[str]
+    identity: Mapping[str, Any]
+    required_sha256: str | None
+    found_sha256: str | None
+
+    @classmethod
+    def of_plan(cls, plan: Mapping[str, Any], identity: Mapping[str, Any], found_sha256: str) -> Verification:
+        """Return the state that a plan's phase requires after its DDL, whose digest is ``found_sha256``."""
+        phase = plan["phase"]
+        return cls(
+            checks=phase["verify"],
+            non_scope=phase["non_scope"],
+            declared=DataExpectations.from_definition(phase["measure"], phase["row_counts"]),
+            policy=policy_for_plan(plan),
+            search_path=phase["settings"]["search_path"],
+            identity=identity,
+            required_sha256=plan["ddl"]["sha256"],
+            found_sha256=found_sha256,
+        )
+
+
+VERIFICATION_FIELDS = ("fingerprint", "checks", "summary", "non_scope", "measured", "deviations")
+
+
+def verification_fields(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the results of C-08 for the caller, as far as available."""
+    known = {key: data[key] for key in VERIFICATION_FIELDS if key in data}
+    return {**known, **{key: data["diff"][key] for key in ("lines", "text") if "diff" in data}}
+
+
+def _text(artefacts: RunDirectory, label: str) -> str:
+    with open(artefacts.file(f"schema/{label}.sql"), encoding="utf-8") as stream:
+        return stream.read()
+
+
+def diff_states(
+    artefacts: RunDirectory, labels: tuple[str, str], moments: tuple[Snapshot, Snapshot], policy: Mapping[str, Any]
+) -> tuple[Diff, dict[str, Any]]:
+    """Compare two moments of an artefact directory; return the diff and its description (``schema/diff.json``).
+
+    ``labels`` are those of the ``pg_dump`` texts, ``moments`` the facts.
+    """
+    changes = diff(*moments)
+    verdict = evaluate_policy(changes, policy)
+    lines = diff_dumps(*(_text(artefacts, label) for label in labels))
+    return changes, {
+        "policy": policy["policy"],
+        "ok": verdict.ok,
+        "message": verdict.message,
+        "offending": [change.as_dict() for change in verdict.offending],
+        "lines": lines.as_dict(),
+        "text": changes.text(),
+        "changes": changes.as_list(),
+    }
+
+
+def write_diff(step: Step, changes: Diff, result: Mapping[str, Any]) -> None:
+    """Write ``schema/diff.json`` and ``schema/diff.txt``, and journal the result."""
+    step.data["diff"] = result
+    step.file("schema/diff.json", json.dumps(result, indent=2, ensure_ascii=False).encode("utf-8") + b"\n")
+    step.file("schema/diff.txt", changes.text().encode("utf-8") + b"\n")
+
+
+def run_verification(
+    client: Client,
+    artefacts: RunDirectory,
+    wanted: Verification,
+    step: Step,
+    labels: tuple[str, str] = ("before", "after"),
+) -> Snapshot:
+    """Run C-08 and return the facts after. Raises ``PhaseGateError`` naming every failure.
+
+    ``step.data`` receives fingerprint, diff, measured, deviations, checks and non_scope, complete also on failure.
+    """
+    before, after = labels
+    taken = record_state(client, artefacts, after, wanted.declared)
+    measures = wanted.declared.measures
+    moved, wrong = wanted.declared.judge(
+        load_capture(artefacts, before, measures), load_capture(artefacts, after, measures)
+    )
+    original = Snapshot.load(artefacts.file(f"schema/{before}.jsonl.gz"))
+    changes, result = diff_states(artefacts, labels, (original, taken), wanted.policy)
+    write_diff(step, changes, result)
+    step.data.update(describe_snapshot(taken), measured=moved, deviations=wrong)
+    lines = result["lines"]
+    with client.session("phasegate:verify") as session:
+        builtins = {
+            "target_identity": identity_check(wanted.identity, read_identity(session, client)),
+            "ddl_checksum": checksum_check(wanted.required_sha256, wanted.found_sha256),
+            "schema_diff": line_count_check(
+                lines["removed"], lines["added"], ok=result["ok"], verdict=result["message"]
+            ),
+        }
+        everything = [*wanted.checks, *answerable_statements(wanted.non_scope)]
+        judged = run_read_only(session, everything, builtins, wanted.search_path)
+    checks, non_scope = judged[: len(wanted.checks)], judged[len(wanted.checks) :]
+    step.data.update(
+        checks=[check.as_dict() for check in checks],
+        summary=check_summary(checks),
+        non_scope=[statement.as_dict() for statement in non_scope],
+    )
+    step.file("logs/C-08.log", format_check_table(judged).encode("utf-8"))
+    require_checks("C-08", checks, non_scope)
+    if wrong or not result["ok"]:
+        raise PhaseGateError(
+            "C-08: the checks passed, but schema or data differ from the declaration.",
+            expected=f"schema diff {result['policy']}, measured columns and row counts as declared",
+            found="; ".join([*([] if result["ok"] else [result["message"]]), *wrong]),
+            next_step=NEXT_STEPS["C-08"],
+        )
+    return taken

@@ -1,0 +1,110 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A readable document as a list of blocks. ``_common.markdown`` and ``_review.html`` write it. Pure.
+
+Every text in a block is data: no form interprets it, and both show what a reader could not see by its code point.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import List, Tuple, Union
+
+
+@dataclass(frozen=True)
+class Code:
+    """A piece of text to be read letter by letter: a name, a digest, a value."""
+
+    text: str
+
+
+Inline = Union[str, Code]
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A heading of level 2 or 3."""
+
+    level: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """Running text."""
+
+    parts: Tuple[Inline, ...]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Labels with their values."""
+
+    rows: Tuple[Tuple[str, Inline], ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table. ``numeric`` are the indexes of the columns of figures."""
+
+    head: Tuple[str, ...]
+    rows: Tuple[Tuple[Inline, ...], ...]
+    numeric: Tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Bullets:
+    """A list."""
+
+    items: Tuple[Tuple[Inline, ...], ...]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Text in lines, verbatim. ``language`` is ``sql``, ``sh``, ``diff``, ``text``, ``console`` or empty."""
+
+    text: str
+    language: str = ""
+
+
+@dataclass(frozen=True)
+class Badge:
+    """A short mark with a tone: plain, good, watch or bad."""
+
+    text: str
+    tone: str = "plain"
+
+
+@dataclass(frozen=True)
+class Card:
+    """One thing with a title, marks, and blocks of its own, such as a statement. ``folded``: not the first thing to read."""
+
+    title: str
+    badges: Tuple[Badge, ...]
+    blocks: Tuple[Block, ...]
+    folded: bool = False
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something to look at, with a tone."""
+
+    tone: str
+    title: str
+    items: Tuple[Tuple[Inline, ...], ...]
+
+
+Block = Union[Heading, Paragraph, Facts, Table, Bullets, Listing, Card, Notice]
+
+
+@dataclass(frozen=True)
+class Document:
+    """A document. ``label`` is its kind, ``digest`` the SHA-256 of what it is about; both may be empty."""
+
+    label: str
+    title: str
+    lead: str
+    digest: str
+    blocks: List[Block] = field(default_factory=list)

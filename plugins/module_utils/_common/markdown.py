@@ -1,0 +1,120 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A document as GitHub Flavored Markdown, in which every text is only a text. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Callable, Dict, Iterable, List, Sequence
+
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.document import (
+    Block,
+    Bullets,
+    Card,
+    Code,
+    Document,
+    Facts,
+    Heading,
+    Inline,
+    Listing,
+    Notice,
+    Paragraph,
+    Table,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import LAYOUT, visible
+
+# What may begin markup within a line: spans, links, images, HTML, entities, cells, strike-through, GitHub's formulas,
+# an underscore that is not behind a letter, a number sign after a space, an address that GitHub makes a link of.
+_SPECIAL = re.compile(r"[\\`*\[\]<|&~$]|(?<![^\W_])_|(?<!\S)#|:(?=//)|(?<=\bwww)\.", re.IGNORECASE)
+
+# What may begin a block: a list, a quote, a rule.
+_BLOCK = re.compile(r"^([-+>])|^(\d{1,9})([.)])")
+
+_SPACE = re.compile(r"[ \t\r\n]+")
+
+
+def _escaped(text: str) -> str:
+    """Return running text: in one line, with nothing in it that Markdown reads as markup."""
+    return _SPECIAL.sub(r"\\\g<0>", visible(_SPACE.sub(" ", text)))
+
+
+def _code(text: str, *, cell: bool) -> str:
+    """Return a code span. In a cell a backslash before ``|`` is read in two ways, so such a text is running text."""
+    shown = visible(text)
+    if not shown.strip(" ") or (cell and "\\|" in shown):
+        return _escaped(shown)
+    shown = shown.replace("|", "\\|") if cell else shown
+    ticks = "`" * (max((len(run) for run in re.findall("`+", shown)), default=0) + 1)
+    edge = shown[0] + shown[-1]
+    space = " " if "`" in edge or edge == "  " else ""
+    return f"{ticks}{space}{shown}{space}{ticks}"
+
+
+def _inline(parts: Iterable[Inline], *, cell: bool = False) -> str:
+    line = ""
+    for part in parts:
+        text = _code(part.text, cell=cell) if isinstance(part, Code) else _escaped(part)
+        # two code spans side by side would be one
+        line += f" {text}" if isinstance(part, Code) and line.endswith("`") else text
+    return line
+
+
+def _line(parts: Iterable[Inline]) -> str:
+    """Return what stands at the beginning of a line or of a list's item, and begins no block."""
+    return _BLOCK.sub(lambda found: f"\\{found[1]}" if found[1] else f"{found[2]}\\{found[3]}", _inline(parts).strip())
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[Inline]], numeric: Sequence[int] = ()) -> List[str]:
+    rules = ["---:" if index in numeric else "---" for index in range(len(head))]
+    cells = [[_inline([cell], cell=True).strip() for cell in row] for row in (head, *rows)]
+    lines = ["| " + " | ".join(row) + " |" for row in cells]
+    return [lines[0], "| " + " | ".join(rules) + " |", *lines[1:]]
+
+
+def _listing(block: Listing) -> List[str]:
+    text = visible(block.text, keep=LAYOUT).strip("\n")
+    fence = "`" * max(3, max((len(run) for run in re.findall("`+", text)), default=0) + 1)
+    return [fence + block.language, text, fence]
+
+
+def _items(items: Iterable[Sequence[Inline]]) -> List[str]:
+    return ["- " + _line(item) for item in items]
+
+
+def _card(block: Card) -> List[str]:
+    badges = [_line([badge.text]) for badge in block.badges]
+    marked = [f"**{text}**" if b.tone in ("watch", "bad") else text for b, text in zip(block.badges, badges)]
+    lines = [f"#### {_line([block.title])}", ""]
+    lines += [" · ".join(marked), ""] if marked else []
+    for inner in block.blocks:
+        lines += [*_block(inner), ""]
+    return lines[:-1]
+
+
+_BLOCKS: Dict[type, Callable[[Any], List[str]]] = {
+    Heading: lambda block: [f"{'#' * block.level} {_line([block.text])}"],
+    Paragraph: lambda block: [_line(block.parts)],
+    Facts: lambda block: _table(("", ""), block.rows),
+    Table: lambda block: _table(block.head, block.rows, block.numeric),
+    Bullets: lambda block: _items(block.items),
+    Listing: _listing,
+    Card: _card,
+    Notice: lambda block: [f"**{_line([block.title])}**", "", *_items(block.items)],
+}
+
+
+def _block(block: Block) -> List[str]:
+    return _BLOCKS[type(block)](block)
+
+
+def render_markdown(document: Document) -> str:
+    """Return the document as Markdown."""
+    lines = [f"# {_line([document.title])}", ""]
+    if document.digest:
+        lines += [f"{_line([document.label])} · SHA-256 {_code(document.digest, cell=False)}", ""]
+    lines.append(_line([document.lead]))
+    for block in document.blocks:
+        lines += ["", *_block(block)]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,55 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Problems found in a phase's files: where they are, what is wrong, and what to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Dict, List, Sequence
+
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import escaped
+
+#: How many problems one message spells out.
+SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong. ``line`` counts from 1 (0: the file as a whole); ``path`` is like ``verify[2].expect``."""
+
+    file: str
+    line: int
+    path: str
+    what: str
+    expected: str = ""
+    found: str = ""
+    next_step: str = ""
+
+    def text(self) -> str:
+        """Return the problem for an operator: place and sentence, then one indented line per part."""
+        place = f"{self.file}:{self.line}" if self.line else self.file
+        lines = [": ".join(part for part in (place, self.path, self.what) if part)]
+        for label, text in (("expected", self.expected), ("found", self.found), ("next step", self.next_step)):
+            if text:
+                lines.append(f"   {label}: {text}")
+        return "\n".join(map(escaped, lines))
+
+    def as_dict(self) -> Dict[str, Any]:
+        """Return the fields as a mapping, for a module's return value."""
+        return dict(vars(self))
+
+
+class PhaseFileError(PhaseGateError):
+    """The files of a phase are invalid. ``problems`` holds every problem found, in file order."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems: List[Problem] = sorted(problems, key=lambda one: (one.file, one.line))
+        count = len(self.problems)
+        head = "Invalid phase: " + ("1 problem." if count == 1 else f"{count} problems.")
+        lines = [f"{n}. {one.text()}" for n, one in enumerate(self.problems[:SHOWN], start=1)]
+        if count > SHOWN:
+            lines.append(f"… and {count - SHOWN} more.")
+        super().__init__("\n".join([head, *lines]))

@@ -1,0 +1,203 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Where PostgreSQL's programs run and how they connect: the only code that builds a command line."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from typing import IO, Any, Iterator, Mapping
+
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import literal
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import ConnectionLost, Session
+
+# Settings that change the text that the server deparses or prints, fixed for every session of phasegate.
+SESSION_SETTINGS = {
+    "search_path": "pg_catalog, pg_temp",
+    "TimeZone": "UTC",
+    "DateStyle": "ISO, YMD",
+    "IntervalStyle": "postgres",
+    "extra_float_digits": "1",
+    "bytea_output": "hex",
+    "lc_monetary": "C",
+    "quote_all_identifiers": "off",
+    "standard_conforming_strings": "on",
+    "client_min_messages": "notice",
+    "jit": "off",
+}
+
+# Arguments of every module that connects to PostgreSQL; documented in doc_fragments/_connection.py.
+CONNECTION_ARGUMENTS: dict[str, dict[str, Any]] = {
+    "container": {"type": "str"},
+    "container_engine": {"type": "str", "default": "docker"},
+    "bindir": {"type": "path"},
+    "host": {"type": "str"},
+    "port": {"type": "int"},
+    "database": {"type": "str", "required": True},
+    "user": {"type": "str"},
+    "service": {"type": "str"},
+    "passfile": {"type": "str", "no_log": False},
+    "sslmode": {"type": "str", "choices": ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]},
+}
+
+
+def conninfo(parameters: Mapping[str, str]) -> str:
+    """Return a libpq connection string; a backslash goes before every backslash and quote of a value."""
+    quoted = {key: value.replace("\\", "\\\\").replace("'", "\\'") for key, value in parameters.items()}
+    return " ".join(f"{key}='{value}'" for key, value in quoted.items())
+
+
+@dataclass(frozen=True)
+class Client:
+    """The place of PostgreSQL's programs, and one connection.
+
+    ``container`` runs the programs by ``<engine> exec`` there; without it they run on this host, from ``bindir``
+    when given. The rest are libpq's parameters. A password is never among them: PostgreSQL reads it from
+    ``passfile`` or a service file, or trusts the socket.
+    """
+
+    database: str
+    container: str | None = None
+    container_engine: str = "docker"
+    bindir: str | None = None
+    host: str | None = None
+    port: int | None = None
+    user: str | None = None
+    service: str | None = None
+    passfile: str | None = None
+    sslmode: str | None = None
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, Any]) -> Client:
+        """Build a client from a module's parameters."""
+        return cls(**{name: params[name] for name in CONNECTION_ARGUMENTS})
+
+    @property
+    def place(self) -> str:
+        """Return where the programs run, for people."""
+        return f"container {self.container}" if self.container else "this host"
+
+    def connection_string(self, application_name: str) -> str:
+        """Return the libpq connection string of this client."""
+        parameters = {
+            "service": self.service,
+            "host": self.host,
+            "port": None if self.port is None else str(self.port),
+            "user": self.user,
+            "passfile": self.passfile,
+            "sslmode": self.sslmode,
+            "dbname": self.database,
+            "application_name": application_name,
+            "client_encoding": "UTF8",
+            "connect_timeout": "10",
+        }
+        return conninfo({key: value for key, value in parameters.items() if value is not None})
+
+    def _engine(self) -> str:
+        engine = shutil.which(self.container_engine)
+        if engine is None:
+            raise PhaseGateError(
+                "The container engine's client is missing.",
+                expected=f"the program {self.container_engine!r} on this host",
+                found="not in PATH",
+                next_step="install it, name another with container_engine, or omit container to connect from this host",
+            )
+        return engine
+
+    def argv(self, program: str, *arguments: str) -> list[str]:
+        """Return the argument list that runs one of PostgreSQL's client programs in this place."""
+        if self.container:
+            return [self._engine(), "exec", "-i", self.container, program, *arguments]
+        path = os.path.join(self.bindir, program) if self.bindir else shutil.which(program)
+        if path is None or not os.access(path, os.X_OK):
+            raise PhaseGateError(
+                f"The PostgreSQL program {program} is missing.",
+                expected=f"{program} on this host" + (f" in {self.bindir}" if self.bindir else ""),
+                found="no such program",
+                next_step="install the PostgreSQL client programs, set bindir, or set container to run them in a container",
+            )
+        return [path, *arguments]
+
+    def run_on(self, directory: str, program: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+        """Run a program to its end that reads a directory of this host and needs no connection.
+
+        If the programs are in a container, this uses a new container of the same image, without network, that sees the
+        directory read-only and is removed at the end: nothing is copied into the container of the server.
+        """
+        if not self.container:
+            return self.run(program, *arguments)
+        engine = self._engine()
+        inspect = [engine, "inspect", "--type=container", "--format={{.Image}}", self.container]
+        image = subprocess.run(inspect, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        if image.returncode != 0:
+            return image
+        mount = f"--mount=type=bind,source={directory},target={directory},readonly"
+        argv = [engine, "run", "--rm", "--network=none", "--user=0", mount, f"--entrypoint={program}"]
+        argv += [image.stdout.decode().strip(), *arguments]
+        return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+
+    def start(self, program: str, *arguments: str, **streams: Any) -> subprocess.Popen[bytes]:
+        """Start a PostgreSQL program in this place. ``streams`` are Popen's stdin, stdout and stderr."""
+        return subprocess.Popen(self.argv(program, *arguments), **streams)
+
+    def run(self, program: str, *arguments: str, stdin: IO[bytes] | None = None) -> subprocess.CompletedProcess[bytes]:
+        """Run a program to its end with its output captured; the caller checks the exit status."""
+        return subprocess.run(
+            self.argv(program, *arguments), stdin=stdin or subprocess.DEVNULL, capture_output=True, check=False
+        )
+
+    @contextlib.contextmanager
+    def session(self, application_name: str = "phasegate", *, detached: bool = False) -> Iterator[Session]:
+        """Open a psql session with the settings of ``SESSION_SETTINGS``; it is closed at the end of the block.
+
+        A ``detached`` one can outlive the module: signals to the module's processes do not reach its psql.
+        Raises ``PhaseGateError`` with the server's message when the connection fails.
+        """
+        process = self.start(
+            "psql",
+            "--no-psqlrc",
+            "--no-password",
+            "--quiet",
+            "--no-align",
+            "--tuples-only",
+            "--set=ON_ERROR_STOP=0",
+            "--set=VERBOSITY=verbose",
+            "--dbname",
+            self.connection_string(application_name),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=detached,
+        )
+        session = Session(process, another=lambda: self.session(application_name))
+        try:
+            try:
+                session.execute(_settings_sql())
+            except ConnectionLost as lost:
+                raise PhaseGateError(
+                    f"Cannot connect to database {self.database!r} from {self.place}.",
+                    expected="a PostgreSQL server that accepts this connection without asking for a password",
+                    found=lost.found,
+                    next_step="check container, host, port, database, user, service and passfile of this target in the inventory",
+                ) from lost
+            yield session
+        finally:
+            session.close()
+
+
+def _settings_sql() -> str:
+    """Return one SELECT that sets every session setting, and English messages where the role may choose them."""
+    settings = ", ".join(
+        f"pg_catalog.set_config({literal(name)}, {literal(value)}, false)" for name, value in SESSION_SETTINGS.items()
+    )
+    english = (
+        "CASE WHEN pg_catalog.has_parameter_privilege('lc_messages', 'SET')"
+        " THEN pg_catalog.set_config('lc_messages', 'C', false) END"
+    )
+    return f"SELECT {settings}, {english}"

@@ -1,0 +1,255 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+r"""One open psql process as a transport for SQL that phasegate generates.
+
+psql never interprets a phase author's text here: everything that comes from a phase is a dollar-quoted literal
+(see ``quoting.literal``) inside a statement of our own. psql only carries requests to the server and answers back.
+
+The protocol of one request: the SQL, then ``\echo`` with a random token, SQLSTATE and the row count on standard
+output, and ``\warn`` with the same token on standard error. psql flushes both after a backslash command, so
+reading up to the token on each stream gives exactly the answer to this request.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import re
+import secrets
+import subprocess
+import threading
+from dataclasses import dataclass, field
+from typing import IO, Any, Callable, ContextManager, Iterator
+
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import copy_field, literal
+
+# VERBOSITY=verbose puts the SQLSTATE behind the severity, which a server may print in its own language
+_MESSAGE = re.compile(r"^(?P<severity>\S+):\s+(?P<sqlstate>[0-9A-Z]{5}): (?P<text>.*)$")
+
+_FIELD = re.compile(
+    r"^(?P<name>DETAIL|HINT|CONTEXT|QUERY|LOCATION|STATEMENT|SCHEMA NAME|TABLE NAME|COLUMN NAME|"
+    r"CONSTRAINT NAME|DATATYPE NAME):\s+(?P<text>.*)$"
+)
+
+_PIECE = 1 << 16  # bytes: what a pipe holds
+
+
+@dataclass
+class Message:
+    """One message of the server: severity (``ERROR``, ``NOTICE`` ...), SQLSTATE, text, and its other fields by name."""
+
+    severity: str
+    sqlstate: str
+    text: str
+    fields: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_error(self) -> bool:
+        """Return whether this ended a statement: by SQLSTATE class, unless the severity is a known harmless one."""
+        harmless = self.severity in ("DEBUG", "LOG", "INFO", "NOTICE", "WARNING")
+        return not harmless and self.sqlstate[:2] not in ("", "00", "01", "02")
+
+
+class SqlError(PhaseGateError):
+    """The server rejected a request. ``sqlstate`` has five characters; ``detail``, ``hint`` and ``context`` may be ''."""
+
+    def __init__(self, message: Message) -> None:
+        self.sqlstate = message.sqlstate
+        self.text = message.text
+        self.detail = message.fields.get("DETAIL", "")
+        self.hint = message.fields.get("HINT", "")
+        self.context = message.fields.get("CONTEXT", "")
+        super().__init__(
+            "PostgreSQL rejected a statement issued by phasegate.",
+            expected="the statement succeeds",
+            found=self.words(),
+            next_step="if a privilege is missing, grant it to this role; else see the server's log",
+        )
+
+    def words(self) -> str:
+        """Return the server's message in one line."""
+        parts = (self.text, f"({self.detail})" if self.detail else "", f"Hint: {self.hint}" if self.hint else "")
+        return f"{self.sqlstate}: " + " ".join(part for part in parts if part)
+
+
+class ConnectionLost(PhaseGateError):
+    """psql or its connection ended during a request: whether the server executed it is unknown."""
+
+
+@dataclass
+class StatementOutcome:
+    """The server's answer to one request: rows affected by its last statement, and the notices on the way."""
+
+    row_count: int
+    notices: list[Message]
+
+
+def parse_messages(lines: list[str]) -> list[Message]:
+    """Turn psql's verbose standard error lines into messages; lines that start nothing continue the field before."""
+    messages: list[Message] = []
+    current_field: str | None = None
+    for line in lines:
+        # psql prefixes "psql:<stdin>:12: " when it reads a script
+        text = re.sub(r"^psql:<stdin>:\d+: ", "", line)
+        start = _MESSAGE.match(text)
+        if start:
+            messages.append(Message(start["severity"], start["sqlstate"], start["text"]))
+            current_field = None
+            continue
+        more = _FIELD.match(text)
+        if more and messages:
+            current_field = more["name"]
+            messages[-1].fields[current_field] = more["text"]
+        elif messages and current_field:
+            messages[-1].fields[current_field] += "\n" + text
+        elif messages:
+            messages[-1].text += "\n" + text
+        else:
+            messages.append(Message("LOG", "", text))
+    return messages
+
+
+class Session:
+    """An open psql connection. Use ``Client.session()``; not thread-safe.
+
+    ``process`` reads SQL on its standard input. Every method sends one request and waits for its whole answer.
+    ``another`` opens a second session like this one.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], another: Callable[[], ContextManager[Session]]) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        self.another = another
+        self._process = process
+        self._stdin: IO[bytes] = process.stdin
+        self._stdout: IO[bytes] = process.stdout
+        self._errors: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._left = False
+        threading.Thread(target=self._drain, args=(process.stderr,), daemon=True).start()
+
+    def _drain(self, stream: IO[bytes]) -> None:
+        for line in stream:
+            self._errors.put(line.decode("utf-8", "replace").rstrip("\n"))
+        self._errors.put(None)
+
+    def _send(self, sql: str) -> str:
+        token = f"phasegate-{secrets.token_hex(12)}"
+        request = f"{sql}\n;\n\\echo {token} :SQLSTATE :ROW_COUNT\n\\warn {token}\n"
+        try:
+            self._stdin.write(request.encode("utf-8"))
+            self._stdin.flush()
+        except (BrokenPipeError, ValueError):
+            raise self._lost() from None
+        return token
+
+    def _lost(self) -> ConnectionLost:
+        messages = []
+        while True:
+            try:
+                line = self._errors.get(timeout=5)
+            except queue.Empty:
+                break
+            if line is None:
+                self._errors.put(None)  # for the next request, which is lost as well
+                break
+            messages.append(line)
+        self._process.wait()
+        said = "; ".join(line for line in messages if line) or f"psql ended with status {self._process.returncode}"
+        return ConnectionLost(
+            "Lost the connection to PostgreSQL.",
+            expected="an open session for the whole step",
+            found=said,
+            next_step="check that the server and its container run and that the connection settings are right, then run again",
+        )
+
+    def _messages(self, token: str) -> list[Message]:
+        lines: list[str] = []
+        while True:
+            line = self._errors.get()
+            if line is None:
+                self._errors.put(None)
+                raise self._lost()
+            if line == token:
+                return parse_messages(lines)
+            lines.append(line)
+
+    def _answer(self, token: str) -> Iterator[str]:
+        """Yield the answer's lines; return after its token, raising ``SqlError`` when the server rejected it."""
+        mark = f"{token} "
+        rest = b""
+        last = ""
+        while not last:
+            # in pieces as they come: a large schema has some hundred thousand lines
+            piece = os.read(self._stdout.fileno(), _PIECE)
+            if not piece:
+                raise self._lost()
+            whole, newline, rest = (rest + piece).rpartition(b"\n")
+            lines = whole.decode("utf-8").split("\n") if newline else []
+            if lines and lines[-1].startswith(mark):
+                last = lines.pop()
+            yield from lines
+        row_count = int(last.split()[2])
+        messages = self._messages(token)
+        self._last = StatementOutcome(row_count, [message for message in messages if not message.is_error])
+        for message in messages:
+            if message.is_error:
+                raise SqlError(message)
+
+    def execute(self, sql: str) -> StatementOutcome:
+        """Run generated SQL and return its outcome. Raises ``SqlError`` or ``ConnectionLost``."""
+        for _line in self._answer(self._send(sql)):
+            pass
+        return self._last
+
+    def copy(self, query: str) -> Iterator[tuple[str | None, ...]]:
+        """Stream the rows of ``query`` as tuples of text fields (None is NULL). The caller must read to the end."""
+        for line in self.copy_lines(query):
+            yield tuple(copy_field(part) for part in line.split("\t"))
+
+    def copy_lines(self, query: str) -> Iterator[str]:
+        """Stream the rows of ``query`` as COPY's text format writes them, undecoded; otherwise as ``copy``."""
+        return self._answer(self._send(f"COPY ({query}) TO STDOUT"))
+
+    def rows(self, query: str) -> list[tuple[str | None, ...]]:
+        """Return all rows of ``query``; see ``copy``."""
+        return list(self.copy(query))
+
+    def value(self, query: str) -> str | None:
+        """Return the first field of the only row of ``query``. Raises ``LookupError`` when there is not exactly one row."""
+        rows = self.rows(query)
+        if len(rows) != 1:
+            raise LookupError(f"one row expected, {len(rows)} found: {query}")
+        return rows[0][0]
+
+    def json(self, query: str) -> Any:
+        """Return the decoded JSON in the first field of the only row of ``query``."""
+        text = self.value(query)
+        return None if text is None else json.loads(text)
+
+    def set(self, name: str, value: str, *, local: bool = False) -> None:
+        """Set a run-time parameter for the session, or with ``local`` for the transaction."""
+        scope = "true" if local else "false"
+        self.execute(f"SELECT pg_catalog.set_config({literal(name)}, {literal(value)}, {scope}) \\g /dev/null")
+
+    @property
+    def descriptors(self) -> tuple[int, int]:
+        """Return the file descriptors that lead to psql and from it, for a process that keeps it open."""
+        return self._stdin.fileno(), self._stdout.fileno()
+
+    def leave(self) -> None:
+        """Release psql without ending it: a process that has inherited its pipes continues to use it."""
+        self._stdin.close()
+        self._left = True
+
+    def close(self) -> None:
+        """End psql, unless it was left; a transaction that is still open is rolled back by the server."""
+        with contextlib.suppress(BrokenPipeError):
+            self._stdin.close()
+        if not self._left:
+            self._process.wait()

@@ -1,0 +1,270 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The facts of a run's report, built from its plan and its journal and from nothing else. Pure; private.
+
+``build`` returns the facts as one mapping (report.json); ``_report.markdown`` and ``_report.text`` render it. An
+auditor who has the bundle can build the same report again.
+"""
+
+from __future__ import annotations
+
+import datetime
+import shlex
+from typing import Any, Mapping, Sequence
+
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import (
+    CONTINUE,
+    STATEMENT_FAILED,
+    since_continued,
+    statements_left,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import Entry
+from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import (
+    FAIL,
+    GATE_TITLES,
+    gates_without_meaning_for_rollback,
+    not_reached_gates,
+    nothing_else_ran_gate,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.vocabulary import (
+    COMMANDS,
+    COMMITTED_INCOMPLETE,
+    COMMITTED_NOT_VERIFIED,
+    NOT_EVALUATED,
+    NOT_TRIGGERED,
+    OF_KIND,
+    ROLLED_BACK,
+    STOPPED,
+    SUCCESS,
+    TRIGGERED,
+    TRIGGERS,
+    UNKNOWN,
+)
+
+FORMAT = "phasegate-report/1"
+
+
+def _last(entries: Sequence[Entry], step: str, key: str, default: Any = None) -> Any:
+    """Return ``key`` of the newest entry of a step that has it."""
+    return next((e.data[key] for e in reversed(entries) if e.step == step and key in e.data), default)
+
+
+def _gate_rows(entries: Sequence[Entry], command: str, requires: Sequence[str]) -> list[dict[str, Any]]:
+    """Return all eleven gates with their last status, or NOT REACHED. G-11 is evaluated over the whole journal.
+
+    The report cannot evaluate what the phase ``requires``: for such a phase the run's own G-11 is kept.
+    """
+    judged: dict[str, dict[str, Any]] = {gate.id: gate.as_dict() for gate in not_reached_gates(GATE_TITLES)}
+    if command == "C-09":
+        judged.update({gate.id: gate.as_dict() for gate in gates_without_meaning_for_rollback()})
+    for entry in entries:
+        judged.update({gate["id"]: gate for gate in entry.data.get("gates", ())})
+    last = nothing_else_ran_gate((entry.step for entry in entries), [command])
+    if last.status == FAIL or not requires:
+        judged[last.id] = last.as_dict()
+    return [judged[name] for name in GATE_TITLES]
+
+
+def _outcome(
+    plan: Mapping[str, Any] | None, entries: Sequence[Entry], gates: Sequence[Mapping[str, Any]], command: str
+) -> str:
+    migration = _last(entries, command, "outcome")
+    if migration is None and any(e.step == command and e.event == "transaction" for e in entries):
+        return UNKNOWN
+    if migration in (None, "NOT_STARTED"):
+        return STOPPED
+    if migration != "COMMITTED":
+        return ROLLED_BACK if migration == "ROLLED_BACK" else UNKNOWN
+    if plan and statements_left(plan["rollback" if command == "C-09" else "ddl"]["statements"], entries, command):
+        return COMMITTED_INCOMPLETE
+    verified = _verified(entries) if command == "C-07" else bool(_last(entries, command, "restored"))
+    verified = verified and not any(gate["status"] == FAIL for gate in gates)
+    return SUCCESS if verified else COMMITTED_NOT_VERIFIED
+
+
+def _rehearsed(entries: Sequence[Entry]) -> str:
+    """Return SUCCESS when the last step of the rehearsal is done and no step failed."""
+    failed = any(entry.event == "failed" for entry in entries)
+    done = any((entry.step, entry.event) == ("R-5", "done") for entry in entries)
+    return SUCCESS if done and not failed else STOPPED
+
+
+def _verified(entries: Sequence[Entry]) -> bool:
+    """Return whether all three parts of C-08 were recorded and passed.
+
+    A failed part ends C-08, so what follows it is the C-08 of a later run that adopted this one.
+    """
+    ends = [entry.event for entry in entries if entry.step == "C-08" and entry.event in ("done", "failed")]
+    return (
+        ends[-1:] == ["done"]
+        and bool(_last(entries, "C-08", "checks"))
+        and all(check["status"] == "PASS" for check in _last(entries, "C-08", "checks"))
+        and bool(_last(entries, "C-08", "diff", {}).get("ok"))
+        and _last(entries, "C-08", "deviations") == []
+    )
+
+
+def _triggers(entries: Sequence[Entry], outcome: str) -> list[dict[str, str]]:
+    """Return T-1 ... T-9 with what was found. Only a committed or unknown migration can trigger one."""
+    diff = _last(entries, "C-08", "diff", {})
+    offending = diff.get("offending", [])
+    failed = [c["id"] for c in _last(entries, "C-08", "checks", []) if c["status"] != "PASS"]
+    gone = [c["name"] for c in offending if c["action"] != "added"]
+    invalid = [e.data["left"] for e in entries if e.event == STATEMENT_FAILED and e.data["left"]]
+    found_by = {
+        "T-1": [outcome] if outcome == UNKNOWN else [],
+        "T-2": failed,
+        "T-3": _last(entries, "C-08", "deviations", []),
+        "T-4": gone,
+        "T-5": [c["name"] for c in offending if c["action"] == "added"],
+        "T-6": [
+            *(c["name"] for c in offending if c["action"] != "added" and c["kind"] in ("constraint", "index")),
+            *(invalid[-1:] if outcome == COMMITTED_INCOMPLETE else []),
+        ],
+    }
+    concerned = outcome in (SUCCESS, COMMITTED_INCOMPLETE, COMMITTED_NOT_VERIFIED, UNKNOWN)
+    rows = []
+    for name, title in TRIGGERS.items():
+        found = found_by.get(name, [])
+        if name in ("T-7", "T-8", "T-9"):
+            status, words = NOT_EVALUATED, "cannot be evaluated by this run"
+        elif not concerned:
+            status, words = NOT_EVALUATED, "nothing was committed"
+        else:
+            status, words = (TRIGGERED if found else NOT_TRIGGERED), "; ".join(found)
+        rows.append({"id": name, "title": title, "status": status, "found": words})
+    return rows
+
+
+def _commands(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    """Return one row per command with its first intent, its last outcome, and the seconds between them."""
+    rows = []
+    for name, title in COMMANDS.items():
+        own = [entry for entry in entries if entry.step == name]
+        if not own and name[0] == "R":
+            continue
+        ends = [entry for entry in own if entry.event in ("done", "failed")]
+        rows.append(
+            {
+                "id": name,
+                "title": title,
+                "status": ends[-1].event if ends else ("unfinished" if own else "not run"),
+                "started": own[0].at if own else "",
+                "seconds": _seconds(own[0].at, ends[-1].at) if ends else None,
+            }
+        )
+    return rows
+
+
+def _seconds(start: str, end: str) -> float:
+    first, last = (datetime.datetime.fromisoformat(at.replace("Z", "+00:00")) for at in (start, end))
+    return round((last - first).total_seconds(), 3)
+
+
+def _reason(entries: Sequence[Entry]) -> str:
+    entries = since_continued(entries)
+    return next((str(e.data["reason"]) for e in entries if e.event == "failed" and e.data.get("reason")), "")
+
+
+def build(plan: Mapping[str, Any] | None, entries: Sequence[Entry], name: str) -> dict[str, Any]:
+    """Return the report's facts. ``name`` is the artefact directory's; ``plan`` is None when none could be loaded."""
+    phase = plan["phase"] if plan else {}
+    start = next((e.data for e in entries if e.step == "run" and e.event in ("open", "not opened")), {})
+    here = [{"path": e.data["path"]} for e in entries if (e.step, e.event) == ("run", CONTINUE)]
+    start = {**start, **here[-1]} if here else start
+    kind = start.get("kind", "execute")
+    command = "C-09" if kind == "rollback" else "C-07"
+    requires = phase.get("requires", ()) if kind == "execute" else ()
+    gates = [] if kind == "rehearsal" else _gate_rows(entries, command, requires)
+    outcome = _rehearsed(entries) if kind == "rehearsal" else _outcome(plan, entries, gates, command)
+    # R-3 of a rehearsal is what C-08 is of an execution; its preflight is inside the transaction
+    ran, verified = ("R-2", "R-3") if kind == "rehearsal" else (command, "C-08")
+    transaction = _last(entries, ran, "transaction", {})
+    return {
+        "format": FORMAT,
+        "bundle": name,
+        "outcome": outcome,
+        "kind": kind,
+        "sentence": OF_KIND[kind][outcome],
+        "undoes": start.get("execution", ""),
+        "losses": _last(entries, "C-09", "losses", []),
+        "reason": "" if outcome == SUCCESS else _reason(entries),
+        "phase": {
+            "phase": start.get("phase", ""),
+            "title": phase.get("title", ""),
+            "revision": phase.get("revision", ""),
+        },
+        "environment": start.get("environment", ""),
+        "host": start.get("host", ""),
+        "operator": start.get("operator", ""),
+        "closed": start.get("closed", []),
+        "started": entries[0].at if entries else "",
+        "ended": entries[-1].at if entries else "",
+        "seconds": _seconds(entries[0].at, entries[-1].at) if entries else 0.0,
+        "identity": start.get("identity", {}),
+        "digests": _digests(plan, start),
+        "conditions": _last(entries, "run", "conditions", []),
+        "backup": _last(entries, "C-01", "backup", {}),
+        "removed": _last(entries, "C-01", "removed", []),
+        "fingerprints": {
+            "before": _last(entries, "C-03", "fingerprint", ""),
+            "after": _last(entries, verified, "fingerprint", "") or _last(entries, command, "fingerprint", ""),
+        },
+        "unchanged": _last(entries, command, "unchanged"),
+        "commands": _commands(entries),
+        "gates": gates,
+        "preflight": _last(entries, "C-06", "checks", []) or transaction.get("preflight", []),
+        "migration": {
+            key: transaction.get(key) for key in ("xid", "pid", "attempts", "statements", "result", "checks")
+        },
+        "expected_tags": phase.get("expect", {}).get("tags", {}),
+        "verification": _last(entries, verified, "checks", []),
+        "diff": _last(entries, verified, "diff", {}) or transaction.get("diff", {}),
+        "measured": _last(entries, verified, "measured", []),
+        "notes": [measure["note"] for measure in phase.get("measure", []) if measure.get("note")],
+        "deviations": _last(entries, verified, "deviations", []),
+        "non_scope": _non_scope(phase, _last(entries, verified, "non_scope", [])),
+        "triggers": _triggers(entries, outcome),
+        "rollback_command": (
+            rollback_command(start, name)
+            if kind == "execute" and outcome in (COMMITTED_NOT_VERIFIED, COMMITTED_INCOMPLETE)
+            else ""
+        ),
+        "cannot_restore": phase.get("rollback", {}).get("cannot_restore", []),
+        "cross_references": phase.get("cross_references", []),
+    }
+
+
+def _digests(plan: Mapping[str, Any] | None, start: Mapping[str, Any]) -> dict[str, str]:
+    if plan is None:
+        return {}
+    files = {plan[part]["file"]: plan[part]["sha256"] for part in ("definition", "ddl", "rollback")}
+    return {"plan": start.get("plan_sha256", ""), **files}
+
+
+def _non_scope(phase: Mapping[str, Any], checked: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    results = {check["id"]: check for check in checked}
+    rows = []
+    for item in phase.get("non_scope", []):
+        result = results.get(item["id"])
+        if item.get("not_attempted"):
+            status, found = "not attempted", "not attempted by this run"
+        elif result is None:
+            status, found = "not checked", "the run ended before this check"
+        else:
+            status, found = result["status"], result["found"]
+        rows.append({"id": item["id"], "title": item["title"], "status": status, "found": found})
+    return rows
+
+
+def rollback_command(start: Mapping[str, Any], name: str) -> str:
+    """Return the one command that rolls an execution back, from how its run was opened; '' if that is not recorded."""
+    if not start.get("path"):
+        return ""
+    words = ["ansible-playbook", "incomex.phasegate.rollback"]
+    for source in start.get("inventory", ()):
+        words += ["-i", source]
+    words += ["-l", start["host"], "-e", f"phasegate_execution={start['path']}", "-e", f"phasegate_confirm={name}"]
+    return " ".join(shlex.quote(word) for word in words)

@@ -1,0 +1,170 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The end of a run: its seal, and the seal's signature: SSH, over SHA256SUMS, in a file beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from typing import Any, Iterator
+
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup.record import FOLDERS
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import SEAL, SIGNATURE, RunDirectory
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import since_continued
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.verification import verify_bundle
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import read_file, sha256_file
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.build import build
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.markdown import markdown
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.text import driver_log, summary
+from ansible_collections.incomex.phasegate.plugins.module_utils._ssh.allowed_signers import parse_allowed_signers
+from ansible_collections.incomex.phasegate.plugins.module_utils._ssh.signature import Verifier, parse_signature, sign
+
+REPORTS = ("report.json", "report.md", "SUMMARY.txt")
+
+
+def seal_run(artefacts: RunDirectory, reason: str) -> dict[str, Any]:
+    """Build the report, seal the directory and return the report; a sealed one is only read.
+
+    ``reason`` is journaled as the run's failure when no step recorded one.
+    """
+    # a backup in the background has to end first: nothing may come into a sealed directory
+    with artefacts.busy(), artefacts.at_work():
+        return _write_reports(artefacts, reason)
+
+
+def _write_reports(artefacts: RunDirectory, reason: str) -> dict[str, Any]:
+    path = artefacts.file("plan.json")
+    plan = None
+    if os.path.isfile(path):
+        with open(path, "rb") as stream:
+            plan = json.load(stream)
+    entries = artefacts.journal.entries()
+    if not artefacts.sealed:
+        if reason and not any(entry.event == "failed" for entry in since_continued(entries)):
+            artefacts.journal.append("run", "failed", {"reason": reason})
+        artefacts.journal.append("run", "seal")
+        entries = artefacts.journal.entries()
+    name = os.path.basename(artefacts.path)
+    report = build(plan, entries, name)
+    if not artefacts.sealed:
+        artefacts.write("logs/driver.log", driver_log(entries).encode("utf-8"))
+        sums = artefacts.sums()
+        # those of a seal that was interrupted
+        sums = {item: digest for item, digest in sums.items() if item not in REPORTS}
+        texts = (
+            json.dumps(report, indent=2, ensure_ascii=False) + "\n",
+            # a backup of many files is represented by its listing
+            markdown(report, {item: sums[item] for item in sums if not item.startswith(FOLDERS)}),
+            summary(report),
+        )
+        for item, text in zip(REPORTS, texts):
+            sums[item] = artefacts.write(item, text.encode("utf-8"))
+        artefacts.seal(sums)
+    return report
+
+
+#: Namespace of a signature over SHA256SUMS: no approval of a plan can replace it.
+SEAL_NAMESPACE = "seal@phasegate.incomex"
+
+#: Namespace of the signature that shows that a key can sign; it is valid for nothing else.
+TRIAL_NAMESPACE = "trial@phasegate.incomex"
+
+UNSIGNED = "UNSIGNED"
+
+
+def signature_of(artefacts: RunDirectory) -> str:
+    """Return the fingerprint of the key that a seal claims as its signer, unverified, or UNSIGNED."""
+    signature = parse_signature(read_file(artefacts.file(SIGNATURE)) or b"")
+    return signature.fingerprint if signature else UNSIGNED
+
+
+def require_key(key: str) -> None:
+    """Raise ``PhaseGateError`` unless a key can sign: better now than when a change is committed and cannot be sealed."""
+    try:
+        sign(b"", key, TRIAL_NAMESPACE)
+    except PhaseGateError as error:
+        raise PhaseGateError(
+            f"The seal key cannot sign, so the run was not opened: {error.what}",
+            expected=error.expected,
+            found=error.found,
+            next_step=error.next_step + " (phasegate_seal_key), then run again; nothing was changed",
+        ) from None
+
+
+def sign_seal(artefacts: RunDirectory, key: str) -> None:
+    """Sign the seal of a bundle, once. ``key`` is a path on this host. Raises ``PhaseGateError``."""
+    if os.path.lexists(artefacts.file(SIGNATURE)):
+        return
+    try:
+        signature = sign(read_file(artefacts.file(SEAL)) or b"", key, SEAL_NAMESPACE)
+    except PhaseGateError as error:
+        raise PhaseGateError(
+            f"{artefacts.path} is sealed, but its seal is {UNSIGNED}: {error.what}",
+            expected=error.expected,
+            found=error.found,
+            next_step="correct the key; then run module run_seal on this directory again, which signs it",
+        ) from None
+    artefacts.write(SIGNATURE, signature)
+
+
+def seal_and_sign(artefacts: RunDirectory, reason: str, key: str | None, *, check_mode: bool = False) -> dict[str, Any]:
+    """Seal a run, sign its seal when there is a ``key``, and return the result; ``reason`` as for ``seal.seal_run``.
+
+    In check mode the directory is sealed already, and not signed.
+    """
+    changed = not artefacts.sealed
+    report = seal_run(artefacts, reason)
+    # a bundle that was changed since the seal gets no signature
+    if key and (changed or not verify_bundle(artefacts.path)):
+        changed = changed or signature_of(artefacts) == UNSIGNED
+        if not check_mode:
+            sign_seal(artefacts, key)
+    return {
+        "changed": changed,
+        "run_directory": artefacts.path,
+        "outcome": report["outcome"],
+        "summary": summary(report).splitlines(),
+        "report": artefacts.file("report.md"),
+        "seal": sha256_file(artefacts.file(SEAL)),
+        "signature": signature_of(artefacts),
+    }
+
+
+def judge_seal(artefacts: RunDirectory, allowed_signers: str) -> Iterator[str]:
+    """Yield the reasons why the seal is not signed by a signer in a file, the most specific first.
+
+    ``allowed_signers`` is the path of the auditor's list, in the format of ssh-keygen(1). Raises ``PhaseGateError``,
+    ``OSError``.
+    """
+    with open(allowed_signers, "rb") as stream:
+        known = stream.read()
+    data = read_file(artefacts.file(SIGNATURE))
+    if data is None:
+        yield f"the seal is {UNSIGNED}: {SIGNATURE} is missing"
+        return
+    signature = parse_signature(data)
+    if signature is None:
+        yield f"{SIGNATURE} is not an SSH signature, or it is damaged"
+        return
+    if signature.namespace != SEAL_NAMESPACE:
+        yield f"{SIGNATURE} was made for another purpose: namespace {signature.namespace!r} instead of {SEAL_NAMESPACE}"
+    names = [
+        name
+        for line in parse_allowed_signers(known, allowed_signers)
+        if line.key == signature.key
+        for name in line.principals
+    ]
+    if not names:
+        yield f"the seal was signed by an unknown key: {signature.fingerprint} is not in {allowed_signers}"
+    sums = read_file(artefacts.file(SEAL)) or b""
+    with tempfile.TemporaryDirectory(prefix="phasegate-") as directory:
+        verifier = Verifier(directory, known)
+        if not verifier.over(data, SEAL_NAMESPACE, sums):
+            yield f"{SIGNATURE} does not match this {SEAL}: the bundle was sealed again"
+        said = verifier.problem(data, SEAL_NAMESPACE, sums, names, revoked=False)
+        if said:
+            yield f"ssh-keygen rejects the signature of the seal: {said}"

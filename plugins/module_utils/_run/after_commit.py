@@ -1,0 +1,251 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Statements that cannot run in a transaction: each runs on its own after COMMIT.
+
+They cannot be rolled back. So the journal records each one before it is sent, and its result afterwards. Where that
+result is unknown, the catalog decides: an existing valid index is done, an invalid one stops the run.
+"""
+
+from __future__ import annotations
+
+import enum
+import time
+from dataclasses import dataclass
+from typing import Any, Mapping
+
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import (
+    STATEMENT_BEGUN,
+    STATEMENT_DONE,
+    STATEMENT_FAILED,
+    statement_events,
+    statements_left,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError, Stopped
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.privileges import (
+    INSUFFICIENT_PRIVILEGE,
+    privilege_advice,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import literal
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import (
+    ConnectionLost,
+    Session,
+    SqlError,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.transaction_status import RESOLVE_TIMEOUT
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrusted_sql import run_alone, search_path
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import MigrationResult, Script
+
+
+class StatementState(enum.Enum):
+    """The state of a statement's effect in the catalog: present, absent, or partial."""
+
+    DONE = "done"
+    OPEN = "open"
+    BROKEN = "broken"
+
+
+@dataclass(frozen=True)
+class _StatementKind:
+    """``catalog`` is a query for at most one row, a state and what is broken; without a row the state is ``otherwise``.
+
+    ``repair`` is the statement that removes a broken object.
+    """
+
+    catalog: str
+    otherwise: StatementState
+    repair: str
+
+
+_INDEX = """
+SELECT CASE WHEN i.indisvalid AND i.indisready AND i.indislive THEN {valid} ELSE {invalid} END,
+       format('invalid index %I.%I', n.nspname, c.relname)
+FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE i.indexrelid = to_regclass({{name}})
+"""
+
+# REINDEX builds a new index beside the old one and exchanges them; when aborted, it leaves one of the two
+_LEFT_BY_REINDEX = """
+SELECT 'broken', string_agg(format('invalid index %I.%I', n.nspname, c.relname), ', ' ORDER BY c.relname)
+FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE NOT i.indisvalid AND c.relname ~ '_cc(new|old)[0-9]*$'
+  AND i.indrelid IN (SELECT to_regclass({name}) UNION SELECT x.indrelid FROM pg_index x WHERE x.indexrelid = to_regclass({name}))
+HAVING count(*) > 0
+"""
+
+_DETACHING = """
+SELECT CASE WHEN inhdetachpending THEN 'broken' ELSE 'open' END, 'a detach that is not finalized'
+FROM pg_inherits WHERE inhrelid = to_regclass({name})
+"""
+
+_KINDS = {
+    "CREATE INDEX CONCURRENTLY": _StatementKind(
+        _INDEX.format(valid="'done'", invalid="'broken'"), StatementState.OPEN, "DROP INDEX CONCURRENTLY {name}"
+    ),
+    "DROP INDEX CONCURRENTLY": _StatementKind(
+        # an aborted drop leaves an index that can be dropped again
+        _INDEX.format(valid="'open'", invalid="'open'"),
+        StatementState.DONE,
+        "DROP INDEX CONCURRENTLY {name}",
+    ),
+    "REINDEX CONCURRENTLY": _StatementKind(
+        _LEFT_BY_REINDEX,
+        StatementState.OPEN,
+        "DROP INDEX CONCURRENTLY for each index whose name ends in _ccnew or _ccold",
+    ),
+    "ALTER TABLE DETACH PARTITION CONCURRENTLY": _StatementKind(
+        _DETACHING, StatementState.DONE, "ALTER TABLE … DETACH PARTITION {name} FINALIZE"
+    ),
+}
+
+
+def fetch_statement_state(session: Session, statement: Mapping[str, Any]) -> tuple[StatementState, str]:
+    """Return the state of a statement in the catalog, and what is broken ('' when nothing is)."""
+    kind = _KINDS[statement["kinds"][0]]
+    rows = session.rows(kind.catalog.format(name=literal(statement["after_commit"])))
+    if not rows:
+        return kind.otherwise, ""
+    state = StatementState(rows[0][0])
+    return state, (rows[0][1] or "") if state is StatementState.BROKEN else ""
+
+
+def run_after_commit(session: Session, client: Client, script: Script, applied: MigrationResult, step: Step) -> None:
+    """Run the remaining statements after COMMIT, in file order; ``applied.statements`` receives each.
+
+    Raises ``PhaseGateError`` at the first one that does not complete. A statement that the journal records as done does
+    not run again; for one that started without a recorded result, the catalog decides.
+    """
+    entries = step.artefacts.journal.entries() if step.artefacts else []
+    known, todo = statement_events(entries, step.name), statements_left(script.statements, entries, step.name)
+    if not todo:
+        return
+    pid = session.value("SELECT pg_backend_pid()")
+    if script.role:
+        session.set("role", script.role)
+    for statement in todo:
+        if (
+            known.get(statement["n"]) == STATEMENT_BEGUN
+            and fetch_statement_state(session, statement)[0] is StatementState.DONE
+        ):
+            _ended(step, applied, statement, 0.0)
+        else:
+            _run_one(session, client, script, statement, applied, step, pid or "")
+    if script.role:
+        session.set("role", "none")
+    session.set("search_path", search_path(()))
+
+
+def _run_one(
+    session: Session,
+    client: Client,
+    script: Script,
+    statement: Mapping[str, Any],
+    applied: MigrationResult,
+    step: Step,
+    pid: str,
+) -> None:
+    state, broken = fetch_statement_state(session, statement)
+    if state is StatementState.BROKEN:
+        raise _stopped(script, statement, f"{broken}, left by an earlier attempt", StatementState.BROKEN)
+    text = script.data[statement["start"] : statement["end"]].decode("utf-8")
+    # no reads or writes queue behind these, and a lock_timeout would end their waits for old transactions; only
+    # the end of a detach takes a lock that others wait for
+    detach = statement["kinds"][0].startswith("ALTER TABLE")
+    session.set("lock_timeout", script.settings["lock_timeout"] if detach else "0")
+    session.set("statement_timeout", script.settings["after_commit_timeout"])
+    session.set("search_path", search_path(script.settings["search_path"]))
+    step.note(STATEMENT_BEGUN, {key: statement[key] for key in ("n", "tag", "line", "after_commit")})
+    started = time.monotonic()
+    try:
+        run_alone(session, text)
+    except SqlError as error:
+        state, broken = fetch_statement_state(session, statement)
+        step.note(STATEMENT_FAILED, {"n": statement["n"], "found": error.words(), "left": broken})
+        grant = (
+            privilege_advice(session, statement["needs"], error.text)
+            if error.sqlstate == INSUFFICIENT_PRIVILEGE
+            else ""
+        )
+        raise _stopped(script, statement, "; ".join(filter(None, (error.words(), broken))), state, grant) from error
+    except ConnectionLost as lost:
+        raise _lost(client, script, statement, applied, step, pid, lost) from lost
+    state, broken = fetch_statement_state(session, statement)
+    if state is StatementState.BROKEN:
+        step.note(STATEMENT_FAILED, {"n": statement["n"], "found": "no error", "left": broken})
+        raise _stopped(script, statement, broken, state)
+    _ended(step, applied, statement, 1000 * (time.monotonic() - started))
+
+
+def _ended(step: Step, applied: MigrationResult, statement: Mapping[str, Any], milliseconds: float) -> None:
+    told_of = {key: statement[key] for key in ("n", "tag", "line")}
+    applied.statements.append({**told_of, "rows": 0, "milliseconds": round(milliseconds, 3)})
+    step.note(STATEMENT_DONE, applied.statements[-1])
+
+
+def _where(script: Script, statement: Mapping[str, Any]) -> str:
+    return f"{script.command}: statement {statement['n']} ({statement['kinds'][0]}, line {statement['line']})"
+
+
+def _again(script: Script) -> str:
+    if script.command == "C-09":
+        return "run the remaining rollback SQL by hand; do not run its transaction again"
+    return "run the same command again: it checks the catalog and continues from here; or roll the phase back"
+
+
+def _stopped(
+    script: Script, statement: Mapping[str, Any], found: str, state: StatementState, grant: str = ""
+) -> Stopped:
+    name = statement["after_commit"]
+    repair = _KINDS[statement["kinds"][0]].repair.format(name=name)
+    first = f"remove what it left with {repair}" if state is StatementState.BROKEN else grant or "resolve the error"
+    return Stopped(
+        f"{_where(script, statement)} did not complete; the transaction before it is COMMITTED.",
+        expected=f"{name}: {statement['kinds'][0]} ends without error and leaves nothing invalid",
+        found=found,
+        next_step=f"{first}; then {_again(script)}",
+    )
+
+
+def _lost(
+    client: Client,
+    script: Script,
+    statement: Mapping[str, Any],
+    applied: MigrationResult,
+    step: Step,
+    pid: str,
+    lost: ConnectionLost,
+) -> PhaseGateError:
+    """Return the error for a connection lost during a statement, after checking the statement's result on the server."""
+    what = f"{_where(script, statement)}: the connection was lost; the transaction before it is COMMITTED."
+    state, found = _resolve(client, statement, pid)
+    if state is StatementState.BROKEN:
+        step.note(STATEMENT_FAILED, {"n": statement["n"], "found": lost.found, "left": found})
+        return _stopped(script, statement, f"{lost.found}; {found}", state)
+    if state is StatementState.DONE:
+        _ended(step, applied, statement, 0.0)
+    return Stopped(
+        what,
+        expected=lost.expected,
+        found=f"{lost.found}; {found}",
+        next_step=_again(script),
+    )
+
+
+def _resolve(client: Client, statement: Mapping[str, Any], pid: str) -> tuple[StatementState | None, str]:
+    """Wait until the backend has ended, then check the catalog; None when that takes too long."""
+    deadline = time.monotonic() + RESOLVE_TIMEOUT
+    found = "the server cannot be queried"
+    while time.monotonic() < deadline:
+        try:
+            with client.session("phasegate:resolve") as session:
+                if session.value(f"SELECT count(*) FROM pg_stat_activity WHERE pid = {int(pid)}") == "0":
+                    state, broken = fetch_statement_state(session, statement)
+                    return state, broken or f"state in the catalog: {state.value}"
+            found = f"its backend {pid} still runs it"
+        except PhaseGateError as error:
+            found = f"the server cannot be queried: {error.found}"
+        time.sleep(0.5)
+    return None, found

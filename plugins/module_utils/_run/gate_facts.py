@@ -1,0 +1,258 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Collect what the gates need from plan, run directory and server, and evaluate them."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import os
+from dataclasses import dataclass
+from typing import Any, Mapping, Sequence
+
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.evaluation import evaluate_plan_approvals
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.files import collect_approvals
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.register import anchor_path, find_anchor
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup.record import BackupRecord, unchanged_since
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import last_recorded
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import Stopped
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_bytes, sha256_file
+from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import (
+    GATE_TITLES,
+    Gate,
+    backup_fresh_gate,
+    combine_gates,
+    digest_gate,
+    gate_order,
+    never_rehearsed_gate,
+    no_provenance_gate,
+    no_reviewers_gate,
+    not_reached_gates,
+    nothing_else_ran_gate,
+    provenance_gate,
+    restorable_gate,
+    rollback_ready_gate,
+    run_lock_gate,
+    scope_gate,
+    stop_at_gates,
+    target_gate,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.canonical_json import canonical_json
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import (
+    Identity,
+    Mismatch,
+    read_identity,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.server_settings import (
+    diff_server_settings,
+    server_facts,
+    server_time,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.lock import lock_gate, other_sessions
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.requirements import required_phase_gate, reviews_in
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff import diff
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.restore_normalisation import normalise
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
+
+
+@dataclass(frozen=True)
+class MigrationRequest:
+    """Everything that C-07 needs, gathered by the module from files and parameters.
+
+    ``ddl`` is the buffer that was read once and is hashed and run; ``declared`` the target's identity by the
+    inventory; ``max_backup_age`` in seconds; ``lock_attempts`` the maximum number of attempts after lock timeouts; ``capture`` the label of the data before.
+    """
+
+    plan: Mapping[str, Any]
+    ddl: bytes
+    artefacts: RunDirectory
+    declared: Mapping[str, Any]
+    max_backup_age: int
+    lock_attempts: int
+    capture: str = "before"
+
+    @property
+    def phase(self) -> Mapping[str, Any]:
+        """Return the phase definition of the plan."""
+        definition: Mapping[str, Any] = self.plan["phase"]
+        return definition
+
+    @property
+    def ddl_sha256(self) -> str:
+        """Return the SHA-256 of the buffer."""
+        return hashlib.sha256(self.ddl).hexdigest()
+
+
+def backup_gates(identity: Identity, request: MigrationRequest, now: float) -> tuple[list[Gate], list[Mismatch]]:
+    """Evaluate G-2 and G-5 at ``now`` by the server's clock, and return the mismatches of the backup's cluster."""
+    known = last_recorded(request.artefacts, "C-01", "backup")
+    backup = BackupRecord(**known) if known else None
+    foreign = []
+    if backup and backup.system_identifier != identity.system_identifier:
+        foreign = [Mismatch("cluster of the backup", identity.system_identifier, backup.system_identifier)]
+    problem = unchanged_since(backup, request.artefacts.path) if backup else None
+    return [
+        backup_fresh_gate(backup.started_epoch if backup else None, now, request.max_backup_age),
+        restorable_gate(problem, backup.evidence() if backup else None),
+    ], foreign
+
+
+def approval_gate(request: MigrationRequest, identity: Identity, now: float) -> Gate:
+    """G-1: evaluate the signatures beside the run's plan.json against the reviewers registered on this host.
+
+    ``now`` is the database server's clock. Raises ``Stopped`` when plan.json differs from the plan to run.
+    """
+    path = request.artefacts.file("plan.json")
+    with open(path, "rb") as stream:
+        data = stream.read()
+    if data != canonical_json(request.plan):
+        raise Stopped(
+            "C-07: the plan differs from the one that this run was opened with.",
+            expected=f"the bytes of {path}, SHA-256 {sha256_bytes(data)}",
+            found=f"SHA-256 {sha256_bytes(canonical_json(request.plan))}",
+            next_step="open a new run with the plan to execute",
+        )
+    anchor = find_anchor(identity.system_identifier)
+    if anchor is None:
+        return no_reviewers_gate(anchor_path(identity.system_identifier))
+    if "rehearsal" not in request.plan:
+        return never_rehearsed_gate(anchor.path)
+    signatures, notes = collect_approvals(path)
+    moment = datetime.datetime.fromtimestamp(now, datetime.timezone.utc)
+    return evaluate_plan_approvals(
+        data, signatures, notes, anchor, request.plan["author"], request.plan["not_after"], moment
+    ).gate
+
+
+def foreign_plan(plan: Mapping[str, Any], identity: Identity) -> list[Mismatch]:
+    """Return how this target differs from that of a rehearsed plan."""
+    target = plan.get("target", {})
+    return [
+        Mismatch(f"{name} of the plan", target[name], str(getattr(identity, name)))
+        for name in ("system_identifier", "database", "user", "container")
+        if name in target and target[name] != getattr(identity, name)
+    ]
+
+
+def rehearsal_gate(session: Session, request: MigrationRequest, base: Snapshot) -> Gate:
+    """G-10: compare schema and server with those at the start of the rehearsal; name the differences that are known."""
+    rehearsal = request.plan.get("rehearsal")
+    if rehearsal is None:
+        return no_provenance_gate(request.phase["diff"]["policy"])
+    required, now = rehearsal["base_fingerprint"], normalise(base)
+    difference = ""
+    path = os.path.join(
+        os.path.dirname(request.artefacts.path), rehearsal["bundle"], "schema/rehearsal_before.jsonl.gz"
+    )
+    if now.fingerprint != required and os.path.isfile(path):
+        rehearsed = normalise(Snapshot.load(path))
+        # only the snapshot that the plan pins shows the true difference
+        difference = diff(rehearsed, now).text() if rehearsed.fingerprint == required else ""
+    rehearsed_on, server = rehearsal["server"], server_facts(session)
+    before, after = rehearsed_on["server_version"], server["server_version"]
+    told = "" if before == after else f"rehearsed on PostgreSQL {before}, this is {after}"
+    return provenance_gate(
+        required, now.fingerprint, rehearsal["bundle"], difference, diff_server_settings(rehearsed_on, server), told
+    )
+
+
+def no_self_advance_gate(request: MigrationRequest, identity: Identity, now: float) -> Gate:
+    """G-11: no unexpected step ran in this run, and the required phases are in place and reviewed."""
+    own = nothing_else_ran_gate(entry.step for entry in request.artefacts.journal.entries())
+    root, reviews = os.path.dirname(request.artefacts.path.rstrip("/")), reviews_in(request.artefacts)
+    required = [required_phase_gate(root, phase, identity, reviews, now) for phase in request.phase["requires"]]
+    return combine_gates([own, *required])
+
+
+def plan_gates(
+    session: Session, request: MigrationRequest, identity: Identity, base: Snapshot, foreign: Sequence[Mismatch] = ()
+) -> list[Gate]:
+    """Evaluate the gates that need neither a backup nor the transaction, so that a run can stop before its backup.
+
+    ``foreign`` are the mismatches of the backup's cluster.
+    """
+    plan, now = request.plan, server_time(session)
+    rollback = request.artefacts.file("sql/" + plan["rollback"]["file"])
+    rehearsed = plan["rehearsal"]["bundle"] if "rehearsal" in plan else None
+    return [
+        approval_gate(request, identity, now),
+        target_gate(request.declared, identity, [*foreign, *foreign_plan(plan, identity)], pinned="target" in plan),
+        statements_gate(plan["ddl"]["statements"], plan["phase"]["scope"]["statements"]),
+        rollback_ready_gate(
+            plan["rollback"]["sha256"], sha256_file(rollback) if os.path.isfile(rollback) else None, rehearsed
+        ),
+        rehearsal_gate(session, request, base),
+        no_self_advance_gate(request, identity, now),
+    ]
+
+
+def early_gates(session: Session, client: Client, request: MigrationRequest, base: Snapshot) -> list[Gate]:
+    """Evaluate every gate of C-07 that does not need the transaction: all but G-6."""
+    identity = read_identity(session, client)
+    of_backup, foreign = backup_gates(identity, request, server_time(session))
+    judged = [
+        *plan_gates(session, request, identity, base, foreign),
+        *of_backup,
+        digest_gate(request.plan["ddl"]["sha256"], request.ddl_sha256),
+        lock_gate(session, request.artefacts.journal.entries()),
+    ]
+    return sorted(judged, key=gate_order)
+
+
+def read_frozen(artefacts: RunDirectory, name: str) -> bytes:
+    """Return a frozen SQL file of the run, read once. Raises ``PhaseGateError`` when it is missing."""
+    path = artefacts.file("sql/" + name)
+    try:
+        with open(path, "rb") as stream:
+            return stream.read()
+    except FileNotFoundError:
+        raise Stopped(
+            f"{name} is not frozen in this run.",
+            expected=path,
+            found="no such file",
+            next_step="freeze it first (C-05)",
+        ) from None
+
+
+def gates_without_run(
+    client: Client, plan: Mapping[str, Any], declared: Mapping[str, Any], own: str | None
+) -> list[Gate]:
+    """Evaluate the gates that need no run (check mode): the target, the scope, and other runs.
+
+    ``own`` is the artefact directory of the checked run, if there is one.
+    """
+    with client.session("phasegate:check") as session:
+        identity = read_identity(session, client)
+        run = os.path.basename((own or "").rstrip("/"))
+        others = [other.describe() for other in other_sessions(session) if not run or other.run != run]
+    judged = [
+        target_gate(declared, identity, foreign_plan(plan, identity), pinned="target" in plan),
+        statements_gate(plan["ddl"]["statements"], plan["phase"]["scope"]["statements"]),
+    ]
+    if others:
+        judged.append(run_lock_gate(False, "", others))
+    stop_at_gates(judged)
+    not_judged = not_reached_gates(set(GATE_TITLES) - {gate.id for gate in judged})
+    return sorted(judged + not_judged, key=gate_order)
+
+
+def statements_gate(statements: Sequence[Mapping[str, Any]], allowed: Sequence[str]) -> Gate:
+    """G-8 for the statements of a file that will run."""
+    kinds = (kind for statement in statements if statement["run"] for kind in statement["kinds"])
+    return scope_gate(kinds, allowed)
+
+
+def require_recorded_schema(base: Snapshot, request: MigrationRequest) -> None:
+    known = last_recorded(request.artefacts, "C-03", "fingerprint")
+    if known != base.fingerprint:
+        raise Stopped(
+            "The schema differs from the snapshot before the migration (C-03).",
+            expected=f"fingerprint {known or 'of a snapshot made in this run'}",
+            found=f"fingerprint {base.fingerprint}",
+            next_step="the schema was changed during this run: find out who changed it, then start a new run",
+        )

@@ -1,0 +1,247 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""One run per database: a separate session holds a lock from the opening to the seal (G-7).
+
+A separate process on the target host keeps the session's psql, so that it lives from one module to the next. It ends
+when the run is sealed, when its directory is missing, when the run cannot continue (``_over``), or when the run is
+inactive for a while: then its controller was killed, and must not block others for ever. If that process is killed,
+psql reads the end of its input and ends; if its host fails, ``idle_session_timeout`` ends the session.
+
+C-07 and C-09 take a second lock in the session of their transaction: the first lock can be lost, the second cannot.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import socket
+import time
+from dataclasses import dataclass
+from typing import Any, Sequence
+
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import LOCK_LEFT, RunLock
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import Entry
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.daemon import start_daemon
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import Gate, run_lock_gate
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import literal
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
+
+# Two locks of each database, as two integers: the ASCII of "phas" and "hold", of "phas" and "egat".
+RUN_LOCK = (0x70686173, 0x686F6C64)
+
+TRANSACTION_LOCK = (0x70686173, 0x65676174)
+
+HOLDER = "phasegate:hold:"
+
+RUNNER = "phasegate:run:"
+
+# How often the holder and a waiting run check, in seconds.
+POLL = 0.1
+
+# How long the server waits at least for a query of the holder, in seconds.
+SILENCE = 20
+
+# How much longer than the holder's idle limit a run waits for the lock, in seconds.
+PATIENCE = 5.0
+
+_TRY = "pg_catalog.pg_try_advisory_lock({}, {})"
+
+# A role that may not see others' sessions sees their pid and application_name only.
+_SESSIONS = f"""
+SELECT a.pid::text, coalesce(a.usename, ''), coalesce(a.application_name, ''), coalesce(a.backend_start::text, ''),
+       coalesce(substring(a.query FROM '^SELECT ''(run by [^'']*)'''), ''), coalesce(h.lock, '')
+FROM pg_stat_activity a
+LEFT JOIN (
+  SELECT l.pid, min(CASE WHEN l.objid = {RUN_LOCK[1]} THEN 'run' ELSE 'transaction' END) AS lock
+  FROM pg_locks l
+  WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.classid = {RUN_LOCK[0]}
+    AND l.objid IN ({RUN_LOCK[1]}, {TRANSACTION_LOCK[1]})
+    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  GROUP BY 1) h USING (pid)
+WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
+  AND (h.pid IS NOT NULL OR a.application_name LIKE '{RUNNER}%')
+ORDER BY h.lock NULLS LAST, a.backend_start
+"""
+
+
+@dataclass(frozen=True)
+class PhasegateSession:
+    """Another session of phasegate on this database.
+
+    ``lock`` is ``run``, ``transaction`` or ''. ``said`` is who opened the run, as its holder reports it; it and
+    ``since`` are '' to a role that may not see them.
+    """
+
+    pid: int
+    user: str
+    application: str
+    since: str
+    said: str
+    lock: str
+
+    @property
+    def run(self) -> str:
+        """Return the name of the run's artefact directory; '' for a session that belongs to no run."""
+        prefix = next((prefix for prefix in (HOLDER, RUNNER) if self.application.startswith(prefix)), None)
+        return "" if prefix is None else self.application[len(prefix) :]
+
+    @property
+    def held(self) -> RunLock:
+        """Return what identifies this session."""
+        return RunLock(self.pid, self.since)
+
+    def describe(self) -> str:
+        """Return the session in one line for the second operator."""
+        since = f", since {self.since.split('.')[0]}" if self.since else ""
+        told = f", {self.said}" if self.said else ""
+        return f"pid {self.pid}, user {self.user}, {self.application}{told}{since}"
+
+
+def other_sessions(session: Session) -> list[PhasegateSession]:
+    """Return the other sessions of phasegate on this database, those that hold a lock first."""
+    return [
+        PhasegateSession(int(pid or 0), user or "", application or "", since or "", said or "", lock or "")
+        for pid, user, application, since, said, lock in session.rows(_SESSIONS)
+    ]
+
+
+def _try(session: Session) -> RunLock | None:
+    taken, pid, since = session.rows(
+        f"SELECT {_TRY.format(*RUN_LOCK)}, pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+    )[0]
+    return RunLock(int(pid or 0), since or "") if taken == "t" else None
+
+
+def acquire_lock(session: Session, root: str, idle: int) -> RunLock | Gate:
+    """Take the run's lock for the session, or return the failed gate G-7 that names its holder.
+
+    A holder whose run, a directory below ``root``, is inactive may be about to end: this waits for it a little longer
+    than ``idle`` seconds.
+    """
+    seen: tuple[int, ...] = ()
+    begin = time.monotonic()
+    while True:
+        held = _try(session)
+        if held:
+            return held
+        found = other_sessions(session)
+        holder = next((other for other in found if other.lock == "run"), None)
+        if holder:
+            run = RunDirectory(os.path.join(root, os.path.basename(holder.run)))
+            sign = run.sign_of_life()
+            # a run of another host or root cannot be checked; a sealed one is about to release its lock
+            alive = not sign or (not run.sealed and (run.working or seen not in ((), sign)))
+            if alive or time.monotonic() - begin > idle + PATIENCE:
+                return run_lock_gate(False, holder.describe(), [other.describe() for other in found if other != holder])
+            seen = sign
+        time.sleep(POLL)
+
+
+def keep_lock(session: Session, artefacts: RunDirectory, idle: int, operator: str) -> None:
+    """Hand the session to a separate process, which holds its locks until the run ends; see above.
+
+    ``idle`` is after how many inactive seconds it ends. ``operator`` is who opened the run, shown to other operators.
+    """
+    words = re.sub(r"[^\w@.:+ -]", "_", f"run by {operator or 'unknown'} through {socket.gethostname()}")
+    settings = {
+        "application_name": HOLDER + os.path.basename(artefacts.path),
+        # the server ends the session itself if this host fails or the process is stopped
+        "idle_session_timeout": f"{max(2 * idle, SILENCE)}s",
+        "tcp_keepalives_idle": "30",
+        "tcp_keepalives_interval": "10",
+        "tcp_keepalives_count": "3",
+    }
+    session.execute(
+        "SELECT "
+        + ", ".join(
+            f"pg_catalog.set_config({literal(name)}, {literal(text)}, false)" for name, text in settings.items()
+        )
+    )
+    to_psql, from_psql = session.descriptors
+
+    def work(started: Any) -> None:
+        started()
+        _hold(to_psql, from_psql, artefacts, idle, f"SELECT '{words}';\n".encode())
+
+    if not start_daemon(work, keep=(to_psql, from_psql)):
+        raise PhaseGateError(
+            "The process that holds the run's lock did not start.",
+            expected="a process in the background on the target host",
+            found="it ended at once",
+            next_step="find out what keeps this user from starting processes there (limits, memory), then run again",
+        )
+    session.leave()
+
+
+def _hold(to_psql: int, from_psql: int, artefacts: RunDirectory, idle: float, beat: bytes) -> None:
+    """Hold until the run is sealed or over, its directory or psql is missing, or it was inactive for ``idle`` seconds.
+
+    Times are summed in small pieces: a process that was stopped for a minute has not observed an inactive minute.
+    """
+    sign = artefacts.sign_of_life()
+    looked: tuple[int, ...] = ()
+    quiet, beating = 0.0, 0.0
+    os.write(to_psql, beat)
+    while artefacts.has_run and not artefacts.sealed and quiet <= idle:
+        begin = time.monotonic()
+        if select.select([from_psql], [], [], POLL)[0] and not os.read(from_psql, 65536):
+            return
+        passed = min(time.monotonic() - begin, 2 * POLL)
+        now = artefacts.sign_of_life()
+        alive = now != sign or artefacts.working
+        quiet, sign = (0.0 if alive else quiet + passed), now
+        if not alive and looked != now:
+            looked = now
+            if _over(artefacts):
+                return
+        beating += passed
+        if beating >= min(5.0, idle):
+            beating = 0.0
+            os.write(to_psql, beat)
+
+
+def _over(artefacts: RunDirectory) -> bool:
+    """Return whether an unsealed run cannot continue: a step or the seal was interrupted, or its controller left it.
+
+    A process that does a step holds the directory from before the intent until after the outcome: if the intent is the
+    last entry and the directory is not held, that process is dead.
+    """
+    sign = artefacts.sign_of_life()
+    try:
+        entries = artefacts.journal.entries()
+    except PhaseGateError:
+        return False
+    if artefacts.working or sign != artefacts.sign_of_life():
+        return False
+    begun: set[str] = set()
+    for entry in entries:
+        if entry.step == "run" and "lock" in entry.data:
+            # whoever continues a run knows what was interrupted before
+            begun.clear()
+        elif entry.event == "intent":
+            begun.add(entry.step)
+        elif entry.event in ("done", "failed"):
+            begun.discard(entry.step)
+    last = [(entry.step, entry.event) for entry in entries[-1:]]
+    return bool(begun) or last in ([("run", "seal")], [("run", LOCK_LEFT)])
+
+
+def lock_gate(session: Session, entries: Sequence[Entry]) -> Gate:
+    """G-7 right before a transaction: the run's holder has its lock, and this session gets the transaction's.
+
+    ``entries`` are those of the run's journal: whoever opened it last recorded which session has the lock.
+    """
+    recorded = next(
+        (entry.data["lock"] for entry in reversed(entries) if entry.step == "run" and "lock" in entry.data), None
+    )
+    taken = session.value(f"SELECT {_TRY.format(*TRANSACTION_LOCK)}") == "t"
+    found = other_sessions(session)
+    holder = next((other for other in found if other.lock == "run"), None)
+    own = holder is not None and holder.held.as_dict() == recorded
+    others_found = [other.describe() for other in found if not own or other != holder]
+    return run_lock_gate(own and taken, holder.describe() if holder else "", others_found)

@@ -1,0 +1,196 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Rehearse a phase on a restored copy: migrate, verify, roll back, compare, migrate again.
+
+Every transaction runs by the same code, with the same needs, as on production. The plan pins what the rehearsal
+measures and the schema at its end.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any, Mapping
+
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup.restore import restore_backup
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step, run_step
+from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_capture import DataExpectations
+from ansible_collections.incomex.phasegate.plugins.module_utils._checks.state_capture import record_state
+from ansible_collections.incomex.phasegate.plugins.module_utils._checks.verification import (
+    Verification,
+    run_verification,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import read_identity
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.server_settings import server_facts
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_facts import MigrationRequest
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.measurements import Measurement
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.migration import migration_hooks, migration_script
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.rollback import (
+    restored_difference,
+    rollback_script,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import Hooks, MigrationResult
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.transaction import complete, transact
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff import diff
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.policy import recording_policy
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import take_snapshot
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.restore_normalisation import normalise
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
+
+
+@dataclasses.dataclass(frozen=True)
+class Rehearsal:
+    """The inputs of a rehearsal: the request as C-07 has it, on the rehearsal's client, and the rollback's bytes.
+
+    ``role`` is the one that runs the phase on the source.
+    """
+
+    client: Client
+    request: MigrationRequest
+    rollback: bytes
+    source: Snapshot
+    role: str
+
+    @property
+    def artefacts(self) -> RunDirectory:
+        """Return the rehearsal's artefact directory."""
+        return self.request.artefacts
+
+    @property
+    def declared(self) -> DataExpectations:
+        """Return what the phase measures and counts."""
+        return DataExpectations.from_definition(self.request.phase["measure"], self.request.phase["row_counts"])
+
+
+def _same_schema(source: Snapshot, copy: Snapshot) -> None:
+    expected, found = normalise(source), normalise(copy)
+    if expected.fingerprint != found.fingerprint:
+        raise PhaseGateError(
+            "The restored schema differs from the source.",
+            expected=f"normalised fingerprint {expected.fingerprint}",
+            found=diff(expected, found).text(),
+            next_step="add what the rehearsal cluster lacks (roles, extensions, settings), then run again",
+        )
+
+
+def _migrate(rehearsal: Rehearsal, step: Step, base: Snapshot, capture: str) -> tuple[MigrationResult, Measurement]:
+    """Run C-07 on the copy, measured."""
+    request = dataclasses.replace(rehearsal.request, capture=capture)
+    measurement = Measurement()
+    step.data["gates"] = []
+    with rehearsal.client.session("phasegate:rehearse") as session:
+        hooks = migration_hooks(rehearsal.client, request, step, base)
+
+        def before(session: Session, applied: MigrationResult) -> None:
+            hooks.before(session, applied)
+            measurement.begin(session)
+
+        def inside(session: Session, applied: MigrationResult) -> None:
+            hooks.inside(session, applied)
+            measurement.end(session)
+
+        measured = Hooks(before, inside, measurement.observe)
+        script = dataclasses.replace(migration_script(request), role=rehearsal.role)
+        applied = transact(session, rehearsal.client, script, measured, base, step, 1)
+        complete(session, rehearsal.client, script, applied, step)
+    # the gates are production's; here they would only confuse the report
+    del step.data["gates"]
+    return applied, measurement
+
+
+def _roll_back(rehearsal: Rehearsal, step: Step, original: Snapshot) -> MigrationResult:
+    """Run C-09 on the copy and require that the schema is as before."""
+    pinned = rollback_script(rehearsal.request.plan, rehearsal.rollback)
+    script = dataclasses.replace(pinned, role=rehearsal.role)
+    hooks = Hooks(before=lambda _session, _applied: None, inside=restored_difference(original, "the rehearsal", script))
+    with rehearsal.client.session("phasegate:rehearse") as session:
+        base = take_snapshot(session)
+        applied = transact(session, rehearsal.client, script, hooks, base, step, 1)
+        complete(session, rehearsal.client, script, applied, step)
+        after = take_snapshot(session)
+    step.data["restored"] = after.fingerprint == original.fingerprint
+    if not step.data["restored"]:
+        raise PhaseGateError(
+            "C-09: the rollback does not restore the schema.",
+            expected=f"fingerprint {original.fingerprint}",
+            found=diff(original, after).text(),
+            next_step="correct the rollback SQL as a new revision",
+        )
+    return applied
+
+
+def _statements(applied: MigrationResult) -> list[dict[str, Any]]:
+    """Return the statements as the plan has them: times as whole microseconds."""
+    return [
+        {**{key: s[key] for key in ("n", "tag", "line", "rows")}, "microseconds": round(1000 * s["milliseconds"])}
+        for s in applied.statements
+    ]
+
+
+def run_rehearsal(rehearsal: Rehearsal, archive: str, about: Mapping[str, Any]) -> dict[str, Any]:
+    """Rehearse and return what the plan pins of it. Raises ``PhaseGateError`` at the first failure.
+
+    ``archive`` is the backup's path. ``about`` has ``source`` (system identifier), ``roles``, ``access``, ``server`` and
+    ``contents`` of the source.
+    """
+    client, artefacts = rehearsal.client, rehearsal.artefacts
+    phase = {**rehearsal.request.phase, "diff": recording_policy(rehearsal.request.phase["diff"])}
+    request = dataclasses.replace(rehearsal.request, plan={**rehearsal.request.plan, "phase": phase})
+    rehearsal = dataclasses.replace(rehearsal, request=request)
+    wanted = Verification.of_plan(request.plan, request.declared, request.ddl_sha256)
+    with run_step(artefacts, "R-1") as step:
+        step.data["restore"] = restore_backup(client, archive, **about)
+    with run_step(artefacts, "R-2") as step:
+        base = record_state(client, artefacts, "rehearsal_before", rehearsal.declared)
+        step.data["fingerprint"] = base.fingerprint
+        _same_schema(rehearsal.source, base)
+        with client.session("phasegate:rehearse") as session:
+            live = take_snapshot(session)
+        applied, measurement = _migrate(rehearsal, step, live, "rehearsal_before")
+    with run_step(artefacts, "R-3") as step:
+        result = run_verification(client, artefacts, wanted, step, ("rehearsal_before", "rehearsal_after"))
+        changes = step.data["diff"]["changes"]
+    with run_step(artefacts, "R-4") as step:
+        # as for C-09, which reads it from a file: without the locators of catalog rows
+        undone = _roll_back(rehearsal, step, base.unlocated())
+    with run_step(artefacts, "R-5") as step:
+        record_state(client, artefacts, "rehearsal_again", rehearsal.declared)
+        with client.session("phasegate:rehearse") as session:
+            live = take_snapshot(session)
+        _migrate(rehearsal, step, live, "rehearsal_again")
+        again = run_verification(client, artefacts, wanted, step, ("rehearsal_again", "rehearsal_after_again"))
+        if again.fingerprint != result.fingerprint:
+            raise PhaseGateError(
+                "The second migration, after the rollback, resulted in a different schema.",
+                expected=f"fingerprint {result.fingerprint}",
+                found=diff(result.unlocated(), again).text(),
+                next_step="correct the DDL or the rollback SQL as a new revision",
+            )
+        with client.session("phasegate:rehearse") as session:
+            server, identity = server_facts(session), read_identity(session, client)
+    proved = {
+        "bundle": artefacts.path.rstrip("/").rpartition("/")[2],
+        "cluster": {
+            "system_identifier": identity.system_identifier,
+            "server_version": identity.server_version,
+            "place": client.place,
+        },
+        "base_fingerprint": normalise(base).fingerprint,
+        "result_fingerprint": normalise(result).fingerprint,
+        "changes": changes,
+        "changes_before_commit": applied.diff["changes"],
+        "server": server,
+        "statements": _statements(applied),
+        "locks": measurement.locks,
+        "rewrites": applied.rewrites,
+        "wal_bytes": measurement.wal_bytes,
+        "rollback": {"statements": _statements(undone), "restored": True},
+    }
+    artefacts.write("rehearsal.json", json.dumps(proved, indent=2, ensure_ascii=False).encode("utf-8") + b"\n")
+    return proved

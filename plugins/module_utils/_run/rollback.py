@@ -1,0 +1,197 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""C-09: run a phase's rollback SQL, and commit only if the schema is exactly as before the phase."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from dataclasses import dataclass, field, replace
+from typing import Any, Mapping
+
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.evaluation import evaluate_rollback_approvals
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.register import anchor_path, find_anchor
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.requests import rollback_request
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import SEAL, RunDirectory, name_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError, Stopped
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_file
+from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import (
+    Gate,
+    digest_gate,
+    make_gate,
+    no_reviewers_gate,
+    rollback_ready_gate,
+    stop_at_gates,
+    target_gate,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.byte_ranges import check_cover
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import Identity, read_identity
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.server_settings import server_time
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_facts import (
+    MigrationRequest,
+    backup_gates,
+    require_recorded_schema,
+    statements_gate,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.history import require_confirmation
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.lock import lock_gate
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.rollback_losses import (
+    DataLoss,
+    data_losses,
+    new_tables,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import Hook, Hooks, MigrationResult, Script
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.transaction import complete, transact
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff import diff
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.policy import evaluate_policy
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import read_facts, take_snapshot
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
+
+
+@dataclass(frozen=True)
+class RollbackRequest:
+    """A rollback: the sealed ``execution`` that it undoes, the operator's confirmation, and the accepted loss.
+
+    ``confirm`` must be the name of the execution's directory; ``accept_loss`` the exact number of rows that are lost;
+    ``signatures`` are reviewers' over exactly this rollback, by a label.
+    """
+
+    execution: RunDirectory
+    confirm: str
+    accept_loss: int
+    signatures: Mapping[str, bytes] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Return the name of the execution's directory."""
+        return name_of(self.execution)
+
+
+def require_accepted(undo: RollbackRequest, lost: list[DataLoss]) -> None:
+    """Raise ``PhaseGateError`` unless exactly the rows that would be lost are accepted."""
+    rows = sum(loss.rows for loss in lost)
+    if rows != undo.accept_loss:
+        raise Stopped(
+            f"C-09: the rollback would lose {rows} rows.",
+            expected=f"the loss of {undo.accept_loss} rows, as accepted",
+            found="; ".join(f"{loss.what}: {loss.rows} rows" for loss in lost) or "no row would be lost",
+            next_step=f"save the data first, or accept the loss with -e phasegate_accept_loss={rows}",
+        )
+
+
+def rollback_approval_gate(undo: RollbackRequest, request: MigrationRequest, identity: Identity, now: float) -> Gate:
+    """G-1 of a rollback: what the register of the cluster's reviewers requires. ``now`` is the database server's clock."""
+    anchor = find_anchor(identity.system_identifier)
+    if anchor is None:
+        return no_reviewers_gate(anchor_path(identity.system_identifier))
+    if anchor.rollback == "confirmation":
+        return make_gate("G-1", True, f"a typed confirmation, as {anchor.path} requires", undo.confirm, "")
+    wanted = rollback_request(undo.name, sha256_file(undo.execution.file(SEAL)), undo.accept_loss)
+    moment = datetime.datetime.fromtimestamp(now, datetime.timezone.utc)
+    return evaluate_rollback_approvals(wanted, undo.signatures, anchor, request.plan.get("author", ""), moment).gate
+
+
+def _gates_of(session: Session, client: Client, request: MigrationRequest, undo: RollbackRequest) -> list[Gate]:
+    """Evaluate the gates of a rollback: all but preflight and provenance, which belong to C-07, and G-11."""
+    rollback = request.plan["rollback"]
+    identity = read_identity(session, client)
+    now = server_time(session)
+    of_backup, foreign = backup_gates(identity, request, now)
+    return [
+        rollback_approval_gate(undo, request, identity, now),
+        *of_backup,
+        digest_gate(rollback["sha256"], request.ddl_sha256),
+        # the database was compared with the execution's own
+        target_gate(request.declared, identity, foreign, pinned=True),
+        lock_gate(session, request.artefacts.journal.entries()),
+        statements_gate(rollback["statements"], request.phase["rollback"]["statements"]),
+        rollback_ready_gate(rollback["sha256"], request.ddl_sha256, request.plan.get("rehearsal", {}).get("bundle")),
+    ]
+
+
+def rollback_script(plan: Mapping[str, Any], data: bytes) -> Script:
+    """Return the phase's rollback SQL as a script. Raises ``PhaseGateError`` when ``data`` is not the pinned file."""
+    rollback, phase = plan["rollback"], plan["phase"]
+    check_cover(rollback["statements"], data, rollback["sha256"])
+    return Script(
+        command="C-09",
+        data=data,
+        statements=rollback["statements"],
+        rows=phase["rollback"]["rows"],
+        result=None,
+        settings=phase["settings"],
+    )
+
+
+def restored_difference(original: Snapshot, name: str, script: Script) -> Hook:
+    """Return the hook that allows COMMIT only when the schema is ``original`` again, the one before ``name``.
+
+    Only the indexes that the script's statements after COMMIT are about may differ until then.
+    """
+    later = {one["after_commit"].replace('"', "") for one in script.statements if one["after_commit"]}
+
+    def inside(session: Session, applied: MigrationResult) -> None:
+        difference = diff(original, read_facts(session))
+        due = [c for c in difference.changes if c.kind != "index" or f"{c.schema}.{c.identity[-1]}" not in later]
+        difference = replace(difference, changes=tuple(due))
+        verdict = evaluate_policy(difference, {"policy": "unchanged"})
+        applied.diff = {
+            "ok": verdict.ok,
+            "message": verdict.message,
+            "text": difference.text(),
+            "changes": difference.as_list(),
+        }
+        if not verdict.ok:
+            raise Stopped(
+                "C-09: the schema would differ from the pre-phase snapshot; rolled back before COMMIT.",
+                expected=f"the schema before {name}, fingerprint {original.fingerprint}",
+                found=verdict.message,
+                next_step="the schema was changed since, or the rollback SQL is incomplete: find out which",
+            )
+
+    return inside
+
+
+def run_rollback(client: Client, request: MigrationRequest, undo: RollbackRequest, step: Step) -> MigrationResult:
+    """Run C-09. Returns after a proven COMMIT; raises ``PhaseGateError`` otherwise. ``request.ddl`` is the rollback SQL."""
+    require_confirmation(undo.execution, undo.confirm)
+    script = rollback_script(request.plan, request.ddl)
+    step.data.update(outcome="NOT_STARTED", gates=[])
+    original = Snapshot.load(undo.execution.file("schema/before.jsonl.gz"))
+    # a statement after COMMIT may have failed, and a run that was killed recorded none of it
+    told = [entry.data for entry in undo.execution.journal.entries() if entry.step == "C-07"]
+    known: list[Mapping[str, str]] = next((data["baseline"] for data in reversed(told) if "baseline" in data), [])
+    with client.session(f"phasegate:run:{os.path.basename(request.artefacts.path)}") as session:
+        gates = _gates_of(session, client, request, undo)
+        step.data["gates"] = [gate.as_dict() for gate in gates]
+        stop_at_gates(gates)
+        base = take_snapshot(session)
+        require_recorded_schema(base, request)
+        changes = diff(original, base).as_list()
+
+        def before(session: Session, _applied: MigrationResult) -> None:
+            for table in new_tables(changes):
+                session.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+            lost = data_losses(session, changes, known)
+            step.data["losses"] = [{"what": loss.what, "rows": loss.rows} for loss in lost]
+            require_accepted(undo, lost)
+
+        hooks = Hooks(before, inside=restored_difference(original, undo.name, script))
+        applied = transact(session, client, script, hooks, base, step, request.lock_attempts)
+        complete(session, client, script, applied, step)
+        after = take_snapshot(session)
+    step.data["fingerprint"] = after.fingerprint
+    step.data["restored"] = after.fingerprint == original.fingerprint
+    if not step.data["restored"]:
+        raise PhaseGateError(
+            "C-09: after COMMIT the schema no longer matches the pre-phase snapshot, although it did before COMMIT.",
+            expected=f"fingerprint {original.fingerprint}",
+            found=f"fingerprint {after.fingerprint}: {diff(original, after).text()}",
+            next_step="the schema was changed right after the rollback: find out who changed it",
+        )
+    return applied

@@ -1,0 +1,65 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""An SQL file that is going to run, and what happened to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Callable, Mapping, Sequence
+
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
+
+
+@dataclass(frozen=True)
+class Script:
+    """An SQL file to run: C-07's DDL or C-09's rollback.
+
+    ``data`` are its verified bytes and ``statements`` the plan's ranges of them; ``rows`` the declared row counts by
+    command tag, in file order; ``result`` the expected trailing SELECT, None when none is declared; ``settings`` the
+    phase's timeouts and search_path; ``role`` the one whose statements they are, '' for the session's own.
+    """
+
+    command: str
+    data: bytes
+    statements: Sequence[Mapping[str, Any]]
+    rows: Mapping[str, Any]
+    result: Any
+    settings: Mapping[str, Any]
+    role: str = ""
+
+
+@dataclass
+class MigrationResult:
+    """The result. ``statements`` in file order, the file's own BEGIN and COMMIT left out; the rest before COMMIT.
+
+    ``rewrites`` are the tables that were rewritten.
+    """
+
+    xid: str = ""
+    pid: int = 0
+    attempts: int = 1
+    statements: list[dict[str, Any]] = field(default_factory=list)
+    rewrites: list[str] = field(default_factory=list)
+    result: Any = None
+    preflight: list[dict[str, Any]] = field(default_factory=list)
+    checks: list[dict[str, Any]] = field(default_factory=list)
+    measured: list[dict[str, Any]] = field(default_factory=list)
+    diff: dict[str, Any] = field(default_factory=dict)
+
+
+Hook = Callable[[Session, MigrationResult], None]
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What a command adds to the transaction.
+
+    ``before`` runs before the first statement and ``inside`` after the last, each raising ``PhaseGateError`` to roll
+    back; ``observe`` sees every statement after it ran.
+    """
+
+    before: Hook
+    inside: Hook
+    observe: Callable[[Session, Mapping[str, Any]], None] = lambda _session, _statement: None

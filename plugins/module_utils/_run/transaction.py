@@ -1,0 +1,386 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Run a script's statements in one transaction whose outcome is always known.
+
+Order: BEGIN; the checks before; the transaction id to the journal; the statements; the declared counts; the checks
+before COMMIT; COMMIT. Any failure rolls back. The outcome of a lost COMMIT is looked up with
+``pg_xact_status``, never assumed. Only a lock timeout is tried again, and only because nothing committed.
+
+``complete`` then runs the statements that cannot run in a transaction, if the script has any.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from dataclasses import asdict
+from typing import Any, Mapping, Sequence
+
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
+from ansible_collections.incomex.phasegate.plugins.module_utils._checks.checks import answers_equal, shape_answer
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError, Stopped
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.outcome import COMMITTED, ROLLED_BACK, UNKNOWN
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import json_line
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.privileges import (
+    INSUFFICIENT_PRIVILEGE,
+    explain_privileges,
+    privilege_advice,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import literal
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import (
+    ConnectionLost,
+    Session,
+    SqlError,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.transaction_status import resolve_transaction
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrusted_sql import (
+    Answer,
+    run_statement,
+    search_path,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.after_commit import run_after_commit
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import Hooks, MigrationResult, Script
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import take_snapshot
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
+
+LOCK_NOT_AVAILABLE = "55P03"
+
+NEW_REVISION = "correct the DDL as a new revision, rehearse it, and have it reviewed"
+
+# The locks of a prepared transaction have no pid; its lock on its own transaction id identifies it.
+_BLOCKERS = """
+WITH held AS (
+  SELECT DISTINCT l.pid, l.virtualtransaction FROM pg_locks l
+  WHERE l.granted AND l.pid IS DISTINCT FROM pg_backend_pid()
+    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND l.relation IN (SELECT to_regclass(name) FROM unnest({names}::text[]) name))
+SELECT DISTINCT format('pid %s, user %s, application %s, %s, transaction open for %s s, query: %s', a.pid, a.usename,
+  coalesce(nullif(a.application_name, ''), 'unnamed'), coalesce(a.state, 'state not visible to this role'),
+  coalesce(round(extract(epoch FROM clock_timestamp() - a.xact_start))::text, '?'),
+  coalesce(left(regexp_replace(a.query, '[[:space:]]+', ' ', 'g'), 120), '?'))
+FROM held h JOIN pg_stat_activity a USING (pid)
+UNION ALL
+SELECT format('prepared transaction %L, owner %s, prepared %s s ago', p.gid, p.owner,
+  round(extract(epoch FROM clock_timestamp() - p.prepared)))
+FROM held h JOIN pg_locks own USING (virtualtransaction) JOIN pg_prepared_xacts p ON p.transaction = own.transactionid
+WHERE h.pid IS NULL AND own.pid IS NULL AND own.locktype = 'transactionid'
+"""
+
+
+class CommitFailed(Stopped):
+    """COMMIT was sent and failed, or its result is unknown: ``outcome`` is which."""
+
+    def __init__(self, script: Script, applied: MigrationResult, outcome: str, reason: str) -> None:
+        self.outcome = outcome
+        super().__init__(
+            f"{script.command}: COMMIT of transaction {applied.xid} did not succeed: {outcome}.",
+            expected="COMMIT",
+            found=reason,
+            next_step=_after_outcome(outcome, applied.xid),
+        )
+
+
+class LockTimeout(Stopped):
+    """A lock was not granted in time; nothing committed, so the transaction may be tried again."""
+
+
+def lock_holders(session: Session, relations: Sequence[str]) -> list[str]:
+    """Return who holds locks on these relations (schema-qualified, quoted where needed).
+
+    One text a session or prepared transaction.
+    """
+    names = "ARRAY[" + ", ".join(literal(name) for name in relations) + "]"
+    return [row[0] or "" for row in session.rows(_BLOCKERS.format(names=names))]
+
+
+def _begin(session: Session, settings: Mapping[str, Any]) -> None:
+    session.execute("BEGIN TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE")
+    for name in ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout"):
+        session.set(name, settings[name], local=True)
+    # a crash of the server must not undo a COMMIT; stronger settings stay
+    session.execute(
+        "SELECT pg_catalog.set_config('synchronous_commit', 'on', true)"
+        " WHERE pg_catalog.current_setting('synchronous_commit') = 'off'"
+    )
+    # log_statement = ddl does not see what EXECUTE runs; 'all' logs the literal, where the role may set it
+    session.execute(
+        "SELECT pg_catalog.set_config('log_statement', 'all', true)"
+        " WHERE pg_catalog.has_parameter_privilege('log_statement', 'SET')"
+    )
+
+
+def _keep_xid(client: Client) -> None:
+    """Write a later transaction to the server's log and wait until it is on disk.
+
+    Else a crash could take back that the transaction's id was ever given out: the server would have no record of it,
+    or would give it to another transaction, whose outcome ``pg_xact_status`` would then report for ours.
+    """
+    with client.session("phasegate:mark") as session:
+        session.set("synchronous_commit", "local")
+        session.execute("SELECT pg_catalog.pg_logical_emit_message(true, 'phasegate', '')")
+
+
+def _no_lock(session: Session, script: Script, where: str, relations: Sequence[str], error: SqlError) -> LockTimeout:
+    """Roll back and return the error that names who holds locks on these relations."""
+    session.execute("ROLLBACK")
+    holders = lock_holders(session, relations)
+    return LockTimeout(
+        f"{script.command}: {where}: a lock was not granted in time; rolled back.",
+        expected=f"the lock within lock_timeout ({script.settings['lock_timeout']})",
+        found="held by " + ("; ".join(holders) or f"a session that has ended since ({error.words()})"),
+        next_step="wait until the blocking session finishes, or end it: SELECT pg_terminate_backend(<pid>), a prepared transaction"
+        " with COMMIT PREPARED or ROLLBACK PREPARED; then run again",
+    )
+
+
+def _relations(script: Script) -> list[str]:
+    return sorted({name for statement in script.statements for name in statement["relations"]})
+
+
+def _next_step(session: Session, script: Script, statement: Mapping[str, Any], error: SqlError) -> str:
+    """Roll back and return the next step after a failed statement."""
+    session.execute("ROLLBACK")
+    if error.sqlstate != INSUFFICIENT_PRIVILEGE:
+        return NEW_REVISION
+    # it is this role that lacks something, and SET LOCAL ended with the transaction
+    if script.role:
+        session.set("role", script.role)
+    found = privilege_advice(session, statement["needs"], error.text)
+    if script.role:
+        session.set("role", "none")
+    return found
+
+
+def _run_statements(session: Session, script: Script, hooks: Hooks, applied: MigrationResult) -> None:
+    session.set("search_path", search_path(script.settings["search_path"]), local=True)
+    for statement in script.statements:
+        if not statement["run"] or statement["after_commit"]:
+            continue
+        text = script.data[statement["start"] : statement["end"]].decode("utf-8")
+        where = f"statement {statement['n']} ({statement['tag']}, line {statement['line']})"
+        try:
+            answer = run_statement(session, text, returns_rows=statement["returns_rows"])
+        except SqlError as error:
+            if error.sqlstate == LOCK_NOT_AVAILABLE:
+                raise _no_lock(session, script, where, statement["relations"], error) from error
+            raise Stopped(
+                f"{script.command}: {where} failed; rolled back.",
+                expected="every statement succeeds",
+                found=error.words(),
+                next_step=_next_step(session, script, statement, error),
+            ) from error
+        applied.statements.append(
+            {
+                "n": statement["n"],
+                "tag": statement["tag"],
+                "line": statement["line"],
+                "rows": answer.rows,
+                "milliseconds": round(answer.milliseconds, 3),
+            }
+        )
+        if statement["returns_rows"]:
+            applied.result = answer.result
+        hooks.observe(session, statement)
+    session.set("search_path", search_path(()), local=True)
+
+
+def _check_counts(script: Script, applied: MigrationResult) -> None:
+    """Compare row counts and the trailing SELECT with what the phase declares."""
+    wrong: list[tuple[str, str]] = []
+    for tag, declared in sorted(script.rows.items()):
+        found = [statement for statement in applied.statements if statement["tag"] == tag]
+        for wanted, statement in zip(declared, found):
+            if not _within(wanted, statement["rows"]):
+                where = f"{tag} of line {statement['line']}"
+                wrong.append((f"{where}: {_range(wanted)} rows", f"{where}: {statement['rows']} rows"))
+        if len(found) != len(declared):
+            wrong.append((f"{len(declared)} x {tag}", f"{len(found)} x {tag}"))
+    if script.result is not None:
+        result = shape_answer(Answer(rows=len(applied.result or []), result=applied.result or []), script.result)
+        if not answers_equal(script.result, result):
+            wrong.append((f"trailing SELECT {json_line(script.result)}", f"trailing SELECT {json_line(result)}"))
+    if wrong:
+        raise Stopped(
+            f"{script.command}: a count or result differs from the declared one; rolled back before COMMIT.",
+            expected="; ".join(expected for expected, _found in wrong),
+            found="; ".join(found for _expected, found in wrong),
+            next_step="the DDL differs from what its phase declares: correct one of them as a new revision and rehearse it",
+        )
+
+
+def _check_deferred(session: Session, script: Script) -> None:
+    """Check the deferred constraints now, where a violation can still be distinguished from a failed COMMIT."""
+    try:
+        session.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    except SqlError as error:
+        raise Stopped(
+            f"{script.command}: a deferred constraint is violated; rolled back before COMMIT.",
+            expected="every deferred constraint is satisfied after the last statement",
+            found=error.words(),
+            next_step=NEW_REVISION,
+        ) from error
+
+
+def _within(declared: Any, rows: int) -> bool:
+    if not isinstance(declared, Mapping):
+        return bool(declared == rows)
+    most = declared.get("max")
+    return (declared.get("min") or 0) <= rows and (most is None or rows <= most)
+
+
+def _range(declared: Any) -> str:
+    if not isinstance(declared, Mapping):
+        return str(declared)
+    least, most = declared.get("min") or 0, declared.get("max")
+    return f"at least {least}" if most is None else f"{least} to {most}"
+
+
+def _after_outcome(outcome: str, xid: str) -> str:
+    if outcome == UNKNOWN:
+        return f"T-1: query the server: SELECT pg_xact_status('{xid}'); do not run the phase again before the outcome is known"
+    return "nothing persists; find the reason in the server's log, then run again"
+
+
+def _commit(session: Session, client: Client, script: Script, applied: MigrationResult, step: Step) -> None:
+    """COMMIT, with the intent on disk before and the outcome looked up after a lost answer."""
+    step.note("commit", {"xid": applied.xid})
+    try:
+        session.execute("COMMIT")
+    except SqlError as error:
+        # no proof of a rollback: a server that ends a session which waits for a standby reports an error, too
+        outcome, reason = resolve_transaction(client, applied.xid), error.words()
+    except ConnectionLost as lost:
+        outcome, reason = resolve_transaction(client, applied.xid), lost.found
+    else:
+        outcome, reason = _look_up(session, client, applied.xid)
+    if outcome != COMMITTED:
+        raise CommitFailed(script, applied, outcome, reason)
+
+
+def _look_up(session: Session, client: Client, xid: str) -> tuple[str, str]:
+    """Return how a transaction ended whose COMMIT raised no error, and the status on the server.
+
+    COMMIT of a transaction that had failed rolls back without an error.
+    """
+    try:
+        status = session.value(f"SELECT pg_xact_status({literal(xid)}::xid8)")
+    except SqlError as error:
+        return UNKNOWN, error.words()
+    except ConnectionLost as lost:
+        return resolve_transaction(client, xid), lost.found
+    return COMMITTED if status == "committed" else ROLLED_BACK, f"the server reports {status}"
+
+
+def _attempt(
+    session: Session, client: Client, script: Script, hooks: Hooks, step: Step, applied: MigrationResult
+) -> None:
+    """One transaction from BEGIN to COMMIT."""
+    _begin(session, script.settings)
+    try:
+        with explain_privileges(session):
+            hooks.before(session, applied)
+    except SqlError as error:
+        if error.sqlstate == LOCK_NOT_AVAILABLE:
+            raise _no_lock(session, script, "before the first statement", _relations(script), error) from error
+        raise
+    xid, pid = session.rows("SELECT pg_current_xact_id()::text, pg_backend_pid()::text")[0]
+    applied.xid, applied.pid = xid or "", int(pid or 0)
+    _keep_xid(client)
+    # the gates too: when this process dies, the journal is all that a later run can report from
+    step.note("transaction", {"xid": applied.xid, "pid": applied.pid, "gates": step.data.get("gates", [])})
+    if script.role:
+        session.set("role", script.role, local=True)
+    _run_statements(session, script, hooks, applied)
+    _check_deferred(session, script)
+    if script.role:
+        session.set("role", "none", local=True)
+    session.set("transaction_read_only", "on", local=True)
+    _check_counts(script, applied)
+    with explain_privileges(session):
+        hooks.inside(session, applied)
+    _commit(session, client, script, applied, step)
+
+
+def transact(
+    session: Session, client: Client, script: Script, hooks: Hooks, base: Snapshot, step: Step, attempts: int
+) -> MigrationResult:
+    """Run the script to a proven COMMIT and return what happened.
+
+    ``base`` is the schema before; ``attempts`` the maximum number of attempts after lock timeouts. ``step.data`` receives
+    ``outcome`` and ``transaction`` in every case, and after a rollback whether the schema is ``unchanged``.
+    Raises ``PhaseGateError`` unless the transaction committed.
+    """
+    attempt = 0
+    while True:
+        attempt += 1
+        applied = MigrationResult(attempts=attempt)
+        try:
+            _attempt(session, client, script, hooks, step, applied)
+        except LockTimeout as timeout:
+            step.note("lock timeout", {"attempt": attempt, "found": timeout.found})
+            if attempt >= attempts:
+                _leave(session, client, base, step, applied)
+                raise
+        except ConnectionLost as lost:
+            _leave(session, client, base, step, applied)
+            raise _connection_lost(script, lost, applied, step.data["outcome"]) from lost
+        except CommitFailed as error:
+            step.data["outcome"] = error.outcome
+            with contextlib.suppress(PhaseGateError):
+                _compare(session, base, step)
+            raise
+        except PhaseGateError:
+            _leave(session, client, base, step, applied)
+            raise
+        except Exception:
+            # a defect of phasegate: the end of the session ends the transaction, and the server reports how
+            session.close()
+            step.data["outcome"] = resolve_transaction(client, applied.xid) if applied.xid else ROLLED_BACK
+            raise
+        else:
+            step.data["outcome"] = COMMITTED
+            return applied
+        finally:
+            step.data["transaction"] = asdict(applied)
+        time.sleep(random.uniform(0.5, 1.0) * 2 ** (attempt - 1))
+
+
+def complete(session: Session, client: Client, script: Script, applied: MigrationResult, step: Step) -> None:
+    """Run the remaining statements after COMMIT; ``applied`` and ``step.data`` receive it, complete or not.
+
+    Raises ``PhaseGateError`` at the first statement that does not complete; the outcome stays COMMITTED.
+    """
+    try:
+        run_after_commit(session, client, script, applied, step)
+    finally:
+        step.data["transaction"] = asdict(applied)
+
+
+def _connection_lost(script: Script, error: ConnectionLost, applied: MigrationResult, outcome: str) -> Stopped:
+    return Stopped(
+        f"{script.command}: the connection was lost before COMMIT was sent: {outcome}.",
+        expected=error.expected,
+        found=error.found + (f"; transaction {applied.xid}" if applied.xid else "; no transaction was open"),
+        next_step=_after_outcome(outcome, applied.xid),
+    )
+
+
+def _leave(session: Session, client: Client, base: Snapshot, step: Step, applied: MigrationResult) -> None:
+    """After a stop: determine how the transaction ended and whether the schema is as before."""
+    try:
+        session.execute("ROLLBACK")
+        step.data["outcome"] = ROLLED_BACK
+        _compare(session, base, step)
+    except ConnectionLost:
+        step.data["outcome"] = resolve_transaction(client, applied.xid) if applied.xid else ROLLED_BACK
+
+
+def _compare(session: Session, base: Snapshot, step: Step) -> None:
+    """Record whether the schema is as before."""
+    after = take_snapshot(session)
+    step.data["unchanged"] = after.fingerprint == base.fingerprint
+    step.data["fingerprint"] = after.fingerprint

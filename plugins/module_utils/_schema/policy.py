@@ -1,0 +1,164 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Whether a difference is permitted. Pure.
+
+A policy is a mapping::
+
+    policy: additions_only | exact | unchanged
+    allow:                      # exceptions, for every policy; each gives one or more of the keys, * is a wildcard
+      - {class: widening, kind: acl, schema: sales, object: "sales.*"}
+    fingerprint: <hex>          # exact: the fingerprint that the rehearsal left, or
+    changes: [...]              # exact: the rehearsed diff's changes (``Diff.as_list``)
+
+A phase declares ``exact`` alone: ``of_plan`` adds the changes of its rehearsal, and ``of_rehearsal`` replaces it in the
+rehearsal itself, which records them.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+from dataclasses import dataclass
+from typing import Any, Callable, Mapping
+
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff import Change, Diff
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.severity_classes import Severity
+
+
+@dataclass(frozen=True)
+class PolicyVerdict:
+    """``ok`` or not; ``offending`` are the changes that are not permitted, ``missing`` declared changes that did not occur.
+
+    ``message`` names every one of them, with before and after.
+    """
+
+    ok: bool
+    offending: tuple[Change, ...]
+    missing: tuple[str, ...]
+    message: str
+
+
+def evaluate_policy(diff: Diff, policy: Mapping[str, Any]) -> PolicyVerdict:
+    """Evaluate a diff by a policy. Raises ``PhaseGateError`` for an invalid policy."""
+    name = policy.get("policy", "additions_only")
+    if name not in _POLICIES:
+        raise PhaseGateError(
+            "The diff policy is unknown.",
+            expected=", ".join(sorted(_POLICIES)),
+            found=str(name),
+            next_step="correct the policy",
+        )
+    exceptions = [_exception(entry) for entry in policy.get("allow") or ()]
+    offending, missing = _POLICIES[name](diff, policy)
+    kept = tuple(
+        change for change in offending if change.severity is Severity.UNKNOWN or not any(e(change) for e in exceptions)
+    )
+    return PolicyVerdict(not kept and not missing, kept, missing, _message(name, diff, kept, missing))
+
+
+def policy_for_plan(plan: Mapping[str, Any], changes: str = "changes") -> Mapping[str, Any]:
+    """Return the policy of a plan's phase. ``changes``: which changes of the rehearsal ``exact`` compares with."""
+    policy: Mapping[str, Any] = plan["phase"]["diff"]
+    if policy["policy"] != "exact" or "rehearsal" not in plan:
+        return policy
+    return {**policy, "changes": plan["rehearsal"][changes]}
+
+
+def recording_policy(policy: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the policy by which a rehearsal evaluates a phase that has ``policy``."""
+    return {"policy": "recorded"} if policy["policy"] == "exact" else policy
+
+
+def _additions_only(diff: Diff, _policy: Mapping[str, Any]) -> tuple[list[Change], tuple[str, ...]]:
+    return [change for change in diff.changes if not _is_addition(change)], ()
+
+
+def _is_addition(change: Change) -> bool:
+    """Additive changes, and a comment or planner setting where none was: nothing that existed is altered."""
+    return change.severity is Severity.ADDITIVE or (change.severity is Severity.COSMETIC and change.before is None)
+
+
+def _unchanged(diff: Diff, _policy: Mapping[str, Any]) -> tuple[list[Change], tuple[str, ...]]:
+    return list(diff.changes), ()
+
+
+def _recorded(_diff: Diff, _policy: Mapping[str, Any]) -> tuple[list[Change], tuple[str, ...]]:
+    return [], ()
+
+
+def _exact(diff: Diff, policy: Mapping[str, Any]) -> tuple[list[Change], tuple[str, ...]]:
+    if "changes" in policy:
+        declared = {_canonical(change): change for change in policy["changes"]}
+        found = {_canonical(change.as_dict()): change for change in diff.changes}
+        return (
+            [change for text, change in found.items() if text not in declared],
+            tuple(_declared_text(change) for text, change in declared.items() if text not in found),
+        )
+    if "fingerprint" in policy:
+        if diff.after.fingerprint == policy["fingerprint"]:
+            return [], ()
+        return list(diff.changes), (f"the fingerprint {policy['fingerprint']} (found {diff.after.fingerprint})",)
+    raise PhaseGateError(
+        "The diff policy exact has nothing to compare with.",
+        expected="fingerprint or changes of the rehearsal",
+        found="neither",
+        next_step="rehearse the phase, or choose another policy",
+    )
+
+
+_POLICIES: dict[str, Callable[[Diff, Mapping[str, Any]], tuple[list[Change], tuple[str, ...]]]] = {
+    "additions_only": _additions_only,
+    "exact": _exact,
+    "recorded": _recorded,
+    "unchanged": _unchanged,
+}
+
+
+def _canonical(change: Mapping[str, Any]) -> str:
+    return json.dumps([change[key] for key in ("kind", "identity", "attribute", "action", "before", "after", "parts")])
+
+
+def _declared_text(change: Mapping[str, Any]) -> str:
+    attribute = f" {change['attribute']}" if change["attribute"] else ""
+    return f"{change['kind']} {change['name']}{attribute} {change['action']}"
+
+
+def _exception(entry: Mapping[str, Any]) -> Callable[[Change], bool]:
+    unknown = sorted(set(entry) - {"class", "kind", "schema", "object"})
+    given = {key: str(value) for key, value in entry.items() if value is not None}
+    if unknown or not given:
+        raise PhaseGateError(
+            "Invalid entry in the diff policy's allow list.",
+            expected="one or more of class, kind, schema, object",
+            found=json.dumps(dict(entry)),
+            next_step="correct the entry",
+        )
+
+    def permits(change: Change) -> bool:
+        values = {"class": change.severity.value, "kind": change.kind, "schema": change.schema, "object": change.name}
+        return all(fnmatch.fnmatchcase(values[key], pattern) for key, pattern in given.items())
+
+    return permits
+
+
+# What each policy permits, for people.
+POLICY_RULES = {
+    "additions_only": "additions only",
+    "exact": "exactly the rehearsed changes",
+    "recorded": "recorded for an exact comparison",
+    "unchanged": "no change",
+}
+
+
+def _message(name: str, diff: Diff, offending: tuple[Change, ...], missing: tuple[str, ...]) -> str:
+    if not offending and not missing:
+        found = "no difference" if not diff else f"{len(diff.changes)} changes, all permitted"
+        return f"{POLICY_RULES[name]}: {found}"
+    lines = [f"{POLICY_RULES[name]} expected, but {len(offending)} changes are not permitted"]
+    lines[0] += f" and {len(missing)} are missing" if missing else ""
+    lines.extend(f"  {change.severity.value}: {change.text()}" for change in offending)
+    lines.extend(f"  missing: {text}" for text in missing)
+    return "\n".join(lines)

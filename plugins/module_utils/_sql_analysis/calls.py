@@ -1,0 +1,79 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Functions that a statement calls: those with effects beyond the transaction need the scope's permission."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, FrozenSet, Sequence
+
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.statement_kinds import (
+    LOCAL_SETTINGS,
+    far_reaching,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.syntax_tree import (
+    is_node,
+    name_pair,
+    string_list,
+    walk,
+)
+
+try:
+    from pglast import ast
+except ImportError:
+    HAS_PGLAST = False
+else:
+    HAS_PGLAST = True
+
+
+def check_calls(
+    calls: Sequence[Any], declared: FrozenSet[str], search_path: Sequence[str], report: Callable[..., None]
+) -> None:
+    for call in calls:
+        schema, name = name_pair(string_list(call.funcname) or ("",))
+        full = f"{schema or 'pg_catalog'}.{name}"
+        if full in declared:
+            continue
+        if not schema and search_path:
+            report(f"the function {name} without a schema", next_step=f"write pg_catalog.{name}, or its own schema")
+        elif schema not in ("", "pg_catalog"):
+            report(
+                f"the function {full} has effects that cannot be analysed",
+                next_step=f"add {full} to scope.functions if it is intended",
+            )
+        elif name == "set_config":
+            problem = _set_config_problem(call)
+            if problem:
+                report(problem, next_step="use SET LOCAL")
+        elif far_reaching(name):
+            _report_far_reaching(name, report)
+
+
+def check_handed(node: Any, declared: FrozenSet[str], report: Callable[..., None]) -> None:
+    """Report a far-reaching function that becomes part of an operator, an aggregate or a cast, which then calls it."""
+    for _, child in walk(node):
+        if is_node(child, ast.TypeName, ast.ObjectWithArgs):
+            schema, name = name_pair(
+                string_list(child.names if is_node(child, ast.TypeName) else child.objname) or ("",)
+            )
+            if schema in ("", "pg_catalog") and f"pg_catalog.{name}" not in declared and far_reaching(name):
+                _report_far_reaching(name, report)
+
+
+def _report_far_reaching(name: str, report: Callable[..., None]) -> None:
+    report(
+        f"the function {name} reaches beyond this transaction",
+        next_step=f"add pg_catalog.{name} to scope.functions if it is intended",
+    )
+
+
+def _set_config_problem(call: Any) -> str:
+    arguments = [getattr(getattr(arg, "val", None), "sval", None) for arg in call.args or ()]
+    local = call.args[-1] if call.args else None
+    if getattr(getattr(local, "val", None), "boolval", None) is not True:
+        return "set_config whose last argument is not true: the setting would outlive the transaction"
+    name = (arguments[0] or "").lower()
+    if name not in LOCAL_SETTINGS and not ("." in name and not name.startswith("plpgsql.")):
+        return f"set_config of {name or 'a computed name'}: not a setting that a phase may change"
+    return ""

@@ -1,0 +1,61 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The SQL of a check: one plain SELECT that only reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import FrozenSet, List, Optional
+
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.calls import check_calls
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.names import collect_names
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.syntax_tree import is_node, walk
+
+try:
+    import pglast
+    from pglast import ast
+except ImportError:
+    HAS_PGLAST = False
+else:
+    HAS_PGLAST = True
+
+
+@dataclass(frozen=True)
+class QueryProblem:
+    """Why a check's SQL is not accepted."""
+
+    what: str
+    next_step: str = ""
+
+
+def query_problem(sql: str, functions: FrozenSet[str]) -> Optional[QueryProblem]:
+    """Return why ``sql`` is not one plain SELECT that only reads, or ``None`` if it is one.
+
+    ``functions`` are the functions outside of pg_catalog, and the far-reaching ones in it, that it may call.
+    """
+    try:
+        raw = pglast.parse_sql(sql)
+    except pglast.parser.ParseError as error:
+        return QueryProblem(f"not SQL: {error.args[0]}", "correct the query; PostgreSQL's own parser rejects it")
+    if len(raw) != 1 or not is_node(raw[0].stmt, ast.SelectStmt):
+        return QueryProblem("not one SELECT", "write one SELECT; several facts can be its columns")
+    if raw[0].stmt_len:
+        return QueryProblem("a semicolon after the query", "remove it")
+    found: List[QueryProblem] = []
+    names = collect_names(raw[0].stmt)
+    for _, child in walk(raw[0].stmt):
+        if is_node(child, ast.LockingClause, ast.IntoClause):
+            found.append(QueryProblem("FOR UPDATE, FOR SHARE or INTO in a check", "a check only reads: remove it"))
+        elif is_node(child, ast.CommonTableExpr) and not is_node(child.ctequery, ast.SelectStmt):
+            found.append(QueryProblem("a statement that changes rows inside WITH", "a check only reads: remove it"))
+    for schema, name, _ in sorted(names.relations):
+        if not schema and name not in names.ctes and not name.startswith("pg_"):
+            found.append(QueryProblem(f"{name} without a schema", "write every relation with its schema"))
+
+    def report(what: str, next_step: str = "") -> None:
+        found.append(QueryProblem(what, next_step))
+
+    check_calls(names.calls, functions, (), report)
+    return found[0] if found else None

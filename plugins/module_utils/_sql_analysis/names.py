@@ -1,0 +1,222 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The names in a statement, checked against the schemas of the scope."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Dict, FrozenSet, List, Mapping, Sequence, Set, Tuple
+
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.bodies import Body
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.required_privileges import READ_PLACES
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.splitting import StatementReporter
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.syntax_tree import (
+    is_node,
+    name_pair,
+    quoted_name,
+    string_list,
+    walk,
+)
+
+try:
+    from pglast import ast
+except ImportError:
+    HAS_PGLAST = False
+else:
+    HAS_PGLAST = True
+
+_SYSTEM_SCHEMAS = frozenset({"pg_catalog", "information_schema"})
+
+#: Attributes that hold the name of an object which the statement makes or changes, as a list of texts.
+_OBJECT_NAMES = frozenset(
+    {
+        "cfgname",
+        "conversion_name",
+        "defnames",
+        "dictname",
+        "domainname",
+        "func_name",
+        "opclassname",
+        "opfamilyname",
+        "typeName",
+    }
+)
+
+#: Attributes that hold a name which is looked up; without a schema only pg_catalog and the search path are searched.
+_LOOKED_UP = frozenset({"collation", "collname", "names", "name", "objname", "opclass", "operName", "useOp"})
+
+#: Object types whose name is a list of texts with something before or after the relation's or object's own name.
+_NAME_PARTS: Dict[str, slice] = {
+    **dict.fromkeys(("OBJECT_COLUMN", "OBJECT_TABCONSTRAINT"), slice(None, -1)),
+    **dict.fromkeys(("OBJECT_TRIGGER", "OBJECT_RULE", "OBJECT_POLICY"), slice(None, -1)),
+    **dict.fromkeys(("OBJECT_OPCLASS", "OBJECT_OPFAMILY"), slice(1, None)),
+}
+
+#: Object types whose name is that of a relation, once cut as above.
+_RELATIONS = frozenset(
+    {
+        "OBJECT_COLUMN",
+        "OBJECT_FOREIGN_TABLE",
+        "OBJECT_INDEX",
+        "OBJECT_MATVIEW",
+        "OBJECT_POLICY",
+        "OBJECT_RULE",
+        "OBJECT_SEQUENCE",
+        "OBJECT_TABCONSTRAINT",
+        "OBJECT_TABLE",
+        "OBJECT_TRIGGER",
+        "OBJECT_VIEW",
+    }
+)
+
+
+@dataclass(frozen=True)
+class SqlRules:
+    """What a file's statements may be. ``rows`` are the declared counts per tag, in file order."""
+
+    schemas: FrozenSet[str]
+    kinds: FrozenSet[str]
+    functions: FrozenSet[str]
+    search_path: Tuple[str, ...]
+    rows: Mapping[str, Sequence[Any]]
+    #: where the kinds and rows are declared, for messages
+    kinds_at: str
+    rows_at: str
+
+
+@dataclass
+class StatementNames:
+    """The names in a statement."""
+
+    #: (schema or "", name, only read)
+    relations: Set[Tuple[str, str, bool]] = field(default_factory=set)
+    #: (schema or "", name): made or changed
+    objects: Set[Tuple[str, str]] = field(default_factory=set)
+    #: (schema, name): looked up, with a schema
+    references: Set[Tuple[str, str]] = field(default_factory=set)
+    schemas: Set[str] = field(default_factory=set)
+    calls: List[Any] = field(default_factory=list)
+    ctes: Set[str] = field(default_factory=set)
+
+
+def names_inside(body: Body) -> StatementNames:
+    """Return the names in a body. One without a schema may be a variable, a transition table or a row's own column."""
+    names = StatementNames()
+    for node in (*body.statements, *body.expressions):
+        here = collect_names(node)
+        names.relations |= {one for one in here.relations if one[0]}
+        names.objects |= {one for one in here.objects if one[0]}
+        names.references |= here.references
+        names.schemas |= here.schemas
+        names.calls += here.calls
+    return names
+
+
+def collect_names(node: Any) -> StatementNames:
+    names = StatementNames()
+    for place, child in walk(node):
+        if isinstance(child, tuple):
+            _list_name(names, place, child)
+        elif is_node(child, ast.RangeVar):
+            names.relations.add((child.schemaname or "", child.relname, place in READ_PLACES))
+        elif is_node(child, ast.FuncCall):
+            names.calls.append(child)
+        elif is_node(child, ast.CommonTableExpr):
+            names.ctes.add(child.ctename)
+        elif is_node(child, ast.DefElem, ast.PublicationObjSpec):
+            names.schemas.update(_option_schemas(child))
+    _object_names(names, node)
+    for attribute in ("newschema", "schemaname", "local_schema"):
+        value = getattr(node, attribute, None)
+        if isinstance(value, str):
+            names.schemas.add(value)
+    return names
+
+
+def _list_name(names: StatementNames, place: str, parts: Tuple[Any, ...]) -> None:
+    texts = string_list(parts)
+    if texts is None:
+        return
+    if place in _OBJECT_NAMES:
+        names.objects.add(name_pair(texts))
+    elif place in _LOOKED_UP and len(texts) > 1:
+        names.references.add(name_pair(texts))
+
+
+def _option_schemas(option: Any) -> Set[str]:
+    if is_node(option, ast.PublicationObjSpec):
+        return {option.name} if option.name and "SCHEMA" in option.pubobjtype.name else set()
+    if option.defname == "schema" and is_node(option.arg, ast.String):
+        return {option.arg.sval}
+    return set(string_list(option.arg) or ()) if option.defname == "schemas" else set()
+
+
+def _object_names(names: StatementNames, node: Any) -> None:
+    """Collect names whose kind does not follow from their place: functions, and the object of COMMENT, DROP and the like."""
+    if is_node(node, ast.CreateFunctionStmt):
+        names.objects.add(name_pair(string_list(node.funcname) or ("",)))
+    elif is_node(node, ast.CreateTrigStmt, ast.CreateEventTrigStmt) and len(node.funcname) > 1:
+        names.references.add(name_pair(string_list(node.funcname) or ("",)))
+    kind = ""
+    for attribute in ("objtype", "objectType", "removeType", "renameType"):
+        kind = kind or str(getattr(getattr(node, attribute, None), "name", ""))
+    if is_node(node, ast.RenameStmt) and kind == "OBJECT_SCHEMA":
+        names.schemas.update({node.subname, node.newname})
+    if is_node(node, ast.GrantStmt) and node.targtype.name == "ACL_TARGET_ALL_IN_SCHEMA":
+        kind = "OBJECT_SCHEMA"
+    objects = [getattr(node, attribute, None) for attribute in ("object", "func", "opername")]
+    for item in (*objects, *(getattr(node, "objects", None) or ())):
+        _object_name(names, kind, item)
+
+
+def _object_name(names: StatementNames, kind: str, item: Any) -> None:
+    """Collect the name of one object of type ``kind``."""
+    if kind == "OBJECT_SCHEMA" and is_node(item, ast.String):
+        names.schemas.add(item.sval)
+    elif is_node(item, ast.TypeName, ast.ObjectWithArgs):
+        parts = item.names if is_node(item, ast.TypeName) else item.objname
+        names.objects.add(name_pair(string_list(parts) or ("",)))
+    else:
+        texts = string_list(item)
+        if texts:
+            pair = name_pair(texts[_NAME_PARTS.get(kind, slice(None))])
+            if kind in _RELATIONS:
+                names.relations.add((*pair, False))
+            else:
+                names.objects.add(pair)
+
+
+def check_names(names: StatementNames, rules: SqlRules, temporary: Set[str], report: StatementReporter) -> None:
+    for schema, name, read in sorted(names.relations):
+        if schema or not (name in temporary or (read and name in names.ctes)):
+            actual = schema or ("pg_catalog" if name.startswith("pg_") else "")
+            _check_name(actual, name, rules, report, read=read)
+    for schema, name in sorted(names.objects):
+        _check_name(schema, name, rules, report, read=False)
+    for schema, name in sorted(names.references):
+        _check_name(schema, name, rules, report, read=True)
+    for schema in sorted(names.schemas - rules.schemas):
+        _report_schema(schema, schema, rules, report)
+
+
+def _check_name(schema: str, name: str, rules: SqlRules, report: StatementReporter, *, read: bool) -> None:
+    if not schema and not rules.search_path:
+        report(
+            f"{name} without a schema, and settings.search_path is empty",
+            expected=f"{min(rules.schemas)}.{name}, for example",
+            next_step="write every name with its schema",
+        )
+    elif schema in _SYSTEM_SCHEMAS and not read:
+        report(f"{quoted_name(schema, name)} is a system object", next_step="a phase cannot change system catalogs")
+    elif schema and schema not in rules.schemas and schema not in _SYSTEM_SCHEMAS and schema != "pg_temp":
+        _report_schema(schema, quoted_name(schema, name), rules, report)
+
+
+def _report_schema(schema: str, name: str, rules: SqlRules, report: StatementReporter) -> None:
+    report(
+        f"{name} is outside of scope.schemas",
+        expected="one of " + ", ".join(sorted(rules.schemas)),
+        next_step=f"add {schema} to scope.schemas if it is intended",
+    )

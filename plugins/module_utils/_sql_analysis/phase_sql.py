@@ -1,0 +1,248 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Split and classify a phase's SQL with PostgreSQL's own parser. Controller only.
+
+What has no name here is rejected: an unknown node, object type or subcommand is a problem, not a guess.
+"""
+
+from __future__ import annotations
+
+import collections
+from dataclasses import dataclass
+from typing import Any, Dict, Iterator, List, Mapping, Sequence, Set
+
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_file import Phase, SourceFile
+from ansible_collections.incomex.phasegate.plugins.module_utils._definition.problems import PhaseFileError, Problem
+from ansible_collections.incomex.phasegate.plugins.module_utils._definition.strict_yaml import Path
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.byte_ranges import check_cover
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.plan import Statement
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.statement_kinds import (
+    COMPUTED_KINDS,
+    ROW_TAGS,
+    kind_allowed,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.bodies import Body, body_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.calls import check_calls, check_handed
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.check_query import query_problem
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.classification import (
+    RefusedError,
+    classify,
+    concurrent_subject,
+    kinds_inside,
+    returns_rows,
+    temporary_relations,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.names import (
+    SqlRules,
+    check_names,
+    collect_names,
+    names_inside,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.required_privileges import needs_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.splitting import (
+    StatementReporter,
+    outer_pieces,
+    split_file,
+    transaction_pieces,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.syntax_tree import (
+    is_concurrent,
+    quoted_name,
+    walk,
+)
+
+
+@dataclass(frozen=True)
+class PhaseStatements:
+    """The statements of a phase's two files, as in the plan."""
+
+    migrate: List[Statement]
+    rollback: List[Statement]
+
+
+def analyse_phase(phase: Phase) -> PhaseStatements:
+    """Split and classify both files of ``phase`` and check them, and the SQL of its checks, against the definition.
+
+    Raises ``PhaseFileError`` with every problem.
+    """
+    definition = phase.definition
+    problems: List[Problem] = []
+    migrate = analyse_file(phase.migrate, _rules(definition, "expect"), problems)
+    rollback = analyse_file(phase.rollback, _rules(definition, "rollback"), problems)
+    if any(statement["run"] for statement in migrate):
+        problems.extend(_expectation_problems(phase, migrate))
+        problems.extend(_after_commit_problems(phase, migrate))
+    functions = frozenset(definition["scope"]["functions"])
+    for section in ("preflight", "verify", "non_scope"):
+        for index, check in enumerate(definition[section]):
+            if "sql" in check:
+                problem = query_problem(check["sql"], functions)
+                if problem:
+                    problems.append(
+                        phase.at.problem((section, index, "sql"), problem.what, next_step=problem.next_step)
+                    )
+    if problems:
+        raise PhaseFileError(problems)
+    return PhaseStatements(migrate, rollback)
+
+
+def _rules(definition: Mapping[str, Any], section: str) -> SqlRules:
+    scope = definition["scope"]
+    ours = section == "expect"
+    return SqlRules(
+        schemas=frozenset(scope["schemas"]),
+        kinds=frozenset(scope["statements"] if ours else definition["rollback"]["statements"]),
+        functions=frozenset(scope["functions"]),
+        search_path=tuple(definition["settings"]["search_path"]),
+        rows=definition[section]["rows"],
+        kinds_at="scope.statements" if ours else "rollback.statements",
+        rows_at=f"{section}.rows",
+    )
+
+
+def _expectation_problems(phase: Phase, statements: Sequence[Statement]) -> Iterator[Problem]:
+    expect = phase.definition["expect"]
+    found = dict(collections.Counter(statement["tag"] for statement in statements))
+    path: Path = ("expect", "tags")
+    if found != expect["tags"]:
+        yield phase.at.problem(
+            path,
+            f"the statements of {phase.migrate.name} differ from the declared ones",
+            expected=_counted(expect["tags"]),
+            found=_counted(found),
+            next_step="declare what was found if it is intended, or correct the file",
+        )
+    last = [statement for statement in statements if statement["run"] and not statement["after_commit"]][-1:]
+    if "result" in expect and not any(statement["returns_rows"] for statement in last):
+        yield phase.at.problem(
+            ("expect", "result"),
+            f"the last statement of {phase.migrate.name} in its transaction returns no rows",
+            expected="a SELECT at the end of the transaction",
+            found="".join(f"{statement['tag']} on line {statement['line']}" for statement in last) or "no statement",
+            next_step="add the SELECT, or remove expect.result",
+        )
+
+
+def _after_commit_problems(phase: Phase, statements: Sequence[Statement]) -> Iterator[Problem]:
+    """Reject checks with after_commit when no statement runs after COMMIT."""
+    if any(statement["after_commit"] for statement in statements):
+        return
+    for index, check in enumerate(phase.definition["verify"]):
+        if check.get("after_commit"):
+            yield phase.at.problem(
+                ("verify", index, "after_commit"),
+                f"no statement of {phase.migrate.name} runs after COMMIT",
+                expected="a check that is evaluated before COMMIT",
+                next_step="remove after_commit",
+            )
+
+
+def _counted(tags: Mapping[str, int]) -> str:
+    return ", ".join(f"{tag}: {count}" for tag, count in sorted(tags.items()))
+
+
+def analyse_file(source: SourceFile, rules: SqlRules, problems: List[Problem]) -> List[Statement]:
+    """Return the statements of an SQL file; adds to ``problems``."""
+    pieces = split_file(source, problems)
+    if not pieces:
+        return []
+    body = transaction_pieces(pieces)
+    outer = outer_pieces(body)
+    temporary: Set[str] = set()
+    seen: Dict[str, int] = collections.Counter()
+    statements: List[Statement] = []
+    for number, piece in enumerate(pieces, start=1):
+        report = StatementReporter(source.path, piece, problems)
+        inner = body_of(piece.node)
+        try:
+            tag, kinds = classify(piece.node, outer=number in outer)
+            kinds += kinds_inside(tag, inner)
+            after_commit = concurrent_subject(piece.node) if is_concurrent(piece.node) else ""
+        except RefusedError as error:
+            report(error.what, next_step=error.next_step)
+            continue
+        run = number not in outer
+        if after_commit and number <= len(body):
+            report(
+                f"{kinds[0]} before the end of the file: it cannot run in a transaction",
+                next_step="move it to the end of the file, after COMMIT; it runs there on its own",
+            )
+        names = collect_names(piece.node)
+        temporary |= temporary_relations(piece.node)
+        inside = names_inside(inner)
+        if run:
+            _check_kinds(kinds, rules, report, inner.computed)
+            check_names(names, rules, temporary, report)
+            check_names(inside, rules, temporary, report)
+            check_calls([*names.calls, *inside.calls], rules.functions, rules.search_path, report)
+            check_handed(piece.node, rules.functions, report)
+        seen[tag] += 1
+        statements.append(
+            {
+                "n": number,
+                "start": piece.start,
+                "end": piece.end,
+                "line": piece.line,
+                "tag": tag,
+                "kinds": kinds,
+                "relations": sorted(
+                    {
+                        quoted_name(schema, name)
+                        for schema, name, read in names.relations | (inside.relations if tag == "DO" else set())
+                        if schema or not read or name not in names.ctes
+                    }
+                ),
+                "needs": sorted(_needs(piece.node, inner if tag == "DO" else Body())),
+                "returns_rows": returns_rows(piece.node),
+                "run": run,
+                "after_commit": after_commit,
+            }
+        )
+    _check_rows(source, seen, rules, problems)
+    if not any(statement["run"] for statement in statements) and not problems:
+        problems.append(Problem(source.path, 1, "", "no statement besides BEGIN and COMMIT"))
+    try:
+        if not problems:
+            check_cover(statements, source.data, source.sha256, source.name)
+    except PhaseGateError as error:
+        problems.append(Problem(source.path, 1, "", error.what, expected=error.expected, found=error.found))
+    return statements
+
+
+def _check_kinds(kinds: Sequence[str], rules: SqlRules, report: StatementReporter, computed: str) -> None:
+    for kind in kinds:
+        if not kind_allowed(kind, rules.kinds):
+            why = f": its body cannot be analysed ({computed})" if kind in COMPUTED_KINDS.values() else ""
+            report(
+                f"{kind} is not in {rules.kinds_at}{why}",
+                expected="one of " + ", ".join(sorted(rules.kinds)),
+                next_step=f"add {kind} to {rules.kinds_at} if it is intended, or remove the statement",
+            )
+
+
+def _check_rows(source: SourceFile, seen: Mapping[str, int], rules: SqlRules, problems: List[Problem]) -> None:
+    for tag in sorted(ROW_TAGS):
+        declared, found = len(rules.rows.get(tag, ())), seen.get(tag, 0)
+        if declared != found:
+            problems.append(
+                Problem(
+                    source.path,
+                    0,
+                    "",
+                    f"{rules.rows_at} does not match the {tag} statements",
+                    expected=f"{found} row counts, one for each {tag}",
+                    found=f"{declared}",
+                    next_step=f"declare under {rules.rows_at} how many rows each {tag} must report",
+                )
+            )
+
+
+def _needs(node: Any, inner: Body) -> Set[str]:
+    """Return the privileges that a statement needs, and those of what its body runs."""
+    several = (node, *inner.statements, *inner.expressions)
+    return {
+        need for one in several for need in needs_of(one, list(walk(one)), collect_names(one).relations, quoted_name)
+    }

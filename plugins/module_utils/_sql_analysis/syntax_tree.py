@@ -1,0 +1,64 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Helpers over PostgreSQL's parse tree."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Iterator, List, Optional, Sequence, Tuple
+
+try:
+    from pglast import ast
+except ImportError:
+    HAS_PGLAST = False
+else:
+    HAS_PGLAST = True
+
+_BARE_IDENTIFIER = re.compile(r"[a-z_\u0080-\uffff][a-z0-9_$\u0080-\uffff]*")
+
+
+def is_node(node: Any, *types: Any) -> bool:
+    """Return whether ``node`` is of one of the types; unlike ``isinstance`` it does not narrow.
+
+    pglast declares every attribute as optional, also those that the grammar always sets.
+    """
+    return isinstance(node, types)
+
+
+def is_concurrent(node: Any) -> bool:
+    if is_node(node, ast.ReindexStmt):
+        return any(option.defname == "concurrently" for option in node.params or ())
+    if is_node(node, ast.AlterTableStmt):
+        return any(is_node(c.def_, ast.PartitionCmd) and bool(c.def_.concurrent) for c in node.cmds)
+    return is_node(node, ast.IndexStmt, ast.DropStmt) and bool(node.concurrent)
+
+
+def walk(node: Any, place: str = "") -> Iterator[Tuple[str, Any]]:
+    """Yield (its attribute, node) for a parse tree's nodes, and (attribute, tuple) for its lists."""
+    stack: List[Tuple[str, Any]] = [(place, node)]
+    while stack:
+        place, here = stack.pop()
+        yield place, here
+        if isinstance(here, tuple):
+            stack.extend((place, item) for item in here)
+        elif is_node(here, ast.Node):
+            stack.extend((name, getattr(here, name)) for name in here if getattr(here, name) is not None)
+
+
+def string_list(value: Any) -> Optional[Tuple[str, ...]]:
+    """Return the texts of a list of String nodes, or ``None`` if it is anything else."""
+    if isinstance(value, tuple) and value and all(is_node(item, ast.String) for item in value):
+        return tuple(item.sval for item in value)
+    return None
+
+
+def name_pair(parts: Sequence[str]) -> Tuple[str, str]:
+    return (parts[-2] if len(parts) > 1 else "", parts[-1])
+
+
+def quoted_name(schema: str, name: str) -> str:
+    """Return ``schema.name`` as SQL text, quoted only where it must be."""
+    parts = [part for part in (schema, name) if part]
+    return ".".join(p if _BARE_IDENTIFIER.fullmatch(p) else '"' + p.replace('"', '""') + '"' for p in parts)
