@@ -25,10 +25,10 @@ from typing import TYPE_CHECKING, Any
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import SESSION_SETTINGS, Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session, SqlError
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import read_facts, take_snapshot
-from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
 from ansible_collections.incomex.phasegate.tests.support.cluster import SUPERUSER, bin_directory, running_cluster
 
 if TYPE_CHECKING:
+    from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
     from collections.abc import Iterator, Sequence
     from typing import Self
 

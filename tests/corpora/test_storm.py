@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import read_facts, take_snapshot
-from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
 
 if TYPE_CHECKING:
+    from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
     from ansible_collections.incomex.phasegate.tests.corpora.corpora import Server
 
 SNAPSHOTS = 200

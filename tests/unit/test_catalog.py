@@ -21,10 +21,10 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader i
     take_snapshot,
     unchanged_since,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
 from ansible_collections.incomex.phasegate.tests.support.runs import client_of
 
 if TYPE_CHECKING:
+    from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
     from collections.abc import Iterator
 
     from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session

@@ -21,10 +21,10 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._schema.drift im
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.junit import error_junit, stored_junit
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import take_snapshot, wanted_sections
-from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
 from ansible_collections.incomex.phasegate.tests.support.runs import client_of
 
 if TYPE_CHECKING:
+    from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 

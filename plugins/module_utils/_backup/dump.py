@@ -119,6 +119,7 @@ class NotReadable(PhaseGateError):
 
 
 def program_words(said: bytes) -> str:
+    """Return the output of a program, or say that there is none."""
     return said.decode("utf-8", "replace").strip() or "(no output)"
 
 

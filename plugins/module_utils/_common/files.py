@@ -82,6 +82,10 @@ class HashingWriter:
         self.size += len(data)
         return self._stream.write(data)
 
+    def flush(self) -> None:
+        """Hand everything written to the operating system."""
+        self._stream.flush()
+
     @property
     def sha256(self) -> str:
         """Return the digest of everything written so far."""
@@ -173,6 +177,7 @@ def remove_path(path: str) -> None:
 
 
 def sync_file(path: str) -> None:
+    """Make a file's content durable."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -248,6 +248,7 @@ def statements_gate(statements: Sequence[Mapping[str, Any]], allowed: Sequence[s
 
 
 def require_recorded_schema(base: Snapshot, request: MigrationRequest) -> None:
+    """Raise ``PhaseGateError`` unless the schema is the one that C-03 recorded in this run."""
     known = last_recorded(request.artefacts, "C-03", "fingerprint")
     if known != base.fingerprint:
         raise Stopped(

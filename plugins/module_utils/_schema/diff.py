@@ -139,6 +139,7 @@ class Diff:
     after: Snapshot = field(repr=False, compare=False)
 
     def __bool__(self) -> bool:
+        """Return whether anything differs."""
         return bool(self.changes)
 
     def counts(self) -> dict[str, int]:

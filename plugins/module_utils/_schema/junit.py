@@ -35,6 +35,7 @@ def error_junit(database: str, error: PhaseGateError) -> str:
 
 
 def count_changes(number: int) -> str:
+    """Return a number of changes with its verb."""
     return "1 change is" if number == 1 else f"{number} changes are"
 
 

@@ -16,12 +16,11 @@ import gzip
 import hashlib
 import io
 import json
-import os
 from dataclasses import dataclass, field
 from typing import AbstractSet, Any, Collection, Iterable, Iterator, Mapping
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import HashingWriter, fsync_directory
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import atomic_file
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.catalog.model import Kind
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.catalog.queries import KINDS
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.catalog_changes import CatalogState
@@ -94,6 +93,7 @@ class Snapshot:
         self._origin: tuple[Snapshot, frozenset[str], frozenset[str], AbstractSet[str]] | None = None
 
     def __len__(self) -> int:
+        """Return the number of facts."""
         return len(self.facts)
 
     def lines(self) -> list[str]:
@@ -227,21 +227,14 @@ class Snapshot:
 
         The file appears under its name complete or not at all. Raises ``OSError``.
         """
-        partial = f"{path}.partial"
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "wb") as raw:
-            sink = HashingWriter(raw)
+        with atomic_file(path) as out:
             if path.endswith(".gz"):
                 # no name and no time: equal snapshots are equal files
-                with gzip.GzipFile(filename="", mode="wb", compresslevel=4, fileobj=sink, mtime=0) as packed:
+                with gzip.GzipFile(filename="", mode="wb", compresslevel=4, fileobj=out, mtime=0) as packed:
                     self._write_lines(packed)
             else:
-                self._write_lines(sink)
-            raw.flush()
-            os.fsync(raw.fileno())
-        os.replace(partial, path)
-        fsync_directory(os.path.dirname(path) or ".")
-        return sink.digest.hexdigest()
+                self._write_lines(out)
+        return out.sha256
 
     def _write_lines(self, sink: Any) -> None:
         sink.write(self.header.line().encode("utf-8") + b"\n")

@@ -30,6 +30,7 @@ else:
 def check_calls(
     calls: Sequence[Any], declared: FrozenSet[str], search_path: Sequence[str], report: Callable[..., None]
 ) -> None:
+    """Report calls of functions with effects that the scope does not permit."""
     for call in calls:
         schema, name = name_pair(string_list(call.funcname) or ("",))
         full = f"{schema or 'pg_catalog'}.{name}"

@@ -319,6 +319,7 @@ _SPECIAL: Dict[str, Callable[[Any], Tuple[str, List[str]]]] = {
 
 
 def returns_rows(node: Any) -> bool:
+    """Return whether the server answers a statement with rows."""
     if is_node(node, ast.SelectStmt, ast.VariableShowStmt):
         return True
     return bool(getattr(node, "returningClause", None))

@@ -115,6 +115,7 @@ def names_inside(body: Body) -> StatementNames:
 
 
 def collect_names(node: Any) -> StatementNames:
+    """Return the names in a statement's parse tree."""
     names = StatementNames()
     for place, child in walk(node):
         if isinstance(child, tuple):
@@ -189,6 +190,7 @@ def _object_name(names: StatementNames, kind: str, item: Any) -> None:
 
 
 def check_names(names: StatementNames, rules: SqlRules, temporary: Set[str], report: StatementReporter) -> None:
+    """Report names outside of the scope's schemas, and those without a schema where none is searched."""
     for schema, name, read in sorted(names.relations):
         if schema or not (name in temporary or (read and name in names.ctes)):
             actual = schema or ("pg_catalog" if name.startswith("pg_") else "")

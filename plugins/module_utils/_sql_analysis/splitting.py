@@ -54,6 +54,7 @@ class StatementReporter:
         self.problems = problems
 
     def __call__(self, what: str, expected: str = "", next_step: str = "") -> None:
+        """Add a problem."""
         text = " ".join(self.piece.text.split())
         self.problems.append(
             Problem(self.file, self.piece.line, "", what, expected=expected, found=text[:160], next_step=next_step)

@@ -28,6 +28,7 @@ def is_node(node: Any, *types: Any) -> bool:
 
 
 def is_concurrent(node: Any) -> bool:
+    """Return whether a statement has CONCURRENTLY, and so refuses a transaction."""
     if is_node(node, ast.ReindexStmt):
         return any(option.defname == "concurrently" for option in node.params or ())
     if is_node(node, ast.AlterTableStmt):
@@ -55,6 +56,7 @@ def string_list(value: Any) -> Optional[Tuple[str, ...]]:
 
 
 def name_pair(parts: Sequence[str]) -> Tuple[str, str]:
+    """Return the schema ('' without one) and the name of a dotted name."""
     return (parts[-2] if len(parts) > 1 else "", parts[-1])
 
 

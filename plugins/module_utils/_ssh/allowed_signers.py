@@ -33,10 +33,12 @@ class Signer:
 
 
 def fold(name: str) -> str:
+    """Return the form of a name in which two names that differ in case alone are equal."""
     return name.casefold()
 
 
 def faulty_register(path: str, expected: str, found: str) -> PhaseGateError:
+    """Return the error for a file of the register that cannot be used."""
     return PhaseGateError(
         f"Invalid register of reviewers: {path}", expected=expected, found=found, next_step="correct the file"
     )

@@ -57,6 +57,7 @@ _ARMOR = re.compile(rb"-----BEGIN SSH SIGNATURE-----\r?\n(.+?)-----END SSH SIGNA
 
 
 def decoded(text: str) -> bytes:
+    """Return the bytes of a Base64 text; what is not Base64 becomes empty."""
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):

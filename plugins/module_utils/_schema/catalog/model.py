@@ -79,6 +79,7 @@ class FactQuery:
 
 
 def catalog_class(catalog: str) -> str:
+    """Return the OID of a catalog as an SQL expression."""
     return f"'pg_catalog.{catalog}'::pg_catalog.regclass"
 
 
@@ -88,6 +89,7 @@ def made_by_user(catalog: str, oid: str) -> str:
 
 
 def not_extension_member(catalog: str, oid: str) -> str:
+    """Return the condition: not a member of an extension."""
     return (
         f"{oid} NOT IN (SELECT e.objid FROM pg_catalog.pg_depend e WHERE e.refclassid = {catalog_class('pg_extension')}"
         f" AND e.classid = {catalog_class(catalog)} AND e.deptype = 'e')"
