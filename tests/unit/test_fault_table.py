@@ -15,7 +15,7 @@ NAMES = re.compile(r"\"([a-z0-9-]+)\"")
 
 
 def test_every_fault_has_tests_and_every_mark_a_fault() -> None:
-    files = [file for suite in ("unit", "e2e", "faults") for file in (ROOT / "tests" / suite).glob("test_*.py")]
+    files = [file for suite in ("unit", "e2e", "faults") for file in (ROOT / "tests" / suite).rglob("test_*.py")]
     marked = {name for file in files for names in MARK.findall(file.read_text()) for name in NAMES.findall(names)}
     kills = {
         "controller-backup",

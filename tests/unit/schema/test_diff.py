@@ -15,7 +15,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._schema.severity
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Header, Snapshot
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.type_changes import compare_types
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "schema-diff.md"
+DOCUMENT = Path(__file__).parents[3] / "docs" / "schema-diff.md"
 
 
 def fact(kind: str, *identity: str, **attributes: str | None) -> str:

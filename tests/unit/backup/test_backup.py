@@ -427,7 +427,7 @@ def test_the_list_alone_notices_no_damage_of_the_data(backups: dict[str, Any], t
 def test_a_backup_that_is_not_this_runs_stops_it(
     client: Client, tmp_path: Path, change: Callable[[dict[str, Any]], None], gate: str, words: str
 ) -> None:
-    alpha = Path(__file__).parents[2] / "playbooks" / "phases" / "alpha" / "phase.yml"
+    alpha = Path(__file__).parents[3] / "playbooks" / "phases" / "alpha" / "phase.yml"
     outcome = Run.of(client, tmp_path, str(alpha)).prepare().recorded(change).migrate()
     assert outcome.data["outcome"] == "NOT_STARTED"
     judged = outcome.gate(gate)

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
 
 
-HOSTILE = Path(__file__).parents[1] / "fixtures" / "hostile.sql"
+HOSTILE = Path(__file__).parents[2] / "fixtures" / "hostile.sql"
 
 
 @pytest.fixture(scope="module")

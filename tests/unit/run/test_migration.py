@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import MigrationResult
     from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
 
-PHASES = Path(__file__).parents[1] / "fixtures" / "phases"
+PHASES = Path(__file__).parents[2] / "fixtures" / "phases"
 
 #: What a small phase of these tests may be changed in.
 SCOPE = ["CREATE TABLE", "INSERT", "SELECT", "ALTER TABLE ADD COLUMN", "DO", "UPDATE"]

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
     from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
 
-SCHEMA = Path(__file__).parents[1] / "fixtures" / "every_kind.sql"
+SCHEMA = Path(__file__).parents[2] / "fixtures" / "every_kind.sql"
 ADDITIVE, COSMETIC, WIDENING, CHANGING = "additive", "cosmetic", "widening", "changing"
 NARROWING, DESTRUCTIVE = "narrowing", "destructive"
 

@@ -22,7 +22,7 @@ from ansible_collections.incomex.phasegate.tests.support.phase_files import ALPH
 from hypothesis import given
 from hypothesis import strategies as st
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CHECK = {"id": "VA-1", "title": "one", "sql": "SELECT 1", "expect": 1}
 
 
