@@ -123,11 +123,13 @@ summary:
   type: str
 """
 
+
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import open_run_directory
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import run_step
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import PreflightRun, Verified
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.checks import CHECK_OPTIONS, NON_SCOPE_OPTIONS
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import CONNECTION_ARGUMENTS, Client
@@ -135,7 +137,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identi
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.check_step import CheckRun, run_check_step
 
 # The command that the checks of each stage belong to.
-STAGES = {"preflight": "C-06", "verify": "C-08"}
+STAGES = ("preflight", "verify")
 
 
 def main() -> None:
@@ -180,11 +182,13 @@ def main() -> None:
     result: dict[str, Any] = {"checks": [], "summary": ""}
     with errors_of(module, result):
         artefacts = open_run_directory(params["run_directory"], check_mode=module.check_mode)
-        with run_step(artefacts, STAGES[params["stage"]]) as step:
+        step = Step(artefacts, PreflightRun) if params["stage"] == "preflight" else Step(artefacts, Verified)
+        with step.running():
             try:
                 run_check_step(Client.from_params(params), wanted, step, check_mode=module.check_mode)
             finally:
-                result.update({key: step.data[key] for key in result if key in step.data})
+                known = step.end.to_entry()
+                result.update({key: known[key] for key in result if key in known})
         module.exit_json(changed=False, **result)
 
 

@@ -146,8 +146,9 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import COMMAND, EXECUTE, events
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import run_step
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import BackupMade, Migrated, Verified
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import newest_end
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.verification import (
     Verification,
     run_verification,
@@ -177,9 +178,9 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.migration i
 def require_backup(artefacts: RunDirectory) -> None:
     """Wait for a backup in the background. Raises ``PhaseGateError`` with its reason when it failed."""
     with artefacts.busy():
-        failed = events(artefacts.journal.entries(), "C-01", "failed")
-    if failed:
-        raise PhaseGateError(str(failed[-1]["reason"]))
+        reason = newest_end(artefacts.journal.entries(), BackupMade).reason
+    if reason:
+        raise PhaseGateError(reason)
 
 
 def main() -> None:
@@ -200,8 +201,8 @@ def main() -> None:
     )
     params = module.params
     client = Client.from_params(params)
-    data: dict[str, Any] = {}
-    verification: dict[str, Any] = {}
+    migrated: Step[Migrated] | None = None
+    verified: Step[Verified] | None = None
     sealed: dict[str, Any] = {}
     try:
         if module.check_mode:
@@ -211,11 +212,11 @@ def main() -> None:
             )
         artefacts = RunDirectory(run_directory_of(module, "C-07"))
         artefacts.require_run()
-        before = committed_outcome(client, artefacts, COMMAND[EXECUTE])
+        before = committed_outcome(client, artefacts, Migrated)
         if before is None:
             require_backup(artefacts)
         elif not is_incomplete(artefacts):
-            module.exit_json(changed=False, **before)
+            module.exit_json(changed=False, **before.to_entry())
         request = MigrationRequest(
             plan=params["plan"],
             ddl=read_frozen(artefacts, params["plan"]["ddl"]["file"]),
@@ -224,32 +225,40 @@ def main() -> None:
             max_backup_age=params["max_backup_age"],
             lock_attempts=max(1, params["lock_attempts"]),
         )
-        with run_step(artefacts, "C-07") as step:
-            data = step.data
+        migrated = Step(artefacts, Migrated)
+        with migrated.running():
             try:
-                (run_migration if before is None else finish_migration)(client, request, step)
+                (run_migration if before is None else finish_migration)(client, request, migrated)
             finally:
-                step.file("logs/C-07.log", migration_log(step.data).encode("utf-8"))
+                migrated.file("logs/C-07.log", migration_log(migrated.end).encode("utf-8"))
         if params["verify"]:
-            with run_step(artefacts, "C-08") as step:
-                verification = step.data
+            verified = Step(artefacts, Verified)
+            with verified.running():
                 wanted = Verification.of_plan(request.plan, request.declared, request.ddl_sha256)
-                run_verification(client, artefacts, wanted, step)
+                run_verification(client, artefacts, wanted, verified)
         if params["verify"] and params["seal"]:
             sealed = seal_and_sign(artefacts, "", params["seal_key"])
     except OSError as error:
-        committed = data.get("outcome") == COMMITTED
+        committed = migrated is not None and migrated.end.outcome == COMMITTED
         fail_with(module, not_sealed(params["run_directory"], error), changed=committed)
     except PhaseGateError as error:
+        data = migrated.end.to_entry() if migrated is not None else {}
         known = {key: data[key] for key in ("outcome", "unchanged", "fingerprint") if key in data}
         committed = known.get("outcome") == COMMITTED
         # what C-08 and the seal could not write down is in the database all the same
         full = error.__cause__ if committed and isinstance(error.__cause__, OSError) else None
         problem = not_sealed(params["run_directory"], full) if full else error
-        fail_with(module, problem, changed=committed, verification=verification_fields(verification), **known)
+        verification = verification_fields(verified.end) if verified else {}
+        fail_with(module, problem, changed=committed, verification=verification, **known)
+    assert migrated is not None, "C-07 ran or the module has ended"
+    data = migrated.end.to_entry()
     difference = {"prepared": data["transaction"]["diff"].get("text", "")}
     module.exit_json(
-        changed=True, diff=difference, verification=verification_fields(verification), sealed=sealed, **data
+        changed=True,
+        diff=difference,
+        verification=verification_fields(verified.end) if verified else {},
+        sealed=sealed,
+        **data,
     )
 
 

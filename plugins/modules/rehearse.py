@@ -79,13 +79,18 @@ rehearsal:
 
 import dataclasses
 import json
-from typing import Any, Mapping
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.restore import require_ready
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import last_recorded, opening_of_run
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import run_step
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import (
+    BackupMade,
+    ClusterChecked,
+    RunOpened,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import newest_end, opening_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of, run_directory_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import CONNECTION_ARGUMENTS, Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import read_identity
@@ -94,26 +99,29 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.rehearsal i
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
 
 
-def source_in(artefacts: RunDirectory) -> Mapping[str, Any]:
+def source_in(artefacts: RunDirectory) -> RunOpened:
     """Return what the rehearsal was opened with."""
     artefacts.require_run()
-    return opening_of_run(artefacts.journal.entries())
+    start = opening_of(artefacts.journal.entries())
+    assert start, "the first line of a rehearsal's journal is its opening"
+    return start
 
 
 def check(client: Client, artefacts: RunDirectory) -> dict[str, Any]:
     """Check the rehearsal cluster before there is a backup."""
     start = source_in(artefacts)
-    with run_step(artefacts, "R-0") as step:
-        found = require_ready(client, source=start["identity"]["system_identifier"], server=start["server"])
-        step.data["cluster"] = found.as_dict()
-    return {"changed": False, **step.data}
+    with Step(artefacts, ClusterChecked).running() as step:
+        found = require_ready(client, source=start.identity["system_identifier"], server=start.server or {})
+        step.update(cluster=found.as_dict())
+    return {"changed": False, "cluster": found.as_dict()}
 
 
 def run(client: Client, artefacts: RunDirectory, plan: dict[str, Any]) -> dict[str, Any]:
     """Rehearse in an open run."""
     start = source_in(artefacts)
     source = Snapshot.load(artefacts.file("schema/before.jsonl.gz"))
-    backup = last_recorded(artefacts, "C-01", "backup")
+    backup = newest_end(artefacts.journal.entries(), BackupMade, done=True).backup or {}
+    access = start.access or {}
     with open(artefacts.file("backup_contents.json"), encoding="utf-8") as stream:
         contents = json.load(stream)
     request = MigrationRequest(
@@ -126,12 +134,12 @@ def run(client: Client, artefacts: RunDirectory, plan: dict[str, Any]) -> dict[s
         lock_attempts=1,
     )
     undo = read_frozen(artefacts, plan["rollback"]["file"])
-    rehearsal = Rehearsal(client, request, undo, source, start["access"]["user"])
+    rehearsal = Rehearsal(client, request, undo, source, access["user"])
     about = {
-        "source": start["identity"]["system_identifier"],
-        "roles": start["roles"],
-        "access": start["access"],
-        "server": start["server"],
+        "source": start.identity["system_identifier"],
+        "roles": start.roles,
+        "access": access,
+        "server": start.server,
         "contents": contents,
     }
     proved = run_rehearsal(rehearsal, artefacts.file(backup["file"]), about)

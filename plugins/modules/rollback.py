@@ -105,8 +105,8 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.incomex.phasegate.plugins.module_utils._approval.files import unpack_approvals
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import COMMAND, ROLLBACK
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import run_step
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import RolledBack
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of, run_directory_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import CONNECTION_ARGUMENTS, Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import IDENTITY_ARGUMENT
@@ -121,20 +121,21 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.history imp
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.rollback import RollbackRequest, run_rollback
 
 
-def result_of(data: dict[str, Any]) -> dict[str, Any]:
+def result_of(end: RolledBack) -> dict[str, Any]:
     """Return the module's result for a rollback."""
-    return {key: data[key] for key in ("outcome", "restored", "losses", "unchanged") if key in data}
+    known = end.to_entry()
+    return {key: known[key] for key in ("outcome", "restored", "losses", "unchanged") if key in known}
 
 
 def run(client: Client, params: dict[str, Any], artefacts: RunDirectory, undo: RollbackRequest) -> dict[str, Any]:
     """Run C-09 in an open run."""
     artefacts.require_run()
-    before = committed_outcome(client, artefacts, COMMAND[ROLLBACK])
+    before = committed_outcome(client, artefacts, RolledBack)
     if before is not None:
         return {"changed": False, **result_of(before)}
     # the plan of the evidence that is undone, whatever directory the run was opened with
     plan = plan_of_execution(undo.execution, fetch_identity(client))
-    with run_step(artefacts, "C-09") as step:
+    with Step(artefacts, RolledBack).running() as step:
         request = MigrationRequest(
             plan=plan,
             ddl=read_frozen(artefacts, plan["rollback"]["file"]),
@@ -146,8 +147,8 @@ def run(client: Client, params: dict[str, Any], artefacts: RunDirectory, undo: R
         try:
             run_rollback(client, request, undo, step)
         finally:
-            step.file("logs/C-09.log", migration_log(step.data).encode("utf-8"))
-    return {"changed": True, **result_of(step.data)}
+            step.file("logs/C-09.log", migration_log(step.end).encode("utf-8"))
+    return {"changed": True, **result_of(step.end)}
 
 
 def main() -> None:

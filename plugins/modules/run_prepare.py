@@ -123,7 +123,8 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._backup.steps im
     start_backup,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import run_step
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import PreflightRun
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_capture import DataExpectations
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.state_capture import (
     fetch_fingerprint,
@@ -161,11 +162,12 @@ def prepare(client: Client, params: dict[str, Any], result: dict[str, Any], *, c
         ddl_file=artefacts.file("sql/" + plan["ddl"]["file"]) if artefacts else None,
         ddl_sha256=plan["ddl"]["sha256"],
     )
-    with run_step(artefacts, "C-06") as step:
+    with Step(artefacts, PreflightRun).running() as step:
         try:
             run_check_step(client, wanted, step, check_mode=check_mode)
         finally:
-            result.update({key: step.data[key] for key in ("checks", "summary") if key in step.data})
+            known = step.end.to_entry()
+            result.update({key: known[key] for key in ("checks", "summary") if key in known})
 
 
 def main() -> None:

@@ -107,7 +107,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import JOURNAL, RunDirectory
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import LOCK_LEFT
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import RunLeft, RunNotOpened
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import FORMAT
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._report.seal import seal_and_sign
@@ -139,11 +140,10 @@ def sealed(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
     if artefacts is None:
         require_place(params["root"], params["environment"] or "")
         artefacts = new_directory(params["root"], f"{params['phase']}_{params['environment']}")
-        about = {"phase": params["phase"], "environment": params["environment"], "host": params["inventory_name"]}
-        artefacts.journal.append("run", "not opened", about)
+        RunNotOpened(params["phase"], params["environment"], params["inventory_name"], FORMAT).write(artefacts.journal)
     waiting = unfinished(artefacts) if params["reason"] else None
     if waiting:
-        artefacts.journal.append("run", LOCK_LEFT, {"reason": params["reason"]})
+        RunLeft(params["reason"]).write(artefacts.journal)
         raise waiting
     return seal_and_sign(artefacts, params["reason"], params.get("seal_key"), check_mode=check_mode)
 

@@ -98,7 +98,8 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import run_step
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import Verified
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.verification import diff_states, write_diff
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of, fail_with
@@ -135,7 +136,7 @@ def main() -> None:
     policy = {name: params[name] for name in ("policy", "allow", "fingerprint") if params[name] is not None}
     artefacts = RunDirectory(params["run_directory"])
     with errors_of(module):
-        with run_step(None if module.check_mode else artefacts, "C-08") as step:
+        with Step(None if module.check_mode else artefacts, Verified).running() as step:
             moments = (load(artefacts, "before"), load(artefacts, "after"))
             changes, result = diff_states(artefacts, ("before", "after"), moments, policy)
             write_diff(step, changes, result)

@@ -111,7 +111,8 @@ from typing import Any, Mapping, Sequence
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import run_step
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import SqlFrozen
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
     HashingWriter,
@@ -257,10 +258,9 @@ def gate(
         require_all(files)
         return existing, False
     journaled = artefacts if artefacts and not artefacts.sealed and not check_mode else None
-    with run_step(journaled, "C-05") as step:
-        step.data["files"] = [
-            {"name": f"sql/{one.file.name}", "sha256": one.found, "size": one.size} for one in files if one.found
-        ]
+    with Step(journaled, SqlFrozen).running() as step:
+        frozen = [{"name": f"sql/{one.file.name}", "sha256": one.found, "size": one.size} for one in files if one.found]
+        step.update(files=frozen)
         require_all(files)
         if artefacts:
             artefacts.require_unsealed()

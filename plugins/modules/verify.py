@@ -134,7 +134,8 @@ from typing import Any, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import run_step
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import Verified
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.checks import CHECK_OPTIONS
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_capture import DataExpectations
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.verification import (
@@ -205,12 +206,12 @@ def main() -> None:
     artefacts = RunDirectory(module.params["run_directory"])
     result: dict[str, Any] = {}
     with errors_of(module, result):
-        with run_step(artefacts, "C-08") as step:
+        with Step(artefacts, Verified).running() as step:
             try:
                 run_verification(Client.from_params(module.params), artefacts, wanted(module.params), step)
             finally:
-                result.update(verification_fields(step.data))
-        module.exit_json(changed=True, diff={"prepared": step.data["diff"]["text"] + "\n"}, **result)
+                result.update(verification_fields(step.end))
+        module.exit_json(changed=True, diff={"prepared": (step.end.diff or {})["text"] + "\n"}, **result)
 
 
 if __name__ == "__main__":

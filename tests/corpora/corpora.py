@@ -28,9 +28,10 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader i
 from ansible_collections.incomex.phasegate.tests.support.cluster import SUPERUSER, bin_directory, running_cluster
 
 if TYPE_CHECKING:
-    from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
     from collections.abc import Iterator, Sequence
     from typing import Self
+
+    from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
 
 ARCHIVE = Path(__file__).resolve().parents[2].parent / "shared" / "corpora" / "diff-corpora.tar.zst"
 _serial = itertools.count(1)

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible_collections.incomex.phasegate.plugins.action.phase_plan import plan_of
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import run_step
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import Migrated
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_file import load_phase
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.problems import PhaseFileError
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.migration import migration_hooks, migration_script
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.transaction import transact
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.migration import MigrationChecks, migration_script
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.transaction import run_script
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import take_snapshot
 from ansible_collections.incomex.phasegate.tests.support.others import BEFORE, CHANGE
 from ansible_collections.incomex.phasegate.tests.support.phase_files import PhaseFiles
@@ -61,7 +62,7 @@ def test_no_cut_persists_when_it_is_forced(cluster: Cluster, empty_database: str
     planned = copy.deepcopy(run.plan["ddl"]["statements"])
     ends = {statement["end"] for statement in planned}
     forced = 0
-    with client.session("phasegate:run:cut") as session, run_step(run.artefacts, "C-06") as step:
+    with client.session("phasegate:run:cut") as session, Step(run.artefacts, Migrated).running() as step:
         base = take_snapshot(session)
         base.rows()
         for length in range(len(DDL.rstrip()) - 1):
@@ -75,12 +76,12 @@ def test_no_cut_persists_when_it_is_forced(cluster: Cluster, empty_database: str
             run.ddl = ddl
             run.freeze()
             request = run.request()
-            hooks = migration_hooks(client, request, step, base)
-            step.data["gates"] = []
+            checks = MigrationChecks(client, request, step, base)
+            step.update(gates=[])
             with pytest.raises(PhaseGateError):
-                transact(session, client, migration_script(request), hooks, base, step, 1)
-            assert step.data["outcome"] == "ROLLED_BACK"
-            assert step.data["unchanged"] is True
+                run_script(session, client, migration_script(request), checks, base, step)
+            assert step.end.outcome == "ROLLED_BACK"
+            assert step.end.unchanged is True
             forced += 1
     assert len(ends) == 4
     assert cluster.psql("SELECT to_regclass('app.t') IS NULL", empty_database) == "t"

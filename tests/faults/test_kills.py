@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import events, journaled_outcome
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import TransactionBegun
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import journaled_outcome, records_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.verification import verify_bundle
 from ansible_collections.incomex.phasegate.tests.support.cluster import running_cluster
 from ansible_collections.incomex.phasegate.tests.support.conductor import Conductor, children, kill
@@ -347,9 +348,9 @@ def assert_applied_once(target: Target, applied: str) -> None:
             assert is_it or "COMMITTED" not in outcome
             assert not [name for name in bundle.files if name.endswith(".partial")]
     committed = [
-        entry["xid"]
+        begun.xid
         for bundle in target.bundles()
-        for entry in events(RunDirectory(str(bundle.path)).journal.entries(), "C-07", "transaction")
+        for begun in records_of(RunDirectory(str(bundle.path)).journal.entries(), TransactionBegun, "C-07")
         if str(bundle.path) == applied
     ]
     assert [target.value(f"SELECT pg_xact_status('{xid}')") for xid in committed].count("committed") == 1

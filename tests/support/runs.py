@@ -18,8 +18,14 @@ from ansible_collections.incomex.phasegate.plugins.action.phase_plan import plan
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.backup import back_up
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.dump import BackupOptions
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import EXECUTE
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import run_step
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import (
+    EXECUTE,
+    BackupMade,
+    Migrated,
+    RunOpened,
+    SchemaRecorded,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_capture import (
     DataExpectations,
     save_capture,
@@ -41,7 +47,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
     from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import MigrationResult
     from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
 
@@ -148,13 +153,13 @@ class Run:
     def prepare(self, *, locked: bool = True) -> Run:
         """Open the run, under this database's lock when ``locked``, and do C-01, C-03, C-04 and C-05."""
         identity = fetch_identity(self.client)
-        about = {
-            "kind": EXECUTE,
-            "environment": self.environment,
-            "identity": identity.as_dict(),
-            "host": "test01",
-            "plan_sha256": sha256_bytes(canonical_json(self.plan)),
-        }
+        about = RunOpened(
+            kind=EXECUTE,
+            environment=self.environment,
+            identity=identity.as_dict(),
+            host="test01",
+            plan_sha256=sha256_bytes(canonical_json(self.plan)),
+        )
         files = {"ddl": self.ddl, "rollback": self.rollback}
         lock = None
         if locked:
@@ -163,14 +168,15 @@ class Run:
             holder = self.sessions.enter_context(self.client.session("phasegate:hold:this"))
             lock = acquire_lock(holder, str(self.root), 0)
         self.artefacts = open_run(str(self.root), self.plan, about, self.declared, files, lock)
-        with run_step(self.artefacts, "C-01") as step:
-            step.data["backup"] = back_up(self.client, self.artefacts, BackupOptions(compression="none"))[0].as_dict()
+        with Step(self.artefacts, BackupMade).running() as step:
+            made, _ = back_up(self.client, self.artefacts, BackupOptions(compression="none"))
+            step.update(backup=made.as_dict())
         phase = self.plan["phase"]
         declared = DataExpectations.from_definition(phase["measure"], phase["row_counts"])
-        with self.client.session() as session, run_step(self.artefacts, "C-03") as step:
+        with self.client.session() as session, Step(self.artefacts, SchemaRecorded).running() as step:
             facts = take_snapshot(session)
             facts.write(self.artefacts.file("schema/before.jsonl.gz"))
-            step.data["fingerprint"] = facts.fingerprint
+            step.update(fingerprint=facts.fingerprint)
             save_capture(self.artefacts, "before", declared.measures, declared.take(session))
         return self
 
@@ -206,16 +212,15 @@ class Run:
         """Do what a committed C-07 left."""
         return self._c07(finish_migration)
 
-    def _c07(self, command: Callable[[Client, MigrationRequest, Step], MigrationResult]) -> Outcome:
+    def _c07(self, command: Callable[[Client, MigrationRequest, Step[Migrated]], MigrationResult]) -> Outcome:
         error: PhaseGateError | None = None
-        data: dict[str, Any] = {}
+        step = Step(self.artefacts, Migrated)
         try:
-            with run_step(self.artefacts, "C-07") as step:
-                data = step.data
+            with step.running():
                 command(self.client, self.request(), step)
         except PhaseGateError as stopped:
             error = stopped
-        return Outcome(error, data)
+        return Outcome(error, step.end.to_entry())
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """Return the data of every event of C-07 with this name."""

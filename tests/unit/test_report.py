@@ -11,6 +11,7 @@ import shlex
 from typing import Any
 
 import pytest
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import Migrated
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import Entry
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import LAYOUT, escaped, visible
 from ansible_collections.incomex.phasegate.plugins.module_utils._report.build import build
@@ -71,7 +72,7 @@ STATEMENTS = [
     {"n": 3, "line": 11, "tag": "SET", "rows": 0, "milliseconds": 0.1},
     {"n": 8, "line": 29, "tag": "UPDATE", "rows": 86, "milliseconds": 1.5},
 ]
-TRANSACTION = {
+TRANSACTION: dict[str, Any] = {
     "xid": "732", "pid": 7, "attempts": 1, "statements": STATEMENTS, "result": [{"draft": 86, "name": "x"}],
     "checks": [check("VA-1")], "preflight": [check("P-1")], "diff": {"text": "no difference"},
 }  # fmt: skip
@@ -96,7 +97,7 @@ PREPARED: Events = [
     ("C-06", "done", {"checks": [check("P-1"), check("P-2")]}),
 ]
 BEGUN: Events = [*PREPARED, ("C-07", "intent", {}), ("C-07", "transaction", {"xid": "732"})]
-DONE = {
+DONE: dict[str, Any] = {
     "outcome": "COMMITTED",
     "transaction": TRANSACTION,
     "gates": [gate("G-1"), gate("G-2")],
@@ -421,7 +422,7 @@ def test_the_logs() -> None:
         f"{'':33}one",
         f"{'':33}  two",
     ]
-    assert migration_log(DONE).splitlines() == [
+    assert migration_log(Migrated(**DONE)).splitlines() == [
         "outcome COMMITTED", "transaction 732", "",
         "gates", "G-1   PASS          expected e; found f", "G-2   PASS          expected e; found f", "",
         "statements", "   2  line   10  SET 0  0.1 ms", "   3  line   11  SET 0  0.1 ms", "   8  line   29  UPDATE 86  1.5 ms", "",
@@ -429,7 +430,7 @@ def test_the_logs() -> None:
         "checks inside the transaction", "VA-1  PASS  86", "",
         "structural diff inside the transaction", "no difference",
     ]  # fmt: skip
-    assert migration_log({}).splitlines()[:2] == ["outcome ", "transaction none"]
+    assert migration_log(Migrated()).splitlines()[:2] == ["outcome ", "transaction none"]
 
 
 # --- hostile texts -----------------------------------------------------------------------------------------------
@@ -506,8 +507,8 @@ def test_a_text_is_no_line_of_a_log(text: str) -> None:
     assert escaped(log, keep=LAYOUT) == log
     assert len([line for line in log.splitlines() if not line.startswith(" " * 33)]) == 2
     data = replaced({**DONE, "transaction": {**TRANSACTION, "diff": {}}}, text)
-    log = migration_log(data)
+    log = migration_log(Migrated(**data))
     assert escaped(log) == log.replace("\n", "\\n")
     assert len(log.splitlines()) == len(
-        migration_log({**DONE, "transaction": {**TRANSACTION, "diff": {}}}).splitlines()
+        migration_log(Migrated(**{**DONE, "transaction": {**TRANSACTION, "diff": {}}})).splitlines()
     )

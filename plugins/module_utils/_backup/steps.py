@@ -13,7 +13,8 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._backup.backup i
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.dump import COMPRESSIONS, BackupOptions
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.record import CONTENTS, MARKER, NAMES
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import run_step
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import BackupMade, BackupMarked
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.daemon import start_daemon
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import CONNECTION_ARGUMENTS, Client
@@ -38,16 +39,16 @@ def make_backup(
 ) -> dict[str, Any]:
     """Make the backup and its marker file, and journal both. ``started`` is called once C-01 has begun."""
     with artefacts.busy():
-        with run_step(artefacts, "C-01") as step:
+        with Step(artefacts, BackupMade).running() as step:
             started()
             removed = remove_leftovers(artefacts)
-            step.data["removed"] = removed
+            step.update(removed=removed)
             backup, found = back_up(client, artefacts, wanted)
-            step.data["backup"] = backup.as_dict()
+            step.update(backup=backup.as_dict())
             if wanted.contents:
                 step.file(CONTENTS, json.dumps(found, indent=1).encode() + b"\n")
-        with run_step(artefacts, "C-02") as step:
-            step.data.update(sha256=backup.sha256, started_epoch=backup.started_epoch)
+        with Step(artefacts, BackupMarked).running() as step:
+            step.update(sha256=backup.sha256, started_epoch=backup.started_epoch)
             step.file(MARKER, json.dumps(backup.as_dict(), indent=2, sort_keys=True).encode() + b"\n")
     return {"changed": True, "backup": backup.as_dict(), "removed": removed}
 

@@ -2,50 +2,63 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The events of a run's journal, and what they say about the run."""
+"""The events of a run's journal: one record each, with every key that its entry can have.
+
+Whoever writes an entry builds its record; whoever reads one gets a record back. A field that is None is not in the
+entry. The nested mappings are those of ``as_dict`` of the class that the field's comment names.
+
+``StepEnd`` and its subclasses are the outcome of a command (C-01 … C-09, R-0 … R-5): ``done``, or ``failed`` with a
+reason and what was known by then. ``RunEvent`` and its subclasses belong to the run as a whole, ``Note`` and its
+subclasses to the middle of a command.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, ClassVar, Mapping, Sequence, Type, TypeVar
 
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import Entry
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.outcome import COMMITTED, NOT_STARTED, UNKNOWN
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import Entry, Journal
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 
-# Events of the journal, each with the number ``n`` of the statement.
-STATEMENT_BEGUN = "statement"
+INTENT = "intent"
+DONE = "done"
+FAILED = "failed"
 
-STATEMENT_DONE = "statement done"
+# What a run is for, and the command in which it changes the database.
+EXECUTE = "execute"
+ROLLBACK = "rollback"
+REHEARSAL = "rehearsal"
+COMMAND = {EXECUTE: "C-07", ROLLBACK: "C-09"}
 
-STATEMENT_FAILED = "statement failed"
+Rows = Sequence[Mapping[str, Any]]
 
-
-def statement_events(entries: Sequence[Entry], command: str) -> dict[int, str]:
-    """Return the last journaled event of each statement after COMMIT."""
-    return {
-        int(entry.data["n"]): entry.event
-        for entry in entries
-        if entry.step == command and entry.event in (STATEMENT_BEGUN, STATEMENT_DONE, STATEMENT_FAILED)
-    }
+R = TypeVar("R", bound="Record")
 
 
-def statements_left(
-    statements: Sequence[Mapping[str, Any]], entries: Sequence[Entry], command: str
-) -> list[Mapping[str, Any]]:
-    """Return the statements after COMMIT that the journal does not record as done."""
-    known = statement_events(entries, command)
-    return [one for one in statements if one["after_commit"] and known.get(one["n"]) != STATEMENT_DONE]
+@dataclass(frozen=True)
+class Record:
+    """What one entry of a journal says."""
+
+    def to_entry(self) -> dict[str, Any]:
+        """Return the entry's data; a field that is None is left out."""
+        values = ((one.name, getattr(self, one.name)) for one in fields(self))
+        return {name: value for name, value in values if value is not None}
+
+    @classmethod
+    def from_entry(cls: Type[R], entry: Entry) -> R:
+        """Return the record of an entry. Raises ``PhaseGateError`` for one with other keys."""
+        try:
+            return cls(**entry.data)
+        except TypeError as error:
+            raise PhaseGateError(
+                f"The journal's line {entry.seq} ({entry.step} {entry.event}) is not of this release's form.",
+                expected=f"no keys but {', '.join(one.name for one in fields(cls)) or 'none'}",
+                found=", ".join(entry.data) or str(error),
+                next_step="use the release of the collection that wrote this run directory",
+            ) from None
 
 
-def last_recorded(artefacts: RunDirectory, step: str, key: str) -> Any:
-    """Return ``key`` of the last completed ``step`` of this run that has it, or None."""
-    done = [entry.data for entry in artefacts.journal.entries() if (entry.step, entry.event) == (step, "done")]
-    return next((data[key] for data in reversed(done) if key in data), None)
-
-
-# The last line of a run that its controller cannot seal and leaves to the next run.
-LOCK_LEFT = "left"
+# --- the run as a whole ------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -60,57 +73,402 @@ class RunLock:
         return asdict(self)
 
 
-def since_continued(entries: Sequence[Entry]) -> Sequence[Entry]:
-    """Return the entries of the run itself, without those of a run that it continues."""
-    last = max((n for n, entry in enumerate(entries) if (entry.step, entry.event) == ("run", CONTINUE)), default=0)
-    return entries[last:]
+@dataclass(frozen=True)
+class RunEvent(Record):
+    """An event of the run as a whole: its step is ``run``."""
+
+    step: ClassVar[str] = "run"
+    event: ClassVar[str] = ""
+
+    def write(self, journal: Journal) -> None:
+        """Append the event to a journal; on disk when this returns."""
+        journal.append(self.step, self.event, self.to_entry())
 
 
-# The event of a run that continues an earlier one.
-CONTINUE = "continue"
+@dataclass(frozen=True)
+class RunOpened(RunEvent):
+    """A run was opened: what for, where, by whom, with which plan.
 
-
-def events(entries: list[Entry], step: str, event: str) -> list[dict[str, Any]]:
-    """Return the data of every such entry, oldest first."""
-    return [entry.data for entry in entries if (entry.step, entry.event) == (step, event)]
-
-
-# The kinds of runs, each with the command in which it changes the database.
-EXECUTE = "execute"
-
-ROLLBACK = "rollback"
-
-REHEARSAL = "rehearsal"
-
-COMMAND = {EXECUTE: "C-07", ROLLBACK: "C-09"}
-
-
-def opening_of_run(entries: list[Entry]) -> Mapping[str, Any]:
-    """Return the facts of the run's opening; empty for a run that failed before it could be opened."""
-    return next(iter(events(entries, "run", "open")), {})
-
-
-def journaled_outcome(entries: list[Entry], command: str) -> str | None:
-    """Return a command's outcome by the journal: COMMITTED once it is, NOT_STARTED without a transaction.
-
-    None when the outcome of the last transaction is not recorded: it never reported, or reported UNKNOWN. A later
-    attempt that stopped before its own transaction has no information about the earlier one.
+    ``closed`` names the broken runs that the opening sealed; ``execution`` is what a rollback undoes; ``roles``,
+    ``access`` and ``server`` are what a rehearsal's copy needs of the source.
     """
-    outcome: str | None = NOT_STARTED
-    for entry in entries:
-        if entry.step != command:
-            continue
-        if entry.event == "transaction":
-            outcome = None
-        elif entry.event in ("done", "failed", "resolved"):
-            told = str(entry.data.get("outcome", NOT_STARTED))
-            if told != NOT_STARTED:
-                outcome = None if told == UNKNOWN else told
-        if outcome == COMMITTED:
-            break
-    return outcome
+
+    event: ClassVar[str] = "open"
+    kind: str = EXECUTE
+    environment: str = ""
+    host: str = ""
+    inventory: Sequence[str] = ()
+    operator: str = ""
+    plan_sha256: str = ""
+    #: Identity
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    execution: str | None = None
+    closed: Sequence[str] | None = None
+    roles: Sequence[str] | None = None
+    access: Mapping[str, Any] | None = None
+    server: Mapping[str, Any] | None = None
+    #: RunLock
+    lock: Mapping[str, Any] | None = None
+    path: str = ""
+    phase: str = ""
+    ddl_sha256: str = ""
+    format: str | None = None
 
 
-def continued_runs(entries: list[Entry]) -> set[str]:
-    """Return the names of the runs that a run continues: they are the same execution."""
-    return {str(data["bundle"]) for data in events(entries, "run", CONTINUE)}
+@dataclass(frozen=True)
+class RunNotOpened(RunEvent):
+    """A run failed before it could be opened; its directory holds the reason."""
+
+    event: ClassVar[str] = "not opened"
+    phase: str | None = ""
+    environment: str | None = ""
+    host: str = ""
+    format: str | None = None
+
+
+@dataclass(frozen=True)
+class RunContinued(RunEvent):
+    """The run goes on, in a copy, with the sealed run ``bundle``."""
+
+    event: ClassVar[str] = "continue"
+    bundle: str = ""
+    seal: str = ""
+    path: str = ""
+
+
+@dataclass(frozen=True)
+class LockTaken(RunEvent):
+    """Another session took the run's lock, to finish the run."""
+
+    event: ClassVar[str] = "lock"
+    #: RunLock
+    lock: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ConditionsEvaluated(RunEvent):
+    """The pre-run conditions."""
+
+    event: ClassVar[str] = "conditions"
+    #: Condition
+    conditions: Rows = ()
+
+
+@dataclass(frozen=True)
+class GatesEvaluated(RunEvent):
+    """Gates that failed when the run was opened."""
+
+    event: ClassVar[str] = "judged"
+    #: Gate
+    gates: Rows = ()
+
+
+@dataclass(frozen=True)
+class RunFailed(RunEvent):
+    """The run failed outside of its commands."""
+
+    event: ClassVar[str] = FAILED
+    reason: str = ""
+    #: Gate
+    gates: Rows | None = None
+
+
+@dataclass(frozen=True)
+class RunLeft(RunEvent):
+    """The controller could not seal the run and left it to the next one."""
+
+    event: ClassVar[str] = "left"
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class SealBegun(RunEvent):
+    """The report and the seal are being written."""
+
+    event: ClassVar[str] = "seal"
+
+
+# --- the middle of a command -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Note(Record):
+    """An event in the middle of a command."""
+
+    event: ClassVar[str] = ""
+
+
+@dataclass(frozen=True)
+class TransactionBegun(Note):
+    """The transaction has its id; the gates are here too, for a report about a run that is killed next."""
+
+    event: ClassVar[str] = "transaction"
+    xid: str = ""
+    pid: int = 0
+    #: Gate
+    gates: Rows = ()
+
+
+@dataclass(frozen=True)
+class CommitSent(Note):
+    """COMMIT is sent next."""
+
+    event: ClassVar[str] = "commit"
+    xid: str = ""
+
+
+@dataclass(frozen=True)
+class LockTimedOut(Note):
+    """An attempt ended because a lock was not granted in time."""
+
+    event: ClassVar[str] = "lock timeout"
+    attempt: int = 0
+    found: str = ""
+
+
+@dataclass(frozen=True)
+class OutcomeResolved(Note):
+    """The server was asked how a transaction ended that had not reported."""
+
+    event: ClassVar[str] = "resolved"
+    outcome: str = ""
+    xid: str = ""
+
+
+@dataclass(frozen=True)
+class StatementBegun(Note):
+    """A statement after COMMIT is sent next; ``after_commit`` is the object that it is about."""
+
+    event: ClassVar[str] = "statement"
+    n: int = 0
+    tag: str = ""
+    line: int = 0
+    after_commit: str = ""
+
+
+@dataclass(frozen=True)
+class StatementDone(Note):
+    """A statement after COMMIT was completed."""
+
+    event: ClassVar[str] = "statement done"
+    n: int = 0
+    tag: str = ""
+    line: int = 0
+    rows: int | None = None
+    milliseconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class StatementFailed(Note):
+    """A statement after COMMIT failed; ``left`` says what it left, '' when nothing."""
+
+    event: ClassVar[str] = "statement failed"
+    n: int = 0
+    found: str = ""
+    left: str = ""
+
+
+# --- how a command ended -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class StepEnd(Record):
+    """How a command ended; ``reason`` is there when it failed."""
+
+    step: ClassVar[str] = ""
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class BackupMade(StepEnd):
+    """C-01. ``removed`` names what a killed backup had left."""
+
+    step: ClassVar[str] = "C-01"
+    removed: Sequence[str] | None = None
+    #: BackupRecord
+    backup: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class BackupMarked(StepEnd):
+    """C-02: the backup's digest and when it began, in seconds by the server's clock."""
+
+    step: ClassVar[str] = "C-02"
+    sha256: str | None = None
+    started_epoch: float | None = None
+
+
+@dataclass(frozen=True)
+class SchemaRecorded(StepEnd):
+    """C-03. ``unseen`` is what the role may not read."""
+
+    step: ClassVar[str] = "C-03"
+    fingerprint: str | None = None
+    objects: int | None = None
+    unseen: Sequence[str] | None = None
+
+
+@dataclass(frozen=True)
+class DataRecorded(StepEnd):
+    """C-04."""
+
+    step: ClassVar[str] = "C-04"
+    row_counts: Mapping[str, int | None] | None = None
+    #: ColumnStats by the measure's id
+    measures: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class SqlFrozen(StepEnd):
+    """C-05: name, SHA-256 and size in bytes of each file."""
+
+    step: ClassVar[str] = "C-05"
+    files: Rows | None = None
+
+
+@dataclass(frozen=True)
+class PreflightRun(StepEnd):
+    """C-06. ``gates`` is G-6 alone."""
+
+    step: ClassVar[str] = "C-06"
+    #: CheckResult
+    checks: Rows | None = None
+    summary: str | None = None
+    #: Gate
+    gates: Rows | None = None
+
+
+@dataclass(frozen=True)
+class Transacted(StepEnd):
+    """A command that changes the database.
+
+    ``unchanged`` says after a rollback whether the schema is as before, ``fingerprint`` what it is.
+    """
+
+    outcome: str | None = None
+    #: Gate
+    gates: Rows | None = None
+    #: MigrationResult
+    transaction: Mapping[str, Any] | None = None
+    #: what a rollback would lose of what was there before, as name and digest
+    baseline: Rows | None = None
+    unchanged: bool | None = None
+    fingerprint: str | None = None
+
+
+@dataclass(frozen=True)
+class Migrated(Transacted):
+    """C-07."""
+
+    step: ClassVar[str] = "C-07"
+
+
+@dataclass(frozen=True)
+class RolledBack(Transacted):
+    """C-09. ``losses`` are the rows lost with it, by what; ``restored`` whether the schema is as before the phase."""
+
+    step: ClassVar[str] = "C-09"
+    losses: Rows | None = None
+    restored: bool | None = None
+
+
+@dataclass(frozen=True)
+class Verified(StepEnd):
+    """C-08. ``deviations`` are counts and measurements that moved without being declared."""
+
+    step: ClassVar[str] = "C-08"
+    fingerprint: str | None = None
+    objects: int | None = None
+    unseen: Sequence[str] | None = None
+    row_counts: Mapping[str, int | None] | None = None
+    measures: Mapping[str, Any] | None = None
+    measured: Rows | None = None
+    deviations: Sequence[str] | None = None
+    #: policy, ok, message, offending, lines, text, changes
+    diff: Mapping[str, Any] | None = None
+    #: CheckResult
+    checks: Rows | None = None
+    summary: str | None = None
+    #: CheckResult
+    non_scope: Rows | None = None
+
+
+@dataclass(frozen=True)
+class ClusterChecked(StepEnd):
+    """R-0."""
+
+    step: ClassVar[str] = "R-0"
+    #: Identity
+    cluster: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class CopyRestored(StepEnd):
+    """R-1."""
+
+    step: ClassVar[str] = "R-1"
+    restore: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class CopyMigrated(Transacted):
+    """R-2."""
+
+    step: ClassVar[str] = "R-2"
+
+
+@dataclass(frozen=True)
+class CopyVerified(Verified):
+    """R-3."""
+
+    step: ClassVar[str] = "R-3"
+
+
+@dataclass(frozen=True)
+class CopyRolledBack(RolledBack):
+    """R-4."""
+
+    step: ClassVar[str] = "R-4"
+
+
+@dataclass(frozen=True)
+class CopyMigratedAgain(Transacted, Verified):
+    """R-5: migrated and verified once more."""
+
+    step: ClassVar[str] = "R-5"
+
+
+def _subclasses(base: Type[R]) -> list[Type[R]]:
+    found: list[Type[R]] = []
+    for one in base.__subclasses__():
+        found += [one, *_subclasses(one)]
+    return found
+
+
+_ENDS: dict[str, Type[StepEnd]] = {one.step: one for one in _subclasses(StepEnd) if one.step}
+_RUN_EVENTS: dict[str, Type[RunEvent]] = {one.event: one for one in _subclasses(RunEvent)}
+_NOTES: dict[str, Type[Note]] = {one.event: one for one in _subclasses(Note)}
+
+
+def record_of(entry: Entry) -> Record | None:
+    """Return what an entry says; None for an intent, and for a step that no run has, which G-11 is about.
+
+    Raises ``PhaseGateError`` for another event of a run's own steps.
+    """
+    found: Type[Record] | None
+    if entry.event == INTENT or entry.step not in (RunEvent.step, *_ENDS):
+        return None
+    if entry.step == RunEvent.step:
+        found = _RUN_EVENTS.get(entry.event)
+    elif entry.event in (DONE, FAILED):
+        found = _ENDS.get(entry.step)
+    else:
+        found = _NOTES.get(entry.event)
+    if found is None:
+        raise PhaseGateError(
+            f"The journal's line {entry.seq} has an unknown event.",
+            expected="an event of this release of the collection",
+            found=f"{entry.step} {entry.event}",
+            next_step="use the release of the collection that wrote this run directory",
+        )
+    return found.from_entry(entry)

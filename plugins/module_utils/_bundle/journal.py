@@ -19,6 +19,10 @@ from typing import Any
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.clock import utc_now
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 
+# The form of a journal whose first entry names none is 1: the keys are the same.
+FORMAT = "phasegate-journal/2"
+FORMATS = (None, FORMAT)
+
 # What the first line carries in place of a predecessor's digest.
 GENESIS = "0" * 64
 
@@ -76,6 +80,17 @@ def _broken(number: int, expected: str, found: str) -> PhaseGateError:
     )
 
 
+def _require_format(entries: list[Entry]) -> None:
+    found = entries[0].data.get("format") if entries else None
+    if found not in FORMATS:
+        raise PhaseGateError(
+            "The journal has another form.",
+            expected=f"form {FORMAT}, or one without a name of its form",
+            found=str(found),
+            next_step="use the release of the collection that wrote this run directory",
+        )
+
+
 class Journal:
     """The file ``journal.jsonl`` of one run. Appending takes a lock, so two processes cannot fork the chain."""
 
@@ -86,9 +101,11 @@ class Journal:
         """Return all entries, the chain checked; an absent file has none."""
         try:
             with open(self.path, "rb") as stream:
-                return parse_journal(stream.read())
+                entries = parse_journal(stream.read())
         except FileNotFoundError:
             return []
+        _require_format(entries)
+        return entries
 
     def append(self, step: str, event: str, data: dict[str, Any] | None = None) -> Entry:
         """Add one line and return its entry once it is on disk (fsync)."""

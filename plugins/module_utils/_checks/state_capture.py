@@ -10,7 +10,12 @@ import subprocess
 import threading
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import run_step
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import (
+    DataRecorded,
+    SchemaRecorded,
+    Verified,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_capture import (
     Capture,
     DataExpectations,
@@ -28,7 +33,10 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader i
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
 
 # The commands that capture a moment: its schema, and its data.
-STEPS = {"before": ("C-03", "C-04"), "after": ("C-08", "C-08")}
+STEPS: dict[str, tuple[type[SchemaRecorded | Verified], type[DataRecorded | Verified]]] = {
+    "before": (SchemaRecorded, DataRecorded),
+    "after": (Verified, Verified),
+}
 
 
 class SchemaText:
@@ -109,16 +117,16 @@ def record_state_steps(
 ) -> dict[str, object]:
     """Record a moment as steps of a run, ``after`` compared with ``before``; return its facts for the caller."""
     schema_step, data_step = STEPS[label]
-    with run_step(artefacts, schema_step) as step:
+    with Step(artefacts, schema_step).running() as step:
         result = describe_snapshot(record_state(client, artefacts, label, declared))
-        step.data.update(result)
-    with run_step(artefacts, data_step) as step:
+        step.update(**result)
+    with Step(artefacts, data_step).running() as step:
         now = load_capture(artefacts, label, declared.measures)
-        step.data.update(now.state())
+        step.update(**now.state())
         if label == "after":
             before = load_capture(artefacts, "before", declared.measures)
             result["measured"], result["deviations"] = declared.judge(before, now)
-            step.data.update(measured=result["measured"], deviations=result["deviations"])
+            step.update(measured=result["measured"], deviations=result["deviations"])
     return result
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Mapping, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import Verified
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.builtin import (
     checksum_check,
@@ -78,10 +79,10 @@ class Verification:
 VERIFICATION_FIELDS = ("fingerprint", "checks", "summary", "non_scope", "measured", "deviations")
 
 
-def verification_fields(data: Mapping[str, Any]) -> dict[str, Any]:
+def verification_fields(end: Verified) -> dict[str, Any]:
     """Return the results of C-08 for the caller, as far as available."""
-    known = {key: data[key] for key in VERIFICATION_FIELDS if key in data}
-    return {**known, **{key: data["diff"][key] for key in ("lines", "text") if "diff" in data}}
+    known = {name: value for name, value in end.to_entry().items() if name in VERIFICATION_FIELDS}
+    return {**known, **{name: end.diff[name] for name in ("lines", "text") if end.diff is not None}}
 
 
 def _text(artefacts: RunDirectory, label: str) -> str:
@@ -110,9 +111,9 @@ def diff_states(
     }
 
 
-def write_diff(step: Step, changes: Diff, result: Mapping[str, Any]) -> None:
+def write_diff(step: Step[Any], changes: Diff, result: Mapping[str, Any]) -> None:
     """Write ``schema/diff.json`` and ``schema/diff.txt``, and journal the result."""
-    step.data["diff"] = result
+    step.update(diff=result)
     step.file("schema/diff.json", json.dumps(result, indent=2, ensure_ascii=False).encode("utf-8") + b"\n")
     step.file("schema/diff.txt", changes.text().encode("utf-8") + b"\n")
 
@@ -121,12 +122,12 @@ def run_verification(
     client: Client,
     artefacts: RunDirectory,
     wanted: Verification,
-    step: Step,
+    step: Step[Any],
     labels: tuple[str, str] = ("before", "after"),
 ) -> Snapshot:
     """Run C-08 and return the facts after. Raises ``PhaseGateError`` naming every failure.
 
-    ``step.data`` receives fingerprint, diff, measured, deviations, checks and non_scope, complete also on failure.
+    ``step.end`` receives fingerprint, diff, measured, deviations, checks and non_scope, complete also on failure.
     """
     before, after = labels
     taken = record_state(client, artefacts, after, wanted.declared)
@@ -137,7 +138,7 @@ def run_verification(
     original = Snapshot.load(artefacts.file(f"schema/{before}.jsonl.gz"))
     changes, result = diff_states(artefacts, labels, (original, taken), wanted.policy)
     write_diff(step, changes, result)
-    step.data.update(describe_snapshot(taken), measured=moved, deviations=wrong)
+    step.update(**describe_snapshot(taken), measured=moved, deviations=wrong)
     lines = result["lines"]
     with client.session("phasegate:verify") as session:
         builtins = {
@@ -150,7 +151,7 @@ def run_verification(
         everything = [*wanted.checks, *answerable_statements(wanted.non_scope)]
         judged = run_read_only(session, everything, builtins, wanted.search_path)
     checks, non_scope = judged[: len(wanted.checks)], judged[len(wanted.checks) :]
-    step.data.update(
+    step.update(
         checks=[check.as_dict() for check in checks],
         summary=check_summary(checks),
         non_scope=[statement.as_dict() for statement in non_scope],

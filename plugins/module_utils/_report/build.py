@@ -12,15 +12,47 @@ from __future__ import annotations
 
 import datetime
 import shlex
+from dataclasses import replace
 from typing import Any, Mapping, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import (
-    CONTINUE,
-    STATEMENT_FAILED,
+    COMMAND,
+    DONE,
+    EXECUTE,
+    FAILED,
+    REHEARSAL,
+    ROLLBACK,
+    BackupMade,
+    ConditionsEvaluated,
+    CopyMigrated,
+    CopyMigratedAgain,
+    CopyVerified,
+    Migrated,
+    PreflightRun,
+    RolledBack,
+    RunContinued,
+    RunFailed,
+    RunNotOpened,
+    RunOpened,
+    SchemaRecorded,
+    StatementFailed,
+    StepEnd,
+    Transacted,
+    TransactionBegun,
+    Verified,
+    record_of,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import Entry
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import (
+    gates_of,
+    last_outcome,
+    newest_end,
+    opening_of,
+    records_of,
     since_continued,
     statements_left,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import Entry
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.outcome import COMMITTED, NOT_STARTED
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import (
     FAIL,
     GATE_TITLES,
@@ -46,11 +78,6 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._report.vocabula
 FORMAT = "phasegate-report/1"
 
 
-def _last(entries: Sequence[Entry], step: str, key: str, default: Any = None) -> Any:
-    """Return ``key`` of the newest entry of a step that has it."""
-    return next((e.data[key] for e in reversed(entries) if e.step == step and key in e.data), default)
-
-
 def _gate_rows(entries: Sequence[Entry], command: str, requires: Sequence[str]) -> list[dict[str, Any]]:
     """Return all eleven gates with their last status, or NOT REACHED. G-11 is evaluated over the whole journal.
 
@@ -59,8 +86,7 @@ def _gate_rows(entries: Sequence[Entry], command: str, requires: Sequence[str]) 
     judged: dict[str, dict[str, Any]] = {gate.id: gate.as_dict() for gate in not_reached_gates(GATE_TITLES)}
     if command == "C-09":
         judged.update({gate.id: gate.as_dict() for gate in gates_without_meaning_for_rollback()})
-    for entry in entries:
-        judged.update({gate["id"]: gate for gate in entry.data.get("gates", ())})
+    judged.update({gate["id"]: dict(gate) for gate in gates_of(entries)})
     last = nothing_else_ran_gate((entry.step for entry in entries), [command])
     if last.status == FAIL or not requires:
         judged[last.id] = last.as_dict()
@@ -70,24 +96,24 @@ def _gate_rows(entries: Sequence[Entry], command: str, requires: Sequence[str]) 
 def _outcome(
     plan: Mapping[str, Any] | None, entries: Sequence[Entry], gates: Sequence[Mapping[str, Any]], command: str
 ) -> str:
-    migration = _last(entries, command, "outcome")
-    if migration is None and any(e.step == command and e.event == "transaction" for e in entries):
+    migration = last_outcome(entries, command)
+    if migration is None and records_of(entries, TransactionBegun, command):
         return UNKNOWN
-    if migration in (None, "NOT_STARTED"):
+    if migration in (None, NOT_STARTED):
         return STOPPED
-    if migration != "COMMITTED":
-        return ROLLED_BACK if migration == "ROLLED_BACK" else UNKNOWN
+    if migration != COMMITTED:
+        return ROLLED_BACK if migration == ROLLED_BACK else UNKNOWN
     if plan and statements_left(plan["rollback" if command == "C-09" else "ddl"]["statements"], entries, command):
         return COMMITTED_INCOMPLETE
-    verified = _verified(entries) if command == "C-07" else bool(_last(entries, command, "restored"))
+    verified = _verified(entries) if command == "C-07" else bool(newest_end(entries, RolledBack).restored)
     verified = verified and not any(gate["status"] == FAIL for gate in gates)
     return SUCCESS if verified else COMMITTED_NOT_VERIFIED
 
 
 def _rehearsed(entries: Sequence[Entry]) -> str:
     """Return SUCCESS when the last step of the rehearsal is done and no step failed."""
-    failed = any(entry.event == "failed" for entry in entries)
-    done = any((entry.step, entry.event) == ("R-5", "done") for entry in entries)
+    failed = any(entry.event == FAILED for entry in entries)
+    done = any((entry.step, entry.event) == (CopyMigratedAgain.step, DONE) for entry in entries)
     return SUCCESS if done and not failed else STOPPED
 
 
@@ -96,27 +122,29 @@ def _verified(entries: Sequence[Entry]) -> bool:
 
     A failed part ends C-08, so what follows it is the C-08 of a later run that adopted this one.
     """
-    ends = [entry.event for entry in entries if entry.step == "C-08" and entry.event in ("done", "failed")]
+    ends = [entry.event for entry in entries if entry.step == Verified.step and entry.event in (DONE, FAILED)]
+    verified = newest_end(entries, Verified)
     return (
-        ends[-1:] == ["done"]
-        and bool(_last(entries, "C-08", "checks"))
-        and all(check["status"] == "PASS" for check in _last(entries, "C-08", "checks"))
-        and bool(_last(entries, "C-08", "diff", {}).get("ok"))
-        and _last(entries, "C-08", "deviations") == []
+        ends[-1:] == [DONE]
+        and bool(verified.checks)
+        and all(check["status"] == "PASS" for check in verified.checks or ())
+        and bool((verified.diff or {}).get("ok"))
+        and verified.deviations is not None
+        and not verified.deviations
     )
 
 
 def _triggers(entries: Sequence[Entry], outcome: str) -> list[dict[str, str]]:
     """Return T-1 ... T-9 with what was found. Only a committed or unknown migration can trigger one."""
-    diff = _last(entries, "C-08", "diff", {})
-    offending = diff.get("offending", [])
-    failed = [c["id"] for c in _last(entries, "C-08", "checks", []) if c["status"] != "PASS"]
+    verified = newest_end(entries, Verified)
+    offending = (verified.diff or {}).get("offending", [])
+    failed = [c["id"] for c in verified.checks or () if c["status"] != "PASS"]
     gone = [c["name"] for c in offending if c["action"] != "added"]
-    invalid = [e.data["left"] for e in entries if e.event == STATEMENT_FAILED and e.data["left"]]
+    invalid = [one.left for one in records_of(entries, StatementFailed) if one.left]
     found_by = {
         "T-1": [outcome] if outcome == UNKNOWN else [],
         "T-2": failed,
-        "T-3": _last(entries, "C-08", "deviations", []),
+        "T-3": list(verified.deviations or ()),
         "T-4": gone,
         "T-5": [c["name"] for c in offending if c["action"] == "added"],
         "T-6": [
@@ -145,7 +173,7 @@ def _commands(entries: Sequence[Entry]) -> list[dict[str, Any]]:
         own = [entry for entry in entries if entry.step == name]
         if not own and name[0] == "R":
             continue
-        ends = [entry for entry in own if entry.event in ("done", "failed")]
+        ends = [entry for entry in own if entry.event in (DONE, FAILED)]
         rows.append(
             {
                 "id": name,
@@ -165,71 +193,74 @@ def _seconds(start: str, end: str) -> float:
 
 def _reason(entries: Sequence[Entry]) -> str:
     entries = since_continued(entries)
-    return next((str(e.data["reason"]) for e in entries if e.event == "failed" and e.data.get("reason")), "")
+    failed = (record_of(entry) for entry in entries if entry.event == FAILED)
+    return next((one.reason for one in failed if isinstance(one, (RunFailed, StepEnd)) and one.reason), "")
 
 
 def build(plan: Mapping[str, Any] | None, entries: Sequence[Entry], name: str) -> dict[str, Any]:
     """Return the report's facts. ``name`` is the artefact directory's; ``plan`` is None when none could be loaded."""
     phase = plan["phase"] if plan else {}
-    start = next((e.data for e in entries if e.step == "run" and e.event in ("open", "not opened")), {})
-    here = [{"path": e.data["path"]} for e in entries if (e.step, e.event) == ("run", CONTINUE)]
-    start = {**start, **here[-1]} if here else start
-    kind = start.get("kind", "execute")
-    command = "C-09" if kind == "rollback" else "C-07"
-    requires = phase.get("requires", ()) if kind == "execute" else ()
-    gates = [] if kind == "rehearsal" else _gate_rows(entries, command, requires)
-    outcome = _rehearsed(entries) if kind == "rehearsal" else _outcome(plan, entries, gates, command)
+    start = _start(entries)
+    kind = start.kind
+    command = COMMAND.get(kind, COMMAND[EXECUTE])
+    requires = phase.get("requires", ()) if kind == EXECUTE else ()
+    gates = [] if kind == REHEARSAL else _gate_rows(entries, command, requires)
+    outcome = _rehearsed(entries) if kind == REHEARSAL else _outcome(plan, entries, gates, command)
     # R-3 of a rehearsal is what C-08 is of an execution; its preflight is inside the transaction
-    ran, verified = ("R-2", "R-3") if kind == "rehearsal" else (command, "C-08")
-    transaction = _last(entries, ran, "transaction", {})
+    changed: Transacted = newest_end(entries, {REHEARSAL: CopyMigrated, ROLLBACK: RolledBack}.get(kind, Migrated))
+    verified = newest_end(entries, CopyVerified if kind == REHEARSAL else Verified)
+    undone = newest_end(entries, RolledBack)
+    backup, preflight = newest_end(entries, BackupMade), newest_end(entries, PreflightRun)
+    conditions = records_of(entries, ConditionsEvaluated)[-1:]
+    transaction = changed.transaction or {}
     return {
         "format": FORMAT,
         "bundle": name,
         "outcome": outcome,
         "kind": kind,
         "sentence": OF_KIND[kind][outcome],
-        "undoes": start.get("execution", ""),
-        "losses": _last(entries, "C-09", "losses", []),
+        "undoes": start.execution or "",
+        "losses": undone.losses or [],
         "reason": "" if outcome == SUCCESS else _reason(entries),
         "phase": {
-            "phase": start.get("phase", ""),
+            "phase": start.phase,
             "title": phase.get("title", ""),
             "revision": phase.get("revision", ""),
         },
-        "environment": start.get("environment", ""),
-        "host": start.get("host", ""),
-        "operator": start.get("operator", ""),
-        "closed": start.get("closed", []),
+        "environment": start.environment,
+        "host": start.host,
+        "operator": start.operator,
+        "closed": start.closed or [],
         "started": entries[0].at if entries else "",
         "ended": entries[-1].at if entries else "",
         "seconds": _seconds(entries[0].at, entries[-1].at) if entries else 0.0,
-        "identity": start.get("identity", {}),
+        "identity": start.identity,
         "digests": _digests(plan, start),
-        "conditions": _last(entries, "run", "conditions", []),
-        "backup": _last(entries, "C-01", "backup", {}),
-        "removed": _last(entries, "C-01", "removed", []),
+        "conditions": conditions[0].conditions if conditions else [],
+        "backup": backup.backup or {},
+        "removed": backup.removed or [],
         "fingerprints": {
-            "before": _last(entries, "C-03", "fingerprint", ""),
-            "after": _last(entries, verified, "fingerprint", "") or _last(entries, command, "fingerprint", ""),
+            "before": newest_end(entries, SchemaRecorded).fingerprint or "",
+            "after": verified.fingerprint or changed.fingerprint or "",
         },
-        "unchanged": _last(entries, command, "unchanged"),
+        "unchanged": None if kind == REHEARSAL else changed.unchanged,
         "commands": _commands(entries),
         "gates": gates,
-        "preflight": _last(entries, "C-06", "checks", []) or transaction.get("preflight", []),
+        "preflight": preflight.checks or transaction.get("preflight", []),
         "migration": {
             key: transaction.get(key) for key in ("xid", "pid", "attempts", "statements", "result", "checks")
         },
         "expected_tags": phase.get("expect", {}).get("tags", {}),
-        "verification": _last(entries, verified, "checks", []),
-        "diff": _last(entries, verified, "diff", {}) or transaction.get("diff", {}),
-        "measured": _last(entries, verified, "measured", []),
+        "verification": verified.checks or [],
+        "diff": verified.diff or transaction.get("diff", {}),
+        "measured": verified.measured or [],
         "notes": [measure["note"] for measure in phase.get("measure", []) if measure.get("note")],
-        "deviations": _last(entries, verified, "deviations", []),
-        "non_scope": _non_scope(phase, _last(entries, verified, "non_scope", [])),
+        "deviations": verified.deviations or [],
+        "non_scope": _non_scope(phase, verified.non_scope or []),
         "triggers": _triggers(entries, outcome),
         "rollback_command": (
             rollback_command(start, name)
-            if kind == "execute" and outcome in (COMMITTED_NOT_VERIFIED, COMMITTED_INCOMPLETE)
+            if kind == EXECUTE and outcome in (COMMITTED_NOT_VERIFIED, COMMITTED_INCOMPLETE)
             else ""
         ),
         "cannot_restore": phase.get("rollback", {}).get("cannot_restore", []),
@@ -237,11 +268,21 @@ def build(plan: Mapping[str, Any] | None, entries: Sequence[Entry], name: str) -
     }
 
 
-def _digests(plan: Mapping[str, Any] | None, start: Mapping[str, Any]) -> dict[str, str]:
+def _start(entries: Sequence[Entry]) -> RunOpened:
+    """Return the opening of the run, or what is known of one that could not be opened; the path is where it is now."""
+    start = opening_of(entries)
+    if start is None:
+        refused = records_of(entries, RunNotOpened)
+        start = RunOpened(**refused[0].to_entry()) if refused else RunOpened()
+    here = records_of(entries, RunContinued)[-1:]
+    return replace(start, path=here[0].path) if here else start
+
+
+def _digests(plan: Mapping[str, Any] | None, start: RunOpened) -> dict[str, str]:
     if plan is None:
         return {}
     files = {plan[part]["file"]: plan[part]["sha256"] for part in ("definition", "ddl", "rollback")}
-    return {"plan": start.get("plan_sha256", ""), **files}
+    return {"plan": start.plan_sha256, **files}
 
 
 def _non_scope(phase: Mapping[str, Any], checked: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
@@ -259,12 +300,12 @@ def _non_scope(phase: Mapping[str, Any], checked: Sequence[Mapping[str, Any]]) -
     return rows
 
 
-def rollback_command(start: Mapping[str, Any], name: str) -> str:
+def rollback_command(start: RunOpened, name: str) -> str:
     """Return the one command that rolls an execution back, from how its run was opened; '' if that is not recorded."""
-    if not start.get("path"):
+    if not start.path:
         return ""
     words = ["ansible-playbook", "incomex.phasegate.rollback"]
-    for source in start.get("inventory", ()):
+    for source in start.inventory:
         words += ["-i", source]
-    words += ["-l", start["host"], "-e", f"phasegate_execution={start['path']}", "-e", f"phasegate_confirm={name}"]
+    words += ["-l", start.host, "-e", f"phasegate_execution={start.path}", "-e", f"phasegate_confirm={name}"]
     return " ".join(shlex.quote(word) for word in words)

@@ -13,7 +13,8 @@ from typing import Any, Iterator
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.record import FOLDERS
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import SEAL, SIGNATURE, RunDirectory
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import since_continued
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import FAILED, RunFailed, SealBegun
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import since_continued
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.verification import verify_bundle
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import read_file, sha256_file
@@ -44,9 +45,9 @@ def _write_reports(artefacts: RunDirectory, reason: str) -> dict[str, Any]:
             plan = json.load(stream)
     entries = artefacts.journal.entries()
     if not artefacts.sealed:
-        if reason and not any(entry.event == "failed" for entry in since_continued(entries)):
-            artefacts.journal.append("run", "failed", {"reason": reason})
-        artefacts.journal.append("run", "seal")
+        if reason and not any(entry.event == FAILED for entry in since_continued(entries)):
+            RunFailed(reason).write(artefacts.journal)
+        SealBegun().write(artefacts.journal)
         entries = artefacts.journal.entries()
     name = os.path.basename(artefacts.path)
     report = build(plan, entries, name)

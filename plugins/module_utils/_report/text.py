@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Iterable, List, Mapping, Sequence, Tuple
 
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import Transacted
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import Entry
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import escaped, indented, json_line
 from ansible_collections.incomex.phasegate.plugins.module_utils._report.vocabulary import TRIGGERED
@@ -92,11 +93,11 @@ def driver_log(entries: Sequence[Entry]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def migration_log(data: Mapping[str, Any]) -> str:
+def migration_log(end: Transacted) -> str:
     """Return logs/C-07.log: gates, statements with rows and milliseconds, results, diff."""
-    transaction = data.get("transaction") or {}
-    out = [f"outcome {data.get('outcome', '')}", f"transaction {transaction.get('xid') or 'none'}", "", "gates"]
-    out += [_row(gate, f"expected {gate['expected']}; found {gate['found']}") for gate in data.get("gates", [])]
+    transaction = end.transaction or {}
+    out = [f"outcome {end.outcome or ''}", f"transaction {transaction.get('xid') or 'none'}", "", "gates"]
+    out += [_row(gate, f"expected {gate['expected']}; found {gate['found']}") for gate in end.gates or ()]
     out += ["", "statements"]
     out += [
         f"{s['n']:>4}  line {s['line']:>4}  {s['tag']} {s['rows']}  {s['milliseconds']} ms"

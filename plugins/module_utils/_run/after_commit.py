@@ -13,12 +13,15 @@ from __future__ import annotations
 import enum
 import time
 from dataclasses import dataclass
-from typing import Any, Mapping
+from typing import Any, Mapping, TypeVar
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import (
-    STATEMENT_BEGUN,
-    STATEMENT_DONE,
-    STATEMENT_FAILED,
+    StatementBegun,
+    StatementDone,
+    StatementFailed,
+    Transacted,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import (
     statement_events,
     statements_left,
 )
@@ -38,6 +41,8 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.sessio
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.transaction_status import RESOLVE_TIMEOUT
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrusted_sql import run_alone, search_path
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import MigrationResult, Script
+
+T = TypeVar("T", bound=Transacted)
 
 
 class StatementState(enum.Enum):
@@ -112,7 +117,7 @@ def fetch_statement_state(session: Session, statement: Mapping[str, Any]) -> tup
     return state, (rows[0][1] or "") if state is StatementState.BROKEN else ""
 
 
-def run_after_commit(session: Session, client: Client, script: Script, applied: MigrationResult, step: Step) -> None:
+def run_after_commit(session: Session, client: Client, script: Script, applied: MigrationResult, step: Step[T]) -> None:
     """Run the remaining statements after COMMIT, in file order; ``applied.statements`` receives each.
 
     Raises ``PhaseGateError`` at the first one that does not complete. A statement that the journal records as done does
@@ -127,7 +132,7 @@ def run_after_commit(session: Session, client: Client, script: Script, applied: 
         session.set("role", script.role)
     for statement in todo:
         if (
-            known.get(statement["n"]) == STATEMENT_BEGUN
+            isinstance(known.get(statement["n"]), StatementBegun)
             and fetch_statement_state(session, statement)[0] is StatementState.DONE
         ):
             _ended(step, applied, statement, 0.0)
@@ -144,7 +149,7 @@ def _run_one(
     script: Script,
     statement: Mapping[str, Any],
     applied: MigrationResult,
-    step: Step,
+    step: Step[T],
     pid: str,
 ) -> None:
     state, broken = fetch_statement_state(session, statement)
@@ -157,13 +162,13 @@ def _run_one(
     session.set("lock_timeout", script.settings["lock_timeout"] if detach else "0")
     session.set("statement_timeout", script.settings["after_commit_timeout"])
     session.set("search_path", search_path(script.settings["search_path"]))
-    step.note(STATEMENT_BEGUN, {key: statement[key] for key in ("n", "tag", "line", "after_commit")})
+    step.note(StatementBegun(statement["n"], statement["tag"], statement["line"], statement["after_commit"]))
     started = time.monotonic()
     try:
         run_alone(session, text)
     except SqlError as error:
         state, broken = fetch_statement_state(session, statement)
-        step.note(STATEMENT_FAILED, {"n": statement["n"], "found": error.words(), "left": broken})
+        step.note(StatementFailed(statement["n"], error.words(), broken))
         grant = (
             privilege_advice(session, statement["needs"], error.text)
             if error.sqlstate == INSUFFICIENT_PRIVILEGE
@@ -174,15 +179,15 @@ def _run_one(
         raise _lost(client, script, statement, applied, step, pid, lost) from lost
     state, broken = fetch_statement_state(session, statement)
     if state is StatementState.BROKEN:
-        step.note(STATEMENT_FAILED, {"n": statement["n"], "found": "no error", "left": broken})
+        step.note(StatementFailed(statement["n"], "no error", broken))
         raise _stopped(script, statement, broken, state)
     _ended(step, applied, statement, 1000 * (time.monotonic() - started))
 
 
-def _ended(step: Step, applied: MigrationResult, statement: Mapping[str, Any], milliseconds: float) -> None:
-    told_of = {key: statement[key] for key in ("n", "tag", "line")}
-    applied.statements.append({**told_of, "rows": 0, "milliseconds": round(milliseconds, 3)})
-    step.note(STATEMENT_DONE, applied.statements[-1])
+def _ended(step: Step[T], applied: MigrationResult, statement: Mapping[str, Any], milliseconds: float) -> None:
+    done = StatementDone(statement["n"], statement["tag"], statement["line"], 0, round(milliseconds, 3))
+    applied.statements.append(done.to_entry())
+    step.note(done)
 
 
 def _where(script: Script, statement: Mapping[str, Any]) -> str:
@@ -214,7 +219,7 @@ def _lost(
     script: Script,
     statement: Mapping[str, Any],
     applied: MigrationResult,
-    step: Step,
+    step: Step[T],
     pid: str,
     lost: ConnectionLost,
 ) -> PhaseGateError:
@@ -222,7 +227,7 @@ def _lost(
     what = f"{_where(script, statement)}: the connection was lost; the transaction before it is COMMITTED."
     state, found = _resolve(client, statement, pid)
     if state is StatementState.BROKEN:
-        step.note(STATEMENT_FAILED, {"n": statement["n"], "found": lost.found, "left": found})
+        step.note(StatementFailed(statement["n"], lost.found, found))
         return _stopped(script, statement, f"{lost.found}; {found}", state)
     if state is StatementState.DONE:
         _ended(step, applied, statement, 0.0)

@@ -10,6 +10,7 @@ import os
 from dataclasses import dataclass
 from typing import Any, Mapping, Sequence
 
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import PreflightRun, Verified
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.builtin import (
     checksum_check,
@@ -45,10 +46,12 @@ class CheckRun:
     diff_file: str | None = None
 
 
-def run_check_step(client: Client, wanted: CheckRun, step: Step, *, check_mode: bool) -> None:
+def run_check_step(
+    client: Client, wanted: CheckRun, step: Step[PreflightRun] | Step[Verified], *, check_mode: bool
+) -> None:
     """Run the checks. Raises ``PhaseGateError`` naming those that fail.
 
-    ``step.data`` receives checks and summary, and G-6 in C-06 or the non-scope statements in C-08, also on failure.
+    ``step.end`` receives checks and summary, and G-6 in C-06 or the non-scope statements in C-08, also on failure.
     """
     path = wanted.ddl_file
     with client.session() as session:
@@ -62,10 +65,10 @@ def run_check_step(client: Client, wanted: CheckRun, step: Step, *, check_mode: 
         everything = [*wanted.checks, *answerable_statements(wanted.non_scope)]
         judged = run_read_only(session, everything, builtins, wanted.search_path)
     results, non_scope = judged[: len(wanted.checks)], judged[len(wanted.checks) :]
-    step.data.update(checks=[result.as_dict() for result in results], summary=check_summary(results))
-    if step.name == "C-06":
-        step.data["gates"] = [preflight_gate(results).as_dict()]
+    step.update(checks=[result.as_dict() for result in results], summary=check_summary(results))
+    if isinstance(step.end, PreflightRun):
+        step.update(gates=[preflight_gate(results).as_dict()])
     else:
-        step.data["non_scope"] = [result.as_dict() for result in non_scope]
+        step.update(non_scope=[result.as_dict() for result in non_scope])
     step.file(f"logs/{step.name}.log", format_check_table(judged).encode("utf-8"))
     require_checks(step.name, results, non_scope, check_mode=check_mode)

@@ -11,6 +11,7 @@ import datetime
 import os
 import re
 import shutil
+from dataclasses import replace
 from typing import Any, Iterator, Mapping
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import (
@@ -20,12 +21,16 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.director
     name_of,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import (
-    CONTINUE,
     EXECUTE,
+    RunContinued,
+    RunFailed,
     RunLock,
-    opening_of_run,
+    RunOpened,
+    SqlFrozen,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import run_step
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import FORMAT
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import opening_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.verification import verify_bundle
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import PARTIAL, sha256_bytes, sha256_file
@@ -53,8 +58,8 @@ def reopen_run(sealed: RunDirectory, root: str) -> RunDirectory:
             found="; ".join(findings),
             next_step="find out who changed it; finish the remaining statements by hand, or roll the phase back",
         )
-    start = opening_of_run(sealed.journal.entries())
-    artefacts = new_directory(root, f"{start['phase']}_{start['environment']}")
+    start = opening_of(sealed.journal.entries()) or RunOpened()
+    artefacts = new_directory(root, f"{start.phase}_{start.environment}")
     for name in sealed.names():
         if name not in (*REPORTS, JOURNAL):
             os.makedirs(os.path.dirname(artefacts.file(name)), mode=0o750, exist_ok=True)
@@ -62,8 +67,7 @@ def reopen_run(sealed: RunDirectory, root: str) -> RunDirectory:
     # the journal last: a directory without one is not a run
     shutil.copyfile(sealed.file(JOURNAL), artefacts.file(JOURNAL + PARTIAL))
     os.replace(artefacts.file(JOURNAL + PARTIAL), artefacts.file(JOURNAL))
-    about = {"bundle": name_of(sealed), "seal": sha256_file(sealed.file(SEAL)), "path": artefacts.path}
-    artefacts.journal.append("run", CONTINUE, about)
+    RunContinued(name_of(sealed), sha256_file(sealed.file(SEAL)), artefacts.path).write(artefacts.journal)
     return artefacts
 
 
@@ -96,7 +100,7 @@ def require_place(root: str, environment: str) -> None:
 def open_run(
     root: str,
     plan: Mapping[str, Any],
-    about: Mapping[str, Any],
+    about: RunOpened,
     declared: Mapping[str, Any],
     files: Mapping[str, bytes],
     lock: RunLock | Gate | None = None,
@@ -105,37 +109,30 @@ def open_run(
 
     Raises ``NotOpened`` when the target differs (G-4), another run holds it (G-7), or the SQL differs from the plan.
     ``files`` are the bytes of the plan's ``ddl`` and ``rollback``.
-    ``about`` are the facts of the opening for the journal and the report: ``kind``, ``environment``, ``identity`` (as
-    ``Identity.as_dict``), ``host``, ``plan_sha256``, ``operator``, and ``execution`` for a rollback. ``lock`` is what
-    holds the run's lock, or the failed gate G-7, which ends the run as a wrong target does; None without either.
+    ``about`` is the opening without what follows from the rest. ``lock`` is what holds the run's lock, or the failed gate
+    G-7, which ends the run as a wrong target does; None without either.
     """
-    identity = Identity(**about["identity"])
-    stem = [plan["phase"]["phase"], about["environment"]] + ([] if about["kind"] == EXECUTE else [about["kind"]])
+    identity = Identity(**about.identity)
+    stem = [plan["phase"]["phase"], about.environment] + ([] if about.kind == EXECUTE else [about.kind])
     artefacts = new_directory(root, "_".join(stem))
     artefacts.write("plan.json", canonical_json(plan))
-    held = {"lock": lock.as_dict()} if isinstance(lock, RunLock) else {}
-    artefacts.journal.append(
-        "run",
-        "open",
-        {
-            **about,
-            **held,
-            "path": artefacts.path,
-            "phase": plan["phase"]["phase"],
-            "ddl_sha256": plan["ddl"]["sha256"],
-        },
-    )
+    replace(
+        about,
+        lock=lock.as_dict() if isinstance(lock, RunLock) else None,
+        path=artefacts.path,
+        phase=plan["phase"]["phase"],
+        ddl_sha256=plan["ddl"]["sha256"],
+        format=FORMAT,
+    ).write(artefacts.journal)
     with seal_when_stopped(artefacts):
         gates = [
-            opening_target_gate(about["kind"], plan, declared, identity),
+            opening_target_gate(about.kind, plan, declared, identity),
             *([lock] if isinstance(lock, Gate) else []),
         ]
         wrong = failed_gates(gates)
         if wrong:
             error = gate_stop(wrong)
-            artefacts.journal.append(
-                "run", "failed", {"reason": str(error), "gates": [gate.as_dict() for gate in gates]}
-            )
+            RunFailed(str(error), [gate.as_dict() for gate in gates]).write(artefacts.journal)
             raise error
         _freeze_sql(artefacts, plan, files)
     return artefacts
@@ -153,8 +150,9 @@ def seal_when_stopped(artefacts: RunDirectory) -> Iterator[None]:
 
 def _freeze_sql(artefacts: RunDirectory, plan: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
     """C-05: write the SQL as ``sql/<name>``. Raises ``PhaseGateError`` for bytes that the plan does not pin."""
-    with run_step(artefacts, "C-05") as step:
-        step.data["files"] = []
+    with Step(artefacts, SqlFrozen).running() as step:
+        frozen: list[dict[str, Any]] = []
+        step.update(files=frozen)
         for part, data in files.items():
             name, pinned, found = plan[part]["file"], plan[part]["sha256"], sha256_bytes(data)
             if found != pinned or os.path.basename(name) != name:
@@ -165,7 +163,7 @@ def _freeze_sql(artefacts: RunDirectory, plan: Mapping[str, Any], files: Mapping
                     next_step="find out who changed the file; a changed file is a new revision that needs its own review",
                 )
             artefacts.write(f"sql/{name}", data)
-            step.data["files"].append({"name": f"sql/{name}", "sha256": found, "size": len(data)})
+            frozen.append({"name": f"sql/{name}", "sha256": found, "size": len(data)})
 
 
 class NotOpened(PhaseGateError):

@@ -17,7 +17,8 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._approval.files 
 from ansible_collections.incomex.phasegate.plugins.module_utils._approval.register import anchor_path, find_anchor
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.record import BackupRecord, unchanged_since
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import last_recorded
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import BackupMade, SchemaRecorded
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import newest_end
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import Stopped
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_bytes, sha256_file
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import (
@@ -90,7 +91,7 @@ class MigrationRequest:
 
 def backup_gates(identity: Identity, request: MigrationRequest, now: float) -> tuple[list[Gate], list[Mismatch]]:
     """Evaluate G-2 and G-5 at ``now`` by the server's clock, and return the mismatches of the backup's cluster."""
-    known = last_recorded(request.artefacts, "C-01", "backup")
+    known = newest_end(request.artefacts.journal.entries(), BackupMade, done=True).backup
     backup = BackupRecord(**known) if known else None
     foreign = []
     if backup and backup.system_identifier != identity.system_identifier:
@@ -249,7 +250,7 @@ def statements_gate(statements: Sequence[Mapping[str, Any]], allowed: Sequence[s
 
 def require_recorded_schema(base: Snapshot, request: MigrationRequest) -> None:
     """Raise ``PhaseGateError`` unless the schema is the one that C-03 recorded in this run."""
-    known = last_recorded(request.artefacts, "C-03", "fingerprint")
+    known = newest_end(request.artefacts.journal.entries(), SchemaRecorded, done=True).fingerprint
     if known != base.fingerprint:
         raise Stopped(
             "The schema differs from the snapshot before the migration (C-03).",

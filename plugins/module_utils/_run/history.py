@@ -8,21 +8,30 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any, Iterator, Mapping
+from typing import Any, Iterator, Mapping, Type, TypeVar
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory, name_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import (
     COMMAND,
+    DONE,
     EXECUTE,
     REHEARSAL,
-    STATEMENT_FAILED,
-    continued_runs,
-    events,
-    journaled_outcome,
-    opening_of_run,
-    statements_left,
+    OutcomeResolved,
+    RunOpened,
+    StatementFailed,
+    Transacted,
+    TransactionBegun,
+    Verified,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import Entry
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import (
+    continued_runs,
+    journaled_outcome,
+    newest_end,
+    opening_of,
+    records_of,
+    statements_left,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import evidence_incomplete
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.verification import verify_bundle
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
@@ -36,18 +45,19 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.sessio
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.transaction_status import resolve_transaction
 from ansible_collections.incomex.phasegate.plugins.module_utils._report.seal import seal_run
 
+T = TypeVar("T", bound=Transacted)
 
-def committed_outcome(client: Client, artefacts: RunDirectory, command: str) -> dict[str, Any] | None:
+
+def committed_outcome(client: Client, artefacts: RunDirectory, kind: Type[T]) -> T | None:
     """Return what a command recorded in this run when it committed, else None.
 
     One that never reported is resolved on the server first. Raises ``PhaseGateError`` when that is impossible.
     """
     entries = artefacts.journal.entries()
-    if _resolved_outcome(client, artefacts, entries, command) != COMMITTED:
+    if _resolved_outcome(client, artefacts, entries, kind.step) != COMMITTED:
         return None
-    return next(
-        (data for data in events(entries, command, "done") if data["outcome"] == COMMITTED), {"outcome": COMMITTED}
-    )
+    ends = (kind.from_entry(entry) for entry in entries if (entry.step, entry.event) == (kind.step, DONE))
+    return next((end for end in ends if end.outcome == COMMITTED), kind(outcome=COMMITTED))
 
 
 def is_incomplete(artefacts: RunDirectory) -> bool:
@@ -66,9 +76,9 @@ def runs_below(root: str, prefix: str) -> Iterator[RunDirectory]:
             yield artefacts
 
 
-def ran_on(start: Mapping[str, Any], identity: Identity) -> bool:
+def ran_on(start: RunOpened | None, identity: Identity) -> bool:
     """Return whether a run, by its opening, was on this database."""
-    there = start.get("identity", {})
+    there = start.identity if start else {}
     return (there.get("system_identifier"), there.get("database")) == (identity.system_identifier, identity.database)
 
 
@@ -80,7 +90,7 @@ def _resolved_outcome(client: Client, artefacts: RunDirectory, entries: list[Ent
     outcome = journaled_outcome(entries, command)
     if outcome is not None:
         return outcome
-    xid = str(events(entries, command, "transaction")[-1]["xid"])
+    xid = records_of(entries, TransactionBegun, command)[-1].xid
     outcome = resolve_transaction(client, xid)
     if outcome == UNKNOWN:
         raise PhaseGateError(
@@ -90,7 +100,8 @@ def _resolved_outcome(client: Client, artefacts: RunDirectory, entries: list[Ent
             next_step=f"find out by hand whether {artefacts.path} committed before you run anything else",
         )
     if not artefacts.sealed:
-        artefacts.journal.append(command, "resolved", {"outcome": outcome, "xid": xid})
+        resolved = OutcomeResolved(outcome, xid)
+        artefacts.journal.append(command, resolved.event, resolved.to_entry())
     return outcome
 
 
@@ -102,11 +113,11 @@ def find_applied(
     # newest first; "rollback" sorts after every time stamp, so rollbacks come before the executions that they undid
     for artefacts in runs_below(root, f"{plan['phase']['phase']}_{environment}_"):
         entries = artefacts.journal.entries()
-        start = opening_of_run(entries)
-        if not ran_on(start, identity) or start["kind"] == REHEARSAL:
+        start = opening_of(entries)
+        if start is None or not ran_on(start, identity) or start.kind == REHEARSAL:
             continue
-        kind = start["kind"]
-        if kind == EXECUTE and start["ddl_sha256"] != plan["ddl"]["sha256"]:
+        kind = start.kind
+        if kind == EXECUTE and start.ddl_sha256 != plan["ddl"]["sha256"]:
             continue
         # a rollback of one undoes all
         same = {name_of(artefacts), *continued_runs(entries)}
@@ -117,7 +128,7 @@ def find_applied(
             continue
         if kind == EXECUTE:
             return artefacts
-        undone.add(start["execution"])
+        undone.add(start.execution or "")
     return None
 
 
@@ -131,8 +142,8 @@ def close_broken(root: str, environment: str, plan: Mapping[str, Any], identity:
         if artefacts.sealed or artefacts.working:
             continue
         entries = artefacts.journal.entries()
-        start = opening_of_run(entries)
-        command = COMMAND.get(start.get("kind", ""))
+        start = opening_of(entries)
+        command = COMMAND.get(start.kind) if start else None
         if ran_on(start, identity) and command and journaled_outcome(entries, command) not in (COMMITTED, None):
             seal_run(artefacts, str(_broken_off(entries[-1])))
             names.append(name_of(artefacts))
@@ -166,13 +177,14 @@ def unfinished(artefacts: RunDirectory) -> PhaseGateError | None:
     The next run adopts it: it resolves the outcome, verifies, and seals. In a sealed directory it could do neither.
     """
     entries = artefacts.journal.entries()
-    command = COMMAND.get(opening_of_run(entries).get("kind", ""))
+    start = opening_of(entries)
+    command = COMMAND.get(start.kind) if start else None
     if artefacts.sealed or command != COMMAND[EXECUTE]:
         return None
     outcome = journaled_outcome(entries, command)
-    judged = any(entry.step == "C-08" and "checks" in entry.data for entry in entries)
+    judged = newest_end(entries, Verified).checks is not None
     # a statement after COMMIT that failed was reported; the next run continues in a copy
-    judged = judged or (any(entry.event == STATEMENT_FAILED for entry in entries) and is_incomplete(artefacts))
+    judged = judged or bool(records_of(entries, StatementFailed) and is_incomplete(artefacts))
     if outcome not in (COMMITTED, None) or (outcome == COMMITTED and judged):
         return None
     return PhaseGateError(
@@ -221,10 +233,10 @@ def plan_of_execution(execution: RunDirectory, identity: Identity) -> dict[str, 
             next_step="use the untouched bundle; copy it back to this host if necessary",
         )
     entries = execution.journal.entries()
-    start = opening_of_run(entries)
+    start = opening_of(entries)
     outcome = journaled_outcome(entries, COMMAND[EXECUTE])
-    there = start.get("identity", {})
-    found = (start.get("kind"), outcome, there.get("system_identifier"), there.get("database"))
+    there = start.identity if start else {}
+    found = (start and start.kind, outcome, there.get("system_identifier"), there.get("database"))
     expected = (EXECUTE, COMMITTED, identity.system_identifier, identity.database)
     if found != expected:
         raise PhaseGateError(

@@ -23,8 +23,19 @@ from dataclasses import dataclass
 from typing import Any, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import LOCK_LEFT, RunLock
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import (
+    DONE,
+    FAILED,
+    INTENT,
+    LockTaken,
+    RunLeft,
+    RunLock,
+    RunOpened,
+    SealBegun,
+    record_of,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import Entry
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import recorded_lock
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.daemon import start_daemon
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import Gate, run_lock_gate
@@ -220,15 +231,14 @@ def _over(artefacts: RunDirectory) -> bool:
         return False
     begun: set[str] = set()
     for entry in entries:
-        if entry.step == "run" and "lock" in entry.data:
+        if isinstance(record_of(entry), (RunOpened, LockTaken)):
             # whoever continues a run knows what was interrupted before
             begun.clear()
-        elif entry.event == "intent":
+        elif entry.event == INTENT:
             begun.add(entry.step)
-        elif entry.event in ("done", "failed"):
+        elif entry.event in (DONE, FAILED):
             begun.discard(entry.step)
-    last = [(entry.step, entry.event) for entry in entries[-1:]]
-    return bool(begun) or last in ([("run", "seal")], [("run", LOCK_LEFT)])
+    return bool(begun) or isinstance(record_of(entries[-1]) if entries else None, (SealBegun, RunLeft))
 
 
 def lock_gate(session: Session, entries: Sequence[Entry]) -> Gate:
@@ -236,12 +246,9 @@ def lock_gate(session: Session, entries: Sequence[Entry]) -> Gate:
 
     ``entries`` are those of the run's journal: whoever opened it last recorded which session has the lock.
     """
-    recorded = next(
-        (entry.data["lock"] for entry in reversed(entries) if entry.step == "run" and "lock" in entry.data), None
-    )
     taken = session.value(f"SELECT {_TRY.format(*TRANSACTION_LOCK)}") == "t"
     found = other_sessions(session)
     holder = next((other for other in found if other.lock == "run"), None)
-    own = holder is not None and holder.held.as_dict() == recorded
+    own = holder is not None and holder.held == recorded_lock(entries)
     others_found = [other.describe() for other in found if not own or other != holder]
     return run_lock_gate(own and taken, holder.describe() if holder else "", others_found)

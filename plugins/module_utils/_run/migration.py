@@ -7,9 +7,15 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
-from typing import Mapping
+from dataclasses import asdict, replace
+from typing import TypeVar
 
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import (
+    Migrated,
+    Transacted,
+    TransactionBegun,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import newest_end, records_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.builtin import checksum_check, identity_check
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.checks import (
@@ -23,7 +29,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_cap
     load_capture,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import Stopped
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.outcome import COMMITTED
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.outcome import COMMITTED, NOT_STARTED
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import preflight_gate, stop_at_gates
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.byte_ranges import check_cover
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
@@ -40,91 +46,106 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.measurement
     undeclared_rewrites,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.rollback_losses import data_baseline
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import Hooks, MigrationResult, Script
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.transaction import complete, transact
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import (
+    MigrationResult,
+    Script,
+    TransactionChecks,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.transaction import finish_script, run_script
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff import diff
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.policy import evaluate_policy, policy_for_plan
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import read_changed, take_snapshot
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
 
-
-def _check_before(
-    session: Session, client: Client, request: MigrationRequest, step: Step, applied: MigrationResult
-) -> None:
-    """Preflight again, in the transaction itself (G-6)."""
-    checks = run_checks(
-        session,
-        request.phase["preflight"],
-        _builtins(session, client, request),
-        request.phase["settings"]["search_path"],
-    )
-    applied.preflight = [result.as_dict() for result in checks]
-    gate = preflight_gate(checks)
-    others = [judged for judged in step.data["gates"] if judged["id"] != gate.id]
-    step.data["gates"] = [*others, gate.as_dict()]
-    stop_at_gates([gate])
+T = TypeVar("T", bound=Transacted)
 
 
-def _builtins(session: Session, client: Client, request: MigrationRequest) -> Builtins:
-    return {
-        "target_identity": identity_check(request.declared, read_identity(session, client)),
-        "ddl_checksum": checksum_check(request.plan["ddl"]["sha256"], request.ddl_sha256),
-    }
+class MigrationChecks(TransactionChecks):
+    """What C-07 checks: preflight before the first statement; verification, data and structure before COMMIT."""
 
+    def __init__(self, client: Client, request: MigrationRequest, step: Step[T], base: Snapshot) -> None:
+        self.client = client
+        self.request = request
+        self.step = step
+        self.base = base
+        #: the file of every table before the first statement, by the table's oid
+        self.files: dict[str, str] = {}
 
-def _check_inside(
-    session: Session,
-    client: Client,
-    request: MigrationRequest,
-    applied: MigrationResult,
-    base: Snapshot,
-    files: Mapping[str, str],
-) -> None:
-    """Verification, measured data, structural diff and rewritten tables on the uncommitted state.
+    def _builtins(self, session: Session) -> Builtins:
+        return {
+            "target_identity": identity_check(self.request.declared, read_identity(session, self.client)),
+            "ddl_checksum": checksum_check(self.request.plan["ddl"]["sha256"], self.request.ddl_sha256),
+        }
 
-    ``files`` are those of the tables before the first statement.
-    """
-    # VA-16 needs pg_dump, which cannot see this transaction; the structural diff below replaces it
-    checks = [
-        check
-        for check in request.phase["verify"]
-        if check.get("builtin") != "schema_diff" and not check.get("after_commit")
-    ]
-    checks += answerable_statements(request.phase["non_scope"])
-    path = request.phase["settings"]["search_path"]
-    results = run_checks(session, checks, _builtins(session, client, request), path)
-    applied.checks = [result.as_dict() for result in results]
-    declared = DataExpectations.from_definition(request.phase["measure"], request.phase["row_counts"])
-    before = load_capture(request.artefacts, request.capture, declared.measures)
-    applied.measured, moved = declared.judge(before, declared.take(session))
-    changes = diff(base, read_changed(session, base))
-    policy = policy_for_plan(request.plan, "changes_before_commit")
-    verdict = evaluate_policy(changes, policy)
-    applied.diff = {"ok": verdict.ok, "message": verdict.message, "text": changes.text(), "changes": changes.as_list()}
-    wrong = [(f"{r.id} {r.expected}", f"{r.id} {r.found}") for r in failed_checks(results)]
-    wrong += [("data as declared", text) for text in moved]
-    rewrites = rewritten_tables(session, files, applied.xid)
-    applied.rewrites = sorted(rewrites.values())
-    scope_of_rewrites = request.phase["scope"]["rewrites"]
-    unexpected = undeclared_rewrites(session, rewrites, scope_of_rewrites, request.plan["ddl"]["statements"])
-    if unexpected:
-        expected = ", ".join(scope_of_rewrites) or "none"
-        wrong.append((f"tables that are rewritten (scope.rewrites): {expected}", f"rewritten: {', '.join(unexpected)}"))
-    if not verdict.ok:
-        wrong.append((f"diff {policy['policy']}", verdict.message))
-    if "rehearsal" in request.plan:
-        rehearsed = evaluate_policy(
-            changes, {"policy": "exact", "changes": request.plan["rehearsal"]["changes_before_commit"]}
+    def before(self, session: Session, applied: MigrationResult) -> None:
+        """Run preflight again, in the transaction itself (G-6)."""
+        checks = run_checks(
+            session,
+            self.request.phase["preflight"],
+            self._builtins(session),
+            self.request.phase["settings"]["search_path"],
         )
-        if not rehearsed.ok and rehearsed.message != verdict.message:
-            wrong.append(("the diff of the rehearsal", rehearsed.message))
-    if wrong:
-        raise Stopped(
-            "C-07: verification failed inside the transaction; rolled back before COMMIT.",
-            expected="; ".join(expected for expected, _found in wrong),
-            found="; ".join(found for _expected, found in wrong),
-            next_step="the DDL does not produce what its phase declares: correct it as a new revision and rehearse it",
-        )
+        applied.preflight = [result.as_dict() for result in checks]
+        gate = preflight_gate(checks)
+        others = [evaluated for evaluated in self.step.end.gates or () if evaluated["id"] != gate.id]
+        self.step.update(gates=[*others, gate.as_dict()])
+        stop_at_gates([gate])
+        self.files = table_files(session)
+
+    def before_commit(self, session: Session, applied: MigrationResult) -> None:
+        """Check verification, measured data, structural diff and rewritten tables on the uncommitted state."""
+        # VA-16 needs pg_dump, which cannot see this transaction; the structural diff below replaces it
+        checks = [
+            check
+            for check in self.request.phase["verify"]
+            if check.get("builtin") != "schema_diff" and not check.get("after_commit")
+        ]
+        checks += answerable_statements(self.request.phase["non_scope"])
+        path = self.request.phase["settings"]["search_path"]
+        results = run_checks(session, checks, self._builtins(session), path)
+        applied.checks = [result.as_dict() for result in results]
+        declared = DataExpectations.from_definition(self.request.phase["measure"], self.request.phase["row_counts"])
+        before = load_capture(self.request.artefacts, self.request.capture, declared.measures)
+        applied.measured, moved = declared.judge(before, declared.take(session))
+        changes = diff(self.base, read_changed(session, self.base))
+        policy = policy_for_plan(self.request.plan, "changes_before_commit")
+        verdict = evaluate_policy(changes, policy)
+        applied.diff = {
+            "ok": verdict.ok,
+            "message": verdict.message,
+            "text": changes.text(),
+            "changes": changes.as_list(),
+        }
+        wrong = [(f"{r.id} {r.expected}", f"{r.id} {r.found}") for r in failed_checks(results)]
+        wrong += [("data as declared", text) for text in moved]
+        rewrites = rewritten_tables(session, self.files, applied.xid)
+        applied.rewrites = sorted(rewrites.values())
+        scope_of_rewrites = self.request.phase["scope"]["rewrites"]
+        unexpected = undeclared_rewrites(session, rewrites, scope_of_rewrites, self.request.plan["ddl"]["statements"])
+        if unexpected:
+            expected = ", ".join(scope_of_rewrites) or "none"
+            wrong.append(
+                (f"tables that are rewritten (scope.rewrites): {expected}", f"rewritten: {', '.join(unexpected)}")
+            )
+        if not verdict.ok:
+            wrong.append((f"diff {policy['policy']}", verdict.message))
+        if "rehearsal" in self.request.plan:
+            rehearsed = evaluate_policy(
+                changes, {"policy": "exact", "changes": self.request.plan["rehearsal"]["changes_before_commit"]}
+            )
+            if not rehearsed.ok and rehearsed.message != verdict.message:
+                wrong.append(("the diff of the rehearsal", rehearsed.message))
+        if wrong:
+            raise Stopped(
+                "C-07: verification failed inside the transaction; rolled back before COMMIT.",
+                expected="; ".join(expected for expected, _found in wrong),
+                found="; ".join(found for _expected, found in wrong),
+                next_step="the DDL does not produce what its phase declares: correct it as a new revision and rehearse it",
+            )
+
+    def after_commit(self, session: Session, applied: MigrationResult) -> None:
+        """Record what a rollback would lose of the data that is there now."""
+        self.step.update(baseline=data_baseline(session, applied.diff["changes"]))
 
 
 def migration_script(request: MigrationRequest) -> Script:
@@ -139,60 +160,43 @@ def migration_script(request: MigrationRequest) -> Script:
     )
 
 
-def migration_hooks(client: Client, request: MigrationRequest, step: Step, base: Snapshot) -> Hooks:
-    """Return what C-07 adds to the transaction: preflight before, verification inside."""
-    files: dict[str, str] = {}
+def run_migration(client: Client, request: MigrationRequest, step: Step[Migrated]) -> MigrationResult:
+    """Run C-07. Returns when all of it is done; raises ``PhaseGateError`` otherwise, ``step.end.outcome`` set.
 
-    def before(session: Session, applied: MigrationResult) -> None:
-        _check_before(session, client, request, step, applied)
-        files.clear()
-        files.update(table_files(session))
-
-    return Hooks(before, inside=lambda session, applied: _check_inside(session, client, request, applied, base, files))
-
-
-def run_migration(client: Client, request: MigrationRequest, step: Step) -> MigrationResult:
-    """Run C-07. Returns when all of it is done; raises ``PhaseGateError`` otherwise, ``step.data['outcome']`` set.
-
-    ``step.data`` receives ``gates``, ``statements`` and the rest for the journal, complete also on failure.
+    ``step.end`` receives ``gates``, ``transaction`` and the rest for the journal, complete also on failure.
     """
     check_cover(request.plan["ddl"]["statements"], request.ddl, request.plan["ddl"]["sha256"])
-    step.data.update(outcome="NOT_STARTED", gates=[])
+    step.update(outcome=NOT_STARTED, gates=[])
     with client.session(f"phasegate:run:{os.path.basename(request.artefacts.path)}") as session:
         base = take_snapshot(session)
         # what the in-transaction diff needs of it is computed here, not while locks are held
         base.rows()
         gates = early_gates(session, client, request, base)
-        step.data["gates"] = [gate.as_dict() for gate in gates]
+        step.update(gates=[gate.as_dict() for gate in gates])
         stop_at_gates(gates)
         require_recorded_schema(base, request)
-        hooks = migration_hooks(client, request, step, base)
-        script = migration_script(request)
-        applied = transact(session, client, script, hooks, base, step, request.lock_attempts)
-        step.data["baseline"] = data_baseline(session, applied.diff["changes"])
-        complete(session, client, script, applied, step)
+        checks = MigrationChecks(client, request, step, base)
+        applied = run_script(session, client, migration_script(request), checks, base, step, request.lock_attempts)
         _require_rehearsed(session, request)
         return applied
 
 
-def finish_migration(client: Client, request: MigrationRequest, step: Step) -> MigrationResult:
-    """Run what an earlier C-07 of this run left after its COMMIT. Raises ``PhaseGateError`` as ``migrate`` does."""
+def finish_migration(client: Client, request: MigrationRequest, step: Step[Migrated]) -> MigrationResult:
+    """Run what an earlier C-07 of this run left after its COMMIT. Raises ``PhaseGateError`` as ``run_migration`` does."""
     check_cover(request.plan["ddl"]["statements"], request.ddl, request.plan["ddl"]["sha256"])
-    told = [entry for entry in request.artefacts.journal.entries() if entry.step == "C-07"]
+    entries = request.artefacts.journal.entries()
+    earlier = newest_end(entries, Migrated)
     # a killed run recorded only the id of its transaction
-    known = [entry.data for entry in told if "transaction" in entry.data]
-    begun = [{key: entry.data[key] for key in ("xid", "pid")} for entry in told if entry.event == "transaction"]
-    earlier = known[-1] if known else {"transaction": begun[-1]}
-    applied = MigrationResult(**earlier["transaction"])
-    step.data.update({key: value for key, value in earlier.items() if key != "reason"})
-    step.data.update(outcome=COMMITTED, gates=[], transaction=asdict(applied))
+    begun = records_of(entries, TransactionBegun, Migrated.step)[-1]
+    applied = MigrationResult(**(earlier.transaction or {"xid": begun.xid, "pid": begun.pid}))
+    step.end = replace(earlier, reason=None, outcome=COMMITTED, gates=[], transaction=asdict(applied))
     before = Snapshot.load(request.artefacts.file("schema/before.jsonl.gz"))
     with client.session(f"phasegate:run:{os.path.basename(request.artefacts.path)}") as session:
         # the age of the backup was checked when the migration began
         gates = [gate for gate in early_gates(session, client, request, before) if gate.id != "G-2"]
-        step.data["gates"] = [gate.as_dict() for gate in gates]
+        step.update(gates=[gate.as_dict() for gate in gates])
         stop_at_gates(gates)
-        complete(session, client, migration_script(request), applied, step)
+        finish_script(session, client, migration_script(request), applied, step)
         _require_rehearsed(session, request)
         return applied
 

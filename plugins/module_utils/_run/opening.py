@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from typing import Any, Mapping, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._approval.files import write_approvals
@@ -16,7 +17,11 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
     EXECUTE,
     REHEARSAL,
     ROLLBACK,
+    ConditionsEvaluated,
+    GatesEvaluated,
+    LockTaken,
     RunLock,
+    RunOpened,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_bytes
@@ -111,15 +116,15 @@ def open_or_adopt(client: Client, params: Mapping[str, Any], *, check_mode: bool
     # the session continues to hold the run's lock, so its psql must not end with this module
     with client.session("phasegate:open", detached=True) as session:
         identity = read_identity(session, client)
-        about = {
-            "kind": EXECUTE,
-            "environment": params["environment"],
-            "host": params["inventory_name"],
-            "inventory": params["inventory_sources"],
-            "operator": params["operator"],
-            "plan_sha256": found,
-            "identity": identity.as_dict(),
-        }
+        about = RunOpened(
+            kind=EXECUTE,
+            environment=params["environment"],
+            host=params["inventory_name"],
+            inventory=params["inventory_sources"],
+            operator=params["operator"],
+            plan_sha256=found,
+            identity=identity.as_dict(),
+        )
         result = {
             "changed": True,
             "applied": False,
@@ -131,7 +136,7 @@ def open_or_adopt(client: Client, params: Mapping[str, Any], *, check_mode: bool
         }
         if params.get("kind") == REHEARSAL:
             _require_key(params)
-            about.update(kind=REHEARSAL, **source_facts(session))
+            about = replace(about, kind=REHEARSAL, **source_facts(session))
             if not check_mode:
                 declared = params["identity"] or {}
                 result["run_directory"] = open_run(params["root"], params["plan"], about, declared, files).path
@@ -143,15 +148,13 @@ def _opened_alone(
     session: Session,
     client: Client,
     params: Mapping[str, Any],
-    about: dict[str, Any],
+    about: RunOpened,
     identity: Identity,
     files: dict[str, bytes],
     *,
     check_mode: bool,
 ) -> dict[str, Any]:
     """Open an execution or a rollback under this database's lock, and return what differs from a new run's result."""
-    # not at the top: a module that seals needs nothing of it
-
     root, declared, plan = params["root"], params["identity"] or {}, params["plan"]
     rules = ConditionRules.of(params["conditions"], params["limits"])
     found: dict[str, Any] = {}
@@ -159,9 +162,9 @@ def _opened_alone(
     if execution:
         plan = found["plan"] = plan_of_execution(execution, identity)
         require_confirmation(execution, params["confirm"])
-        about.update(kind=ROLLBACK, execution=name_of(execution))
+        about = replace(about, kind=ROLLBACK, execution=name_of(execution))
     lock: RunLock | Gate | None = None
-    declared_one = opening_target_gate(about["kind"], plan, declared, identity).status == PASS
+    declared_one = opening_target_gate(about.kind, plan, declared, identity).status == PASS
     if declared_one and not check_mode:
         lock = acquire_lock(session, root, params["lock_idle"])
     if not execution and not isinstance(lock, Gate):
@@ -180,11 +183,11 @@ def _opened_alone(
             _judge_without_run(session, params, identity, [] if execution else plan["phase"]["requires"], statements)
         return {**found, "conditions": [one.as_dict() for one in judged]}
     alone = isinstance(lock, RunLock)
-    about["closed"] = close_broken(root, params["environment"], plan, identity) if alone else []
+    closed = close_broken(root, params["environment"], plan, identity) if alone else []
     if execution:
         with open(execution.file(f"sql/{plan['rollback']['file']}"), "rb") as stream:
             files = {"rollback": stream.read()}
-    artefacts = open_run(root, plan, about, declared, files, lock)
+    artefacts = open_run(root, plan, replace(about, closed=closed), declared, files, lock)
     with seal_when_stopped(artefacts):
         if not execution:
             write_approvals(artefacts.file("plan.json"), params["signatures_b64"], params["notes_b64"])
@@ -192,7 +195,7 @@ def _opened_alone(
             judge_early(session, params, artefacts, identity)
         judged = evaluate_conditions(around.facts(), need, rules)
         found["conditions"] = [one.as_dict() for one in judged]
-        artefacts.journal.append("run", "conditions", {"conditions": found["conditions"]})
+        ConditionsEvaluated(found["conditions"]).write(artefacts.journal)
         stop_at_conditions(judged)
         require_privileges(session, statements)
     keep_lock(session, artefacts, params["lock_idle"], params["operator"])
@@ -228,7 +231,7 @@ def _adopted(
     if incomplete and applied.sealed and lock:
         applied = reopen_run(applied, params["root"])
     if lock and not applied.sealed:
-        applied.journal.append("run", "lock", {"lock": lock.as_dict()})
+        LockTaken(lock.as_dict()).write(applied.journal)
         keep_lock(session, applied, params["lock_idle"], params["operator"])
     about_it = {"applied": True, "incomplete": incomplete, "sealed": applied.sealed, "run_directory": applied.path}
     return {"changed": incomplete, **about_it}
@@ -243,12 +246,10 @@ def judge_early(session: Session, params: Mapping[str, Any], artefacts: RunDirec
     demands = "rehearsal" in plan or phase["requires"] or phase["diff"]["policy"] == "exact"
     if not demands and find_anchor(identity.system_identifier) is None:
         return
-    # not at the top: it imports half of the collection, which other openings do not need
-
     request = MigrationRequest(plan, b"", artefacts, params["identity"] or {}, max_backup_age=0, lock_attempts=1)
     gates = plan_gates(session, request, identity, take_snapshot(session))
     if failed_gates(gates):
-        artefacts.journal.append("run", "judged", {"gates": [gate.as_dict() for gate in gates]})
+        GatesEvaluated([gate.as_dict() for gate in gates]).write(artefacts.journal)
     stop_at_gates(gates)
 
 

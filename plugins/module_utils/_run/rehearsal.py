@@ -12,11 +12,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Any, Mapping
+from typing import Any, Mapping, TypeVar
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.restore import restore_backup
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step, run_step
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import (
+    CopyMigrated,
+    CopyMigratedAgain,
+    CopyRestored,
+    CopyRolledBack,
+    CopyVerified,
+    Transacted,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_capture import DataExpectations
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.state_capture import record_state
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.verification import (
@@ -30,18 +38,20 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.server
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_facts import MigrationRequest
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.measurements import Measurement
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.migration import migration_hooks, migration_script
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.migration import MigrationChecks, migration_script
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.rollback import (
-    restored_difference,
+    RestoredSchema,
     rollback_script,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import Hooks, MigrationResult
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.transaction import complete, transact
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import MigrationResult
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.transaction import run_script
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff import diff
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.policy import recording_policy
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import take_snapshot
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.restore_normalisation import normalise
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
+
+T = TypeVar("T", bound=Transacted)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,43 +89,51 @@ def _same_schema(source: Snapshot, copy: Snapshot) -> None:
         )
 
 
-def _migrate(rehearsal: Rehearsal, step: Step, base: Snapshot, capture: str) -> tuple[MigrationResult, Measurement]:
+class MeasuredChecks(MigrationChecks):
+    """What C-07 checks, measured."""
+
+    def __init__(self, client: Client, request: MigrationRequest, step: Step[T], base: Snapshot) -> None:
+        super().__init__(client, request, step, base)
+        self.measurement = Measurement()
+
+    def before(self, session: Session, applied: MigrationResult) -> None:
+        """Check, then measure from here."""
+        super().before(session, applied)
+        self.measurement.begin(session)
+
+    def after_statement(self, session: Session, statement: Mapping[str, Any]) -> None:
+        """Record the locks that the statement took."""
+        self.measurement.observe(session, statement)
+
+    def before_commit(self, session: Session, applied: MigrationResult) -> None:
+        """Check, then measure up to here."""
+        super().before_commit(session, applied)
+        self.measurement.end(session)
+
+
+def _migrate(rehearsal: Rehearsal, step: Step[T], base: Snapshot, capture: str) -> tuple[MigrationResult, Measurement]:
     """Run C-07 on the copy, measured."""
     request = dataclasses.replace(rehearsal.request, capture=capture)
-    measurement = Measurement()
-    step.data["gates"] = []
+    checks = MeasuredChecks(rehearsal.client, request, step, base)
+    script = dataclasses.replace(migration_script(request), role=rehearsal.role)
     with rehearsal.client.session("phasegate:rehearse") as session:
-        hooks = migration_hooks(rehearsal.client, request, step, base)
-
-        def before(session: Session, applied: MigrationResult) -> None:
-            hooks.before(session, applied)
-            measurement.begin(session)
-
-        def inside(session: Session, applied: MigrationResult) -> None:
-            hooks.inside(session, applied)
-            measurement.end(session)
-
-        measured = Hooks(before, inside, measurement.observe)
-        script = dataclasses.replace(migration_script(request), role=rehearsal.role)
-        applied = transact(session, rehearsal.client, script, measured, base, step, 1)
-        complete(session, rehearsal.client, script, applied, step)
+        applied = run_script(session, rehearsal.client, script, checks, base, step)
     # the gates are production's; here they would only confuse the report
-    del step.data["gates"]
-    return applied, measurement
+    step.update(gates=None)
+    return applied, checks.measurement
 
 
-def _roll_back(rehearsal: Rehearsal, step: Step, original: Snapshot) -> MigrationResult:
+def _roll_back(rehearsal: Rehearsal, step: Step[CopyRolledBack], original: Snapshot) -> MigrationResult:
     """Run C-09 on the copy and require that the schema is as before."""
     pinned = rollback_script(rehearsal.request.plan, rehearsal.rollback)
     script = dataclasses.replace(pinned, role=rehearsal.role)
-    hooks = Hooks(before=lambda _session, _applied: None, inside=restored_difference(original, "the rehearsal", script))
+    checks = RestoredSchema(original, "the rehearsal", script)
     with rehearsal.client.session("phasegate:rehearse") as session:
         base = take_snapshot(session)
-        applied = transact(session, rehearsal.client, script, hooks, base, step, 1)
-        complete(session, rehearsal.client, script, applied, step)
+        applied = run_script(session, rehearsal.client, script, checks, base, step)
         after = take_snapshot(session)
-    step.data["restored"] = after.fingerprint == original.fingerprint
-    if not step.data["restored"]:
+    step.update(restored=after.fingerprint == original.fingerprint)
+    if not step.end.restored:
         raise PhaseGateError(
             "C-09: the rollback does not restore the schema.",
             expected=f"fingerprint {original.fingerprint}",
@@ -144,27 +162,27 @@ def run_rehearsal(rehearsal: Rehearsal, archive: str, about: Mapping[str, Any]) 
     request = dataclasses.replace(rehearsal.request, plan={**rehearsal.request.plan, "phase": phase})
     rehearsal = dataclasses.replace(rehearsal, request=request)
     wanted = Verification.of_plan(request.plan, request.declared, request.ddl_sha256)
-    with run_step(artefacts, "R-1") as step:
-        step.data["restore"] = restore_backup(client, archive, **about)
-    with run_step(artefacts, "R-2") as step:
+    with Step(artefacts, CopyRestored).running() as restored:
+        restored.update(restore=restore_backup(client, archive, **about))
+    with Step(artefacts, CopyMigrated).running() as migrated:
         base = record_state(client, artefacts, "rehearsal_before", rehearsal.declared)
-        step.data["fingerprint"] = base.fingerprint
+        migrated.update(fingerprint=base.fingerprint)
         _same_schema(rehearsal.source, base)
         with client.session("phasegate:rehearse") as session:
             live = take_snapshot(session)
-        applied, measurement = _migrate(rehearsal, step, live, "rehearsal_before")
-    with run_step(artefacts, "R-3") as step:
-        result = run_verification(client, artefacts, wanted, step, ("rehearsal_before", "rehearsal_after"))
-        changes = step.data["diff"]["changes"]
-    with run_step(artefacts, "R-4") as step:
+        applied, measurement = _migrate(rehearsal, migrated, live, "rehearsal_before")
+    with Step(artefacts, CopyVerified).running() as verified:
+        result = run_verification(client, artefacts, wanted, verified, ("rehearsal_before", "rehearsal_after"))
+        changes = (verified.end.diff or {})["changes"]
+    with Step(artefacts, CopyRolledBack).running() as rolled_back:
         # as for C-09, which reads it from a file: without the locators of catalog rows
-        undone = _roll_back(rehearsal, step, base.unlocated())
-    with run_step(artefacts, "R-5") as step:
+        undone = _roll_back(rehearsal, rolled_back, base.unlocated())
+    with Step(artefacts, CopyMigratedAgain).running() as repeated:
         record_state(client, artefacts, "rehearsal_again", rehearsal.declared)
         with client.session("phasegate:rehearse") as session:
             live = take_snapshot(session)
-        _migrate(rehearsal, step, live, "rehearsal_again")
-        again = run_verification(client, artefacts, wanted, step, ("rehearsal_again", "rehearsal_after_again"))
+        _migrate(rehearsal, repeated, live, "rehearsal_again")
+        again = run_verification(client, artefacts, wanted, repeated, ("rehearsal_again", "rehearsal_after_again"))
         if again.fingerprint != result.fingerprint:
             raise PhaseGateError(
                 "The second migration, after the rollback, resulted in a different schema.",

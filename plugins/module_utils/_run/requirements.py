@@ -28,9 +28,11 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
     EXECUTE,
     REHEARSAL,
     ROLLBACK,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import (
     continued_runs,
     journaled_outcome,
-    opening_of_run,
+    opening_of,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.verification import verify_bundle
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
@@ -76,19 +78,19 @@ class _EarlierRuns:
         except PhaseGateError as error:
             self.unclear.append(f"{name_of(run)}: {error.what}")
             return
-        start = opening_of_run(entries)
-        if start.get("phase") != phase or start.get("kind") == REHEARSAL:
+        start = opening_of(entries)
+        if start is None or start.phase != phase or start.kind == REHEARSAL:
             return
         if not ran_on(start, identity):
-            there = start["identity"]
+            there = start.identity
             self.elsewhere.append(f"{name_of(run)} on {there['database']} of cluster {there['system_identifier']}")
             return
-        outcome = journaled_outcome(entries, COMMAND[start["kind"]])
+        outcome = journaled_outcome(entries, COMMAND[start.kind])
         if outcome is None:
             self.unclear.append(f"{name_of(run)}: its outcome is unknown")
-        elif outcome == COMMITTED and start["kind"] == ROLLBACK:
-            self.undone[start["execution"]] = name_of(run)
-        elif outcome == COMMITTED and start["kind"] == EXECUTE:
+        elif outcome == COMMITTED and start.kind == ROLLBACK:
+            self.undone[start.execution or ""] = name_of(run)
+        elif outcome == COMMITTED and start.kind == EXECUTE:
             self.executions[name_of(run)] = (entries[0].at, run)
             self.origins[name_of(run)] = continued_runs(entries)
 
@@ -182,8 +184,8 @@ def write_reviews(run: RunDirectory, reviews_b64: Mapping[str, Mapping[str, Any]
 
 def identity_of(bundle: str) -> dict[str, Any]:
     """Return the identity of an execution's server, from its journal."""
-    identity: dict[str, Any] = opening_of_run(RunDirectory(os.path.abspath(bundle)).journal.entries())["identity"]
-    return identity
+    start = opening_of(RunDirectory(os.path.abspath(bundle)).journal.entries())
+    return dict(start.identity) if start else {}
 
 
 def reviewable(bundle: str) -> bytes:
@@ -191,7 +193,8 @@ def reviewable(bundle: str) -> bytes:
     artefacts = RunDirectory(os.path.abspath(bundle))
     findings = verify_bundle(artefacts.path)
     entries = [] if findings else artefacts.journal.entries()
-    found = (opening_of_run(entries).get("kind"), journaled_outcome(entries, COMMAND[EXECUTE]))
+    start = opening_of(entries)
+    found = (start and start.kind, journaled_outcome(entries, COMMAND[EXECUTE]))
     if findings or found != (EXECUTE, COMMITTED):
         raise PhaseGateError(
             "This directory cannot be approved.",

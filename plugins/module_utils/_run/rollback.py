@@ -9,15 +9,18 @@ from __future__ import annotations
 import datetime
 import os
 from dataclasses import dataclass, field, replace
-from typing import Any, Mapping
+from typing import Any, Mapping, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._approval.evaluation import evaluate_rollback_approvals
 from ansible_collections.incomex.phasegate.plugins.module_utils._approval.register import anchor_path, find_anchor
 from ansible_collections.incomex.phasegate.plugins.module_utils._approval.requests import rollback_request
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import SEAL, RunDirectory, name_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import Migrated, RolledBack
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import newest_end
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError, Stopped
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_file
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.outcome import NOT_STARTED
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import (
     Gate,
     digest_gate,
@@ -45,8 +48,12 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.rollback_lo
     data_losses,
     new_tables,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import Hook, Hooks, MigrationResult, Script
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.transaction import complete, transact
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import (
+    MigrationResult,
+    Script,
+    TransactionChecks,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.transaction import run_script
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff import diff
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.policy import evaluate_policy
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import read_facts, take_snapshot
@@ -128,16 +135,21 @@ def rollback_script(plan: Mapping[str, Any], data: bytes) -> Script:
     )
 
 
-def restored_difference(original: Snapshot, name: str, script: Script) -> Hook:
+class RestoredSchema(TransactionChecks):
     """Return the hook that allows COMMIT only when the schema is ``original`` again, the one before ``name``.
 
     Only the indexes that the script's statements after COMMIT are about may differ until then.
     """
-    later = {one["after_commit"].replace('"', "") for one in script.statements if one["after_commit"]}
 
-    def inside(session: Session, applied: MigrationResult) -> None:
-        difference = diff(original, read_facts(session))
-        due = [c for c in difference.changes if c.kind != "index" or f"{c.schema}.{c.identity[-1]}" not in later]
+    def __init__(self, original: Snapshot, name: str, script: Script) -> None:
+        self.original = original
+        self.name = name
+        self.later = {one["after_commit"].replace('"', "") for one in script.statements if one["after_commit"]}
+
+    def before_commit(self, session: Session, applied: MigrationResult) -> None:
+        """Compare the schema with the one before the phase."""
+        difference = diff(self.original, read_facts(session))
+        due = [c for c in difference.changes if c.kind != "index" or f"{c.schema}.{c.identity[-1]}" not in self.later]
         difference = replace(difference, changes=tuple(due))
         verdict = evaluate_policy(difference, {"policy": "unchanged"})
         applied.diff = {
@@ -149,45 +161,66 @@ def restored_difference(original: Snapshot, name: str, script: Script) -> Hook:
         if not verdict.ok:
             raise Stopped(
                 "C-09: the schema would differ from the pre-phase snapshot; rolled back before COMMIT.",
-                expected=f"the schema before {name}, fingerprint {original.fingerprint}",
+                expected=f"the schema before {self.name}, fingerprint {self.original.fingerprint}",
                 found=verdict.message,
                 next_step="the schema was changed since, or the rollback SQL is incomplete: find out which",
             )
 
-    return inside
+
+class RollbackChecks(RestoredSchema):
+    """What C-09 checks: the rows that are lost are those that were accepted, and the schema is restored.
+
+    ``changes`` are those since the phase, ``baseline`` the data that was there before it, as the execution recorded it.
+    """
+
+    def __init__(
+        self,
+        original: Snapshot,
+        undo: RollbackRequest,
+        script: Script,
+        step: Step[RolledBack],
+        changes: list[dict[str, Any]],
+        baseline: Sequence[Mapping[str, Any]],
+    ) -> None:
+        super().__init__(original, undo.name, script)
+        self.undo = undo
+        self.step = step
+        self.changes = changes
+        self.baseline = baseline
+
+    def before(self, session: Session, applied: MigrationResult) -> None:
+        """Lock the phase's tables and count the rows that would be lost."""
+        del applied
+        for table in new_tables(self.changes):
+            session.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+        lost = data_losses(session, self.changes, self.baseline)
+        self.step.update(losses=[{"what": loss.what, "rows": loss.rows} for loss in lost])
+        require_accepted(self.undo, lost)
 
 
-def run_rollback(client: Client, request: MigrationRequest, undo: RollbackRequest, step: Step) -> MigrationResult:
+def run_rollback(
+    client: Client, request: MigrationRequest, undo: RollbackRequest, step: Step[RolledBack]
+) -> MigrationResult:
     """Run C-09. Returns after a proven COMMIT; raises ``PhaseGateError`` otherwise. ``request.ddl`` is the rollback SQL."""
     require_confirmation(undo.execution, undo.confirm)
     script = rollback_script(request.plan, request.ddl)
-    step.data.update(outcome="NOT_STARTED", gates=[])
+    step.update(outcome=NOT_STARTED, gates=[])
     original = Snapshot.load(undo.execution.file("schema/before.jsonl.gz"))
     # a statement after COMMIT may have failed, and a run that was killed recorded none of it
-    told = [entry.data for entry in undo.execution.journal.entries() if entry.step == "C-07"]
-    known: list[Mapping[str, str]] = next((data["baseline"] for data in reversed(told) if "baseline" in data), [])
+    known = newest_end(undo.execution.journal.entries(), Migrated).baseline or ()
     with client.session(f"phasegate:run:{os.path.basename(request.artefacts.path)}") as session:
         gates = _gates_of(session, client, request, undo)
-        step.data["gates"] = [gate.as_dict() for gate in gates]
+        step.update(gates=[gate.as_dict() for gate in gates])
         stop_at_gates(gates)
         base = take_snapshot(session)
         require_recorded_schema(base, request)
         changes = diff(original, base).as_list()
 
-        def before(session: Session, _applied: MigrationResult) -> None:
-            for table in new_tables(changes):
-                session.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
-            lost = data_losses(session, changes, known)
-            step.data["losses"] = [{"what": loss.what, "rows": loss.rows} for loss in lost]
-            require_accepted(undo, lost)
-
-        hooks = Hooks(before, inside=restored_difference(original, undo.name, script))
-        applied = transact(session, client, script, hooks, base, step, request.lock_attempts)
-        complete(session, client, script, applied, step)
+        checks = RollbackChecks(original, undo, script, step, changes, known)
+        applied = run_script(session, client, script, checks, base, step, request.lock_attempts)
         after = take_snapshot(session)
-    step.data["fingerprint"] = after.fingerprint
-    step.data["restored"] = after.fingerprint == original.fingerprint
-    if not step.data["restored"]:
+    step.update(fingerprint=after.fingerprint, restored=after.fingerprint == original.fingerprint)
+    if not step.end.restored:
         raise PhaseGateError(
             "C-09: after COMMIT the schema no longer matches the pre-phase snapshot, although it did before COMMIT.",
             expected=f"fingerprint {original.fingerprint}",

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any, Mapping, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
 
@@ -49,17 +49,17 @@ class MigrationResult:
     diff: dict[str, Any] = field(default_factory=dict)
 
 
-Hook = Callable[[Session, MigrationResult], None]
+class TransactionChecks:
+    """What a command checks in its transaction. Each method may raise ``PhaseGateError``, which rolls back before COMMIT."""
 
+    def before(self, session: Session, applied: MigrationResult) -> None:
+        """Check what has to hold before the first statement."""
 
-@dataclass(frozen=True)
-class Hooks:
-    """What a command adds to the transaction.
+    def after_statement(self, session: Session, statement: Mapping[str, Any]) -> None:
+        """Observe a statement that ran."""
 
-    ``before`` runs before the first statement and ``inside`` after the last, each raising ``PhaseGateError`` to roll
-    back; ``observe`` sees every statement after it ran.
-    """
+    def before_commit(self, session: Session, applied: MigrationResult) -> None:
+        """Check what has to hold before COMMIT."""
 
-    before: Hook
-    inside: Hook
-    observe: Callable[[Session, Mapping[str, Any]], None] = lambda _session, _statement: None
+    def after_commit(self, session: Session, applied: MigrationResult) -> None:
+        """Record what is known only once the transaction is committed; nothing can be rolled back any more."""

@@ -8,7 +8,7 @@ Order: BEGIN; the checks before; the transaction id to the journal; the statemen
 before COMMIT; COMMIT. Any failure rolls back. The outcome of a lost COMMIT is looked up with
 ``pg_xact_status``, never assumed. Only a lock timeout is tried again, and only because nothing committed.
 
-``complete`` then runs the statements that cannot run in a transaction, if the script has any.
+The statements that cannot run in a transaction, if the script has any, run after it.
 """
 
 from __future__ import annotations
@@ -17,8 +17,14 @@ import contextlib
 import random
 import time
 from dataclasses import asdict
-from typing import Any, Mapping, Sequence
+from typing import Any, Mapping, Sequence, TypeVar
 
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import (
+    CommitSent,
+    LockTimedOut,
+    Transacted,
+    TransactionBegun,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.checks import answers_equal, shape_answer
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError, Stopped
@@ -43,9 +49,15 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrus
     search_path,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.after_commit import run_after_commit
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import Hooks, MigrationResult, Script
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import (
+    MigrationResult,
+    Script,
+    TransactionChecks,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import take_snapshot
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
+
+T = TypeVar("T", bound=Transacted)
 
 LOCK_NOT_AVAILABLE = "55P03"
 
@@ -155,7 +167,7 @@ def _next_step(session: Session, script: Script, statement: Mapping[str, Any], e
     return found
 
 
-def _run_statements(session: Session, script: Script, hooks: Hooks, applied: MigrationResult) -> None:
+def _run_statements(session: Session, script: Script, checks: TransactionChecks, applied: MigrationResult) -> None:
     session.set("search_path", search_path(script.settings["search_path"]), local=True)
     for statement in script.statements:
         if not statement["run"] or statement["after_commit"]:
@@ -184,7 +196,7 @@ def _run_statements(session: Session, script: Script, hooks: Hooks, applied: Mig
         )
         if statement["returns_rows"]:
             applied.result = answer.result
-        hooks.observe(session, statement)
+        checks.after_statement(session, statement)
     session.set("search_path", search_path(()), local=True)
 
 
@@ -245,9 +257,9 @@ def _after_outcome(outcome: str, xid: str) -> str:
     return "nothing persists; find the reason in the server's log, then run again"
 
 
-def _commit(session: Session, client: Client, script: Script, applied: MigrationResult, step: Step) -> None:
+def _commit(session: Session, client: Client, script: Script, applied: MigrationResult, step: Step[T]) -> None:
     """COMMIT, with the intent on disk before and the outcome looked up after a lost answer."""
-    step.note("commit", {"xid": applied.xid})
+    step.note(CommitSent(applied.xid))
     try:
         session.execute("COMMIT")
     except SqlError as error:
@@ -276,13 +288,13 @@ def _look_up(session: Session, client: Client, xid: str) -> tuple[str, str]:
 
 
 def _attempt(
-    session: Session, client: Client, script: Script, hooks: Hooks, step: Step, applied: MigrationResult
+    session: Session, client: Client, script: Script, checks: TransactionChecks, step: Step[T], applied: MigrationResult
 ) -> None:
     """One transaction from BEGIN to COMMIT."""
     _begin(session, script.settings)
     try:
         with explain_privileges(session):
-            hooks.before(session, applied)
+            checks.before(session, applied)
     except SqlError as error:
         if error.sqlstate == LOCK_NOT_AVAILABLE:
             raise _no_lock(session, script, "before the first statement", _relations(script), error) from error
@@ -291,45 +303,66 @@ def _attempt(
     applied.xid, applied.pid = xid or "", int(pid or 0)
     _keep_xid(client)
     # the gates too: when this process dies, the journal is all that a later run can report from
-    step.note("transaction", {"xid": applied.xid, "pid": applied.pid, "gates": step.data.get("gates", [])})
+    step.note(TransactionBegun(applied.xid, applied.pid, step.end.gates or ()))
     if script.role:
         session.set("role", script.role, local=True)
-    _run_statements(session, script, hooks, applied)
+    _run_statements(session, script, checks, applied)
     _check_deferred(session, script)
     if script.role:
         session.set("role", "none", local=True)
     session.set("transaction_read_only", "on", local=True)
     _check_counts(script, applied)
     with explain_privileges(session):
-        hooks.inside(session, applied)
+        checks.before_commit(session, applied)
     _commit(session, client, script, applied, step)
 
 
-def transact(
-    session: Session, client: Client, script: Script, hooks: Hooks, base: Snapshot, step: Step, attempts: int
+def run_script(
+    session: Session,
+    client: Client,
+    script: Script,
+    checks: TransactionChecks,
+    base: Snapshot,
+    step: Step[T],
+    attempts: int = 1,
 ) -> MigrationResult:
-    """Run the script to a proven COMMIT and return what happened.
+    """Run the script to a proven COMMIT, then what of it refuses a transaction, and return what happened.
 
-    ``base`` is the schema before; ``attempts`` the maximum number of attempts after lock timeouts. ``step.data`` receives
-    ``outcome`` and ``transaction`` in every case, and after a rollback whether the schema is ``unchanged``.
-    Raises ``PhaseGateError`` unless the transaction committed.
+    ``base`` is the schema before; ``attempts`` the maximum number of attempts when a lock is not granted in time.
+    ``step.end`` receives ``outcome`` and ``transaction`` in every case, and after a rollback whether the schema is
+    ``unchanged``. Raises ``PhaseGateError`` unless all of the script is done; the outcome is COMMITTED from COMMIT on.
     """
+    applied = _transact(session, client, script, checks, base, step, attempts)
+    checks.after_commit(session, applied)
+    finish_script(session, client, script, applied, step)
+    return applied
+
+
+def _transact(
+    session: Session,
+    client: Client,
+    script: Script,
+    checks: TransactionChecks,
+    base: Snapshot,
+    step: Step[T],
+    attempts: int,
+) -> MigrationResult:
     attempt = 0
     while True:
         attempt += 1
         applied = MigrationResult(attempts=attempt)
         try:
-            _attempt(session, client, script, hooks, step, applied)
+            _attempt(session, client, script, checks, step, applied)
         except LockTimeout as timeout:
-            step.note("lock timeout", {"attempt": attempt, "found": timeout.found})
+            step.note(LockTimedOut(attempt, timeout.found))
             if attempt >= attempts:
                 _leave(session, client, base, step, applied)
                 raise
         except ConnectionLost as lost:
             _leave(session, client, base, step, applied)
-            raise _connection_lost(script, lost, applied, step.data["outcome"]) from lost
+            raise _connection_lost(script, lost, applied, step.end.outcome or UNKNOWN) from lost
         except CommitFailed as error:
-            step.data["outcome"] = error.outcome
+            step.update(outcome=error.outcome)
             with contextlib.suppress(PhaseGateError):
                 _compare(session, base, step)
             raise
@@ -339,17 +372,17 @@ def transact(
         except Exception:
             # a defect of phasegate: the end of the session ends the transaction, and the server reports how
             session.close()
-            step.data["outcome"] = resolve_transaction(client, applied.xid) if applied.xid else ROLLED_BACK
+            step.update(outcome=resolve_transaction(client, applied.xid) if applied.xid else ROLLED_BACK)
             raise
         else:
-            step.data["outcome"] = COMMITTED
+            step.update(outcome=COMMITTED)
             return applied
         finally:
-            step.data["transaction"] = asdict(applied)
+            step.update(transaction=asdict(applied))
         time.sleep(random.uniform(0.5, 1.0) * 2 ** (attempt - 1))
 
 
-def complete(session: Session, client: Client, script: Script, applied: MigrationResult, step: Step) -> None:
+def finish_script(session: Session, client: Client, script: Script, applied: MigrationResult, step: Step[T]) -> None:
     """Run the remaining statements after COMMIT; ``applied`` and ``step.data`` receive it, complete or not.
 
     Raises ``PhaseGateError`` at the first statement that does not complete; the outcome stays COMMITTED.
@@ -357,7 +390,7 @@ def complete(session: Session, client: Client, script: Script, applied: Migratio
     try:
         run_after_commit(session, client, script, applied, step)
     finally:
-        step.data["transaction"] = asdict(applied)
+        step.update(transaction=asdict(applied))
 
 
 def _connection_lost(script: Script, error: ConnectionLost, applied: MigrationResult, outcome: str) -> Stopped:
@@ -369,18 +402,17 @@ def _connection_lost(script: Script, error: ConnectionLost, applied: MigrationRe
     )
 
 
-def _leave(session: Session, client: Client, base: Snapshot, step: Step, applied: MigrationResult) -> None:
+def _leave(session: Session, client: Client, base: Snapshot, step: Step[T], applied: MigrationResult) -> None:
     """After a stop: determine how the transaction ended and whether the schema is as before."""
     try:
         session.execute("ROLLBACK")
-        step.data["outcome"] = ROLLED_BACK
+        step.update(outcome=ROLLED_BACK)
         _compare(session, base, step)
     except ConnectionLost:
-        step.data["outcome"] = resolve_transaction(client, applied.xid) if applied.xid else ROLLED_BACK
+        step.update(outcome=resolve_transaction(client, applied.xid) if applied.xid else ROLLED_BACK)
 
 
-def _compare(session: Session, base: Snapshot, step: Step) -> None:
+def _compare(session: Session, base: Snapshot, step: Step[T]) -> None:
     """Record whether the schema is as before."""
     after = take_snapshot(session)
-    step.data["unchanged"] = after.fingerprint == base.fingerprint
-    step.data["fingerprint"] = after.fingerprint
+    step.update(unchanged=after.fingerprint == base.fingerprint, fingerprint=after.fingerprint)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import SEAL, RunDirectory
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import evidence_incomplete, run_step
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import PreflightRun, SqlFrozen
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step, evidence_incomplete
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.verification import verify_bundle
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
@@ -36,7 +37,7 @@ def bundle(tmp_path: Path) -> Path:
     artefacts = RunDirectory(str(tmp_path / "alpha_test_20260516T031200Z"))
     artefacts.create()
     artefacts.journal.append("run", "open", {"environment": "test"})
-    with run_step(artefacts, "C-05") as step:
+    with Step(artefacts, SqlFrozen).running() as step:
         step.file("sql/migrate.sql", b"SELECT 1;\n")
         step.file("sql/rollback.sql", b"SELECT 2;\n")
     seal_run(artefacts, "")
@@ -325,7 +326,7 @@ def test_sealing_removes_what_a_killed_run_left_unfinished(bundle: Path) -> None
 def test_a_sealed_bundle_takes_nothing_more(bundle: Path) -> None:
     artefacts = RunDirectory(str(bundle))
     before = {path: path.read_bytes() for path in bundle.rglob("*") if path.is_file()}
-    with pytest.raises(PhaseGateError, match="This run is sealed"), run_step(artefacts, "C-06"):
+    with pytest.raises(PhaseGateError, match="This run is sealed"), Step(artefacts, PreflightRun).running():
         pass
     with pytest.raises(PhaseGateError, match="This run is sealed"):
         artefacts.require_run()
@@ -414,21 +415,21 @@ def test_a_step_that_fails_is_journaled_with_its_reason(tmp_path: Path, error: E
     expected = PhaseGateError if isinstance(error, OSError) else type(error)
 
     def fail() -> None:
-        with run_step(artefacts, "C-06", {"why": "to see"}) as step:
-            step.data["so far"] = 3
+        with Step(artefacts, PreflightRun).running() as step:
+            step.update(summary="3 so far")
             raise error
 
     with pytest.raises(expected):
         fail()
     intent, failed = artefacts.journal.entries()[1:]
-    assert (intent.event, intent.data) == ("intent", {"why": "to see"})
-    assert (failed.event, failed.data["so far"]) == ("failed", 3)
+    assert (intent.event, intent.data) == ("intent", {})
+    assert (failed.event, failed.data["summary"]) == ("failed", "3 so far")
     assert failed.data["reason"].startswith(reason)
 
 
 def test_without_a_run_a_step_writes_files_and_no_journal(tmp_path: Path) -> None:
     artefacts = RunDirectory(str(tmp_path / "plain"))
     artefacts.create()
-    with run_step(artefacts, "C-05") as step:
+    with Step(artefacts, SqlFrozen).running() as step:
         step.file("sql/x.sql", b"")
     assert artefacts.names() == ["sql/x.sql"]

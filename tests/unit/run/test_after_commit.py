@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import name_of
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import ROLLBACK, statements_left
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import ROLLBACK, RunOpened
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import statements_left
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.verification import verify_bundle
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_file import SourceFile
@@ -360,12 +361,12 @@ def test_a_rollback_of_either_undoes_the_continued_run(app: Client, tmp_path: Pa
     run.migrate()
     seal_run(run.artefacts, "")
     both = [run.artefacts, reopen_run(run.artefacts, str(run.root))]
-    about = {
-        "kind": ROLLBACK,
-        "environment": run.environment,
-        "identity": fetch_identity(app).as_dict(),
-        "execution": name_of(both[undo]),
-    }
+    about = RunOpened(
+        kind=ROLLBACK,
+        environment=run.environment,
+        identity=fetch_identity(app).as_dict(),
+        execution=name_of(both[undo]),
+    )
     rollback = open_run(str(run.root), run.plan, about, {}, {"rollback": run.rollback})
     rollback.journal.append("C-09", "done", {"outcome": "COMMITTED"})
     assert applied(run) is None

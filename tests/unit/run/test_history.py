@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import journaled_outcome
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import Entry
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import journaled_outcome
 from ansible_collections.incomex.phasegate.plugins.module_utils._report.seal import seal_run
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.directory import new_directory
 

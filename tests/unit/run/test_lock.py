@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory, name_of
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import opening_of_run
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import run_step
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import RunOpened, SchemaRecorded
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import opening_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.verification import verify_bundle
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._report.seal import seal_run
@@ -36,6 +37,13 @@ if TYPE_CHECKING:
 
 #: Longer than what a test waits for: whatever ends the lock before, it is not this.
 LONG = 90
+
+
+def opened(run: RunDirectory) -> RunOpened:
+    """What a run was opened with."""
+    start = opening_of(run.journal.entries())
+    assert start
+    return start
 
 
 class Controller:
@@ -191,9 +199,9 @@ def test_a_run_without_a_sign_of_life_is_closed_by_the_next(controller: Controll
     reason = next(entry.data["reason"] for entry in first.journal.entries() if entry.event == "failed")
     assert reason.startswith("The run was interrupted")
     assert "run conditions at " in reason
-    assert opening_of_run(second.journal.entries())["closed"] == [name_of(first)]
+    assert opened(second).closed == [name_of(first)]
     # and if its controller was only slow, it finds that out before it does anything
-    with pytest.raises(PhaseGateError, match="This run is sealed"), run_step(first, "C-03"):
+    with pytest.raises(PhaseGateError, match="This run is sealed"), Step(first, SchemaRecorded).running():
         pass
 
 
@@ -206,7 +214,7 @@ def test_a_step_at_work_keeps_the_lock_however_long_it_takes(controller: Control
         seen.add(controller.spoke())
         return len(seen) > 4
 
-    with run_step(first, "C-03"):
+    with Step(first, SchemaRecorded).running():
         wait_for("four seconds of the server's clock", beats)
         assert controller.holders() == f"phasegate:hold:{name_of(first)}"
     assert_gone(controller)
@@ -216,8 +224,10 @@ def killed_in(run: RunDirectory, step: str) -> None:
     """Let a process begin a step of a run and kill it."""
     program = (
         "import sys, time\n"
-        "from ansible_collections.incomex.phasegate.plugins.module_utils._evidence import Artefacts, run_step\n"
-        "with run_step(Artefacts(sys.argv[1]), sys.argv[2]): time.sleep(60)\n"
+        "from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory\n"
+        "from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import _ENDS\n"
+        "from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step\n"
+        "with Step(RunDirectory(sys.argv[1]), _ENDS[sys.argv[2]]).running(): time.sleep(60)\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT / ".collections")}
     with subprocess.Popen([sys.executable, "-c", program, run.path, step], env=environment) as process:
@@ -231,7 +241,7 @@ def test_a_step_that_was_killed_ends_the_lock_at_once(controller: Controller) ->
     assert_gone(controller)
     second = controller.open()
     assert controller.holders() == f"phasegate:hold:{name_of(second)}"
-    assert opening_of_run(second.journal.entries())["closed"] == [name_of(first)]
+    assert opened(second).closed == [name_of(first)]
 
 
 def test_a_run_that_committed_is_adopted_at_once_when_its_verification_was_killed(controller: Controller) -> None:
@@ -273,7 +283,8 @@ def test_a_killed_holder_leaves_nothing_and_stops_its_own_run(controller: Contro
 def test_a_killed_backend_ends_the_holder_and_stops_its_own_run(controller: Controller) -> None:
     first = controller.open()
     process = controller.process()
-    (held,) = [opening_of_run(first.journal.entries())["lock"]]
+    held = opened(first).lock
+    assert held
     controller.cluster.psql(f"SELECT pg_terminate_backend({held['pid']})")
     wait_for("the holder ends", lambda: not Path(f"/proc/{process}").exists())
     assert "the lock is not held" in judged(controller, first)

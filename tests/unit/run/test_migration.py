@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import run_step
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import Migrated, Verified
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.verification import verify_bundle
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.server_settings import server_facts
@@ -25,8 +26,8 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.history imp
     not_sealed,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.migration import migration_script
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import Hooks
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.transaction import transact
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import MigrationResult, TransactionChecks
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.transaction import run_script
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import take_snapshot
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.restore_normalisation import normalise
 from ansible_collections.incomex.phasegate.plugins.modules.run_seal import sealed
@@ -141,7 +142,9 @@ def test_the_checks_see_the_uncommitted_state_and_run_before_commit(client: Clie
 def test_a_second_migration_of_a_committed_run_finds_the_outcome(client: Client, tmp_path: Path) -> None:
     run = Run.of(client, tmp_path, str(ALPHA)).prepare()
     done = run.migrate()
-    assert committed_outcome(run.client, run.artefacts, "C-07") == json.loads(json.dumps(done.data))
+    known = committed_outcome(run.client, run.artefacts, Migrated)
+    assert known
+    assert known.to_entry() == json.loads(json.dumps(done.data))
     # and if it is run all the same, preflight stops it
     again = run.migrate()
     assert again.message.startswith("The schema differs from the snapshot before the migration")
@@ -769,17 +772,17 @@ def test_a_commit_that_cannot_be_looked_up_is_not_called_a_rollback(
 def test_after_a_defect_of_our_own_the_server_is_asked(
     app: Client, cluster: Cluster, tmp_path: Path, statement: str, outcome: str
 ) -> None:
-    def fail(session: Session, _applied: MigrationResult) -> None:
-        session.execute(statement)
-        raise ZeroDivisionError
+    class Failing(TransactionChecks):
+        def before_commit(self, session: Session, applied: MigrationResult) -> None:
+            session.execute(statement)
+            raise ZeroDivisionError(applied.xid)
 
     run = small(app, tmp_path).prepare()
-    hooks = Hooks(before=lambda _session, _applied: None, inside=fail)
-    with app.session() as session, run_step(run.artefacts, "C-06") as step:
+    with app.session() as session, Step(run.artefacts, Migrated).running() as step:
         base = take_snapshot(session)
         with pytest.raises(ZeroDivisionError):
-            transact(session, app, migration_script(run.request()), hooks, base, step, 1)
-    assert step.data["outcome"] == outcome
+            run_script(session, app, migration_script(run.request()), Failing(), base, step)
+    assert step.end.outcome == outcome
     assert tables(cluster, app) == ("old t" if outcome == "COMMITTED" else "old")
 
 
@@ -807,8 +810,8 @@ def test_a_commit_that_was_not_verified_is_not_sealed_as_a_failure(app: Client, 
         sealed({"run_directory": run.artefacts.path, "reason": "the controller lost the server"}, check_mode=False)
     assert "run the same command again" in stopped.value.next_step
     assert not run.artefacts.sealed
-    with run_step(run.artefacts, "C-08") as step:
-        step.data["checks"] = []
+    with Step(run.artefacts, Verified).running() as step:
+        step.update(checks=[])
     assert sealed({"run_directory": run.artefacts.path, "reason": "VA-1 failed"}, check_mode=False)["changed"]
 
 

@@ -24,10 +24,10 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader i
 from ansible_collections.incomex.phasegate.tests.support.runs import client_of
 
 if TYPE_CHECKING:
-    from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
     from collections.abc import Iterator
 
     from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
+    from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
     from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
 
 SCHEMA = Path(__file__).parents[2] / "fixtures" / "every_kind.sql"

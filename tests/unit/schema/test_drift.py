@@ -24,12 +24,12 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader i
 from ansible_collections.incomex.phasegate.tests.support.runs import client_of
 
 if TYPE_CHECKING:
-    from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
     from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
+    from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
     from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
 
 GUEST = "phasegate_drift_guest"

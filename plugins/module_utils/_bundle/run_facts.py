@@ -1,0 +1,123 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a journal says about its run: questions over its entries, each answered in one place."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any, Iterator, Mapping, Sequence, Type, TypeVar
+
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import (
+    DONE,
+    FAILED,
+    LockTaken,
+    OutcomeResolved,
+    Record,
+    RunContinued,
+    RunLock,
+    RunOpened,
+    StatementBegun,
+    StatementDone,
+    StatementFailed,
+    StepEnd,
+    Transacted,
+    TransactionBegun,
+    record_of,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import Entry
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.outcome import COMMITTED, NOT_STARTED, UNKNOWN
+
+R = TypeVar("R", bound=Record)
+E = TypeVar("E", bound=StepEnd)
+
+
+def records_of(entries: Sequence[Entry], kind: Type[R], step: str | None = None) -> list[R]:
+    """Return every record of a kind, oldest first; of one command, when ``step`` names it."""
+    chosen = (entry for entry in entries if step is None or entry.step == step)
+    return [record for record in map(record_of, chosen) if isinstance(record, kind)]
+
+
+def newest_end(entries: Sequence[Entry], kind: Type[E], *, done: bool = False) -> E:
+    """Return a command's outcome, each field as its newest entry has it; all are None when it never ended.
+
+    A command that was tried again, or that several modules make up, ends more than once. ``done`` leaves failures out.
+    """
+    result = kind()
+    for entry in entries:
+        if entry.step == kind.step and (entry.event == DONE or (entry.event == FAILED and not done)):
+            record = kind.from_entry(entry)
+            known = {one.name: getattr(record, one.name) for one in fields(record)}
+            result = replace(result, **{name: value for name, value in known.items() if value is not None})
+    return result
+
+
+def gates_of(entries: Sequence[Entry]) -> Iterator[Mapping[str, Any]]:
+    """Give the gates that were evaluated, oldest first."""
+    for record in map(record_of, entries):
+        yield from getattr(record, "gates", None) or ()
+
+
+def opening_of(entries: Sequence[Entry]) -> RunOpened | None:
+    """Return what the run was opened with; None for a run that failed before it could be opened."""
+    return next(iter(records_of(entries, RunOpened)), None)
+
+
+def continued_runs(entries: Sequence[Entry]) -> set[str]:
+    """Return the names of the runs that a run goes on with: it is the same one as they are."""
+    return {record.bundle for record in records_of(entries, RunContinued)}
+
+
+def since_continued(entries: Sequence[Entry]) -> Sequence[Entry]:
+    """Return the entries of the run itself, without those of a run that it goes on with."""
+    last = max((n for n, entry in enumerate(entries) if isinstance(record_of(entry), RunContinued)), default=0)
+    return entries[last:]
+
+
+def recorded_lock(entries: Sequence[Entry]) -> RunLock | None:
+    """Return the session that holds the run's lock by the newest entry that names one."""
+    named = [one for one in map(record_of, entries) if isinstance(one, (RunOpened, LockTaken)) and one.lock]
+    return RunLock(**(named[-1].lock or {})) if named else None
+
+
+def journaled_outcome(entries: Sequence[Entry], command: str) -> str | None:
+    """Return a command's outcome by the journal: COMMITTED once it is, NOT_STARTED without a transaction.
+
+    None when the journal does not record how the last transaction ended: it never reported, or reported UNKNOWN. A
+    later attempt that stopped before a transaction of its own says nothing about the one before.
+    """
+    outcome: str | None = NOT_STARTED
+    for record in records_of(entries, Record, command):
+        if isinstance(record, TransactionBegun):
+            outcome = None
+        elif isinstance(record, (Transacted, OutcomeResolved)):
+            ended = record.outcome or NOT_STARTED
+            if ended != NOT_STARTED:
+                outcome = None if ended == UNKNOWN else ended
+        if outcome == COMMITTED:
+            break
+    return outcome
+
+
+def last_outcome(entries: Sequence[Entry], command: str) -> str | None:
+    """Return the newest outcome that the journal has of a command, None when it has none."""
+    found = records_of(entries, Record, command)
+    outcomes = [one.outcome for one in found if isinstance(one, (Transacted, OutcomeResolved)) and one.outcome]
+    return outcomes[-1] if outcomes else None
+
+
+def statement_events(
+    entries: Sequence[Entry], command: str
+) -> dict[int, StatementBegun | StatementDone | StatementFailed]:
+    """Return the last event of each statement after COMMIT, by its number."""
+    found = records_of(entries, Record, command)
+    return {one.n: one for one in found if isinstance(one, (StatementBegun, StatementDone, StatementFailed))}
+
+
+def statements_left(
+    statements: Sequence[Mapping[str, Any]], entries: Sequence[Entry], command: str
+) -> list[Mapping[str, Any]]:
+    """Return the statements after COMMIT of which the journal does not say that they are done."""
+    known = statement_events(entries, command)
+    return [one for one in statements if one["after_commit"] and not isinstance(known.get(one["n"]), StatementDone)]
