@@ -25,7 +25,7 @@ from jinja2 import Environment, nodes
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SPECIFICATIONS = specifications()
 PLAYBOOKS = sorted(SPECIFICATIONS)
 CONNECTION = {f"phasegate_{option}" for option in CONNECTION_ARGUMENTS}
