@@ -6,15 +6,13 @@
 
 from __future__ import annotations
 
-import base64
 import os
-from typing import Any, Dict, List, Mapping
+from typing import Any, Dict, Mapping
 
 from ansible.errors import AnsibleActionFail
 from ansible.module_utils.basic import missing_required_lib
 from ansible.plugins.action import ActionBase
-from ansible_collections.incomex.phasegate.plugins.module_utils._approval.files import collect_approvals, pack_approvals
-from ansible_collections.incomex.phasegate.plugins.module_utils._approval.requests import review_file
+from ansible_collections.incomex.phasegate.plugins.action.run_open import files_of_phase
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import plan_file_error, sha256_bytes
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_file import (
@@ -43,14 +41,13 @@ def plan_of(phase: Phase) -> Dict[str, Any]:
     )
 
 
-def result_of(plan: Dict[str, Any], ddl: bytes, rollback: bytes) -> Dict[str, Any]:
+def result_of(plan: Dict[str, Any], source: str) -> Dict[str, Any]:
     """Return the module's result."""
     definition = plan["phase"]
     return {
         "plan": plan,
         "plan_sha256": sha256_bytes(canonical_json(plan)),
-        "ddl_b64": base64.b64encode(ddl).decode("ascii"),
-        "rollback_b64": base64.b64encode(rollback).decode("ascii"),
+        "source": os.path.abspath(source),
         "summary": {
             **{key: definition[key] for key in ("phase", "revision", "title")},
             "tags": definition["expect"]["tags"],
@@ -60,38 +57,14 @@ def result_of(plan: Dict[str, Any], ddl: bytes, rollback: bytes) -> Dict[str, An
     }
 
 
-def from_phase(path: str) -> Dict[str, Any]:
-    """Return the result for a phase.yml. Raises ``PhaseFileError``."""
-    phase = load_phase(path)
-    return {**result_of(plan_of(phase), phase.migrate.data, phase.rollback.data), **pack_approvals({}, {})}
-
-
 def from_plan(path: str) -> Dict[str, Any]:
-    """Return the result for a plan.json. Raises ``PhaseGateError``, ``OSError``."""
+    """Return the plan in a plan.json whose SQL is beside it. Raises ``PhaseGateError``, ``OSError``."""
     with open(path, "rb") as stream:
         plan = read_plan(stream.read(), path)
-    files = []
     for part in ("ddl", "rollback"):
         with open(os.path.join(os.path.dirname(path), plan[part]["file"]), "rb") as stream:
-            files.append(stream.read())
-        check_cover(plan[part]["statements"], files[-1], plan[part]["sha256"], plan[part]["file"])
-    return {**result_of(plan, *files), **pack_approvals(*collect_approvals(path))}
-
-
-def reviews_beside(paths: List[str]) -> Dict[str, Any]:
-    """Return the signatures of reviews by the name of what they review. Raises ``PhaseGateError``, ``OSError``."""
-    found = {}
-    for path in paths:
-        bundle = os.path.basename(path)[: -len(review_file(""))]
-        if review_file(bundle) != os.path.basename(path):
-            raise PhaseGateError(
-                "This is not the name of a review.",
-                expected=review_file("<name of the artefact directory>"),
-                found=path,
-                next_step="give the file that approve.yml with phasegate_bundle wrote, with the signatures beside it",
-            )
-        found[bundle] = pack_approvals(*collect_approvals(path))
-    return found
+            check_cover(plan[part]["statements"], stream.read(), plan[part]["sha256"], plan[part]["file"])
+    return plan
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types
@@ -116,8 +89,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             required_one_of=[("path", "plan")],
         )
         try:
-            found = from_plan(params["plan"]) if params["plan"] else from_phase(params["path"])
-            found["reviews_b64"] = reviews_beside(params["reviews"])
+            plan = from_plan(params["plan"]) if params["plan"] else plan_of(load_phase(params["path"]))
+            found = result_of(plan, params["plan"] or params["path"])
+            found["reviews"] = [os.path.abspath(path) for path in params["reviews"]]
+            # refused here already, before anything is opened
+            files_of_phase(found["source"], plan, found["reviews"])
         except PhaseFileError as error:
             problems = [problem.as_dict() for problem in error.problems]
             return {**result, "failed": True, "msg": str(error), "problems": problems}

@@ -66,26 +66,23 @@ options:
     description: The plan's SHA-256 as M(incomex.phasegate.phase_plan) returns it.
     type: str
     default: ''
-  ddl_b64:
+  source:
+    description:
+      - Path of C(phase.yml) or C(plan.json) on the controller as M(incomex.phasegate.phase_plan) returns it. Required with
+        O(plan).
+      - The action copies the SQL beside it to the target, where it is frozen in the run directory below C(sql/) (C-05), and
+        the reviewers' signatures and notes beside C(plan.json).
+    type: path
+  reviews:
     description: >-
-      The bytes of the DDL as M(incomex.phasegate.phase_plan) returns them, frozen in the run directory below C(sql/) (C-05).
-      Required with O(plan).
-    type: str
-  rollback_b64:
-    description: The bytes of the rollback SQL, likewise.
-    type: str
-  signatures_b64:
-    description: The reviewers' signatures over the plan as M(incomex.phasegate.phase_plan) returns them.
-    type: dict
-    default: {}
-  notes_b64:
-    description: The reviewers' notes as M(incomex.phasegate.phase_plan) returns them.
-    type: dict
-    default: {}
-  reviews_b64:
-    description: The reviews of the required phases as M(incomex.phasegate.phase_plan) returns them.
-    type: dict
-    default: {}
+      Paths of the reviews of the required phases on the controller, as M(incomex.phasegate.phase_plan) returns them. The action
+      copies the signatures and notes beside them.
+    type: list
+    elements: path
+    default: []
+  files:
+    description: The directory on the target with the copied files. Set by the action; a value given here is ignored.
+    type: path
   seal_key:
     description: >-
       Path of the key that will sign the seal, as in O(incomex.phasegate.run_seal#module:seal_key). The run is not opened if this

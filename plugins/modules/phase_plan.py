@@ -69,26 +69,15 @@ plan_sha256:
   description: SHA-256 of the plan's canonical JSON, which has sorted keys, no spaces, UTF-8 and a newline at the end.
   returned: success
   type: str
-ddl_b64:
-  description: The bytes of the DDL, Base64.
+source:
+  description: The absolute path of O(path) or O(plan), as M(incomex.phasegate.run_prepare) takes it.
   returned: success
   type: str
-rollback_b64:
-  description: The bytes of the rollback, Base64.
+reviews:
+  description: The absolute paths of O(reviews).
   returned: success
-  type: str
-signatures_b64:
-  description: The signatures beside O(plan) by the name in their file name, Base64. Empty with O(path).
-  returned: success
-  type: dict
-notes_b64:
-  description: The reviewers' notes beside O(plan), each as a list of text and signature in Base64. Empty with O(path).
-  returned: success
-  type: dict
-reviews_b64:
-  description: The signatures and notes beside O(reviews), in the form of the two above, by the name of the bundle.
-  returned: success
-  type: dict
+  type: list
+  elements: str
 summary:
   description: The phase in figures.
   returned: success

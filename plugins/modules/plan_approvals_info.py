@@ -101,14 +101,6 @@ table:
   returned: success
   type: list
   elements: str
-signatures_b64:
-  description: The signatures, Base64, by the name in their file name.
-  returned: success
-  type: dict
-notes_b64:
-  description: The notes by the name in their file name, each as a list of text and signature in Base64.
-  returned: success
-  type: dict
 """
 
 import datetime
@@ -124,9 +116,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._approval.evalua
     format_approvals,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._approval.files import (
-    Notes,
     collect_approvals,
-    pack_approvals,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._approval.register import (
     Anchor,
@@ -159,7 +149,7 @@ def approvals_of_plan(path: str, reviewers: Optional[str], now: datetime.datetim
     judged = evaluate_plan_approvals(
         data, signatures, notes, anchor, str(plan.get("author", "")), str(plan.get("not_after", "")), now
     )
-    return result_of(data, anchor, judged, signatures, notes)
+    return result_of(data, anchor, judged)
 
 
 def approvals_of_bundle(bundle: str, reviewers: Optional[str], now: datetime.datetime) -> Dict[str, Any]:
@@ -171,16 +161,10 @@ def approvals_of_bundle(bundle: str, reviewers: Optional[str], now: datetime.dat
     anchor = read_anchor(reviewers) if reviewers else find_anchor(system_identifier)
     signatures, notes = collect_approvals(review_file(bundle))
     judged = evaluate_review_approvals(data, signatures, notes, anchor, author, now)
-    return result_of(data, anchor, judged, signatures, notes)
+    return result_of(data, anchor, judged)
 
 
-def result_of(
-    data: bytes,
-    anchor: Optional[Anchor],
-    judged: Approvals,
-    signatures: Dict[str, bytes],
-    notes: Notes,
-) -> Dict[str, Any]:
+def result_of(data: bytes, anchor: Optional[Anchor], judged: Approvals) -> Dict[str, Any]:
     """Return the module's result."""
     return {
         "sha256": sha256_bytes(data),
@@ -189,7 +173,6 @@ def result_of(
         "reviewers": anchor.path if anchor else "",
         "threshold": anchor.threshold if anchor else 0,
         "table": format_approvals(judged),
-        **pack_approvals(signatures, notes),
     }
 
 

@@ -39,13 +39,11 @@ options:
     description: The plan as M(incomex.phasegate.phase_plan) returns it.
     type: dict
     required: true
-  ddl_b64:
-    description: The bytes of the DDL, Base64.
-    type: str
-    required: true
-  rollback_b64:
-    description: The bytes of the rollback, Base64.
-    type: str
+  source:
+    description: >-
+      Path of C(phase.yml) as M(incomex.phasegate.phase_plan) returns it. The SQL beside it is copied into the plan's directory;
+      it must be the SQL that was rehearsed.
+    type: path
     required: true
   rehearsal:
     description: The result of M(incomex.phasegate.rehearse).
@@ -86,8 +84,7 @@ EXAMPLES = r"""
   incomex.phasegate.plan_freeze:
     directory: plans/alpha_prod_rehearsal_20260516T011200Z
     plan: "{{ phase.plan }}"
-    ddl_b64: "{{ phase.ddl_b64 }}"
-    rollback_b64: "{{ phase.rollback_b64 }}"
+    source: "{{ phase.source }}"
     rehearsal: "{{ rehearsed.rehearsal }}"
     seal: "{{ sealed.seal }}"
     target: "{{ run.identity }}"
@@ -108,12 +105,11 @@ plan_sha256:
   type: str
 """
 
-import base64
 import contextlib
 import datetime
 import os
 import secrets
-from typing import Any
+from typing import Any, Mapping
 
 from ansible.module_utils.ansible_release import __version__ as ansible_version
 from ansible.module_utils.basic import AnsibleModule
@@ -124,6 +120,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.files im
     sha256_bytes,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.byte_ranges import check_cover
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.canonical_json import canonical_json
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.plan import freeze_plan
 
@@ -152,6 +149,17 @@ def document(params: dict[str, Any]) -> dict[str, Any]:
         created_at=utc(now),
         not_after=utc(now + datetime.timedelta(days=params["valid_days"])),
     )
+
+
+def rehearsed_sql(source: str, plan: Mapping[str, Any]) -> dict[str, bytes]:
+    """Return the SQL beside ``source`` by its file's name. Raises ``PhaseGateError`` unless it is the plan's, ``OSError``."""
+    found = {}
+    for part in ("ddl", "rollback"):
+        pinned = plan[part]
+        with open(os.path.join(os.path.dirname(source), pinned["file"]), "rb") as stream:
+            found[pinned["file"]] = stream.read()
+        check_cover(pinned["statements"], found[pinned["file"]], pinned["sha256"], pinned["file"])
+    return found
 
 
 def make_directory(name: str) -> str:
@@ -186,8 +194,7 @@ def main() -> None:
         argument_spec={
             "directory": {"type": "path", "required": True},
             "plan": {"type": "dict", "required": True},
-            "ddl_b64": {"type": "str", "required": True},
-            "rollback_b64": {"type": "str", "required": True},
+            "source": {"type": "path", "required": True},
             "rehearsal": {"type": "dict", "required": True},
             "seal": {"type": "str", "required": True},
             "target": {"type": "dict", "required": True},
@@ -200,14 +207,10 @@ def main() -> None:
     )
     params = module.params
     data = canonical_json(document(params))
-    files = {
-        params["plan"]["ddl"]["file"]: base64.b64decode(params["ddl_b64"]),
-        params["plan"]["rollback"]["file"]: base64.b64decode(params["rollback_b64"]),
-        # last: a directory with a plan is complete
-        "plan.json": data,
-    }
     directory = params["directory"].rstrip("/")
     with errors_of(module, file_error=plan_file_error):
+        # last: a directory with a plan is complete
+        files = {**rehearsed_sql(params["source"], params["plan"]), "plan.json": data}
         if not module.check_mode:
             directory = make_directory(directory)
             write(directory, files)

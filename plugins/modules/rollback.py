@@ -50,13 +50,17 @@ options:
     description: The exact number of rows in objects of the phase that may be lost.
     type: int
     default: 0
-  signatures_b64:
+  signatures:
     description:
-      - The reviewers' signatures over exactly this rollback, Base64, by a name. They are required if the register of the
+      - Paths of the files with the reviewers' signatures over exactly this rollback, on the controller. They are required if the register of the
         cluster's reviewers requires approval of a rollback, which is its default.
       - Without them, the error message has the command that makes one.
-    type: dict
-    default: {}
+    type: list
+    elements: path
+    default: []
+  files:
+    description: The directory on the target with the copied signatures. Set by the action; a value given here is ignored.
+    type: path
   max_backup_age:
     description: Maximum age of the backup at the start of the rollback, in seconds by the database server's clock (G-2).
     type: int
@@ -100,13 +104,14 @@ losses:
     rows: {description: Number of rows., type: int}
 """
 
+import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.incomex.phasegate.plugins.module_utils._approval.files import unpack_approvals
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import RolledBack
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import read_file
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of, run_directory_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import CONNECTION_ARGUMENTS, Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import IDENTITY_ARGUMENT
@@ -151,6 +156,12 @@ def run(client: Client, params: dict[str, Any], artefacts: RunDirectory, undo: R
     return {"changed": True, **result_of(step.end)}
 
 
+def signatures_in(directory: str | None) -> dict[str, bytes]:
+    """Return the signatures that were copied to the target, by file name."""
+    names = sorted(os.listdir(directory)) if directory else []
+    return {name: read_file(os.path.join(directory or "", name)) or b"" for name in names if name.endswith(".sig")}
+
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
@@ -161,14 +172,15 @@ def main() -> None:
             "execution": {"type": "path", "required": True},
             "confirm": {"type": "str", "default": ""},
             "accept_loss": {"type": "int", "default": 0},
-            "signatures_b64": {"type": "dict", "default": {}},
+            "signatures": {"type": "list", "elements": "path", "default": []},
+            "files": {"type": "path"},
             "max_backup_age": {"type": "int", "default": 3600},
             "lock_attempts": {"type": "int", "default": 3},
         },
         supports_check_mode=True,
     )
     params = module.params
-    signatures, _ = unpack_approvals(params["signatures_b64"], {})
+    signatures = signatures_in(params["files"])
     undo = RollbackRequest(RunDirectory(params["execution"]), params["confirm"], params["accept_loss"], signatures)
     with errors_of(module):
         require_confirmation(undo.execution, undo.confirm)

@@ -76,8 +76,7 @@ EXAMPLES = r"""
     environment: prod
     plan: "{{ phase.plan }}"
     plan_sha256: "{{ phase.plan_sha256 }}"
-    ddl_b64: "{{ phase.ddl_b64 }}"
-    rollback_b64: "{{ phase.rollback_b64 }}"
+    source: "{{ phase.source }}"
   register: run
 
 - name: Open the rollback of an execution
@@ -156,7 +155,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec=arguments,
         required_one_of=[("plan", "execution")],
-        required_together=[("plan", "ddl_b64", "rollback_b64")],
+        required_together=[("plan", "source")],
         supports_check_mode=True,
     )
     with errors_of(module):

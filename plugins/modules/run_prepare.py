@@ -44,9 +44,7 @@ options:
     required: true
   plan:
     required: true
-  ddl_b64:
-    required: true
-  rollback_b64:
+  source:
     required: true
 seealso:
   - module: incomex.phasegate.run_open
@@ -67,8 +65,7 @@ EXAMPLES = r"""
       database: directus
     plan: "{{ phase.plan }}"
     plan_sha256: "{{ phase.plan_sha256 }}"
-    ddl_b64: "{{ phase.ddl_b64 }}"
-    rollback_b64: "{{ phase.rollback_b64 }}"
+    source: "{{ phase.source }}"
   register: run
 """
 
@@ -140,7 +137,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.opening imp
     warnings,
 )
 
-REQUIRED = ("root", "environment", "plan", "ddl_b64", "rollback_b64")
+REQUIRED = ("root", "environment", "plan", "source")
 
 
 def prepare(client: Client, params: dict[str, Any], result: dict[str, Any], *, check_mode: bool) -> None:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import copy
 import hashlib
@@ -14,7 +13,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ansible_collections.incomex.phasegate.plugins.action.phase_plan import plan_of, result_of
+from ansible_collections.incomex.phasegate.plugins.action.phase_plan import plan_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.backup import back_up
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.dump import BackupOptions
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
@@ -120,9 +119,15 @@ class Run:
     def of(cls, client: Client, root: Path, phase_file: str) -> Run:
         """Plan a phase of files."""
         phase = load_phase(phase_file)
-        result = result_of(plan_of(phase), phase.migrate.data, phase.rollback.data)
-        ddl, rollback = (base64.b64decode(result[name]) for name in ("ddl_b64", "rollback_b64"))
-        return cls(client, root, copy.deepcopy(result["plan"]), ddl, rollback)
+        return cls(client, root, copy.deepcopy(plan_of(phase)), phase.migrate.data, phase.rollback.data)
+
+    def files(self) -> Path:
+        """Write the SQL where a run is opened from, as the action copies it to the target."""
+        directory = self.root.parent / f"{self.root.name}.files"
+        directory.mkdir(exist_ok=True)
+        for part, data in (("ddl", self.ddl), ("rollback", self.rollback)):
+            (directory / self.plan[part]["file"]).write_bytes(data)
+        return directory
 
     def force(self, *statements: str, returns_rows: bool = False) -> Run:
         """Put other statements into the plan than the planner would let through, all of kind CREATE TABLE."""

@@ -6,15 +6,13 @@
 
 from __future__ import annotations
 
-import base64
 import os
 from dataclasses import dataclass
-from typing import Any, Dict, Mapping, Sequence, Tuple
+from typing import Dict, List, Mapping, Tuple
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import atomic_file, read_file
 from ansible_collections.incomex.phasegate.plugins.module_utils._ssh.allowed_signers import ALLOWED_SIGNERS, PRINCIPAL
-from ansible_collections.incomex.phasegate.plugins.module_utils._ssh.signature import decoded
 
 #: Notes by a label, each text with its signature.
 Notes = Mapping[str, Tuple[bytes, bytes]]
@@ -66,25 +64,19 @@ def collect_approvals(plan: str) -> Tuple[Dict[str, bytes], Dict[str, Tuple[byte
     return signatures, notes
 
 
-def pack_approvals(signatures: Mapping[str, bytes], notes: Notes) -> Dict[str, Any]:
-    """Return both in Base64, as module parameters."""
-    return {
-        "signatures_b64": {name: _base64(data) for name, data in signatures.items()},
-        "notes_b64": {name: [_base64(text), _base64(data)] for name, (text, data) in notes.items()},
-    }
+def approval_files(plan: str) -> List[str]:
+    """Return the names of the approval files beside the plan at this path. Raises ``PhaseGateError``, ``OSError``."""
+    signatures, notes = collect_approvals(plan)
+    names: List[str] = []
+    for reviewer in signatures:
+        files = ApprovalFiles.of(os.path.basename(plan), reviewer)
+        names += [files.signature, *([files.notes, files.notes_signature] if reviewer in notes else [])]
+    directory = os.path.dirname(os.path.abspath(plan))
+    return [name for name in names if os.path.isfile(os.path.join(directory, name))]
 
 
-def unpack_approvals(
-    signatures_b64: Mapping[str, str], notes_b64: Mapping[str, Sequence[str]]
-) -> Tuple[Dict[str, bytes], Dict[str, Tuple[bytes, bytes]]]:
-    """Return the signatures and notes for ``judge`` from the result of ``packed``. Invalid Base64 becomes empty."""
-    signatures = {name: decoded(data) for name, data in signatures_b64.items()}
-    return signatures, {name: (decoded(text), decoded(data)) for name, (text, data) in notes_b64.items()}
-
-
-def write_approvals(plan: str, signatures_b64: Mapping[str, str], notes_b64: Mapping[str, Sequence[str]]) -> None:
-    """Write the result of ``packed`` beside the plan at this path, where ``collect`` finds it. Raises ``PhaseGateError``."""
-    signatures, notes = unpack_approvals(signatures_b64, notes_b64)
+def write_approvals(plan: str, signatures: Mapping[str, bytes], notes: Notes) -> None:
+    """Write approvals beside the plan at this path, where ``collect_approvals`` finds them. Raises ``PhaseGateError``."""
     contents: Dict[str, bytes] = {}
     for reviewer, signature in signatures.items():
         files = ApprovalFiles.of(plan, reviewer)
@@ -94,7 +86,3 @@ def write_approvals(plan: str, signatures_b64: Mapping[str, str], notes_b64: Map
     for path, data in contents.items():
         with atomic_file(path) as out:
             out.write(data)
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")

@@ -6,11 +6,14 @@
 
 from __future__ import annotations
 
-import base64
+import os
 from dataclasses import replace
 from typing import Any, Mapping, Sequence
 
-from ansible_collections.incomex.phasegate.plugins.module_utils._approval.files import write_approvals
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.files import (
+    collect_approvals,
+    write_approvals,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._approval.register import find_anchor
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory, name_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import (
@@ -24,7 +27,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
     RunOpened,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_bytes
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import read_file, sha256_bytes
 from ansible_collections.incomex.phasegate.plugins.module_utils._conditions.evaluation import (
     ConditionRules,
     evaluate_conditions,
@@ -70,7 +73,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.history imp
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.lock import acquire_lock, keep_lock
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.requirements import (
     required_phase_gate,
-    reviews_given,
+    reviews_below,
     write_reviews,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import take_snapshot
@@ -88,11 +91,9 @@ OPENING_ARGUMENTS: dict[str, Any] = {
     "limits": {"type": "dict", "default": {}},
     "plan": {"type": "dict"},
     "plan_sha256": {"type": "str", "default": ""},
-    "ddl_b64": {"type": "str"},
-    "rollback_b64": {"type": "str"},
-    "signatures_b64": {"type": "dict", "default": {}},
-    "notes_b64": {"type": "dict", "default": {}},
-    "reviews_b64": {"type": "dict", "default": {}},
+    "source": {"type": "path"},
+    "reviews": {"type": "list", "elements": "path", "default": []},
+    "files": {"type": "path"},
     "seal_key": {"type": "path", "no_log": False},
 }
 
@@ -112,7 +113,7 @@ def open_or_adopt(client: Client, params: Mapping[str, Any], *, check_mode: bool
             found=f"SHA-256 {found}",
             next_step="give plan and plan_sha256 as one result of phase_plan",
         )
-    files = {part: base64.b64decode(params[f"{part}_b64"] or "") for part in ("ddl", "rollback")}
+    files = _sql_files(params)
     # the session continues to hold the run's lock, so its psql must not end with this module
     with client.session("phasegate:open", detached=True) as session:
         identity = read_identity(session, client)
@@ -142,6 +143,22 @@ def open_or_adopt(client: Client, params: Mapping[str, Any], *, check_mode: bool
                 result["run_directory"] = open_run(params["root"], params["plan"], about, declared, files).path
             return result
         return {**result, **_opened_alone(session, client, params, about, identity, files, check_mode=check_mode)}
+
+
+def _sql_files(params: Mapping[str, Any]) -> dict[str, bytes]:
+    """Return the SQL of the plan that was copied to this host, by its part of the plan. Raises ``PhaseGateError``."""
+    found = {}
+    for part in ("ddl", "rollback") if params["plan"] else ():
+        data = read_file(os.path.join(params["files"] or "", os.path.basename(params["plan"][part]["file"])))
+        if data is None:
+            raise PhaseGateError(
+                f"{params['plan'][part]['file']} was not copied to the target.",
+                expected="the SQL of the plan in the directory of option files",
+                found=params["files"] or "no directory",
+                next_step="run the module by Ansible, whose action of the same name copies the files",
+            )
+        found[part] = data
+    return found
 
 
 def _opened_alone(
@@ -190,8 +207,8 @@ def _opened_alone(
     artefacts = open_run(root, plan, replace(about, closed=closed), declared, files, lock)
     with seal_when_stopped(artefacts):
         if not execution:
-            write_approvals(artefacts.file("plan.json"), params["signatures_b64"], params["notes_b64"])
-            write_reviews(artefacts, params["reviews_b64"])
+            write_approvals(artefacts.file("plan.json"), *collect_approvals(os.path.join(params["files"], "plan.json")))
+            write_reviews(artefacts, reviews_below(params["files"]))
             judge_early(session, params, artefacts, identity)
         judged = evaluate_conditions(around.facts(), need, rules)
         found["conditions"] = [one.as_dict() for one in judged]
@@ -210,7 +227,7 @@ def _judge_without_run(
     statements: Sequence[Mapping[str, Any]],
 ) -> None:
     """Evaluate what the opening of a run evaluates, without a run (check mode). Raises ``PhaseGateError``."""
-    reviews, now = reviews_given(params["reviews_b64"]), server_time(session)
+    reviews, now = reviews_below(params["files"] or ""), server_time(session)
     stop_at_gates([required_phase_gate(params["root"], phase, identity, reviews, now) for phase in requires])
     require_privileges(session, statements)
 

@@ -17,7 +17,6 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._approval.evalua
 from ansible_collections.incomex.phasegate.plugins.module_utils._approval.files import (
     Notes,
     collect_approvals,
-    unpack_approvals,
     write_approvals,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._approval.register import anchor_path, find_anchor
@@ -124,17 +123,14 @@ def evidence_of(root: str, phase: str, identity: Identity) -> tuple[RunDirectory
 
 def reviews_in(run: RunDirectory) -> Reviews:
     """Return the reviews that a run was given."""
-    directory = run.file(REVIEWS)
+    return reviews_below(run.file(REVIEWS))
+
+
+def reviews_below(directory: str) -> Reviews:
+    """Return the reviews in a directory, by the name of the bundle."""
     names = os.listdir(directory) if os.path.isdir(directory) else []
-    bundles = {name.partition(review_file(""))[0] for name in names if name.endswith(".sig")}
-    return {bundle: collect_approvals(review_file(os.path.join(directory, bundle))) for bundle in sorted(bundles)}
-
-
-def reviews_given(reviews_b64: Mapping[str, Mapping[str, Any]]) -> Reviews:
-    """Return the reviews that phase_plan returned, for a run without a directory (check mode)."""
-    return {
-        bundle: unpack_approvals(one["signatures_b64"], one["notes_b64"]) for bundle, one in sorted(reviews_b64.items())
-    }
+    found = {name.partition(review_file(""))[0] for name in names if name.endswith(".sig") and review_file("") in name}
+    return {bundle: collect_approvals(review_file(os.path.join(directory, bundle))) for bundle in sorted(found)}
 
 
 def required_phase_gate(root: str, phase: str, identity: Identity, reviews: Reviews, now: float) -> Gate:
@@ -160,26 +156,26 @@ def required_phase_gate(root: str, phase: str, identity: Identity, reviews: Revi
     return gate
 
 
-def write_reviews(run: RunDirectory, reviews_b64: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write the reviews that phase_plan returned into the directory of a run, where ``require`` finds them.
+def write_reviews(run: RunDirectory, reviews: Reviews) -> None:
+    """Write reviews into the directory of a run, where ``reviews_in`` finds them.
 
-    The signed text is beside the signatures, so that an auditor can verify them with ssh-keygen. Raises
+    What they have to be over is beside the signatures, so that an auditor can verify them with ssh-keygen. Raises
     ``PhaseGateError``.
     """
-    for bundle, packed in reviews_b64.items():
+    for bundle, (signatures, notes) in reviews.items():
         if not _BUNDLE.fullmatch(bundle):
             raise PhaseGateError(
-                "Invalid name of an artefact directory.",
+                "Invalid name of a run directory.",
                 expected="<phase>_<environment>_<time>",
                 found=repr(bundle),
-                next_step="give the reviews as phase_plan returned them",
+                next_step="give the review that approve.yml wrote",
             )
         os.makedirs(run.file(REVIEWS), mode=0o750, exist_ok=True)
         path = review_file(run.file(f"{REVIEWS}/{bundle}"))
         reviewed = RunDirectory(os.path.join(os.path.dirname(run.path.rstrip("/")), bundle))
         if reviewed.sealed:
             run.write(review_file(f"{REVIEWS}/{bundle}"), review_request(bundle, sha256_file(reviewed.file(SEAL))))
-        write_approvals(path, packed["signatures_b64"], packed["notes_b64"])
+        write_approvals(path, signatures, notes)
 
 
 def identity_of(bundle: str) -> dict[str, Any]:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import shutil
 import signal
@@ -67,7 +66,6 @@ class Controller:
             "environment": "test",
             "inventory_name": "db1",
             "inventory_sources": [],
-            "reviews_b64": {},
             "confirm": "",
             "operator": operator,
             "lock_idle": idle,
@@ -76,10 +74,7 @@ class Controller:
             "format": "custom",
             "identity": {"database": self.client.database},
             "root": str(self.run.root),
-            "ddl_b64": base64.b64encode(self.run.ddl).decode(),
-            "rollback_b64": base64.b64encode(self.run.rollback).decode(),
-            "signatures_b64": {},
-            "notes_b64": {},
+            "files": str(self.run.files()),
             **changes,
         }
         result = open_or_adopt(self.client, params, check_mode=False)

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import base64
 import datetime as dt
 import json
 import os
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible_collections.incomex.phasegate.plugins.module_utils._approval.files import pack_approvals
 from ansible_collections.incomex.phasegate.plugins.module_utils._approval.requests import (
     NOTES_NAMESPACE,
     PLAN_NAMESPACE,
@@ -104,15 +102,13 @@ def judged(run: Run) -> Gate:
 
 
 def given(run: Run, bundle: Path, *by: Reviewer, request: bytes = b"", notes: str = "") -> Run:
-    """Give the run the reviews of a bundle as phase_plan does."""
+    """Give the run the reviews of a bundle as the opening does."""
     data = request or reviewable(str(bundle))
     text = notes_header(sha256_bytes(data), review_name(str(bundle))) + notes.encode()
     space = NOTES_NAMESPACE if notes else REVIEW_NAMESPACE
-    packed = pack_approvals(
-        {one.name: one.sign(data, space) for one in by},
-        {one.name: (text, one.sign(text, NOTES_NAMESPACE)) for one in by} if notes else {},
-    )
-    write_reviews(run.artefacts, {bundle.name: packed})
+    signatures = {one.name: one.sign(data, space) for one in by}
+    signed_notes = {one.name: (text, one.sign(text, NOTES_NAMESPACE)) for one in by} if notes else {}
+    write_reviews(run.artefacts, {bundle.name: (signatures, signed_notes)})
     return run
 
 
@@ -251,7 +247,7 @@ def test_a_plans_approval_is_no_review(alpha: Path, beta: Run, people: dict[str,
     assert reviewers.exists()
     data = reviewable(str(alpha))
     signed = {"anna": people["anna"].sign(data, PLAN_NAMESPACE)}
-    write_reviews(beta.artefacts, {alpha.name: pack_approvals(signed, {})})
+    write_reviews(beta.artefacts, {alpha.name: (signed, {})})
     fails(beta, "signed for another purpose")
 
 
@@ -269,8 +265,5 @@ def test_only_intact_evidence_of_a_commit_can_be_reviewed(alpha: Path, beta: Run
 
 @pytest.mark.parametrize("name", ["../alpha", "a/b", "", ".hidden"])
 def test_reviews_stay_in_their_directory(tmp_path: Path, name: str) -> None:
-    with pytest.raises(PhaseGateError, match="Invalid name of an artefact directory"):
-        write_reviews(
-            RunDirectory(str(tmp_path)),
-            {name: {"signatures_b64": {"a": base64.b64encode(b"x").decode()}, "notes_b64": {}}},
-        )
+    with pytest.raises(PhaseGateError, match="Invalid name of a run directory"):
+        write_reviews(RunDirectory(str(tmp_path)), {name: ({"a": b"x"}, {})})
