@@ -156,7 +156,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._checks.verifica
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import fail_with, run_directory_of
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.outcome import COMMITTED
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import TransactionOutcome
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import format_gate_table
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import CONNECTION_ARGUMENTS, Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import IDENTITY_ARGUMENT
@@ -239,12 +239,12 @@ def main() -> None:
         if params["verify"] and params["seal"]:
             sealed = seal_and_sign(artefacts, "", params["seal_key"])
     except OSError as error:
-        committed = migrated is not None and migrated.end.outcome == COMMITTED
+        committed = migrated is not None and migrated.end.outcome == TransactionOutcome.COMMITTED
         fail_with(module, not_sealed(params["run_directory"], error), changed=committed)
     except PhaseGateError as error:
         data = migrated.end.to_entry() if migrated is not None else {}
         known = {key: data[key] for key in ("outcome", "unchanged", "fingerprint") if key in data}
-        committed = known.get("outcome") == COMMITTED
+        committed = known.get("outcome") == TransactionOutcome.COMMITTED
         # what C-08 and the seal could not write down is in the database all the same
         full = error.__cause__ if committed and isinstance(error.__cause__, OSError) else None
         problem = not_sealed(params["run_directory"], full) if full else error

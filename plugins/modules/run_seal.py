@@ -111,8 +111,8 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import FORMAT
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import RunOutcome
 from ansible_collections.incomex.phasegate.plugins.module_utils._report.seal import seal_and_sign
-from ansible_collections.incomex.phasegate.plugins.module_utils._report.vocabulary import SUCCESS
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.directory import new_directory, require_place
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.history import not_sealed, unfinished
 
@@ -166,7 +166,7 @@ def main() -> None:
     params = module.params
     with errors_of(module, file_error=lambda error: not_sealed(params["run_directory"], error)):
         result = sealed(params, check_mode=module.check_mode)
-        if params["reason"] or result["outcome"] not in ("", SUCCESS):
+        if params["reason"] or result["outcome"] not in ("", RunOutcome.SUCCESS):
             lines = (
                 [*result.pop("summary"), f"report        {result['report']}"]
                 if result["report"]

@@ -38,7 +38,8 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._approval.reques
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.clock import parse_time
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_bytes
-from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import NOT_ENFORCED, Gate, make_gate
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import GateStatus
+from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import Gate, make_gate
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.canonical_json import thawed
 from ansible_collections.incomex.phasegate.plugins.module_utils._ssh.allowed_signers import Signer, fold
 from ansible_collections.incomex.phasegate.plugins.module_utils._ssh.signature import (
@@ -269,7 +270,7 @@ def _without_anchor(place: str, signatures: Mapping[str, bytes], gate_id: str) -
         verdicts.append(Approval(name, parsed.fingerprint if parsed else "", SignatureStatus.NOT_JUDGED, why))
     gate = Gate(
         gate_id,
-        NOT_ENFORCED,
+        GateStatus.NOT_ENFORCED,
         "approvals by registered reviewers",
         why,
         "register the reviewers of this cluster on its host, so that nothing commits without them",

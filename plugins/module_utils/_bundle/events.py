@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Mapping, Sequence, Type, TypeVar
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import Entry, Journal
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import State
 
 INTENT = "intent"
 DONE = "done"
@@ -42,7 +43,7 @@ class Record:
     def to_entry(self) -> dict[str, Any]:
         """Return the entry's data; a field that is None is left out."""
         values = ((one.name, getattr(self, one.name)) for one in fields(self))
-        return {name: value for name, value in values if value is not None}
+        return {name: value.value if isinstance(value, State) else value for name, value in values if value is not None}
 
     @classmethod
     def from_entry(cls: Type[R], entry: Entry) -> R:

@@ -27,7 +27,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
     record_of,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import Entry
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.outcome import COMMITTED, NOT_STARTED, UNKNOWN
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import TransactionOutcome
 
 R = TypeVar("R", bound=Record)
 E = TypeVar("E", bound=StepEnd)
@@ -87,15 +87,15 @@ def journaled_outcome(entries: Sequence[Entry], command: str) -> str | None:
     None when the journal does not record how the last transaction ended: it never reported, or reported UNKNOWN. A
     later attempt that stopped before a transaction of its own says nothing about the one before.
     """
-    outcome: str | None = NOT_STARTED
+    outcome: str | None = TransactionOutcome.NOT_STARTED
     for record in records_of(entries, Record, command):
         if isinstance(record, TransactionBegun):
             outcome = None
         elif isinstance(record, (Transacted, OutcomeResolved)):
-            ended = record.outcome or NOT_STARTED
-            if ended != NOT_STARTED:
-                outcome = None if ended == UNKNOWN else ended
-        if outcome == COMMITTED:
+            ended = record.outcome or TransactionOutcome.NOT_STARTED
+            if ended != TransactionOutcome.NOT_STARTED:
+                outcome = None if ended == TransactionOutcome.UNKNOWN else ended
+        if outcome == TransactionOutcome.COMMITTED:
             break
     return outcome
 

@@ -21,7 +21,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError, advice
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import file_error
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.outcome import COMMITTED
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import TransactionOutcome
 
 E = TypeVar("E", bound=StepEnd)
 
@@ -89,7 +89,7 @@ class Step(Generic[E]):
 
     def _not_written(self, error: OSError) -> PhaseGateError:
         """Return the error for a step whose evidence could not be written; a COMMIT is reported even then."""
-        if isinstance(self.end, Transacted) and self.end.outcome == COMMITTED:
+        if isinstance(self.end, Transacted) and self.end.outcome == TransactionOutcome.COMMITTED:
             return evidence_incomplete(f"{self.name} is COMMITTED", error)
         return file_error(error)
 

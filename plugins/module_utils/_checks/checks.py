@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Callable, Mapping, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import CheckStatus
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import escaped, json_line
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.privileges import (
     INSUFFICIENT_PRIVILEGE,
@@ -22,16 +23,6 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrus
     run_query,
     search_path,
 )
-
-PASS = "PASS"
-
-FAIL = "FAIL"
-
-# A built-in check whose subject does not exist (yet): neither passed nor failed; it does not count as passed.
-NOT_RUN = "NOT RUN"
-
-# A non-scope statement about relations that this database does not have.
-NOT_APPLICABLE = "NOT APPLICABLE"
 
 NEXT_STEPS = {
     "C-06": "nothing was changed; resolve the failed checks, or find out whether the phase is already applied",
@@ -47,9 +38,6 @@ CHECK_OPTIONS: dict[str, Any] = {
     "expect": {"type": "raw"},
     "after_commit": {"type": "bool"},
 }
-
-# A built-in check whose subject does not exist (yet): neither passed nor failed; it does not count as passed.
-NOT_RUN = "NOT RUN"
 
 # A non-scope statement of phase.yml: a check, or a fact that only the run itself can report.
 NON_SCOPE_OPTIONS: dict[str, Any] = {
@@ -77,14 +65,14 @@ class CheckResult:
 
     id: str
     title: str
-    status: str
+    status: CheckStatus
     expected: str
     found: str
     milliseconds: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as a plain mapping."""
-        return asdict(self)
+        return {**asdict(self), "status": self.status.value}
 
 
 Builtins = Mapping[str, Callable[[Mapping[str, Any]], CheckFinding]]
@@ -132,21 +120,27 @@ def _absent(session: Session, relations: Sequence[str]) -> str | None:
 def _run_check(session: Session, check: Mapping[str, Any], builtins: Builtins) -> CheckResult:
     if check.get("builtin"):
         finding = builtins[check["builtin"]](check)
-        status = NOT_RUN if finding.passed is None else PASS if finding.passed else FAIL
+        status = (
+            CheckStatus.NOT_RUN if finding.passed is None else CheckStatus.PASS if finding.passed else CheckStatus.FAIL
+        )
         return CheckResult(check["id"], check.get("title") or "", status, finding.expected, finding.found)
     absent = _absent(session, check.get("only_if_exists") or ())
     if absent:
         found = f"{absent} does not exist in this database"
-        return CheckResult(check["id"], check.get("title") or "", NOT_APPLICABLE, json_line(check.get("expect")), found)
+        return CheckResult(
+            check["id"], check.get("title") or "", CheckStatus.NOT_APPLICABLE, json_line(check.get("expect")), found
+        )
     answer = run_query(session, check["sql"])
     expect = check.get("expect")
     if answer.error:
         denied = answer.error.startswith(f"{INSUFFICIENT_PRIVILEGE}:")
         grants = named_privileges(session, answer.error) if denied else []
-        status, found = FAIL, " ".join([f"error {answer.error}", *grants])
+        status, found = CheckStatus.FAIL, " ".join([f"error {answer.error}", *grants])
     else:
         value = shape_answer(answer, expect)
-        status = PASS if answer.rows <= len(answer.result) and answers_equal(expect, value) else FAIL
+        status = (
+            CheckStatus.PASS if answer.rows <= len(answer.result) and answers_equal(expect, value) else CheckStatus.FAIL
+        )
         found = json_line(value)
     return CheckResult(
         check["id"], check.get("title") or "", status, json_line(expect), found, round(answer.milliseconds, 3)
@@ -180,7 +174,7 @@ def run_read_only(
 
 def failed_checks(results: Sequence[CheckResult]) -> list[CheckResult]:
     """Return the results that did not pass; a non-scope statement that does not apply is not one of them."""
-    return [result for result in results if result.status not in (PASS, NOT_APPLICABLE)]
+    return [result for result in results if result.status not in (CheckStatus.PASS, CheckStatus.NOT_APPLICABLE)]
 
 
 def answerable_statements(non_scope: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -200,7 +194,7 @@ def require_checks(
 
     In check mode a check without a subject is not a failure: nothing was frozen or compared.
     """
-    failed = [r for r in failed_checks([*results, *non_scope]) if not (check_mode and r.status == NOT_RUN)]
+    failed = [r for r in failed_checks([*results, *non_scope]) if not (check_mode and r.status == CheckStatus.NOT_RUN)]
     if failed:
         raise PhaseGateError(
             f"{step}: {check_summary(results)} checks passed; failed: {', '.join(result.id for result in failed)}.",

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Callable, Iterable, Mapping, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError, Stopped
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import ConditionStatus
 from ansible_collections.incomex.phasegate.plugins.module_utils._conditions.reading import (
     ConditionFacts,
     FreeSpace,
@@ -31,18 +32,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._conditions.secu
     newest_release,
 )
 
-OK = "OK"
-
-WARN = "WARN"
-
-STOP = "STOP"
-
-UNKNOWN = "UNKNOWN"
-
-# Found, and by the operator's policy only recorded in the report.
-IGNORED = "IGNORED"
-
-ACTIONS = {"stop": STOP, "warn": WARN, "ignore": IGNORED}
+ACTIONS = {"stop": ConditionStatus.STOP, "warn": ConditionStatus.WARN, "ignore": ConditionStatus.IGNORED}
 
 # The limits that an operator may set, with their defaults; documented in docs/operations.md.
 LIMITS = {"transaction_age_s": 60, "server_space_mb": 256, "replica_lag_bytes": 64 << 20, "replica_lag_s": 60}
@@ -59,14 +49,14 @@ class Condition:
     """One evaluated condition; the texts are for people."""
 
     id: str
-    status: str
+    status: ConditionStatus
     expected: str
     found: str
     next_step: str = ""
 
     def as_dict(self) -> dict[str, str]:
         """Return the fields as a plain mapping."""
-        return asdict(self)
+        return {**asdict(self), "status": self.status.value}
 
 
 # How bad a finding is, before the policy.
@@ -350,8 +340,14 @@ _EVALUATIONS: dict[str, tuple[str, _Evaluation]] = {
 def _evaluated(name: str, finding: _Finding, action: str) -> Condition:
     """Return the condition with the action that the operator's policy sets for a finding."""
     if finding.degree in (_GOOD, _UNSEEN):
-        return Condition(name, UNKNOWN if finding.degree else OK, finding.expected, finding.found, finding.next_step)
-    status = WARN if finding.degree == _NOTE and action != "ignore" else ACTIONS[action]
+        return Condition(
+            name,
+            ConditionStatus.UNKNOWN if finding.degree else ConditionStatus.OK,
+            finding.expected,
+            finding.found,
+            finding.next_step,
+        )
+    status = ConditionStatus.WARN if finding.degree == _NOTE and action != "ignore" else ACTIONS[action]
     return Condition(name, status, finding.expected, finding.found, finding.next_step)
 
 
@@ -365,7 +361,7 @@ def evaluate_conditions(facts: ConditionFacts, need: PlanRequirements, rules: Co
 
 def stop_at_conditions(conditions: Sequence[Condition]) -> None:
     """Raise ``Stopped`` naming every condition that stops, when one does."""
-    wrong = [one for one in conditions if one.status == STOP]
+    wrong = [one for one in conditions if one.status == ConditionStatus.STOP]
     if wrong:
         raise Stopped(
             "Stopped by a pre-run condition: " + ", ".join(one.id for one in wrong) + ".",

@@ -19,6 +19,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._checks.checks i
     failed_checks,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError, Stopped
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import GateStatus
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.statement_kinds import kind_allowed
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import (
     DECLARABLE,
@@ -26,19 +27,6 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identi
     Mismatch,
     mismatches,
 )
-
-PASS = "PASS"
-
-FAIL = "FAIL"
-
-# Not enforced, and reported so: the gate neither passes nor fails.
-NOT_ENFORCED = "NOT ENFORCED"
-
-# The run ended, or ran in check mode, before this gate could be evaluated.
-NOT_REACHED = "NOT REACHED"
-
-# The gate does not apply to a rollback.
-NOT_APPLICABLE = "N/A"
 
 GATE_TITLES = {
     "G-1": "enough reviewers approved this exact plan",
@@ -60,7 +48,7 @@ class Gate:
     """One evaluated gate. ``status`` is PASS, FAIL, NOT ENFORCED, NOT REACHED or N/A; the texts are for people."""
 
     id: str
-    status: str
+    status: GateStatus
     expected: str
     found: str
     next_step: str = ""
@@ -72,12 +60,12 @@ class Gate:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields and the title as a plain mapping."""
-        return {**asdict(self), "title": self.title}
+        return {**asdict(self), "status": self.status.value, "title": self.title}
 
 
 def make_gate(gate: str, holds: bool, expected: str, found: str, next_step: str) -> Gate:
     """Return PASS or, with its next step, FAIL."""
-    return Gate(gate, PASS if holds else FAIL, expected, found, "" if holds else next_step)
+    return Gate(gate, GateStatus.PASS if holds else GateStatus.FAIL, expected, found, "" if holds else next_step)
 
 
 def never_rehearsed_gate(reviewers: str) -> Gate:
@@ -94,7 +82,7 @@ def never_rehearsed_gate(reviewers: str) -> Gate:
 def no_reviewers_gate(place: str) -> Gate:
     """G-1 on a cluster without registered reviewers."""
     found = f"no reviewers are registered for this cluster ({place})"
-    return Gate("G-1", NOT_ENFORCED, "signatures over the plan's exact bytes", found)
+    return Gate("G-1", GateStatus.NOT_ENFORCED, "signatures over the plan's exact bytes", found)
 
 
 def backup_fresh_gate(started_epoch: float | None, now_epoch: float, max_age: int) -> Gate:
@@ -188,8 +176,15 @@ def rollback_ready_gate(required: str, found: str | None, rehearsed: str | None)
             "restore the reviewed rollback file; without it there is no reviewed way back",
         )  # fmt: skip
     if rehearsed is None:
-        return Gate("G-9", NOT_ENFORCED, "present, pinned and rehearsed", "present and pinned; not rehearsed")
-    return Gate("G-9", PASS, "present, pinned and rehearsed", f"rehearsed in {rehearsed}, where it restored the schema")
+        return Gate(
+            "G-9", GateStatus.NOT_ENFORCED, "present, pinned and rehearsed", "present and pinned; not rehearsed"
+        )
+    return Gate(
+        "G-9",
+        GateStatus.PASS,
+        "present, pinned and rehearsed",
+        f"rehearsed in {rehearsed}, where it restored the schema",
+    )
 
 
 def no_provenance_gate(policy: str) -> Gate:
@@ -200,7 +195,7 @@ def no_provenance_gate(policy: str) -> Gate:
         return make_gate(
             "G-10", False, expected, found, "rehearse the phase and give its plan, or choose another policy"
         )
-    return Gate("G-10", NOT_ENFORCED, expected, found)
+    return Gate("G-10", GateStatus.NOT_ENFORCED, expected, found)
 
 
 def provenance_gate(
@@ -253,7 +248,9 @@ def no_evidence_gate(phase: str, root: str, found: str) -> Gate:
 
 def combine_gates(gates: Sequence[Gate]) -> Gate:
     """Combine several results of one gate: it fails when one of them fails, and passes when all pass."""
-    worst = min(gates, key=lambda gate: (FAIL, NOT_ENFORCED, PASS).index(gate.status)).status
+    worst = min(
+        gates, key=lambda gate: (GateStatus.FAIL, GateStatus.NOT_ENFORCED, GateStatus.PASS).index(gate.status)
+    ).status
     texts = {
         name: "; ".join(filter(None, (getattr(gate, name) for gate in gates)))
         for name in ("expected", "found", "next_step")
@@ -263,18 +260,21 @@ def combine_gates(gates: Sequence[Gate]) -> Gate:
 
 def not_reached_gates(ids: Iterable[str]) -> list[Gate]:
     """Return gates that were not evaluated."""
-    return [Gate(gate, NOT_REACHED, GATE_TITLES[gate], "not reached") for gate in ids]
+    return [Gate(gate, GateStatus.NOT_REACHED, GATE_TITLES[gate], "not reached") for gate in ids]
 
 
 def gates_without_meaning_for_rollback() -> list[Gate]:
     """Return the gates that do not apply to a rollback."""
     return [
         Gate(
-            "G-6", NOT_APPLICABLE, "no preflight", "a rollback has none; before COMMIT the schema is compared instead"
+            "G-6",
+            GateStatus.NOT_APPLICABLE,
+            "no preflight",
+            "a rollback has none; before COMMIT the schema is compared instead",
         ),
         Gate(
             "G-10",
-            NOT_APPLICABLE,
+            GateStatus.NOT_APPLICABLE,
             "no provenance",
             "a rollback commits only if the schema is as before the execution",
         ),
@@ -283,7 +283,7 @@ def gates_without_meaning_for_rollback() -> list[Gate]:
 
 def failed_gates(gates: Iterable[Gate]) -> list[Gate]:
     """Return the gates that failed."""
-    return [gate for gate in gates if gate.status == FAIL]
+    return [gate for gate in gates if gate.status == GateStatus.FAIL]
 
 
 def gate_order(gate: Gate) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.outcome import COMMITTED, ROLLED_BACK, UNKNOWN
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import TransactionOutcome
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import literal
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import SqlError
@@ -30,14 +30,14 @@ def resolve_transaction(client: Client, xid: str) -> str:
             with client.session("phasegate:resolve") as session:
                 status = session.value(f"SELECT pg_xact_status({literal(xid)}::xid8)")
         except SqlError:
-            return UNKNOWN  # it answers, but not this query
+            return TransactionOutcome.UNKNOWN  # it answers, but not this query
         except PhaseGateError:
             status = "unreachable"
         if status == "committed":
-            return COMMITTED
+            return TransactionOutcome.COMMITTED
         if status == "aborted":
-            return ROLLED_BACK
+            return TransactionOutcome.ROLLED_BACK
         if status is None:
-            return UNKNOWN
+            return TransactionOutcome.UNKNOWN
         time.sleep(0.5)
-    return UNKNOWN
+    return TransactionOutcome.UNKNOWN

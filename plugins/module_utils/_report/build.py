@@ -52,28 +52,20 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_fact
     since_continued,
     statements_left,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.outcome import COMMITTED, NOT_STARTED
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import (
+    CheckStatus,
+    GateStatus,
+    RunOutcome,
+    TransactionOutcome,
+    TriggerStatus,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import (
-    FAIL,
     GATE_TITLES,
     gates_without_meaning_for_rollback,
     not_reached_gates,
     nothing_else_ran_gate,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._report.vocabulary import (
-    COMMANDS,
-    COMMITTED_INCOMPLETE,
-    COMMITTED_NOT_VERIFIED,
-    NOT_EVALUATED,
-    NOT_TRIGGERED,
-    OF_KIND,
-    ROLLED_BACK,
-    STOPPED,
-    SUCCESS,
-    TRIGGERED,
-    TRIGGERS,
-    UNKNOWN,
-)
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.vocabulary import COMMANDS, OF_KIND, TRIGGERS
 
 FORMAT = "phasegate-report/1"
 
@@ -88,33 +80,33 @@ def _gate_rows(entries: Sequence[Entry], command: str, requires: Sequence[str]) 
         judged.update({gate.id: gate.as_dict() for gate in gates_without_meaning_for_rollback()})
     judged.update({gate["id"]: dict(gate) for gate in gates_of(entries)})
     last = nothing_else_ran_gate((entry.step for entry in entries), [command])
-    if last.status == FAIL or not requires:
+    if last.status == GateStatus.FAIL or not requires:
         judged[last.id] = last.as_dict()
     return [judged[name] for name in GATE_TITLES]
 
 
 def _outcome(
     plan: Mapping[str, Any] | None, entries: Sequence[Entry], gates: Sequence[Mapping[str, Any]], command: str
-) -> str:
+) -> RunOutcome:
     migration = last_outcome(entries, command)
     if migration is None and records_of(entries, TransactionBegun, command):
-        return UNKNOWN
-    if migration in (None, NOT_STARTED):
-        return STOPPED
-    if migration != COMMITTED:
-        return ROLLED_BACK if migration == ROLLED_BACK else UNKNOWN
+        return RunOutcome.UNKNOWN
+    if migration in (None, TransactionOutcome.NOT_STARTED):
+        return RunOutcome.STOPPED
+    if migration != TransactionOutcome.COMMITTED:
+        return RunOutcome.ROLLED_BACK if migration == RunOutcome.ROLLED_BACK else RunOutcome.UNKNOWN
     if plan and statements_left(plan["rollback" if command == "C-09" else "ddl"]["statements"], entries, command):
-        return COMMITTED_INCOMPLETE
+        return RunOutcome.COMMITTED_INCOMPLETE
     verified = _verified(entries) if command == "C-07" else bool(newest_end(entries, RolledBack).restored)
-    verified = verified and not any(gate["status"] == FAIL for gate in gates)
-    return SUCCESS if verified else COMMITTED_NOT_VERIFIED
+    verified = verified and not any(gate["status"] == GateStatus.FAIL for gate in gates)
+    return RunOutcome.SUCCESS if verified else RunOutcome.COMMITTED_NOT_VERIFIED
 
 
-def _rehearsed(entries: Sequence[Entry]) -> str:
+def _rehearsed(entries: Sequence[Entry]) -> RunOutcome:
     """Return SUCCESS when the last step of the rehearsal is done and no step failed."""
     failed = any(entry.event == FAILED for entry in entries)
     done = any((entry.step, entry.event) == (CopyMigratedAgain.step, DONE) for entry in entries)
-    return SUCCESS if done and not failed else STOPPED
+    return RunOutcome.SUCCESS if done and not failed else RunOutcome.STOPPED
 
 
 def _verified(entries: Sequence[Entry]) -> bool:
@@ -127,42 +119,47 @@ def _verified(entries: Sequence[Entry]) -> bool:
     return (
         ends[-1:] == [DONE]
         and bool(verified.checks)
-        and all(check["status"] == "PASS" for check in verified.checks or ())
+        and all(check["status"] == CheckStatus.PASS for check in verified.checks or ())
         and bool((verified.diff or {}).get("ok"))
         and verified.deviations is not None
         and not verified.deviations
     )
 
 
-def _triggers(entries: Sequence[Entry], outcome: str) -> list[dict[str, str]]:
+def _triggers(entries: Sequence[Entry], outcome: RunOutcome) -> list[dict[str, str]]:
     """Return T-1 ... T-9 with what was found. Only a committed or unknown migration can trigger one."""
     verified = newest_end(entries, Verified)
     offending = (verified.diff or {}).get("offending", [])
-    failed = [c["id"] for c in verified.checks or () if c["status"] != "PASS"]
+    failed = [c["id"] for c in verified.checks or () if c["status"] != CheckStatus.PASS]
     gone = [c["name"] for c in offending if c["action"] != "added"]
     invalid = [one.left for one in records_of(entries, StatementFailed) if one.left]
     found_by = {
-        "T-1": [outcome] if outcome == UNKNOWN else [],
+        "T-1": [outcome.value] if outcome == RunOutcome.UNKNOWN else [],
         "T-2": failed,
         "T-3": list(verified.deviations or ()),
         "T-4": gone,
         "T-5": [c["name"] for c in offending if c["action"] == "added"],
         "T-6": [
             *(c["name"] for c in offending if c["action"] != "added" and c["kind"] in ("constraint", "index")),
-            *(invalid[-1:] if outcome == COMMITTED_INCOMPLETE else []),
+            *(invalid[-1:] if outcome == RunOutcome.COMMITTED_INCOMPLETE else []),
         ],
     }
-    concerned = outcome in (SUCCESS, COMMITTED_INCOMPLETE, COMMITTED_NOT_VERIFIED, UNKNOWN)
+    concerned = outcome in (
+        RunOutcome.SUCCESS,
+        RunOutcome.COMMITTED_INCOMPLETE,
+        RunOutcome.COMMITTED_NOT_VERIFIED,
+        RunOutcome.UNKNOWN,
+    )
     rows = []
     for name, title in TRIGGERS.items():
         found = found_by.get(name, [])
         if name in ("T-7", "T-8", "T-9"):
-            status, words = NOT_EVALUATED, "cannot be evaluated by this run"
+            status, words = TriggerStatus.NOT_EVALUATED, "cannot be evaluated by this run"
         elif not concerned:
-            status, words = NOT_EVALUATED, "nothing was committed"
+            status, words = TriggerStatus.NOT_EVALUATED, "nothing was committed"
         else:
-            status, words = (TRIGGERED if found else NOT_TRIGGERED), "; ".join(found)
-        rows.append({"id": name, "title": title, "status": status, "found": words})
+            status, words = (TriggerStatus.TRIGGERED if found else TriggerStatus.NOT_TRIGGERED), "; ".join(found)
+        rows.append({"id": name, "title": title, "status": status.value, "found": words})
     return rows
 
 
@@ -216,12 +213,12 @@ def build(plan: Mapping[str, Any] | None, entries: Sequence[Entry], name: str) -
     return {
         "format": FORMAT,
         "bundle": name,
-        "outcome": outcome,
+        "outcome": outcome.value,
         "kind": kind,
         "sentence": OF_KIND[kind][outcome],
         "undoes": start.execution or "",
         "losses": undone.losses or [],
-        "reason": "" if outcome == SUCCESS else _reason(entries),
+        "reason": "" if outcome == RunOutcome.SUCCESS else _reason(entries),
         "phase": {
             "phase": start.phase,
             "title": phase.get("title", ""),
@@ -260,7 +257,7 @@ def build(plan: Mapping[str, Any] | None, entries: Sequence[Entry], name: str) -
         "triggers": _triggers(entries, outcome),
         "rollback_command": (
             rollback_command(start, name)
-            if kind == EXECUTE and outcome in (COMMITTED_NOT_VERIFIED, COMMITTED_INCOMPLETE)
+            if kind == EXECUTE and outcome in (RunOutcome.COMMITTED_NOT_VERIFIED, RunOutcome.COMMITTED_INCOMPLETE)
             else ""
         ),
         "cannot_restore": phase.get("rollback", {}).get("cannot_restore", []),

@@ -10,8 +10,8 @@ from typing import Any, Iterable, List, Mapping, Sequence, Tuple
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import Transacted
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import Entry
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import TriggerStatus
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import escaped, indented, json_line
-from ansible_collections.incomex.phasegate.plugins.module_utils._report.vocabulary import TRIGGERED
 
 
 def gate_table(report: Mapping[str, Any]) -> str:
@@ -75,7 +75,7 @@ def summary(report: Mapping[str, Any]) -> str:
         lines += ["", "Reason", *indented(report["reason"], "  ")]
     if report["gates"]:
         lines += ["", *gate_table(report).splitlines()]
-    triggered = [trigger for trigger in report["triggers"] if trigger["status"] == TRIGGERED]
+    triggered = [trigger for trigger in report["triggers"] if trigger["status"] == TriggerStatus.TRIGGERED]
     if triggered:
         lines += ["", *(_row(one, f"{one['title']}: {one['found']}") for one in triggered)]
     if report["rollback_command"]:

@@ -36,7 +36,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step imp
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.verification import verify_bundle
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import file_error
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.outcome import COMMITTED, UNKNOWN
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import TransactionOutcome
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import Identity, read_identity
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.role_copy import read_access
@@ -54,10 +54,12 @@ def committed_outcome(client: Client, artefacts: RunDirectory, kind: Type[T]) ->
     One that never reported is resolved on the server first. Raises ``PhaseGateError`` when that is impossible.
     """
     entries = artefacts.journal.entries()
-    if _resolved_outcome(client, artefacts, entries, kind.step) != COMMITTED:
+    if _resolved_outcome(client, artefacts, entries, kind.step) != TransactionOutcome.COMMITTED:
         return None
     ends = (kind.from_entry(entry) for entry in entries if (entry.step, entry.event) == (kind.step, DONE))
-    return next((end for end in ends if end.outcome == COMMITTED), kind(outcome=COMMITTED))
+    return next(
+        (end for end in ends if end.outcome == TransactionOutcome.COMMITTED), kind(outcome=TransactionOutcome.COMMITTED)
+    )
 
 
 def is_incomplete(artefacts: RunDirectory) -> bool:
@@ -92,7 +94,7 @@ def _resolved_outcome(client: Client, artefacts: RunDirectory, entries: list[Ent
         return outcome
     xid = records_of(entries, TransactionBegun, command)[-1].xid
     outcome = resolve_transaction(client, xid)
-    if outcome == UNKNOWN:
+    if outcome == TransactionOutcome.UNKNOWN:
         raise PhaseGateError(
             "An earlier run of this phase has an unknown outcome (T-1).",
             expected=f"pg_xact_status of transaction {xid} reports committed or aborted",
@@ -124,7 +126,7 @@ def find_applied(
         if kind == EXECUTE and same & undone:
             undone |= same
             continue
-        if _resolved_outcome(client, artefacts, entries, COMMAND[kind]) != COMMITTED:
+        if _resolved_outcome(client, artefacts, entries, COMMAND[kind]) != TransactionOutcome.COMMITTED:
             continue
         if kind == EXECUTE:
             return artefacts
@@ -144,7 +146,11 @@ def close_broken(root: str, environment: str, plan: Mapping[str, Any], identity:
         entries = artefacts.journal.entries()
         start = opening_of(entries)
         command = COMMAND.get(start.kind) if start else None
-        if ran_on(start, identity) and command and journaled_outcome(entries, command) not in (COMMITTED, None):
+        if (
+            ran_on(start, identity)
+            and command
+            and journaled_outcome(entries, command) not in (TransactionOutcome.COMMITTED, None)
+        ):
             seal_run(artefacts, str(_broken_off(entries[-1])))
             names.append(name_of(artefacts))
     return names
@@ -185,7 +191,7 @@ def unfinished(artefacts: RunDirectory) -> PhaseGateError | None:
     judged = newest_end(entries, Verified).checks is not None
     # a statement after COMMIT that failed was reported; the next run continues in a copy
     judged = judged or bool(records_of(entries, StatementFailed) and is_incomplete(artefacts))
-    if outcome not in (COMMITTED, None) or (outcome == COMMITTED and judged):
+    if outcome not in (TransactionOutcome.COMMITTED, None) or (outcome == TransactionOutcome.COMMITTED and judged):
         return None
     return PhaseGateError(
         f"{command} {'is COMMITTED, but was not verified' if outcome else 'has an UNKNOWN outcome (T-1)'}.",
@@ -203,9 +209,11 @@ def not_sealed(path: str | None, error: OSError) -> PhaseGateError:
     entries = RunDirectory(path).journal.entries() if path else []
     outcomes = {command: journaled_outcome(entries, command) for command in COMMAND.values()}
     told = [
-        f"{command} is COMMITTED" if outcome == COMMITTED else f"the journal does not record how {command} ended"
+        f"{command} is COMMITTED"
+        if outcome == TransactionOutcome.COMMITTED
+        else f"the journal does not record how {command} ended"
         for command, outcome in outcomes.items()
-        if outcome in (COMMITTED, UNKNOWN, None)
+        if outcome in (TransactionOutcome.COMMITTED, TransactionOutcome.UNKNOWN, None)
     ]
     return evidence_incomplete(", ".join(told), error, f"{path} without a seal: ") if told else file_error(error)
 
@@ -237,7 +245,7 @@ def plan_of_execution(execution: RunDirectory, identity: Identity) -> dict[str, 
     outcome = journaled_outcome(entries, COMMAND[EXECUTE])
     there = start.identity if start else {}
     found = (start and start.kind, outcome, there.get("system_identifier"), there.get("database"))
-    expected = (EXECUTE, COMMITTED, identity.system_identifier, identity.database)
+    expected = (EXECUTE, TransactionOutcome.COMMITTED, identity.system_identifier, identity.database)
     if found != expected:
         raise PhaseGateError(
             "C-09: the bundle does not belong to an execution that committed on this database.",

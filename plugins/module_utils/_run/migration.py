@@ -29,7 +29,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_cap
     load_capture,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import Stopped
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.outcome import COMMITTED, NOT_STARTED
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import TransactionOutcome
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import preflight_gate, stop_at_gates
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.byte_ranges import check_cover
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
@@ -166,7 +166,7 @@ def run_migration(client: Client, request: MigrationRequest, step: Step[Migrated
     ``step.end`` receives ``gates``, ``transaction`` and the rest for the journal, complete also on failure.
     """
     check_cover(request.plan["ddl"]["statements"], request.ddl, request.plan["ddl"]["sha256"])
-    step.update(outcome=NOT_STARTED, gates=[])
+    step.update(outcome=TransactionOutcome.NOT_STARTED, gates=[])
     with client.session(f"phasegate:run:{os.path.basename(request.artefacts.path)}") as session:
         base = take_snapshot(session)
         # what the in-transaction diff needs of it is computed here, not while locks are held
@@ -189,7 +189,9 @@ def finish_migration(client: Client, request: MigrationRequest, step: Step[Migra
     # a killed run recorded only the id of its transaction
     begun = records_of(entries, TransactionBegun, Migrated.step)[-1]
     applied = MigrationResult(**(earlier.transaction or {"xid": begun.xid, "pid": begun.pid}))
-    step.end = replace(earlier, reason=None, outcome=COMMITTED, gates=[], transaction=asdict(applied))
+    step.end = replace(
+        earlier, reason=None, outcome=TransactionOutcome.COMMITTED, gates=[], transaction=asdict(applied)
+    )
     before = Snapshot.load(request.artefacts.file("schema/before.jsonl.gz"))
     with client.session(f"phasegate:run:{os.path.basename(request.artefacts.path)}") as session:
         # the age of the backup was checked when the migration began

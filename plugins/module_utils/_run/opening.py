@@ -28,6 +28,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import read_file, sha256_bytes
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import GateStatus
 from ansible_collections.incomex.phasegate.plugins.module_utils._conditions.evaluation import (
     ConditionRules,
     evaluate_conditions,
@@ -37,12 +38,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._conditions.read
     PlanRequirements,
     Surroundings,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import (
-    PASS,
-    Gate,
-    failed_gates,
-    stop_at_gates,
-)
+from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import Gate, failed_gates, stop_at_gates
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.canonical_json import canonical_json
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import (
@@ -181,7 +177,7 @@ def _opened_alone(
         require_confirmation(execution, params["confirm"])
         about = replace(about, kind=ROLLBACK, execution=name_of(execution))
     lock: RunLock | Gate | None = None
-    declared_one = opening_target_gate(about.kind, plan, declared, identity).status == PASS
+    declared_one = opening_target_gate(about.kind, plan, declared, identity).status == GateStatus.PASS
     if declared_one and not check_mode:
         lock = acquire_lock(session, root, params["lock_idle"])
     if not execution and not isinstance(lock, Gate):

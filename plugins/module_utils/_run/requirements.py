@@ -36,13 +36,8 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_fact
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.verification import verify_bundle
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_file
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.outcome import COMMITTED
-from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import (
-    FAIL,
-    Gate,
-    make_gate,
-    no_evidence_gate,
-)
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import GateStatus, TransactionOutcome
+from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import Gate, make_gate, no_evidence_gate
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import Identity
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.history import is_incomplete, ran_on, runs_below
 
@@ -87,9 +82,9 @@ class _EarlierRuns:
         outcome = journaled_outcome(entries, COMMAND[start.kind])
         if outcome is None:
             self.unclear.append(f"{name_of(run)}: its outcome is unknown")
-        elif outcome == COMMITTED and start.kind == ROLLBACK:
+        elif outcome == TransactionOutcome.COMMITTED and start.kind == ROLLBACK:
             self.undone[start.execution or ""] = name_of(run)
-        elif outcome == COMMITTED and start.kind == EXECUTE:
+        elif outcome == TransactionOutcome.COMMITTED and start.kind == EXECUTE:
             self.executions[name_of(run)] = (entries[0].at, run)
             self.origins[name_of(run)] = continued_runs(entries)
 
@@ -149,7 +144,7 @@ def required_phase_gate(root: str, phase: str, identity: Identity, reviews: Revi
     anchor, place = find_anchor(identity.system_identifier), anchor_path(identity.system_identifier)
     gate = evaluate_review_approvals(request, signatures, notes, anchor, author, moment, place).gate
     others = [bundle for bundle in reviews if bundle != name_of(evidence)]
-    if gate.status == FAIL and others:
+    if gate.status == GateStatus.FAIL and others:
         return make_gate(
             "G-11", False, gate.expected, f"{gate.found}; of other bundles: {', '.join(others)}", gate.next_step
         )
@@ -191,7 +186,7 @@ def reviewable(bundle: str) -> bytes:
     entries = [] if findings else artefacts.journal.entries()
     start = opening_of(entries)
     found = (start and start.kind, journaled_outcome(entries, COMMAND[EXECUTE]))
-    if findings or found != (EXECUTE, COMMITTED):
+    if findings or found != (EXECUTE, TransactionOutcome.COMMITTED):
         raise PhaseGateError(
             "This directory cannot be approved.",
             expected="the sealed, untouched evidence of an execution that committed",

@@ -20,7 +20,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_fact
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError, Stopped
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_file
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.outcome import NOT_STARTED
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import TransactionOutcome
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import (
     Gate,
     digest_gate,
@@ -204,7 +204,7 @@ def run_rollback(
     """Run C-09. Returns after a proven COMMIT; raises ``PhaseGateError`` otherwise. ``request.ddl`` is the rollback SQL."""
     require_confirmation(undo.execution, undo.confirm)
     script = rollback_script(request.plan, request.ddl)
-    step.update(outcome=NOT_STARTED, gates=[])
+    step.update(outcome=TransactionOutcome.NOT_STARTED, gates=[])
     original = Snapshot.load(undo.execution.file("schema/before.jsonl.gz"))
     # a statement after COMMIT may have failed, and a run that was killed recorded none of it
     known = newest_end(undo.execution.journal.entries(), Migrated).baseline or ()

@@ -28,7 +28,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.checks import answers_equal, shape_answer
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError, Stopped
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.outcome import COMMITTED, ROLLED_BACK, UNKNOWN
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import TransactionOutcome
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import json_line
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.privileges import (
@@ -252,7 +252,7 @@ def _range(declared: Any) -> str:
 
 
 def _after_outcome(outcome: str, xid: str) -> str:
-    if outcome == UNKNOWN:
+    if outcome == TransactionOutcome.UNKNOWN:
         return f"T-1: query the server: SELECT pg_xact_status('{xid}'); do not run the phase again before the outcome is known"
     return "nothing persists; find the reason in the server's log, then run again"
 
@@ -269,7 +269,7 @@ def _commit(session: Session, client: Client, script: Script, applied: Migration
         outcome, reason = resolve_transaction(client, applied.xid), lost.found
     else:
         outcome, reason = _look_up(session, client, applied.xid)
-    if outcome != COMMITTED:
+    if outcome != TransactionOutcome.COMMITTED:
         raise CommitFailed(script, applied, outcome, reason)
 
 
@@ -281,10 +281,13 @@ def _look_up(session: Session, client: Client, xid: str) -> tuple[str, str]:
     try:
         status = session.value(f"SELECT pg_xact_status({literal(xid)}::xid8)")
     except SqlError as error:
-        return UNKNOWN, error.words()
+        return TransactionOutcome.UNKNOWN, error.words()
     except ConnectionLost as lost:
         return resolve_transaction(client, xid), lost.found
-    return COMMITTED if status == "committed" else ROLLED_BACK, f"the server reports {status}"
+    return (
+        TransactionOutcome.COMMITTED if status == "committed" else TransactionOutcome.ROLLED_BACK,
+        f"the server reports {status}",
+    )
 
 
 def _attempt(
@@ -360,7 +363,7 @@ def _transact(
                 raise
         except ConnectionLost as lost:
             _leave(session, client, base, step, applied)
-            raise _connection_lost(script, lost, applied, step.end.outcome or UNKNOWN) from lost
+            raise _connection_lost(script, lost, applied, step.end.outcome or TransactionOutcome.UNKNOWN) from lost
         except CommitFailed as error:
             step.update(outcome=error.outcome)
             with contextlib.suppress(PhaseGateError):
@@ -372,10 +375,12 @@ def _transact(
         except Exception:
             # a defect of phasegate: the end of the session ends the transaction, and the server reports how
             session.close()
-            step.update(outcome=resolve_transaction(client, applied.xid) if applied.xid else ROLLED_BACK)
+            step.update(
+                outcome=resolve_transaction(client, applied.xid) if applied.xid else TransactionOutcome.ROLLED_BACK
+            )
             raise
         else:
-            step.update(outcome=COMMITTED)
+            step.update(outcome=TransactionOutcome.COMMITTED)
             return applied
         finally:
             step.update(transaction=asdict(applied))
@@ -406,10 +411,10 @@ def _leave(session: Session, client: Client, base: Snapshot, step: Step[T], appl
     """After a stop: determine how the transaction ended and whether the schema is as before."""
     try:
         session.execute("ROLLBACK")
-        step.update(outcome=ROLLED_BACK)
+        step.update(outcome=TransactionOutcome.ROLLED_BACK)
         _compare(session, base, step)
     except ConnectionLost:
-        step.update(outcome=resolve_transaction(client, applied.xid) if applied.xid else ROLLED_BACK)
+        step.update(outcome=resolve_transaction(client, applied.xid) if applied.xid else TransactionOutcome.ROLLED_BACK)
 
 
 def _compare(session: Session, base: Snapshot, step: Step[T]) -> None:

@@ -36,7 +36,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._approval.reques
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_bytes
-from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import FAIL, NOT_ENFORCED, PASS
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import GateStatus
 from ansible_collections.incomex.phasegate.plugins.module_utils._ssh.allowed_signers import parse_allowed_signers
 from ansible_collections.incomex.phasegate.plugins.module_utils._ssh.signature import holds, sign
 from ansible_collections.incomex.phasegate.tests.support.reviewers import (
@@ -109,7 +109,7 @@ def test_two_reviewers_are_enough(world: World) -> None:
         ("anna", SignatureStatus.VALID, "PASS"),
         ("ben", SignatureStatus.VALID, "PASS"),
     ]
-    assert (judged.gate.id, judged.gate.status) == ("G-1", PASS)
+    assert (judged.gate.id, judged.gate.status) == ("G-1", GateStatus.PASS)
     assert sha256_bytes(PLAN) in judged.gate.expected
     assert all(one.fingerprint in judged.gate.found for one in judged.verdicts)
 
@@ -124,19 +124,19 @@ def test_the_fingerprint_is_what_ssh_keygen_prints(world: World) -> None:
 
 def test_one_reviewer_is_not_enough(world: World) -> None:
     gate = world.judge(world.signed(world.anna)).gate
-    assert gate.status == FAIL
+    assert gate.status == GateStatus.FAIL
     assert gate.found.startswith("1 of 2; anna (PASS, SHA256:")
     assert "1 more of the reviewers" in gate.next_step
 
 
 def test_none_is_not_enough(world: World) -> None:
     gate = world.judge({}).gate
-    assert (gate.status, gate.found) == (FAIL, "0 of 2")
+    assert (gate.status, gate.found) == (GateStatus.FAIL, "0 of 2")
 
 
 def test_a_rejected_signature_does_not_spoil_enough_good_ones(world: World) -> None:
     judged = world.judge(world.signed(world.anna, world.ben, world.eve))
-    assert judged.gate.status == PASS
+    assert judged.gate.status == GateStatus.PASS
     assert "rejected: eve: the key SHA256:" in judged.gate.found
 
 
@@ -144,25 +144,25 @@ def test_a_rejected_signature_does_not_spoil_enough_good_ones(world: World) -> N
 def test_other_kinds_of_keys(world: World, tmp_path: Path, kind: str) -> None:
     carl = Reviewer.create(tmp_path, "carl", kind)
     judged = world.judge(world.signed(carl), anchor=world.with_lines(carl.line(), threshold=1))
-    assert judged.gate.status == PASS
+    assert judged.gate.status == GateStatus.PASS
 
 
 def test_the_register_sets_the_threshold(world: World) -> None:
     signatures = world.signed(world.anna)
-    assert world.judge(signatures, anchor=replace(world.anchor, threshold=1)).gate.status == PASS
+    assert world.judge(signatures, anchor=replace(world.anchor, threshold=1)).gate.status == GateStatus.PASS
     both = world.signed(world.anna, world.ben)
-    assert world.judge(both, anchor=replace(world.anchor, threshold=3)).gate.status == FAIL
+    assert world.judge(both, anchor=replace(world.anchor, threshold=3)).gate.status == GateStatus.FAIL
 
 
 def test_the_label_of_a_signature_decides_nothing(world: World) -> None:
     judged = world.judge({"ben": world.anna.sign(PLAN), "zoe": world.ben.sign(PLAN)})
     assert [one.signer for one in judged.verdicts] == ["anna", "ben"]
-    assert judged.gate.status == PASS
+    assert judged.gate.status == GateStatus.PASS
 
 
 def test_the_author_may_approve_where_the_register_says_so(world: World) -> None:
     anchor = replace(world.anchor, author_may_approve=True)
-    assert world.judge(world.signed(world.anna, world.huyen), anchor=anchor).gate.status == PASS
+    assert world.judge(world.signed(world.anna, world.huyen), anchor=anchor).gate.status == GateStatus.PASS
 
 
 # --- rejections ------------------------------------------------------------------------------------------------
@@ -265,7 +265,7 @@ def test_rejection(world: World, tmp_path: Path, status: SignatureStatus) -> Non
     position = 0
     for part in expected.split("…"):
         position = rejected[0].message.index(part, position) + len(part)
-    assert judged.gate.status == FAIL
+    assert judged.gate.status == GateStatus.FAIL
     assert rejected[0].message in judged.gate.found
 
 
@@ -300,7 +300,7 @@ def test_any_byte_of_the_plan_counts(world: World) -> None:
     for position in range(0, len(PLAN), 997):
         plan = PLAN[:position] + bytes([PLAN[position] ^ 1]) + PLAN[position + 1 :]
         judged = world.judge(signatures, plan_bytes=plan)
-        assert judged.gate.status == FAIL
+        assert judged.gate.status == GateStatus.FAIL
         assert {one.status for one in judged.verdicts} == {SignatureStatus.PLAN_CHANGED}
         assert judged.gate.found.startswith("plan.json was changed: ")
 
@@ -309,7 +309,7 @@ def test_a_plan_that_was_changed_and_then_signed_does_not_pass(world: World) -> 
     plan = changed_plan()
     judged = world.judge(world.signed(world.anna, world.ben, plan=plan), plan_bytes=plan)
     assert all(one.valid for one in judged.verdicts)
-    assert judged.gate.status == FAIL
+    assert judged.gate.status == GateStatus.FAIL
     assert "it was frozen with" in judged.gate.found
 
 
@@ -321,13 +321,13 @@ def test_a_key_revoked_by_a_krl(world: World, tmp_path: Path) -> None:
 
 def test_an_empty_list_of_revoked_keys(world: World) -> None:
     anchor = replace(world.anchor, revoked_keys=b"")
-    assert world.judge(world.signed(world.anna, world.ben), anchor=anchor).gate.status == PASS
+    assert world.judge(world.signed(world.anna, world.ben), anchor=anchor).gate.status == GateStatus.PASS
 
 
 def test_a_list_of_revoked_keys_that_cannot_be_read_lets_nothing_pass(world: World) -> None:
     anchor = replace(world.anchor, revoked_keys=b"SSHKRL\n\0 cut short")
     judged = world.judge(world.signed(world.anna, world.ben), anchor=anchor)
-    assert judged.gate.status == FAIL
+    assert judged.gate.status == GateStatus.FAIL
 
 
 def test_the_author_under_another_name_or_key(world: World) -> None:
@@ -348,19 +348,22 @@ def test_one_line_with_two_names_is_one_person(world: World) -> None:
 def test_a_key_on_two_lines_counts_while_one_of_them_holds(world: World) -> None:
     lines = (world.anna.line('valid-before="20260101"', "anna"), world.anna.line('valid-after="20260101"', "anna2"))
     judged = world.judge(world.signed(world.anna), anchor=world.with_lines(*lines, threshold=1))
-    assert judged.gate.status == PASS
+    assert judged.gate.status == GateStatus.PASS
 
 
 def test_limits_are_in_utc_on_every_host(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "Asia/Ho_Chi_Minh")
     anchor = world.with_lines(world.anna.line('valid-after="202605160359",valid-before="202605160401"'), threshold=1)
-    assert world.judge(world.signed(world.anna), anchor=anchor).gate.status == PASS
-    assert world.judge(world.signed(world.anna), anchor=anchor, now=at("2026-05-16T04:02:00Z")).gate.status == FAIL
+    assert world.judge(world.signed(world.anna), anchor=anchor).gate.status == GateStatus.PASS
+    assert (
+        world.judge(world.signed(world.anna), anchor=anchor, now=at("2026-05-16T04:02:00Z")).gate.status
+        == GateStatus.FAIL
+    )
 
 
 def test_a_plan_without_an_author_passes_nowhere(world: World) -> None:
     gate = world.judge(world.signed(world.anna, world.ben), author="").gate
-    assert gate.status == FAIL
+    assert gate.status == GateStatus.FAIL
     assert "does not name its author" in gate.found
 
 
@@ -382,7 +385,7 @@ def noted(reviewer: Reviewer, text: bytes = b"\nWatch the queue.\n", plan: bytes
 def test_pass_with_notes(world: World, namespace: str) -> None:
     notes = noted(world.anna)
     judged = world.judge({"anna": world.anna.sign(PLAN, namespace), **world.signed(world.ben)}, notes={"anna": notes})
-    assert judged.gate.status == PASS
+    assert judged.gate.status == GateStatus.PASS
     assert (judged.verdicts[0].verdict, judged.verdicts[0].notes) == ("PASS_WITH_NOTES", notes[0].decode())
     assert judged.verdicts[1].verdict == "PASS"
     assert "anna (PASS_WITH_NOTES, " in judged.gate.found
@@ -430,14 +433,14 @@ def signed_rollback(*reviewers: Reviewer, request: bytes = REQUEST) -> dict[str,
 
 def test_two_reviewers_may_have_an_execution_rolled_back(world: World) -> None:
     judged = judge_rollback(world, signed_rollback(world.anna, world.ben))
-    assert judged.gate.status == PASS
+    assert judged.gate.status == GateStatus.PASS
     assert sha256_bytes(REQUEST) in judged.gate.expected
 
 
 def test_an_approval_of_the_plan_is_none_of_its_rollback(world: World) -> None:
     judged = judge_rollback(world, world.signed(world.anna, world.ben))
     assert {one.status for one in judged.verdicts} == {SignatureStatus.OTHER_NAMESPACE}
-    assert judged.gate.status == FAIL
+    assert judged.gate.status == GateStatus.FAIL
     (other_way,) = world.judge({"anna": world.anna.sign(PLAN, ROLLBACK_NAMESPACE)}).verdicts
     assert other_way.status is SignatureStatus.OTHER_NAMESPACE
 
@@ -468,7 +471,7 @@ def test_the_rules_of_a_rollback_are_those_of_a_plan(world: World) -> None:
         SignatureStatus.AUTHOR,
         SignatureStatus.SAME_KEY,
     ]
-    assert judged.gate.status == FAIL
+    assert judged.gate.status == GateStatus.FAIL
 
 
 def test_the_refused_rollback_tells_the_command_that_approves_it(world: World, tmp_path: Path) -> None:
@@ -477,7 +480,7 @@ def test_the_refused_rollback_tells_the_command_that_approves_it(world: World, t
     command = gate.next_step.partition("sign it: ")[2].replace("KEY", str(world.anna.key)).replace("NAME", "anna")
     subprocess.run(["sh", "-ec", command], cwd=tmp_path, check=True, capture_output=True)
     signature = (tmp_path / "anna.sig").read_bytes()
-    assert judge_rollback(world, {"anna": signature}, threshold=1).gate.status == PASS
+    assert judge_rollback(world, {"anna": signature}, threshold=1).gate.status == GateStatus.PASS
 
 
 # --- the register ----------------------------------------------------------------------------------------------
@@ -486,7 +489,7 @@ def test_the_refused_rollback_tells_the_command_that_approves_it(world: World, t
 def test_without_a_register_nothing_is_enforced_and_nothing_passes(world: World) -> None:
     judged = world.judge(world.signed(world.anna, world.ben), anchor=None)
     path = f"/etc/phasegate/reviewers/{SYSTEM_IDENTIFIER}"
-    assert judged.gate.status == NOT_ENFORCED
+    assert judged.gate.status == GateStatus.NOT_ENFORCED
     assert judged.gate.found == f"no reviewers are registered for this cluster ({path})"
     assert {one.status for one in judged.verdicts} == {SignatureStatus.NOT_JUDGED}
     assert all(one.fingerprint and not one.verdict for one in judged.verdicts)
@@ -703,7 +706,7 @@ def test_a_program_of_that_name_on_the_path_is_not_asked(
     program.write_text("#!/bin/sh\nexit 0\n", encoding="utf-8")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    assert world.judge(signatures).gate.status == FAIL
+    assert world.judge(signatures).gate.status == GateStatus.FAIL
 
 
 def test_a_key_with_a_passphrase_signs_by_an_agent_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

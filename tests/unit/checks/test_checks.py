@@ -9,11 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.checks import (
-    FAIL,
     NEXT_STEPS,
-    NOT_APPLICABLE,
-    NOT_RUN,
-    PASS,
     CheckFinding,
     CheckResult,
     answers_equal,
@@ -23,6 +19,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._checks.checks i
     shape_answer,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import CheckStatus
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import json_line
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import SqlError
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrusted_sql import Answer
@@ -142,7 +139,7 @@ def test_a_check_passes_on_the_expected_answer(session: Session, sql: str, expec
     if isinstance(expect, dict) and "jsonb" in sql:
         expect = {"jsonb": expect}
     (result,) = run(session, {"sql": sql, "expect": expect})
-    assert (result.status, result.found) == (PASS, json_line(expect))
+    assert (result.status, result.found) == (CheckStatus.PASS, json_line(expect))
 
 
 @pytest.mark.parametrize(
@@ -173,19 +170,19 @@ def test_a_check_fails_on_any_other_answer_and_says_which(session: Session, sql:
     first, middle, last = run(
         session, {"sql": "SELECT 1", "expect": 1}, {"sql": sql, "expect": True}, {"sql": "SELECT 2", "expect": 2}
     )
-    assert (first.status, middle.status, last.status) == (PASS, FAIL, PASS)
+    assert (first.status, middle.status, last.status) == (CheckStatus.PASS, CheckStatus.FAIL, CheckStatus.PASS)
     assert middle.found.startswith(found)
 
 
 def test_an_answer_that_is_too_long_to_keep_never_passes(session: Session) -> None:
     (result,) = run(session, {"sql": "SELECT n FROM generate_series(1, 201) n", "expect": list(range(1, 201))})
-    assert result.status == FAIL
+    assert result.status == CheckStatus.FAIL
 
 
 def test_a_timeout_is_the_checks_own_failure(opened: Session) -> None:
     opened.set("statement_timeout", "100ms")
     slow, quick = run(opened, {"sql": "SELECT pg_sleep(60)", "expect": ""}, {"sql": "SELECT 1", "expect": 1})
-    assert (slow.status, quick.status) == (FAIL, PASS)
+    assert (slow.status, quick.status) == (CheckStatus.FAIL, CheckStatus.PASS)
     assert slow.found == "error 57014: canceling statement due to statement timeout"
 
 
@@ -198,13 +195,16 @@ def test_a_function_of_the_public_schema_does_not_stand_in_for_a_built_in_one(op
         {"sql": "SELECT lower('A')", "expect": "a"},
         {"sql": "SELECT count(*) > 100 FROM pg_class", "expect": True},
     ]
-    assert [result.status for result in run(opened, *checks, schemas=("public",))] == [PASS, PASS]
+    assert [result.status for result in run(opened, *checks, schemas=("public",))] == [
+        CheckStatus.PASS,
+        CheckStatus.PASS,
+    ]
 
 
 def test_the_search_path_of_a_phase_ends_with_its_checks(session: Session) -> None:
     check = {"sql": "SELECT count(*) FROM tac_logical_unit", "expect": 86}
-    assert [result.status for result in run(session, check, schemas=("public",))] == [PASS]
-    assert [result.status for result in run(session, check)] == [FAIL]
+    assert [result.status for result in run(session, check, schemas=("public",))] == [CheckStatus.PASS]
+    assert [result.status for result in run(session, check)] == [CheckStatus.FAIL]
 
 
 @pytest.mark.parametrize("schema", ['with "quotes"', "a, public", "x y", "$user", "'"])
@@ -212,18 +212,20 @@ def test_the_search_path_of_a_phase_ends_with_its_checks(session: Session) -> No
 def test_a_hostile_schema_name_is_one_name(session: Session, schema: str) -> None:
     check = {"sql": "SELECT count(*) FROM tac_logical_unit", "expect": 86}
     (result,) = run(session, check, schemas=(schema,))
-    assert result.status == FAIL
+    assert result.status == CheckStatus.FAIL
     assert "does not exist" in result.found
 
 
 def test_a_check_without_its_relations_does_not_apply(session: Session) -> None:
     check = {"only_if_exists": ["public.tac_logical_unit", "no.such", 'a b "'], "sql": "SELECT 1/0", "expect": 1}
     (result,) = run(session, check)
-    assert (result.status, result.found) == (NOT_APPLICABLE, "no.such does not exist in this database")
+    assert (result.status, result.found) == (CheckStatus.NOT_APPLICABLE, "no.such does not exist in this database")
     assert failed_checks([result]) == []
 
 
-@pytest.mark.parametrize(("passed", "status"), [(True, PASS), (False, FAIL), (None, NOT_RUN)])
+@pytest.mark.parametrize(
+    ("passed", "status"), [(True, CheckStatus.PASS), (False, CheckStatus.FAIL), (None, CheckStatus.NOT_RUN)]
+)
 def test_a_built_in_check_is_judged_by_its_function(session: Session, passed: bool | None, status: str) -> None:
     builtins = {"target_identity": lambda _check: CheckFinding(passed, "e", "f")}
     (result,) = run_read_only(session, [{"id": "P-1", "builtin": "target_identity"}], builtins)
@@ -252,14 +254,14 @@ def test_a_lost_check_transaction_is_not_left_open(opened: Session) -> None:
 # --- summing up ------------------------------------------------------------------------------------------------
 
 
-def result(name: str, status: str) -> CheckResult:
+def result(name: str, status: CheckStatus) -> CheckResult:
     return CheckResult(name, f"title of {name}", status, "1", "2")
 
 
 def test_the_message_names_every_failed_check_and_the_next_step() -> None:
-    results = [result("P-1", PASS), result("P-2", FAIL), result("P-3", NOT_RUN)]
+    results = [result("P-1", CheckStatus.PASS), result("P-2", CheckStatus.FAIL), result("P-3", CheckStatus.NOT_RUN)]
     with pytest.raises(PhaseGateError) as caught:
-        require_checks("C-06", results, [result("NS-1", FAIL), result("NS-2", NOT_APPLICABLE)])
+        require_checks("C-06", results, [result("NS-1", CheckStatus.FAIL), result("NS-2", CheckStatus.NOT_APPLICABLE)])
     assert str(caught.value) == (
         "C-06: 1/3 checks passed; failed: P-2, P-3, NS-1.\n"
         "  expected: P-2 (title of P-2) 1; P-3 (title of P-3) 1; NS-1 (title of NS-1) 1\n"
@@ -269,6 +271,6 @@ def test_the_message_names_every_failed_check_and_the_next_step() -> None:
 
 
 def test_in_check_mode_only_a_check_without_a_subject_is_excused() -> None:
-    require_checks("C-06", [result("P-2", NOT_RUN)], check_mode=True)
+    require_checks("C-06", [result("P-2", CheckStatus.NOT_RUN)], check_mode=True)
     with pytest.raises(PhaseGateError, match="failed: P-3"):
-        require_checks("C-06", [result("P-2", NOT_RUN), result("P-3", FAIL)], check_mode=True)
+        require_checks("C-06", [result("P-2", CheckStatus.NOT_RUN), result("P-3", CheckStatus.FAIL)], check_mode=True)

@@ -14,12 +14,8 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError, Stopped
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import ConditionStatus
 from ansible_collections.incomex.phasegate.plugins.module_utils._conditions.evaluation import (
-    IGNORED,
-    OK,
-    STOP,
-    UNKNOWN,
-    WARN,
     Condition,
     ConditionRules,
     evaluate_conditions,
@@ -88,7 +84,7 @@ def connect(server: Cluster, **options: Any) -> psycopg.Connection[Any]:
 def test_a_quiet_server_has_nothing_in_the_way(server: Cluster, tmp_path: Path) -> None:
     facts = look(client_of(server, "postgres"), tmp_path)
     found = {one.id: one for one in evaluate_conditions(facts, NEED, ConditionRules.of({}, {}))}
-    quiet = {one.id for one in found.values() if one.status == OK}
+    quiet = {one.id for one in found.values() if one.status == ConditionStatus.OK}
     assert set(found) - quiet <= {"minor_version"}
     assert found["server_space"].found.count("MiB free at ") == 2
     assert all(one.expected and one.found for one in found.values())
@@ -96,7 +92,7 @@ def test_a_quiet_server_has_nothing_in_the_way(server: Cluster, tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("table", "default", "strict"),
-    [("app.t", WARN, STOP), ("app.other", WARN, WARN)],
+    [("app.t", ConditionStatus.WARN, ConditionStatus.STOP), ("app.other", ConditionStatus.WARN, ConditionStatus.WARN)],
     ids=["in the way", "beside it"],
 )
 def test_a_session_that_idles_in_its_transaction(
@@ -105,14 +101,14 @@ def test_a_session_that_idles_in_its_transaction(
     with connect(server, application_name="web") as idle:
         idle.execute(f"SELECT FROM {table}".encode())
         facts = look(client_of(server, "postgres"), tmp_path)
-        assert status(facts, "long_transactions") == OK  # it is seconds old
+        assert status(facts, "long_transactions") == ConditionStatus.OK  # it is seconds old
         found = judged(facts, "long_transactions", transaction_age_s=0)
         assert found.status == default
         assert f"pid {idle.info.backend_pid}, user workflow_admin, application web, idle in transaction" in found.found
         assert ("holds a lock on app.t (in the way)" in found.found) == (table == "app.t")
         assert status(facts, "long_transactions", "stop", transaction_age_s=0) == strict
         ignored = judged(facts, "long_transactions", "ignore", transaction_age_s=0)
-        assert (ignored.status, ignored.found) == (IGNORED, found.found)
+        assert (ignored.status, ignored.found) == (ConditionStatus.IGNORED, found.found)
 
 
 @pytest.mark.parametrize("restart", [False, True], ids=["live", "after a restart"])
@@ -125,7 +121,7 @@ def test_a_prepared_transaction(server: Cluster, tmp_path: Path, restart: bool) 
             server.start()
         facts = look(client_of(server, "postgres"), tmp_path)
         found = judged(facts, "prepared_transactions")
-        assert found.status == STOP
+        assert found.status == ConditionStatus.STOP
         assert '"it\'s mine", owner workflow_admin, prepared ' in found.found
         assert "holds a lock on app.t (in the way)" in found.found
         assert "ROLLBACK PREPARED" in found.next_step
@@ -133,9 +129,9 @@ def test_a_prepared_transaction(server: Cluster, tmp_path: Path, restart: bool) 
             (blocker,) = lock_holders(session, ["app.t", "app.other"])
         assert blocker.startswith("prepared transaction 'it''s mine', owner workflow_admin, prepared ")
         beside = look(client_of(server, "postgres"), tmp_path, need=replace(NEED, names=["app.other"]))
-        assert status(beside, "prepared_transactions") == WARN
+        assert status(beside, "prepared_transactions") == ConditionStatus.WARN
         # another database's is nobody's business here
-        assert status(look(client_of(server, "template1"), tmp_path), "prepared_transactions") == OK
+        assert status(look(client_of(server, "template1"), tmp_path), "prepared_transactions") == ConditionStatus.OK
     finally:
         server.psql("ROLLBACK PREPARED 'it''s mine'")
 
@@ -154,9 +150,9 @@ def test_a_pg_dump_at_work(server: Cluster, tmp_path: Path) -> None:
             facts = look(client_of(server, "postgres"), tmp_path)
             holder.rollback()
         assert dump.returncode == 0
-    assert status(facts, "pg_dump") == WARN
+    assert status(facts, "pg_dump") == ConditionStatus.WARN
     found = judged(facts, "pg_dump", "stop")
-    assert found.status == STOP
+    assert found.status == ConditionStatus.STOP
     assert "application pg_dump" in found.found
     assert "holds a lock on app.t (in the way)" in found.found
     assert "pg_dump" not in judged(facts, "long_transactions", transaction_age_s=0).found
@@ -181,15 +177,15 @@ def test_a_vacuum_that_prevents_wraparound(tmp_path: Path) -> None:
         wait_for("the vacuum", lambda: cluster.psql(at_work) == "1")
         facts = look(client_of(cluster, "postgres"), tmp_path)
         found = judged(facts, "wraparound_vacuum")
-        assert found.status == STOP
+        assert found.status == ConditionStatus.STOP
         assert "holds a lock on app.t (in the way)" in found.found
         assert "autovacuum" not in judged(facts, "long_transactions", transaction_age_s=0).found
         # somebody who only talks of one is none
         talking = [replace(one, kind="client backend") for one in facts.sessions]
-        assert status(replace(facts, sessions=talking), "wraparound_vacuum") == OK
+        assert status(replace(facts, sessions=talking), "wraparound_vacuum") == ConditionStatus.OK
         cluster.psql("CREATE ROLE weak LOGIN")
         hidden = judged(look(client_of(cluster, "postgres", "weak"), tmp_path), "wraparound_vacuum")
-        assert hidden.status == UNKNOWN
+        assert hidden.status == ConditionStatus.UNKNOWN
         assert "holds a lock on app.t (in the way)" in hidden.found
 
 
@@ -205,37 +201,40 @@ def test_a_replica_that_lags(server: Cluster, tmp_path: Path) -> None:
     try:
         with running_cluster({"cluster_name": "second", **PREPARING}, primary=server) as standby:
             wait_for("the replica", lambda: server.psql(streaming) == "1")
-            assert status(look(client, tmp_path), "replica_lag", replica_lag_bytes=0) == OK
+            assert status(look(client, tmp_path), "replica_lag", replica_lag_bytes=0) == ConditionStatus.OK
             standby.psql("SELECT pg_wal_replay_pause()")
             wait_for("the pause", lambda: standby.psql("SELECT pg_get_wal_replay_pause_state()") == "paused")
             server.psql("INSERT INTO app.other SELECT generate_series(1, 1000)")
             late = look(client, tmp_path)
-            assert status(late, "replica_lag") == OK
+            assert status(late, "replica_lag") == ConditionStatus.OK
             found = judged(late, "replica_lag", replica_lag_bytes=1000)
-            assert found.status == STOP
+            assert found.status == ConditionStatus.STOP
             assert "second: streaming, " in found.found
             hidden = look(client_of(server, "postgres", "weak"), tmp_path)
-            assert status(hidden, "replica_lag", replica_lag_bytes=0) == UNKNOWN
-            assert status(replace(hidden, standby_names="*"), "synchronous_standby") == UNKNOWN
+            assert status(hidden, "replica_lag", replica_lag_bytes=0) == ConditionStatus.UNKNOWN
+            assert status(replace(hidden, standby_names="*"), "synchronous_standby") == ConditionStatus.UNKNOWN
 
             server.psql("ALTER SYSTEM SET synchronous_standby_names = 'second'")
             server.psql("SELECT pg_reload_conf()")
             wait_for("it is synchronous", lambda: server.psql("SELECT sync_state FROM pg_stat_replication") == "sync")
             there = look(client, tmp_path)
-            assert status(there, "synchronous_standby") == OK
-            assert status(replace(there, standby_names="FIRST 2 (second, third)"), "synchronous_standby") == STOP
+            assert status(there, "synchronous_standby") == ConditionStatus.OK
+            assert (
+                status(replace(there, standby_names="FIRST 2 (second, third)"), "synchronous_standby")
+                == ConditionStatus.STOP
+            )
             # the slot is nobody's
             found = judged(there, "replication_slots")
-            assert (found.status, "left_behind: inactive" in found.found) == (WARN, True)
+            assert (found.status, "left_behind: inactive" in found.found) == (ConditionStatus.WARN, True)
         wait_for("the replica is gone", lambda: server.psql("SELECT count(*) FROM pg_stat_replication") == "0")
         gone = look(client, tmp_path)
         found = judged(gone, "synchronous_standby")
-        assert found.status == STOP
+        assert found.status == ConditionStatus.STOP
         assert "synchronous_standby_names 'second': none of 1" in found.found
         # C-07 turns off into on, and waits
         assert gone.synchronous_commit == "off"
-        assert status(replace(gone, synchronous_commit="local"), "synchronous_standby") == OK
-        assert status(gone, "replica_lag") == OK
+        assert status(replace(gone, synchronous_commit="local"), "synchronous_standby") == ConditionStatus.OK
+        assert status(gone, "replica_lag") == ConditionStatus.OK
     finally:
         server.psql("ALTER SYSTEM RESET synchronous_standby_names")
         server.psql("SELECT pg_drop_replication_slot('left_behind'), pg_reload_conf()")
@@ -249,14 +248,14 @@ def test_a_weak_role_is_told_what_it_cannot_see(server: Cluster, tmp_path: Path)
     with connect(server) as idle:
         idle.execute("SELECT FROM app.t")
         found = {one.id: one for one in evaluate_conditions(look(client, tmp_path), NEED, ConditionRules.of({}, {}))}
-        assert found["long_transactions"].status == UNKNOWN
+        assert found["long_transactions"].status == ConditionStatus.UNKNOWN
         assert f"pid {idle.info.backend_pid}, user workflow_admin" in found["long_transactions"].found
         assert "holds a lock on app.t (in the way)" in found["long_transactions"].found
         assert "GRANT pg_monitor" in found["long_transactions"].next_step
-    assert found["server_space"].status == UNKNOWN
+    assert found["server_space"].status == ConditionStatus.UNKNOWN
     assert "GRANT pg_read_all_settings" in found["server_space"].found
     told = {"artefact_space", "locks", "pg_dump", "client_version", "prepared_transactions", "replication_slots"}
-    assert {found[name].status for name in told} == {OK}
+    assert {found[name].status for name in told} == {ConditionStatus.OK}
 
 
 def test_a_base_backup_of_databases_that_are_closed(server: Cluster, tmp_path: Path) -> None:
@@ -266,7 +265,7 @@ def test_a_base_backup_of_databases_that_are_closed(server: Cluster, tmp_path: P
         facts = look(client_of(server, "postgres"), tmp_path, method="basebackup")
         assert (facts.backup_bytes or 0) > int(server.psql("SELECT pg_database_size('closed')"))
         weak = look(client_of(server, "postgres", "weak"), tmp_path, method="basebackup")
-        assert (weak.backup_bytes, status(weak, "artefact_space")) == (None, UNKNOWN)
+        assert (weak.backup_bytes, status(weak, "artefact_space")) == (None, ConditionStatus.UNKNOWN)
     finally:
         server.drop_database("closed")
 
@@ -279,7 +278,7 @@ def test_the_artefact_directory_has_no_room(server: Cluster, small_disk: Path) -
     root = small_disk / "runs"
     facts = look(client, root)  # the directory is made later
     found = judged(facts, "artefact_space")
-    assert found.status == STOP
+    assert found.status == ConditionStatus.STOP
     assert f"free at {small_disk}" in found.found
     with client.session() as session:
         identity = read_identity(session, client)
@@ -292,7 +291,7 @@ def test_the_artefact_directory_has_no_room(server: Cluster, small_disk: Path) -
     newest.mkdir()
     (newest / "backup.json").write_text(json.dumps({**known, "size": 100_000}))
     facts = look(client, root)
-    assert (facts.last_backup, status(facts, "artefact_space")) == (100_000, OK)
+    assert (facts.last_backup, status(facts, "artefact_space")) == (100_000, ConditionStatus.OK)
     assert look(client, root, method="directory").last_backup is None
 
 
@@ -301,13 +300,13 @@ def test_the_server_has_no_room(server: Cluster, tmp_path: Path) -> None:
     server.psql("VACUUM app.t")
     facts = look(client_of(server, "postgres"), tmp_path)
     assert facts.rewritten_bytes == int(server.psql("SELECT pg_relation_size('app.t')"))
-    assert status(facts, "server_space") == OK
-    assert status(facts, "server_space", server_space_mb=10**9) == STOP
-    assert status(facts, "server_space", need=replace(NEED, wal_bytes=10**15)) == STOP
+    assert status(facts, "server_space") == ConditionStatus.OK
+    assert status(facts, "server_space", server_space_mb=10**9) == ConditionStatus.STOP
+    assert status(facts, "server_space", need=replace(NEED, wal_bytes=10**15)) == ConditionStatus.STOP
     one_full = replace(facts, server=[facts.server[0], FreeSpace("/elsewhere", 1000)])
     found = judged(one_full, "server_space", server_space_mb=0)
-    assert (found.status, "0.0 MiB free at /elsewhere" in found.found) == (STOP, True)
-    assert status(replace(facts, server=[FreeSpace("", None, "not seen")]), "server_space") == UNKNOWN
+    assert (found.status, "0.0 MiB free at /elsewhere" in found.found) == (ConditionStatus.STOP, True)
+    assert status(replace(facts, server=[FreeSpace("", None, "not seen")]), "server_space") == ConditionStatus.UNKNOWN
 
 
 def test_the_answer_of_df() -> None:
@@ -323,11 +322,11 @@ def test_the_answer_of_df() -> None:
 def test_locks_and_versions(server: Cluster, tmp_path: Path) -> None:
     facts = look(client_of(server, "postgres"), tmp_path)
     assert facts.lock_slots == 64 * (100 + 4)
-    assert status(facts, "locks", need=replace(NEED, locks=facts.lock_slots // 2)) == OK
-    assert status(facts, "locks", need=replace(NEED, locks=facts.lock_slots // 2 + 1)) == STOP
+    assert status(facts, "locks", need=replace(NEED, locks=facts.lock_slots // 2)) == ConditionStatus.OK
+    assert status(facts, "locks", need=replace(NEED, locks=facts.lock_slots // 2 + 1)) == ConditionStatus.STOP
     assert judged(facts, "client_version").found.startswith("psql 16.")
-    assert status(replace(facts, client_version_num=150099), "client_version") == STOP
-    assert status(replace(facts, client_version_num=170001), "client_version") == OK
+    assert status(replace(facts, client_version_num=150099), "client_version") == ConditionStatus.STOP
+    assert status(replace(facts, client_version_num=170001), "client_version") == ConditionStatus.OK
 
 
 def test_a_minor_version_with_known_defects(server: Cluster, tmp_path: Path) -> None:
@@ -336,16 +335,16 @@ def test_a_minor_version_with_known_defects(server: Cluster, tmp_path: Path) -> 
         minor: replace(facts, server_version=f"16.{minor}", server_version_num=160000 + minor) for minor in (10, 13, 15)
     }
     found = judged(at[13], "minor_version")
-    assert found.status == WARN
+    assert found.status == ConditionStatus.WARN
     # 16.12 fixed -2003
     assert found.found.startswith("16.13, which has CVE-2026-6472, -6473, ")
     assert "CVE-2025-12817, -12818, CVE-2026-2003, -2004" in judged(at[10], "minor_version").found
     assert found.expected.startswith("16.15 or later")
-    assert status(at[13], "minor_version", "stop") == STOP
-    assert status(at[15], "minor_version") == OK
+    assert status(at[13], "minor_version", "stop") == ConditionStatus.STOP
+    assert status(at[15], "minor_version") == ConditionStatus.OK
     # nobody knows what was fixed since
     late = judged(replace(at[15], now=facts.now + 100 * 86400), "minor_version")
-    assert (late.status, "116 days old" in late.found) == (UNKNOWN, True)
+    assert (late.status, "116 days old" in late.found) == (ConditionStatus.UNKNOWN, True)
 
 
 # --- the operator's choices --------------------------------------------------------------------------------------

@@ -11,11 +11,9 @@ from typing import Any
 import pytest
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.checks import CheckResult
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import CheckStatus, GateStatus
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import (
-    FAIL,
     GATE_TITLES,
-    NOT_ENFORCED,
-    PASS,
     Gate,
     backup_fresh_gate,
     digest_gate,
@@ -41,72 +39,76 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 A, B = "a" * 64, "b" * 64
-OK = CheckResult("P-1", "", "PASS", "1", "1")
-BAD = CheckResult("P-8", "", "FAIL", "86", "85")
+OK = CheckResult("P-1", "", CheckStatus.PASS, "1", "1")
+BAD = CheckResult("P-8", "", CheckStatus.FAIL, "86", "85")
 OTHER_FILE = PhaseGateError("", expected="1 byte", found="2 bytes", next_step="start anew")
-OPEN = CheckResult("P-2", "", "NOT RUN", "x", "no file")
+OPEN = CheckResult("P-2", "", CheckStatus.NOT_RUN, "x", "no file")
 
 CASES: list[tuple[Gate, str, str]] = [
-    (backup_fresh_gate(1000.0, 1002.0, 3600), PASS, "2.0 s old"),
-    (backup_fresh_gate(1000.0, 1000.0, 3600), PASS, "0.0 s old"),
-    (backup_fresh_gate(1000.0, 4600.0, 3600), PASS, "3600.0 s old"),
-    (backup_fresh_gate(1000.0, 4600.5, 3600), FAIL, "3600.5 s old"),
-    (backup_fresh_gate(1000.0, 999.0, 3600), FAIL, "a backup 1.0 s in the future"),
-    (backup_fresh_gate(None, 1000.0, 3600), FAIL, "no backup in this run"),
-    (backup_fresh_gate(1000.0, 1000.1, 0), FAIL, "0.1 s old"),
-    (digest_gate(A, A), PASS, f"SHA-256 {A}"),
-    (digest_gate(A, B), FAIL, f"SHA-256 {B}"),
-    (digest_gate(A, A.upper()), FAIL, f"SHA-256 {A.upper()}"),
-    (target_is_declared([], "database d", []), PASS, "database d"),
+    (backup_fresh_gate(1000.0, 1002.0, 3600), GateStatus.PASS, "2.0 s old"),
+    (backup_fresh_gate(1000.0, 1000.0, 3600), GateStatus.PASS, "0.0 s old"),
+    (backup_fresh_gate(1000.0, 4600.0, 3600), GateStatus.PASS, "3600.0 s old"),
+    (backup_fresh_gate(1000.0, 4600.5, 3600), GateStatus.FAIL, "3600.5 s old"),
+    (backup_fresh_gate(1000.0, 999.0, 3600), GateStatus.FAIL, "a backup 1.0 s in the future"),
+    (backup_fresh_gate(None, 1000.0, 3600), GateStatus.FAIL, "no backup in this run"),
+    (backup_fresh_gate(1000.0, 1000.1, 0), GateStatus.FAIL, "0.1 s old"),
+    (digest_gate(A, A), GateStatus.PASS, f"SHA-256 {A}"),
+    (digest_gate(A, B), GateStatus.FAIL, f"SHA-256 {B}"),
+    (digest_gate(A, A.upper()), GateStatus.FAIL, f"SHA-256 {A.upper()}"),
+    (target_is_declared([], "database d", []), GateStatus.PASS, "database d"),
     (
         target_is_declared([], "database d", ["user"]),
-        PASS,
+        GateStatus.PASS,
         "database d (not declared in the inventory: user)",
     ),
     (
         target_is_declared([Mismatch("user", "one", "two"), Mismatch("database", "d", "e")], "x", ["y"]),
-        FAIL,
+        GateStatus.FAIL,
         "user two; database e",
     ),
-    (restorable_gate(None, "2712 TOC entries, read"), PASS, "2712 TOC entries, read"),
-    (restorable_gate(None, None), FAIL, "no backup in this run"),
-    (restorable_gate(OTHER_FILE, "7 TOC entries"), FAIL, "2 bytes"),
-    (preflight_gate([OK]), PASS, "1/1"),
-    (preflight_gate([]), FAIL, "0/0"),
-    (preflight_gate([OK, BAD]), FAIL, "1/2; P-8 found 85, expected 86"),
-    (preflight_gate([OK, OPEN]), FAIL, "1/2; P-2 found no file, expected x"),
-    (run_lock_gate(True, "pid 6, user u", []), PASS, "pid 6, user u; no other session"),
-    (run_lock_gate(True, "pid 6, user u", ["pid 7, user u"]), PASS, "pid 6, user u; others: pid 7, user u"),
-    (run_lock_gate(False, "pid 6, user u", ["pid 7, user v"]), FAIL, "pid 6, user u; pid 7, user v"),
-    (run_lock_gate(False, "", []), FAIL, "the lock is not held: the session that held it for this run has ended"),
-    (scope_gate(["CREATE TABLE", "COMMENT"], ["COMMENT", "CREATE TABLE"]), PASS, "all within scope"),
-    (scope_gate(["ALTER TABLE ADD COLUMN"], ["ALTER TABLE"]), PASS, "all within scope"),
-    (scope_gate(["ALTER TABLE DROP COLUMN"], ["ALTER TABLE ADD COLUMN"]), FAIL, "ALTER TABLE DROP COLUMN"),
-    (scope_gate(["ALTER TABLESPACE"], ["ALTER TABLE"]), FAIL, "ALTER TABLESPACE"),
-    (scope_gate(["DROP TABLE", "CALL", "DROP TABLE"], []), FAIL, "CALL, DROP TABLE"),
-    (rollback_ready_gate(A, None, "r"), FAIL, "no rollback SQL"),
-    (rollback_ready_gate(A, B, "r"), FAIL, f"SHA-256 {B}"),
-    (rollback_ready_gate(A, A, None), NOT_ENFORCED, "present and pinned; not rehearsed"),
-    (rollback_ready_gate(A, A, "alpha_x"), PASS, "rehearsed in alpha_x, where it restored the schema"),
-    (no_reviewers_gate("/p"), NOT_ENFORCED, "no reviewers are registered for this cluster (/p)"),
-    (never_rehearsed_gate("/p"), FAIL, "a phase that was not rehearsed, so it cannot have been approved"),
-    (no_provenance_gate("unchanged"), NOT_ENFORCED, "the phase was not rehearsed"),
+    (restorable_gate(None, "2712 TOC entries, read"), GateStatus.PASS, "2712 TOC entries, read"),
+    (restorable_gate(None, None), GateStatus.FAIL, "no backup in this run"),
+    (restorable_gate(OTHER_FILE, "7 TOC entries"), GateStatus.FAIL, "2 bytes"),
+    (preflight_gate([OK]), GateStatus.PASS, "1/1"),
+    (preflight_gate([]), GateStatus.FAIL, "0/0"),
+    (preflight_gate([OK, BAD]), GateStatus.FAIL, "1/2; P-8 found 85, expected 86"),
+    (preflight_gate([OK, OPEN]), GateStatus.FAIL, "1/2; P-2 found no file, expected x"),
+    (run_lock_gate(True, "pid 6, user u", []), GateStatus.PASS, "pid 6, user u; no other session"),
+    (run_lock_gate(True, "pid 6, user u", ["pid 7, user u"]), GateStatus.PASS, "pid 6, user u; others: pid 7, user u"),
+    (run_lock_gate(False, "pid 6, user u", ["pid 7, user v"]), GateStatus.FAIL, "pid 6, user u; pid 7, user v"),
+    (
+        run_lock_gate(False, "", []),
+        GateStatus.FAIL,
+        "the lock is not held: the session that held it for this run has ended",
+    ),
+    (scope_gate(["CREATE TABLE", "COMMENT"], ["COMMENT", "CREATE TABLE"]), GateStatus.PASS, "all within scope"),
+    (scope_gate(["ALTER TABLE ADD COLUMN"], ["ALTER TABLE"]), GateStatus.PASS, "all within scope"),
+    (scope_gate(["ALTER TABLE DROP COLUMN"], ["ALTER TABLE ADD COLUMN"]), GateStatus.FAIL, "ALTER TABLE DROP COLUMN"),
+    (scope_gate(["ALTER TABLESPACE"], ["ALTER TABLE"]), GateStatus.FAIL, "ALTER TABLESPACE"),
+    (scope_gate(["DROP TABLE", "CALL", "DROP TABLE"], []), GateStatus.FAIL, "CALL, DROP TABLE"),
+    (rollback_ready_gate(A, None, "r"), GateStatus.FAIL, "no rollback SQL"),
+    (rollback_ready_gate(A, B, "r"), GateStatus.FAIL, f"SHA-256 {B}"),
+    (rollback_ready_gate(A, A, None), GateStatus.NOT_ENFORCED, "present and pinned; not rehearsed"),
+    (rollback_ready_gate(A, A, "alpha_x"), GateStatus.PASS, "rehearsed in alpha_x, where it restored the schema"),
+    (no_reviewers_gate("/p"), GateStatus.NOT_ENFORCED, "no reviewers are registered for this cluster (/p)"),
+    (never_rehearsed_gate("/p"), GateStatus.FAIL, "a phase that was not rehearsed, so it cannot have been approved"),
+    (no_provenance_gate("unchanged"), GateStatus.NOT_ENFORCED, "the phase was not rehearsed"),
     (
         no_provenance_gate("exact"),
-        FAIL,
+        GateStatus.FAIL,
         "the phase was not rehearsed, and its diff policy exact has nothing to compare with",
     ),
-    (provenance_gate(A, A, "alpha_x", ""), PASS, f"normalised fingerprint {A}"),
-    (provenance_gate(A, B, "alpha_x", "+ column"), FAIL, f"normalised fingerprint {B}: + column"),
-    (provenance_gate(A, A, "alpha_x", told="newer"), PASS, f"normalised fingerprint {A}; newer"),
+    (provenance_gate(A, A, "alpha_x", ""), GateStatus.PASS, f"normalised fingerprint {A}"),
+    (provenance_gate(A, B, "alpha_x", "+ column"), GateStatus.FAIL, f"normalised fingerprint {B}: + column"),
+    (provenance_gate(A, A, "alpha_x", told="newer"), GateStatus.PASS, f"normalised fingerprint {A}; newer"),
     (
         provenance_gate(A, A, "alpha_x", server=[Mismatch("TimeZone", "UTC", "Asia/Tokyo")]),
-        FAIL,
+        GateStatus.FAIL,
         f"normalised fingerprint {A}; TimeZone Asia/Tokyo",
     ),
-    (nothing_else_ran_gate(["run", "C-01", "C-08", "run"]), PASS, "nothing else ran"),
-    (nothing_else_ran_gate(["run", "C-09"]), FAIL, "C-09"),
-    (nothing_else_ran_gate(["run", "C-10", "psql"]), FAIL, "C-10, psql"),
+    (nothing_else_ran_gate(["run", "C-01", "C-08", "run"]), GateStatus.PASS, "nothing else ran"),
+    (nothing_else_ran_gate(["run", "C-09"]), GateStatus.FAIL, "C-09"),
+    (nothing_else_ran_gate(["run", "C-10", "psql"]), GateStatus.FAIL, "C-10, psql"),
 ]
 
 
@@ -115,13 +117,13 @@ def test_gate(gate: Gate, status: str, found: str) -> None:
     assert (gate.status, gate.found) == (status, found)
     assert gate.expected
     # What to do is said exactly when there is something to do.
-    assert bool(gate.next_step) == (status == FAIL)
+    assert bool(gate.next_step) == (status == GateStatus.FAIL)
 
 
 @given(started=st.floats(0, 1e10), age=st.floats(-1e6, 1e6), limit=st.integers(0, 10**6))
 def test_a_backup_is_fresh_exactly_within_its_limit(started: float, age: float, limit: int) -> None:
     now = started + age
-    assert (backup_fresh_gate(started, now, limit).status == PASS) == (0 <= now - started <= limit)
+    assert (backup_fresh_gate(started, now, limit).status == GateStatus.PASS) == (0 <= now - started <= limit)
 
 
 def test_there_are_eleven_gates_and_the_table_has_a_line_for_each() -> None:
@@ -135,17 +137,17 @@ def test_there_are_eleven_gates_and_the_table_has_a_line_for_each() -> None:
 @pytest.mark.parametrize(
     ("declared", "pinned", "status"),
     [
-        ({}, False, FAIL),
-        ({"rehearsal_system_identifiers": ["7777"], "database": ""}, False, FAIL),
-        ({}, True, PASS),
-        ({"database": "directus"}, False, PASS),
+        ({}, False, GateStatus.FAIL),
+        ({"rehearsal_system_identifiers": ["7777"], "database": ""}, False, GateStatus.FAIL),
+        ({}, True, GateStatus.PASS),
+        ({"database": "directus"}, False, GateStatus.PASS),
     ],
 )
 def test_g4_is_no_pass_when_nothing_was_compared(declared: dict[str, Any], status: str, *, pinned: bool) -> None:
     gate = target_gate(declared, PRODUCTION, pinned=pinned)
     assert gate.status == status
     assert (("declare phasegate_identity" in gate.next_step), "system identifier 7501" in gate.found) == (
-        status == FAIL,
+        status == GateStatus.FAIL,
         True,
     )
 
