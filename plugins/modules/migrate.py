@@ -165,7 +165,6 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._report.text imp
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_facts import (
     MigrationRequest,
     gates_without_run,
-    read_frozen,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.history import (
     committed_outcome,
@@ -173,6 +172,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.history imp
     not_sealed,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.migration import finish_migration, run_migration
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import read_frozen
 
 
 def require_backup(artefacts: RunDirectory) -> None:

@@ -19,22 +19,18 @@ description:
     only other playbooks read when it was given by C(-e); variables of the inventory reach every playbook.
   - A required input must be there; an input that is given must have a value, of the right type and among the choices.
   - Runs on the controller, whatever the host. It neither connects to the host nor writes a file.
-attributes:
-  check_mode:
-    support: full
-    description: Nothing is changed; the result is the same.
-  diff_mode:
-    support: none
-    description: Nothing is changed.
-  idempotent:
-    support: full
-    description: Nothing is changed.
+extends_documentation_fragment:
+  - incomex.phasegate._attributes
+  - incomex.phasegate._attributes.read_only
+  - incomex.phasegate._attributes.group_offline
 options:
   playbook:
     description: Name of the playbook.
     type: str
     choices: [approvals, approve, audit, drift, execute, prune, rehearse, review, rollback]
     required: true
+seealso:
+  - module: incomex.phasegate.phase_plan
 """
 
 EXAMPLES = r"""

@@ -116,7 +116,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.module i
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import CONNECTION_ARGUMENTS, Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import IDENTITY_ARGUMENT
 from ansible_collections.incomex.phasegate.plugins.module_utils._report.text import migration_log
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_facts import MigrationRequest, read_frozen
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_facts import MigrationRequest
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.history import (
     committed_outcome,
     fetch_identity,
@@ -124,6 +124,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.history imp
     require_confirmation,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.rollback import RollbackRequest, run_rollback
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import read_frozen
 
 
 def result_of(end: RolledBack) -> dict[str, Any]:

@@ -31,13 +31,13 @@ def run_targets(collection: Path, targets: Iterable[str], environment: Mapping[s
         cluster.create_database(TEMPLATE)
         cluster.load(collection / "tests" / "fixtures" / "phase_alpha.sql", TEMPLATE)
         facts = {
-            "phasegate_test_bindir": str(bin_directory()),
-            "phasegate_test_host": str(cluster.socket_directory),
-            "phasegate_test_port": cluster.port,
-            "phasegate_test_user": SUPERUSER,
-            "phasegate_test_template": TEMPLATE,
-            "phasegate_test_rehearsal_host": str(rehearsal.socket_directory),
-            "phasegate_test_rehearsal_port": rehearsal.port,
+            "integration_bindir": str(bin_directory()),
+            "integration_host": str(cluster.socket_directory),
+            "integration_port": cluster.port,
+            "integration_user": SUPERUSER,
+            "integration_template": TEMPLATE,
+            "integration_rehearsal_host": str(rehearsal.socket_directory),
+            "integration_rehearsal_port": rehearsal.port,
         }
         # JSON is YAML.
         config = collection / "tests" / "integration" / "integration_config.yml"

@@ -35,10 +35,11 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phas
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.canonical_json import canonical_json
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.directory import open_run
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_facts import MigrationRequest, read_frozen
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_facts import MigrationRequest
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.history import fetch_identity
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.lock import acquire_lock
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.migration import finish_migration, run_migration
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import read_frozen
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import take_snapshot
 from ansible_collections.incomex.phasegate.tests.support.cluster import SUPERUSER, bin_directory
 
@@ -165,7 +166,7 @@ class Run:
             host="test01",
             plan_sha256=sha256_bytes(canonical_json(self.plan)),
         )
-        files = {"ddl": self.ddl, "rollback": self.rollback}
+        files = {part: str(self.files() / self.plan[part]["file"]) for part in ("ddl", "rollback")}
         lock = None
         if locked:
             # in place of the process that evidence leaves behind; the session ends with the test's database

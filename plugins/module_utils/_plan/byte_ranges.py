@@ -65,15 +65,17 @@ def _is_only(data: bytes, pattern: Pattern[bytes]) -> bool:
     return match is not None and _after_space(data, match.end()) == len(data)
 
 
-def check_cover(statements: Sequence[Mapping[str, Any]], data: bytes, sha256: str, name: str = "the file") -> None:
+def check_cover(
+    statements: Sequence[Mapping[str, Any]], data: bytes, sha256: str, name: str = "the file", found: str = ""
+) -> None:
     """Check, without a parser, that ``statements`` are exactly the file whose bytes are ``data``.
 
     The digest is the required one, the ranges are contiguous from the first byte to the last, none is empty, only a
     BEGIN as the first and a COMMIT as the last statement of the transaction, both together, are left out of the run, and
-    what runs after COMMIT is at the end and begins as such a statement does.
-    Raises ``PhaseGateError``.
+    what runs after COMMIT is at the end and begins as such a statement does. ``found`` is the digest of ``data`` where it
+    is known. Raises ``PhaseGateError``.
     """
-    found = sha256_bytes(data)
+    found = found or sha256_bytes(data)
     if found != sha256:
         raise PhaseGateError(
             f"{name} differs from the file of the plan",

@@ -33,7 +33,12 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_fact
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.verification import verify_bundle
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import PARTIAL, sha256_bytes, sha256_file
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
+    PARTIAL,
+    read_file,
+    sha256_bytes,
+    sha256_file,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import (
     Gate,
     failed_gates,
@@ -102,13 +107,13 @@ def open_run(
     plan: Mapping[str, Any],
     about: RunOpened,
     declared: Mapping[str, Any],
-    files: Mapping[str, bytes],
+    files: Mapping[str, str],
     lock: RunLock | Gate | None = None,
 ) -> RunDirectory:
     """Make the directory with ``plan.json``, a journal, and the frozen SQL (C-05).
 
     Raises ``NotOpened`` when the target differs (G-4), another run holds it (G-7), or the SQL differs from the plan.
-    ``files`` are the bytes of the plan's ``ddl`` and ``rollback``.
+    ``files`` are the paths of the plan's ``ddl`` and ``rollback`` on this host.
     ``about`` is the opening without what follows from the rest. ``lock`` is what holds the run's lock, or the failed gate
     G-7, which ends the run as a wrong target does; None without either.
     """
@@ -148,12 +153,20 @@ def seal_when_stopped(artefacts: RunDirectory) -> Iterator[None]:
         raise NotOpened(error, artefacts) from error
 
 
-def _freeze_sql(artefacts: RunDirectory, plan: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
-    """C-05: write the SQL as ``sql/<name>``. Raises ``PhaseGateError`` for bytes that the plan does not pin."""
+def _freeze_sql(artefacts: RunDirectory, plan: Mapping[str, Any], files: Mapping[str, str]) -> None:
+    """C-05: copy the SQL to ``sql/<name>``. Raises ``PhaseGateError`` for bytes that the plan does not pin."""
     with Step(artefacts, SqlFrozen).running() as step:
         frozen: list[dict[str, Any]] = []
         step.update(files=frozen)
-        for part, data in files.items():
+        for part, path in files.items():
+            data = read_file(path)
+            if data is None:
+                raise PhaseGateError(
+                    f"C-05: {plan[part]['file']} was not copied to the target.",
+                    expected="the SQL of the plan beside its plan.json or phase.yml on the controller",
+                    found=f"no {path}",
+                    next_step="run the module by Ansible, whose action of the same name copies the files",
+                )
             name, pinned, found = plan[part]["file"], plan[part]["sha256"], sha256_bytes(data)
             if found != pinned or os.path.basename(name) != name:
                 raise PhaseGateError(

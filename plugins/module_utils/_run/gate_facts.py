@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
+import functools
 import os
 from dataclasses import dataclass
 from typing import Any, Mapping, Sequence
@@ -83,10 +83,10 @@ class MigrationRequest:
         definition: Mapping[str, Any] = self.plan["phase"]
         return definition
 
-    @property
+    @functools.cached_property
     def ddl_sha256(self) -> str:
         """Return the SHA-256 of the buffer."""
-        return hashlib.sha256(self.ddl).hexdigest()
+        return sha256_bytes(self.ddl)
 
 
 def backup_gates(identity: Identity, request: MigrationRequest, now: float) -> tuple[list[Gate], list[Mismatch]]:
@@ -203,21 +203,6 @@ def early_gates(session: Session, client: Client, request: MigrationRequest, bas
         lock_gate(session, request.artefacts.journal.entries()),
     ]
     return sorted(judged, key=gate_order)
-
-
-def read_frozen(artefacts: RunDirectory, name: str) -> bytes:
-    """Return a frozen SQL file of the run, read once. Raises ``PhaseGateError`` when it is missing."""
-    path = artefacts.file("sql/" + name)
-    try:
-        with open(path, "rb") as stream:
-            return stream.read()
-    except FileNotFoundError:
-        raise Stopped(
-            f"{name} is not frozen in this run.",
-            expected=path,
-            found="no such file",
-            next_step="freeze it first (C-05)",
-        ) from None
 
 
 def gates_without_run(

@@ -165,7 +165,8 @@ def run_migration(client: Client, request: MigrationRequest, step: Step[Migrated
 
     ``step.end`` receives ``gates``, ``transaction`` and the rest for the journal, complete also on failure.
     """
-    check_cover(request.plan["ddl"]["statements"], request.ddl, request.plan["ddl"]["sha256"])
+    pinned = request.plan["ddl"]
+    check_cover(pinned["statements"], request.ddl, pinned["sha256"], pinned["file"], request.ddl_sha256)
     step.update(outcome=TransactionOutcome.NOT_STARTED, gates=[])
     with client.session(f"phasegate:run:{os.path.basename(request.artefacts.path)}") as session:
         base = take_snapshot(session)
@@ -183,7 +184,8 @@ def run_migration(client: Client, request: MigrationRequest, step: Step[Migrated
 
 def finish_migration(client: Client, request: MigrationRequest, step: Step[Migrated]) -> MigrationResult:
     """Run what an earlier C-07 of this run left after its COMMIT. Raises ``PhaseGateError`` as ``run_migration`` does."""
-    check_cover(request.plan["ddl"]["statements"], request.ddl, request.plan["ddl"]["sha256"])
+    pinned = request.plan["ddl"]
+    check_cover(pinned["statements"], request.ddl, pinned["sha256"], pinned["file"], request.ddl_sha256)
     entries = request.artefacts.journal.entries()
     earlier = newest_end(entries, Migrated)
     # a killed run recorded only the id of its transaction

@@ -27,7 +27,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
     RunOpened,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import read_file, sha256_bytes
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_bytes
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import GateStatus
 from ansible_collections.incomex.phasegate.plugins.module_utils._conditions.evaluation import (
     ConditionRules,
@@ -141,20 +141,10 @@ def open_or_adopt(client: Client, params: Mapping[str, Any], *, check_mode: bool
         return {**result, **_opened_alone(session, client, params, about, identity, files, check_mode=check_mode)}
 
 
-def _sql_files(params: Mapping[str, Any]) -> dict[str, bytes]:
-    """Return the SQL of the plan that was copied to this host, by its part of the plan. Raises ``PhaseGateError``."""
-    found = {}
-    for part in ("ddl", "rollback") if params["plan"] else ():
-        data = read_file(os.path.join(params["files"] or "", os.path.basename(params["plan"][part]["file"])))
-        if data is None:
-            raise PhaseGateError(
-                f"{params['plan'][part]['file']} was not copied to the target.",
-                expected="the SQL of the plan in the directory of option files",
-                found=params["files"] or "no directory",
-                next_step="run the module by Ansible, whose action of the same name copies the files",
-            )
-        found[part] = data
-    return found
+def _sql_files(params: Mapping[str, Any]) -> dict[str, str]:
+    """Return the paths of the plan's SQL that was copied to this host, by its part of the plan."""
+    names = {part: params["plan"][part]["file"] for part in ("ddl", "rollback")} if params["plan"] else {}
+    return {part: os.path.join(params["files"] or "", name) for part, name in names.items()}
 
 
 def _opened_alone(
@@ -163,7 +153,7 @@ def _opened_alone(
     params: Mapping[str, Any],
     about: RunOpened,
     identity: Identity,
-    files: dict[str, bytes],
+    files: dict[str, str],
     *,
     check_mode: bool,
 ) -> dict[str, Any]:
@@ -198,8 +188,7 @@ def _opened_alone(
     alone = isinstance(lock, RunLock)
     closed = close_broken(root, params["environment"], plan, identity) if alone else []
     if execution:
-        with open(execution.file(f"sql/{plan['rollback']['file']}"), "rb") as stream:
-            files = {"rollback": stream.read()}
+        files = {"rollback": execution.file(f"sql/{plan['rollback']['file']}")}
     artefacts = open_run(root, plan, replace(about, closed=closed), declared, files, lock)
     with seal_when_stopped(artefacts):
         if not execution:

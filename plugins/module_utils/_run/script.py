@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Mapping, Sequence
 
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import Stopped
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
 
 
@@ -63,3 +65,18 @@ class TransactionChecks:
 
     def after_commit(self, session: Session, applied: MigrationResult) -> None:
         """Record what is known only once the transaction is committed; nothing can be rolled back any more."""
+
+
+def read_frozen(artefacts: RunDirectory, name: str) -> bytes:
+    """Return a frozen SQL file of the run, read once. Raises ``PhaseGateError`` when it is missing."""
+    path = artefacts.file("sql/" + name)
+    try:
+        with open(path, "rb") as stream:
+            return stream.read()
+    except FileNotFoundError:
+        raise Stopped(
+            f"{name} is not frozen in this run.",
+            expected=path,
+            found="no such file",
+            next_step="freeze it first (C-05)",
+        ) from None

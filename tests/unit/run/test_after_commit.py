@@ -367,7 +367,9 @@ def test_a_rollback_of_either_undoes_the_continued_run(app: Client, tmp_path: Pa
         identity=fetch_identity(app).as_dict(),
         execution=name_of(both[undo]),
     )
-    rollback = open_run(str(run.root), run.plan, about, {}, {"rollback": run.rollback})
+    rollback = open_run(
+        str(run.root), run.plan, about, {}, {"rollback": str(run.files() / run.plan["rollback"]["file"])}
+    )
     rollback.journal.append("C-09", "done", {"outcome": "COMMITTED"})
     assert applied(run) is None
 

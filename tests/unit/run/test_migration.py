@@ -343,7 +343,7 @@ def test_a_file_that_was_cut_is_not_the_plans(client: Client, tmp_path: Path) ->
     for length in (0, 1, len(run.ddl) // 2, len(run.ddl) - 1):
         frozen.write_bytes(run.ddl[:length])
         outcome = run.migrate()
-        assert "the file differs from the file of the plan" in outcome.message
+        assert "migrate.sql differs from the file of the plan" in outcome.message
         assert run.events("transaction") == []
 
 

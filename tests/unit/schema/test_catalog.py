@@ -409,7 +409,7 @@ def test_no_secret_and_no_oid_is_in_a_fact(session: Session, base: Snapshot) -> 
 
 
 def test_cluster_facts_are_a_section_of_their_own(session: Session, base: Snapshot) -> None:
-    session.execute("BEGIN; CREATE ROLE phasegate_test_role; GRANT pg_monitor TO phasegate_test_role")
+    session.execute("BEGIN; CREATE ROLE integration_role; GRANT pg_monitor TO integration_role")
     try:
         cluster_facts = read_facts(session, sections=("cluster",))
         assert read_facts(session).fingerprint == base.fingerprint
