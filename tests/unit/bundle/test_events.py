@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 EVERY = [
     kind
     for kind in vars(events).values()
-    if isinstance(kind, type) and issubclass(kind, Record) and (getattr(kind, "event", "") or getattr(kind, "step", ""))
+    if isinstance(kind, type) and issubclass(kind, Record) and (getattr(kind, "event", False) or getattr(kind, "step", False))
 ]
 
 
