@@ -47,7 +47,7 @@ IMPORTS = {name: imports_of(path) for name, path in FILES.items()}
 
 
 def test_the_table_names_every_room_and_no_other() -> None:
-    assert set(declared()) == {path.name for path in UTILS.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert set(declared()) == {path.name for path in UTILS.iterdir() if any(path.rglob("*.py"))}
     assert not [name for name in FILES if "/" not in name], "a file lies beside the rooms"
 
 
