@@ -78,7 +78,11 @@ def test_the_chain(target: Target, people: list[Reviewer], reviewers: Path, plan
     approve(plan, anna)
     approve(plan, author)
     mine = register(tmp_path / "mine", anna.line(), {"threshold": 1})
-    said = execute(phasegate_reviewers=str(mine), threshold=1, reviewers=str(mine), phasegate_author="anna")
+    # inputs of other playbooks are refused on the command line, and in the inventory they change nothing
+    said = execute(phasegate_reviewers=str(mine), phasegate_author="anna")
+    assert "phasegate_reviewers is given by -e and execute does not read it" in said
+    target.hostvars |= {"phasegate_reviewers": str(mine), "phasegate_author": "anna"}
+    said = execute(threshold=1, reviewers=str(mine))
     assert "1 of 2" in said
     assert "huyen is the plan's author" in said
     assert target.state() == state

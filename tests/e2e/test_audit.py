@@ -93,7 +93,7 @@ def test_an_untouched_bundle_passes_and_stays_as_it_is(bundle: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "finding"),
     [
-        (edit, r"report\.md was changed: SHA-256 is [0-9a-f]{64}, SHA256SUMS says [0-9a-f]{64}"),
+        (edit, r"report\.md was changed: SHA-256 is [0-9a-f]{64}, SHA256SUMS has [0-9a-f]{64}"),
         (delete, r"schema/diff\.txt is listed in SHA256SUMS but missing"),
         (add, r"logs/C-09\.log is not listed in SHA256SUMS"),
         (forge_journal, r"The journal is not intact at line 4\."),

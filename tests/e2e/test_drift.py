@@ -141,7 +141,7 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
     "policy": ({"policy": "additions"}, ["drift_policy", "additions_only"]),
     "allow": ({"allow": [{"klass": "additive"}]}, ["Invalid entry in the diff policy's allow list", "klass"]),
     "fingerprint": ({"fingerprint": "0" * 64}, ["The baseline differs from the expected one", "0" * 64]),
-    "renew": ({"baseline": "/nonexistent", "renew": True}, ["give one of them"]),
+    "renew": ({"baseline": "/nonexistent", "renew": True}, ["mutually exclusive"]),
     "cluster": ({"cluster": True}, ["different object types", "renew"]),
 }
 

@@ -47,7 +47,9 @@ if TYPE_CHECKING:
 EVERY = [
     kind
     for kind in vars(events).values()
-    if isinstance(kind, type) and issubclass(kind, Record) and (getattr(kind, "event", False) or getattr(kind, "step", False))
+    if isinstance(kind, type)
+    and issubclass(kind, Record)
+    and (getattr(kind, "event", False) or getattr(kind, "step", False))
 ]
 
 
