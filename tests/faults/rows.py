@@ -110,6 +110,14 @@ ROWS: dict[str, Fault] = {
         "the SQL sets search_path, role or durability for its session, or listens",
         "undone before or right after COMMIT",
     ),
+    "extension-members": Fault(
+        "a member of an extension is replaced, added, dropped or altered",
+        "a change like any other; rolled back unless declared",
+    ),
+    "cluster-changed": Fault(
+        "the DDL changes roles, memberships, settings, tablespaces or parameters of the cluster",
+        "a change like any other; rolled back unless declared",
+    ),
     "diff-undeclared": Fault("the DDL removes something undeclared", "rolled back before COMMIT"),
     "hostile-names": Fault("quotes, ;, $(), {{ }}, line ends, 63 bytes in names", "one name, or refused"),
     # --- the wrong place or time

@@ -64,6 +64,12 @@ def _home(alias: str) -> str:
     return f"CASE {alias}.classid{own}{parts}{families} END"
 
 
+# Planning the query below takes some milliseconds; mostly no session has a temporary object, or none is in its schema.
+_ANYTHING_TEMPORARY = f"""
+SELECT 1 FROM pg_catalog.pg_namespace n WHERE n.nspname ~ '{_TEMPORARY}' AND EXISTS (SELECT FROM pg_catalog.pg_depend d
+  WHERE d.refclassid = {_class("pg_namespace")} AND d.refobjid = n.oid) LIMIT 1
+"""
+
 # What hangs on a temporary object and is not temporary itself, by pg_depend rows that this transaction (or one that began
 # after it) wrote. An object in no schema, such as a cast, is never temporary; neither is an extension with such a member.
 _LEANING = f"""
@@ -124,7 +130,7 @@ def settle(session: Session, command: str, beginning: Beginning) -> None:
     _fire(session, f"{command}: a deferred trigger defers its work again, until COMMIT; rolled back before COMMIT.")
     session.execute("SET LOCAL SESSION AUTHORIZATION DEFAULT")
     session.set("role", beginning.role, local=True)
-    leaning = [row[0] or "" for row in session.rows(_LEANING)]
+    leaning = [row[0] or "" for row in session.rows(_LEANING)] if session.rows(_ANYTHING_TEMPORARY) else []
     if leaning:
         raise Stopped(
             f"{command}: a permanent object depends on a temporary one; rolled back before COMMIT.",

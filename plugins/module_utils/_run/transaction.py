@@ -415,5 +415,5 @@ def _leave(session: Session, client: Client, base: Snapshot, step: Step[T], appl
 
 def _compare(session: Session, base: Snapshot, step: Step[T]) -> None:
     """Record whether the schema is as before."""
-    after = take_snapshot(session)
+    after = take_snapshot(session, sections=base.header.sections)
     step.update(unchanged=after.fingerprint == base.fingerprint, fingerprint=after.fingerprint)
