@@ -136,6 +136,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.opening imp
     open_or_adopt,
     warnings,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.sections import sections_for_plan
 
 REQUIRED = ("root", "environment", "plan", "source")
 
@@ -143,14 +144,14 @@ REQUIRED = ("root", "environment", "plan", "source")
 def prepare(client: Client, params: dict[str, Any], result: dict[str, Any], *, check_mode: bool) -> None:
     """Do C-01 to C-06 in the run of ``result``, which receives the results, also on failure."""
     plan = params["plan"]
-    phase = plan["phase"]
+    phase, sections = plan["phase"], sections_for_plan(plan)
     artefacts = RunDirectory(result["run_directory"]) if result["run_directory"] else None
     if artefacts:
         start_backup(client, artefacts, backup_options(params))
         declared = DataExpectations.from_definition(phase["measure"], phase["row_counts"])
-        result.update(record_state_steps(client, artefacts, "before", declared))
+        result.update(record_state_steps(client, artefacts, "before", declared, sections))
     else:
-        result.update(fetch_fingerprint(client))
+        result.update(fetch_fingerprint(client, sections))
     wanted = CheckRun(
         checks=phase["preflight"],
         non_scope=[],

@@ -54,7 +54,7 @@ options:
     type: bool
     default: false
   cluster:
-    description: Whether roles, memberships, settings of roles and tablespaces are compared, too.
+    description: Whether roles, memberships, settings of roles, tablespaces and privileges on parameters are compared, too.
     type: bool
     default: false
   policy:
@@ -151,7 +151,8 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._schema.drift im
     require_sections,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.junit import error_junit, stored_junit
-from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import take_snapshot, wanted_sections
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import take_snapshot
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.sections import wanted_sections, without_cluster
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
 
 REPORTS = ("drift.txt", "drift.json", "junit.xml")
@@ -225,6 +226,9 @@ def run(params: Mapping[str, Any], reports: Reports) -> dict[str, Any]:
     baseline = None if params["renew"] or not (given or os.path.exists(path)) else load_baseline(path)
     if baseline:
         require_fingerprint(params["fingerprint"], baseline, path)
+        if given and not params["cluster"]:
+            # a phase that can change the cluster was recorded with it
+            baseline = without_cluster(baseline)
         require_sections(baseline, sections)
     with client.session("phasegate:drift") as session:
         live = take_snapshot(session, sections=sections)

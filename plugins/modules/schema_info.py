@@ -23,7 +23,7 @@ extends_documentation_fragment:
   - incomex.phasegate._connection
 options:
   cluster:
-    description: Whether the facts include roles, memberships, settings of roles and tablespaces.
+    description: Whether the facts include roles, memberships, settings of roles, tablespaces and privileges on parameters.
     type: bool
     default: false
   facts:
@@ -121,7 +121,8 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connec
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.catalog.queries import KINDS
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff import display
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.facts import kind_of, schema_of
-from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import take_snapshot, wanted_sections
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import take_snapshot
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.sections import wanted_sections
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
 
 

@@ -137,6 +137,10 @@ deviations:
   elements: str
 """
 
+import json
+import os
+from typing import Any, Dict, Tuple
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import open_run_directory
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_capture import DataExpectations
@@ -147,6 +151,13 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._checks.state_ca
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import CONNECTION_ARGUMENTS, Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.sections import sections_for_plan
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import SECTIONS
+
+
+def _plan_of(path: str) -> Dict[str, Any]:
+    with open(path, encoding="utf-8") as stream:
+        return dict(json.load(stream))
 
 
 def main() -> None:
@@ -183,10 +194,13 @@ def main() -> None:
     with errors_of(module):
         artefacts = open_run_directory(params["run_directory"], check_mode=module.check_mode)
         if artefacts is None:
-            result = {"changed": False, **fetch_fingerprint(client)}
+            result = {"changed": False, **fetch_fingerprint(client, SECTIONS)}
         else:
             declared = DataExpectations.from_definition(params["measure"], params["row_counts"])
-            result = {"changed": True, **record_state_steps(client, artefacts, params["label"], declared)}
+            sections: Tuple[str, ...] = SECTIONS
+            if os.path.isfile(artefacts.file("plan.json")):
+                sections = sections_for_plan(_plan_of(artefacts.file("plan.json")))
+            result = {"changed": True, **record_state_steps(client, artefacts, params["label"], declared, sections)}
         module.exit_json(**result)
 
 

@@ -97,6 +97,27 @@ ROWS: dict[str, Fault] = {
         "the invalid index named, no success; once it is dropped the same command continues",
     ),
     "counts-missed": Fault("a declared row count differs", "rolled back before COMMIT"),
+    "temporary-objects": Fault(
+        "temporary objects that take a constraint, policy, column or extension with them at COMMIT",
+        "dropped before the checks, which see what is left",
+    ),
+    "temporary-foreign": Fault(
+        "a permanent object depends on another session's temporary one", "rolled back before COMMIT; both named"
+    ),
+    "deferred-again": Fault("a deferred trigger defers its work again, until COMMIT", "rolled back before COMMIT"),
+    "cursor-with-hold": Fault("a cursor WITH HOLD, whose query would run at COMMIT", "closed; its query does not run"),
+    "session-left": Fault(
+        "the SQL sets search_path, role or durability for its session, or listens",
+        "undone before or right after COMMIT",
+    ),
+    "extension-members": Fault(
+        "a member of an extension is replaced, added, dropped or altered",
+        "a change like any other; rolled back unless declared",
+    ),
+    "cluster-changed": Fault(
+        "the DDL changes roles, memberships, settings, tablespaces or parameters of the cluster",
+        "a change like any other; rolled back unless declared",
+    ),
     "diff-undeclared": Fault("the DDL removes something undeclared", "rolled back before COMMIT"),
     "hostile-names": Fault("quotes, ;, $(), {{ }}, line ends, 63 bytes in names", "one name, or refused"),
     # --- the wrong place or time

@@ -41,6 +41,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.lock import
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.migration import finish_migration, run_migration
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import read_frozen
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import take_snapshot
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.sections import sections_for_plan
 from ansible_collections.incomex.phasegate.tests.support.cluster import SUPERUSER, bin_directory
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ class Run:
         phase = self.plan["phase"]
         declared = DataExpectations.from_definition(phase["measure"], phase["row_counts"])
         with self.client.session() as session, Step(self.artefacts, SchemaRecorded).running() as step:
-            facts = take_snapshot(session)
+            facts = take_snapshot(session, sections=sections_for_plan(self.plan))
             facts.write(self.artefacts.file("schema/before.jsonl.gz"))
             step.update(fingerprint=facts.fingerprint)
             save_capture(self.artefacts, "before", declared.measures, declared.take(session))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import threading
+from typing import Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import (
@@ -77,7 +78,9 @@ class SchemaText:
         self._reader.join()
 
 
-def record_state(client: Client, artefacts: RunDirectory, label: str, declared: DataExpectations) -> Snapshot:
+def record_state(
+    client: Client, artefacts: RunDirectory, label: str, declared: DataExpectations, sections: Sequence[str]
+) -> Snapshot:
     """Write ``schema/<label>.jsonl.gz``, ``.sql``, ``_state.json`` and the CSV files of one moment; return the facts."""
     captured: list[Capture] = []
     texts: list[bytes] = []
@@ -93,7 +96,7 @@ def record_state(client: Client, artefacts: RunDirectory, label: str, declared: 
     with client.session("phasegate:snapshot") as session:
         try:
             with explain_privileges(session):
-                taken = take_snapshot(session, beside=beside, at_the_end=at_the_end)
+                taken = take_snapshot(session, sections=sections, beside=beside, at_the_end=at_the_end)
         finally:
             for text in running:
                 text.abandon()
@@ -113,12 +116,12 @@ def describe_snapshot(facts: Snapshot) -> dict[str, object]:
 
 
 def record_state_steps(
-    client: Client, artefacts: RunDirectory, label: str, declared: DataExpectations
+    client: Client, artefacts: RunDirectory, label: str, declared: DataExpectations, sections: Sequence[str]
 ) -> dict[str, object]:
     """Record a moment as steps of a run, ``after`` compared with ``before``; return its facts for the caller."""
     schema_step, data_step = STEPS[label]
     with Step(artefacts, schema_step).running() as step:
-        result = describe_snapshot(record_state(client, artefacts, label, declared))
+        result = describe_snapshot(record_state(client, artefacts, label, declared, sections))
         step.update(**result)
     with Step(artefacts, data_step).running() as step:
         now = load_capture(artefacts, label, declared.measures)
@@ -130,7 +133,7 @@ def record_state_steps(
     return result
 
 
-def fetch_fingerprint(client: Client) -> dict[str, object]:
+def fetch_fingerprint(client: Client, sections: Sequence[str]) -> dict[str, object]:
     """Take a snapshot without keeping it, and return what ``describe`` does."""
     with client.session("phasegate:snapshot") as session:
-        return describe_snapshot(take_snapshot(session))
+        return describe_snapshot(take_snapshot(session, sections=sections))

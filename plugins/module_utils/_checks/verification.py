@@ -130,12 +130,12 @@ def run_verification(
     ``step.end`` receives fingerprint, diff, measured, deviations, checks and non_scope, complete also on failure.
     """
     before, after = labels
-    taken = record_state(client, artefacts, after, wanted.declared)
+    original = Snapshot.load(artefacts.file(f"schema/{before}.jsonl.gz"))
+    taken = record_state(client, artefacts, after, wanted.declared, original.header.sections)
     measures = wanted.declared.measures
     moved, wrong = wanted.declared.judge(
         load_capture(artefacts, before, measures), load_capture(artefacts, after, measures)
     )
-    original = Snapshot.load(artefacts.file(f"schema/{before}.jsonl.gz"))
     changes, result = diff_states(artefacts, labels, (original, taken), wanted.policy)
     write_diff(step, changes, result)
     step.update(**describe_snapshot(taken), measured=moved, deviations=wrong)

@@ -191,6 +191,13 @@ class Client:
             session.close()
 
 
+def restore_settings(session: Session) -> None:
+    """Give a session its identity and settings of the beginning again, whatever a script has set since."""
+    for statement in ("RESET SESSION AUTHORIZATION", "RESET ROLE", "RESET ALL"):
+        session.execute(statement)
+    session.execute(f"{_settings_sql()} \\g /dev/null")
+
+
 def _settings_sql() -> str:
     """Return one SELECT that sets every session setting, and English messages where the role may choose them."""
     settings = ", ".join(

@@ -55,6 +55,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.transaction
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff import diff
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.policy import evaluate_policy, policy_for_plan
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import read_changed, take_snapshot
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.sections import sections_for_plan
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
 
 T = TypeVar("T", bound=Transacted)
@@ -169,7 +170,7 @@ def run_migration(client: Client, request: MigrationRequest, step: Step[Migrated
     check_cover(pinned["statements"], request.ddl, pinned["sha256"], pinned["file"], request.ddl_sha256)
     step.update(outcome=TransactionOutcome.NOT_STARTED, gates=[])
     with client.session(f"phasegate:run:{os.path.basename(request.artefacts.path)}") as session:
-        base = take_snapshot(session)
+        base = take_snapshot(session, sections=sections_for_plan(request.plan))
         # what the in-transaction diff needs of it is computed here, not while locks are held
         base.rows()
         gates = early_gates(session, client, request, base)
@@ -211,7 +212,7 @@ def _require_rehearsed(session: Session, request: MigrationRequest) -> None:
         return
     rehearsed = {"policy": "exact", "changes": request.plan["rehearsal"]["changes"]}
     before = Snapshot.load(request.artefacts.file("schema/before.jsonl.gz"))
-    verdict = evaluate_policy(diff(before, take_snapshot(session)), rehearsed)
+    verdict = evaluate_policy(diff(before, take_snapshot(session, sections=before.header.sections)), rehearsed)
     if not verdict.ok:
         raise Stopped(
             "C-07: the schema differs from the rehearsed one; the phase is COMMITTED.",

@@ -73,6 +73,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.requirement
     write_reviews,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import take_snapshot
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.sections import sections_for_plan
 
 # Arguments of the opening of a run; documented in doc_fragments/_run.py.
 OPENING_ARGUMENTS: dict[str, Any] = {
@@ -249,7 +250,7 @@ def judge_early(session: Session, params: Mapping[str, Any], artefacts: RunDirec
     if not demands and find_anchor(identity.system_identifier) is None:
         return
     request = MigrationRequest(plan, b"", artefacts, params["identity"] or {}, max_backup_age=0, lock_attempts=1)
-    gates = plan_gates(session, request, identity, take_snapshot(session))
+    gates = plan_gates(session, request, identity, take_snapshot(session, sections=sections_for_plan(plan)))
     if failed_gates(gates):
         GatesEvaluated([gate.as_dict() for gate in gates]).write(artefacts.journal)
     stop_at_gates(gates)

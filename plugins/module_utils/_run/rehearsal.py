@@ -49,6 +49,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff imp
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.policy import recording_policy
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import take_snapshot
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.restore_normalisation import normalise
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.sections import sections_for_plan
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
 
 T = TypeVar("T", bound=Transacted)
@@ -129,9 +130,9 @@ def _roll_back(rehearsal: Rehearsal, step: Step[CopyRolledBack], original: Snaps
     script = dataclasses.replace(pinned, role=rehearsal.role)
     checks = RestoredSchema(original, "the rehearsal", script)
     with rehearsal.client.session("phasegate:rehearse") as session:
-        base = take_snapshot(session)
+        base = take_snapshot(session, sections=original.header.sections)
         applied = run_script(session, rehearsal.client, script, checks, base, step)
-        after = take_snapshot(session)
+        after = take_snapshot(session, sections=original.header.sections)
     step.update(restored=after.fingerprint == original.fingerprint)
     if not step.end.restored:
         raise PhaseGateError(
@@ -161,15 +162,16 @@ def run_rehearsal(rehearsal: Rehearsal, archive: str, about: Mapping[str, Any]) 
     phase = {**rehearsal.request.phase, "diff": recording_policy(rehearsal.request.phase["diff"])}
     request = dataclasses.replace(rehearsal.request, plan={**rehearsal.request.plan, "phase": phase})
     rehearsal = dataclasses.replace(rehearsal, request=request)
+    sections = sections_for_plan(request.plan)
     wanted = Verification.of_plan(request.plan, request.declared, request.ddl_sha256)
     with Step(artefacts, CopyRestored).running() as restored:
         restored.update(restore=restore_backup(client, archive, **about))
     with Step(artefacts, CopyMigrated).running() as migrated:
-        base = record_state(client, artefacts, "rehearsal_before", rehearsal.declared)
+        base = record_state(client, artefacts, "rehearsal_before", rehearsal.declared, sections)
         migrated.update(fingerprint=base.fingerprint)
         _same_schema(rehearsal.source, base)
         with client.session("phasegate:rehearse") as session:
-            live = take_snapshot(session)
+            live = take_snapshot(session, sections=sections)
         applied, measurement = _migrate(rehearsal, migrated, live, "rehearsal_before")
     with Step(artefacts, CopyVerified).running() as verified:
         result = run_verification(client, artefacts, wanted, verified, ("rehearsal_before", "rehearsal_after"))
@@ -178,9 +180,9 @@ def run_rehearsal(rehearsal: Rehearsal, archive: str, about: Mapping[str, Any]) 
         # as for C-09, which reads it from a file: without the locators of catalog rows
         undone = _roll_back(rehearsal, rolled_back, base.unlocated())
     with Step(artefacts, CopyMigratedAgain).running() as repeated:
-        record_state(client, artefacts, "rehearsal_again", rehearsal.declared)
+        record_state(client, artefacts, "rehearsal_again", rehearsal.declared, sections)
         with client.session("phasegate:rehearse") as session:
-            live = take_snapshot(session)
+            live = take_snapshot(session, sections=sections)
         _migrate(rehearsal, repeated, live, "rehearsal_again")
         again = run_verification(client, artefacts, wanted, repeated, ("rehearsal_again", "rehearsal_after_again"))
         if again.fingerprint != result.fingerprint:

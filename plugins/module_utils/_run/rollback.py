@@ -148,7 +148,7 @@ class RestoredSchema(TransactionChecks):
 
     def before_commit(self, session: Session, applied: MigrationResult) -> None:
         """Compare the schema with the one before the phase."""
-        difference = diff(self.original, read_facts(session))
+        difference = diff(self.original, read_facts(session, sections=self.original.header.sections))
         due = [c for c in difference.changes if c.kind != "index" or f"{c.schema}.{c.identity[-1]}" not in self.later]
         difference = replace(difference, changes=tuple(due))
         verdict = evaluate_policy(difference, {"policy": "unchanged"})
@@ -212,13 +212,13 @@ def run_rollback(
         gates = _gates_of(session, client, request, undo)
         step.update(gates=[gate.as_dict() for gate in gates])
         stop_at_gates(gates)
-        base = take_snapshot(session)
+        base = take_snapshot(session, sections=original.header.sections)
         require_recorded_schema(base, request)
         changes = diff(original, base).as_list()
 
         checks = RollbackChecks(original, undo, script, step, changes, known)
         applied = run_script(session, client, script, checks, base, step, request.lock_attempts)
-        after = take_snapshot(session)
+        after = take_snapshot(session, sections=original.header.sections)
     step.update(fingerprint=after.fingerprint, restored=after.fingerprint == original.fingerprint)
     if not step.end.restored:
         raise PhaseGateError(

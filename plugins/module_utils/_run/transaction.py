@@ -4,8 +4,8 @@
 
 """Run a script's statements in one transaction whose outcome is always known.
 
-Order: BEGIN; the checks before; the transaction id to the journal; the statements; the declared counts; the checks
-before COMMIT; COMMIT. Any failure rolls back. The outcome of a lost COMMIT is looked up with
+Order: BEGIN; the checks before; the transaction id to the journal; the statements; what COMMIT would do later (see
+``settling``); the declared counts; the checks before COMMIT; COMMIT. Any failure rolls back. The outcome of a lost COMMIT is looked up with
 ``pg_xact_status``, never assumed. Only a lock timeout is tried again, and only because nothing committed.
 
 The statements that cannot run in a transaction, if the script has any, run after it.
@@ -30,7 +30,10 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._checks.checks i
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError, Stopped
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import TransactionOutcome
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import json_line
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import (
+    Client,
+    restore_settings,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.privileges import (
     INSUFFICIENT_PRIVILEGE,
     explain_privileges,
@@ -53,6 +56,11 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.script impo
     MigrationResult,
     Script,
     TransactionChecks,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.settling import (
+    Beginning,
+    settle,
+    settle_session,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import take_snapshot
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
@@ -109,7 +117,7 @@ def lock_holders(session: Session, relations: Sequence[str]) -> list[str]:
     return [row[0] or "" for row in session.rows(_BLOCKERS.format(names=names))]
 
 
-def _begin(session: Session, settings: Mapping[str, Any]) -> None:
+def _begin(session: Session, settings: Mapping[str, Any]) -> Beginning:
     session.execute("BEGIN TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE")
     for name in ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout"):
         session.set(name, settings[name], local=True)
@@ -123,6 +131,7 @@ def _begin(session: Session, settings: Mapping[str, Any]) -> None:
         "SELECT pg_catalog.set_config('log_statement', 'all', true)"
         " WHERE pg_catalog.has_parameter_privilege('log_statement', 'SET')"
     )
+    return Beginning.of(session)
 
 
 def _keep_xid(client: Client) -> None:
@@ -224,19 +233,6 @@ def _check_counts(script: Script, applied: MigrationResult) -> None:
         )
 
 
-def _check_deferred(session: Session, script: Script) -> None:
-    """Check the deferred constraints now, where a violation can still be distinguished from a failed COMMIT."""
-    try:
-        session.execute("SET CONSTRAINTS ALL IMMEDIATE")
-    except SqlError as error:
-        raise Stopped(
-            f"{script.command}: a deferred constraint is violated; rolled back before COMMIT.",
-            expected="every deferred constraint is satisfied after the last statement",
-            found=error.words(),
-            next_step=NEW_REVISION,
-        ) from error
-
-
 def _within(declared: Any, rows: int) -> bool:
     if not isinstance(declared, Mapping):
         return bool(declared == rows)
@@ -262,6 +258,8 @@ def _commit(session: Session, client: Client, script: Script, applied: Migration
     step.note(CommitSent(applied.xid))
     try:
         session.execute("COMMIT")
+        # what the script has set for the session begins with COMMIT
+        restore_settings(session)
     except SqlError as error:
         # no proof of a rollback: a server that ends a session which waits for a standby reports an error, too
         outcome, reason = resolve_transaction(client, applied.xid), error.words()
@@ -294,7 +292,7 @@ def _attempt(
     session: Session, client: Client, script: Script, checks: TransactionChecks, step: Step[T], applied: MigrationResult
 ) -> None:
     """One transaction from BEGIN to COMMIT."""
-    _begin(session, script.settings)
+    beginning = _begin(session, script.settings)
     try:
         with explain_privileges(session):
             checks.before(session, applied)
@@ -310,13 +308,11 @@ def _attempt(
     if script.role:
         session.set("role", script.role, local=True)
     _run_statements(session, script, checks, applied)
-    _check_deferred(session, script)
-    if script.role:
-        session.set("role", "none", local=True)
-    session.set("transaction_read_only", "on", local=True)
+    settle(session, script.command, beginning)
     _check_counts(script, applied)
     with explain_privileges(session):
         checks.before_commit(session, applied)
+    settle_session(session, beginning)
     _commit(session, client, script, applied, step)
 
 
@@ -419,5 +415,5 @@ def _leave(session: Session, client: Client, base: Snapshot, step: Step[T], appl
 
 def _compare(session: Session, base: Snapshot, step: Step[T]) -> None:
     """Record whether the schema is as before."""
-    after = take_snapshot(session)
+    after = take_snapshot(session, sections=base.header.sections)
     step.update(unchanged=after.fingerprint == base.fingerprint, fingerprint=after.fingerprint)

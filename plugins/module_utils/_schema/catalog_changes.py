@@ -103,6 +103,7 @@ _CATALOGS = (
     ),
     _Catalog("pg_db_role_setting", _about("pg_db_role_setting", "c.setrole", "c.setdatabase"), whole=True),
     _Catalog("pg_tablespace", _about("pg_tablespace", "c.oid"), whole=True),
+    _Catalog("pg_parameter_acl", _about("pg_parameter_acl", "c.oid"), whole=True),
     _Catalog("pg_auth_members", _about("pg_authid", "c.roleid"), whole=True),
     _Catalog("pg_init_privs", _by_class("c.classoid", "c.objoid", "c.objsubid"), whole=True),
     _Catalog(
@@ -252,6 +253,13 @@ _CARRIER_OF = {
 }
 
 
+_MEMBER_OF = (
+    "SELECT 'pg_extension/' || d.refobjid FROM pg_catalog.pg_depend d WHERE d.deptype = 'e'"
+    " AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass"
+    " AND d.classid = 'pg_catalog.{}'::pg_catalog.regclass AND d.objid = ANY ({})"
+)
+
+
 def catalog_delta(session: Session, before: CatalogState, now: CatalogState, known: Iterable[str]) -> Delta:
     """Return what changed between two reads under one reference.
 
@@ -309,6 +317,13 @@ def _with_dependents(session: Session, objects: set[str]) -> set[str]:
     parts = [_CARRIER_OF[name].format(_array(oids)) for name, oids in _by_classes(found).items() if name in _CARRIER_OF]
     if parts:
         found |= {item or "" for (item,) in session.copy(" UNION ".join(parts))}
+    # an extension's facts have the definitions of its members
+    members = [
+        _MEMBER_OF.format(name, _array(oids))
+        for name, oids in _by_classes(item for item in found if not item.startswith(_WITHOUT_DEPENDENTS)).items()
+    ]
+    if members:
+        found |= {item or "" for (item,) in session.copy(" UNION ".join(members))}
     return found
 
 

@@ -23,7 +23,6 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._schema.catalog_
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.facts import ENCODER, kind_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import (
-    CLUSTER,
     SECTIONS,
     Header,
     Snapshot,
@@ -115,11 +114,6 @@ def _queries(header: Header) -> list[FactQuery]:
     if SECRETS[0].what in header.unseen:
         queries = [query.without("connection") if query.kind.name == "subscription" else query for query in queries]
     return queries
-
-
-def wanted_sections(*, cluster: bool) -> tuple[str, ...]:
-    """Return the sections of a snapshot with or without the facts of the cluster."""
-    return (*SECTIONS, CLUSTER) if cluster else SECTIONS
 
 
 def read_facts(session: Session, *, sections: Sequence[str] = SECTIONS) -> Snapshot:

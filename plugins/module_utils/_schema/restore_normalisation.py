@@ -6,6 +6,7 @@
 
 A database is compared with itself exactly. A restored copy is compared after this, and only after this:
 
+* facts of the cluster are left out: a copy is in another one;
 * facts of the database itself (its owner, settings, privileges ...) are left out: pg_dump writes them with ``--create`` only;
 * a materialized view counts as populated: a schema-only dump leaves it empty;
 * a subscription counts as switched off: pg_dump writes it so;
@@ -19,6 +20,7 @@ from __future__ import annotations
 import re
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.facts import Fact, decode_fact, encode_fact
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.sections import without_cluster
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
 
 _OF_THE_DATABASE = ("database", "role_setting")
@@ -30,6 +32,7 @@ _ARRAY_CAST = re.compile(r'\]\)::(?P<element>[a-z_"][\w ."]*(?:\(\d+(?:,\d+)?\))
 
 def normalise(snapshot: Snapshot, *, owners: bool = True) -> Snapshot:
     """Return the part of a snapshot that a dumped and restored copy must share; see above."""
+    snapshot = without_cluster(snapshot)
     facts = {}
     for line in snapshot.facts:
         if "::" in line or line.startswith(_TOUCHED) or not owners:

@@ -149,6 +149,16 @@ def _new_conversion(case: ChangeCase) -> Classification:
     return Classification(A)
 
 
+_POWERS = ("superuser", "create_role", "create_database", "replication", "bypass_row_security")
+
+
+def _new_role(case: ChangeCase) -> Classification:
+    powers = [power.replace("_", " ") for power in _POWERS if case.attributes.get(power)]
+    if powers:
+        return Classification(W, note="may bypass what protects the data: " + ", ".join(powers))
+    return Classification(W, note="may connect") if case.attributes.get("login") else Classification(A)
+
+
 def _new_cast(case: ChangeCase) -> Classification:
     if case.attributes.get("context") == "explicit":
         return Classification(A)
@@ -281,8 +291,12 @@ SEVERITY_RULES: tuple[SeverityRule, ...] = (
          "a default conversion changes what clients read and write"),
     SeverityRule("publication publication_table publication_schema role_membership user_mapping", ADDED, "whole", W, "widening",
          "more is published, or permitted"),
+    SeverityRule("role", ADDED, "whole", _new_role, "additive or widening",
+         "a role that may connect, or has a power of its own, is one more way in"),
     SeverityRule("subscription", ADDED, "whole", X, "changing",
          "rows of another server are replicated into this database"),
+    SeverityRule("extension_member", ADDED, "whole", X, "changing",
+         "a dump leaves members out, and they go with their extension"),
     SeverityRule("system_object", ADDED, "whole", X, "changing",
          "an object that initdb made has another owner"),
     SeverityRule("*", ADDED, "whole", A, "additive",

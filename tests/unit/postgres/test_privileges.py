@@ -26,6 +26,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.privil
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import SqlError
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrusted_sql import run_statement
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import SECTIONS
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.bodies import body_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.names import SqlRules
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.phase_sql import _needs, analyse_file
@@ -297,15 +298,15 @@ def test_the_snapshot_tells_it(cluster: Cluster, place: str, weak: Client, tmp_p
     declared = DataExpectations.from_definition([], [{"relation": "app.orders"}])
     (tmp_path / "schema").mkdir()
     with pytest.raises(PhaseGateError) as caught:
-        record_state(weak, RunDirectory(str(tmp_path)), "before", declared)
+        record_state(weak, RunDirectory(str(tmp_path)), "before", declared, SECTIONS)
     assert caught.value.next_step == f"GRANT SELECT ON TABLE app.orders TO {ME};"
     cluster.psql(f"GRANT SELECT ON TABLE app.orders TO {ME};", place)
     # pg_dump locks every table
     with pytest.raises(PhaseGateError) as caught:
-        record_state(weak, RunDirectory(str(tmp_path)), "before", declared)
+        record_state(weak, RunDirectory(str(tmp_path)), "before", declared, SECTIONS)
     assert caught.value.next_step == f"GRANT pg_read_all_data TO {ME};"
     cluster.psql(f"GRANT pg_read_all_data TO {ME};", place)
-    assert record_state(weak, RunDirectory(str(tmp_path)), "before", declared).fingerprint
+    assert record_state(weak, RunDirectory(str(tmp_path)), "before", declared, SECTIONS).fingerprint
 
 
 @pytest.mark.fault("weak-role")

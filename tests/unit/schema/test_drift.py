@@ -20,7 +20,8 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._schema.drift im
     require_sections,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.junit import error_junit, stored_junit
-from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import take_snapshot, wanted_sections
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import take_snapshot
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.sections import wanted_sections
 from ansible_collections.incomex.phasegate.tests.support.runs import client_of
 
 if TYPE_CHECKING:

@@ -51,7 +51,8 @@ CLUSTER: tuple[FactQuery, ...] = (
         identity={
             "role": "pg_catalog.pg_get_userbyid(m.roleid)",
             "member": "pg_catalog.pg_get_userbyid(m.member)",
-            "grantor": "pg_catalog.pg_get_userbyid(m.grantor)",
+            # what a superuser grants, the bootstrap superuser has granted, whose name differs between clusters
+            "grantor": "CASE WHEN m.grantor <> 10 THEN pg_catalog.pg_get_userbyid(m.grantor)::text ELSE '' END",
         },
         attributes={"admin": flag("m.admin_option"), "inherit": flag("m.inherit_option"), "set": flag("m.set_option")},
         source=f"FROM pg_catalog.pg_auth_members m WHERE m.oid >= {FIRST_USER_OID}",

@@ -257,19 +257,25 @@ DATABASE: tuple[FactQuery, ...] = (
             carrier="s.setrole",
             number="0",
             identity={
-                "scope": f"'{section}'",
+                "scope": scope,
                 "role": "CASE WHEN s.setrole = 0 THEN '' ELSE pg_catalog.pg_get_userbyid(s.setrole)::text END",
                 "name": "pg_catalog.split_part(v.setting, '=', 1)",
             },
             attributes={"value": "pg_catalog.substr(v.setting, pg_catalog.strpos(v.setting, '=') + 1)"},
             source=f"FROM pg_catalog.pg_db_role_setting s, pg_catalog.unnest(s.setconfig) v (setting) WHERE s.setdatabase {database}",
         )
-        for section, database in (
+        for section, scope, database in (
             (
                 "database",
+                "'database'",
                 "= (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())",
             ),
-            ("cluster", "= 0"),
+            # of all databases, or of another one
+            (
+                "cluster",
+                "coalesce('database ' || (SELECT d.datname FROM pg_catalog.pg_database d WHERE d.oid = s.setdatabase), 'cluster')",
+                "<> (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())",
+            ),
         )
     ),
 )

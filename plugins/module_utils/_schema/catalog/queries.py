@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.catalog.cluster import CLUSTER
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.catalog.database import DATABASE
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.catalog.members import MEMBERS
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.catalog.model import FactQuery, Kind
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.catalog.operators import OPERATORS
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.catalog.privileges import PRIVILEGES
@@ -16,7 +17,17 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._schema.catalog.
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.catalog.types import TYPES
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.catalog.unknown import UNKNOWN
 
-QUERIES: tuple[FactQuery, ...] = (*RELATIONS, *ROUTINES, *TYPES, *OPERATORS, *DATABASE, *PRIVILEGES, *CLUSTER, *UNKNOWN)
+QUERIES: tuple[FactQuery, ...] = (
+    *RELATIONS,
+    *ROUTINES,
+    *TYPES,
+    *OPERATORS,
+    *DATABASE,
+    *MEMBERS,
+    *PRIVILEGES,
+    *CLUSTER,
+    *UNKNOWN,
+)
 
 
 def _kinds(queries: tuple[FactQuery, ...]) -> dict[str, Kind]:
