@@ -112,6 +112,10 @@ ROWS: dict[str, Fault] = {
         "approvals: twice, by the author, expired, revoked, of another plan …", "each rejected with its own message"
     ),
     "evidence-tampered": Fault("evidence edited, deleted, added, linked, re-signed", "each found with its own message"),
+    "plan-relabelled": Fault(
+        "a plan whose statements have other ranges, tags, kinds or needs than their bytes, summed and signed",
+        "review, approve, approvals and execute refuse it; the statement and the field named",
+    ),
     "no-bypass": Fault("extra-vars, --tags, --skip-tags, --start-at-task", "no gate is bypassed"),
     "canary": Fault(
         "a password, a passphrase, with -vvvv and a forced failure", "in no output, argument, bundle or temporary file"

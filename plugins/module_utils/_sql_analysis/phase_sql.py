@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import collections
 from dataclasses import dataclass
-from typing import Any, Dict, Iterator, List, Mapping, Sequence, Set
+from typing import Any, Dict, Iterator, List, Mapping, Sequence, Set, Tuple
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_file import Phase, SourceFile
@@ -68,6 +68,14 @@ def analyse_phase(phase: Phase) -> PhaseStatements:
 
     Raises ``PhaseFileError`` with every problem.
     """
+    statements, problems = derive_statements(phase)
+    if problems:
+        raise PhaseFileError(problems)
+    return statements
+
+
+def derive_statements(phase: Phase) -> Tuple[PhaseStatements, List[Problem]]:
+    """Return what ``analyse_phase`` returns, and every problem; a statement that is refused is left out."""
     definition = phase.definition
     problems: List[Problem] = []
     migrate = analyse_file(phase.migrate, _rules(definition, "expect"), problems)
@@ -84,9 +92,7 @@ def analyse_phase(phase: Phase) -> PhaseStatements:
                     problems.append(
                         phase.at.problem((section, index, "sql"), problem.what, next_step=problem.next_step)
                     )
-    if problems:
-        raise PhaseFileError(problems)
-    return PhaseStatements(migrate, rollback)
+    return PhaseStatements(migrate, rollback), problems
 
 
 def _rules(definition: Mapping[str, Any], section: str) -> SqlRules:
