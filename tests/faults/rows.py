@@ -116,6 +116,10 @@ ROWS: dict[str, Fault] = {
         "a plan whose statements have other ranges, tags, kinds or needs than their bytes, summed and signed",
         "review, approve, approvals and execute refuse it; the statement and the field named",
     ),
+    "range-smuggles": Fault(
+        "a range with a second statement behind a COMMENT, or a DELETE labelled COMMENT, in the plan that the target runs",
+        "stop at C-07, by the target's own lexer; what the range contains is named",
+    ),
     "no-bypass": Fault("extra-vars, --tags, --skip-tags, --start-at-task", "no gate is bypassed"),
     "canary": Fault(
         "a password, a passphrase, with -vvvv and a forced failure", "in no output, argument, bundle or temporary file"

@@ -19,6 +19,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._definition.prob
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.strict_yaml import Path
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.byte_ranges import check_cover
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.plan import Statement
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.sql_lexer import check_statements
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.statement_kinds import (
     COMPUTED_KINDS,
     ROW_TAGS,
@@ -213,6 +214,8 @@ def analyse_file(source: SourceFile, rules: SqlRules, problems: List[Problem]) -
     try:
         if not problems:
             check_cover(statements, source.data, source.sha256, source.name)
+            # as the target does: what it would refuse is refused here
+            check_statements(statements, source.data, source.name)
     except PhaseGateError as error:
         problems.append(Problem(source.path, 1, "", error.what, expected=error.expected, found=error.found))
     return statements
