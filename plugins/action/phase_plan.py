@@ -22,11 +22,10 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phas
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.problems import PhaseFileError
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.strict_yaml import HAS_YAML
-from ansible_collections.incomex.phasegate.plugins.module_utils._plan.byte_ranges import check_cover
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.canonical_json import canonical_json
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.plan import build_plan, pinned_file
-from ansible_collections.incomex.phasegate.plugins.module_utils._plan.plan_reader import read_plan
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.phase_sql import analyse_phase
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.plan_check import read_checked_plan
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.syntax_tree import HAS_PGLAST
 
 
@@ -57,16 +56,6 @@ def result_of(plan: Dict[str, Any], source: str) -> Dict[str, Any]:
     }
 
 
-def from_plan(path: str) -> Dict[str, Any]:
-    """Return the plan in a plan.json whose SQL is beside it. Raises ``PhaseGateError``, ``OSError``."""
-    with open(path, "rb") as stream:
-        plan = read_plan(stream.read(), path)
-    for part in ("ddl", "rollback"):
-        with open(os.path.join(os.path.dirname(path), plan[part]["file"]), "rb") as stream:
-            check_cover(plan[part]["statements"], stream.read(), plan[part]["sha256"], plan[part]["file"])
-    return plan
-
-
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types
     """The action behind ``incomex.phasegate.phase_plan``."""
 
@@ -89,7 +78,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             required_one_of=[("path", "plan")],
         )
         try:
-            plan = from_plan(params["plan"]) if params["plan"] else plan_of(load_phase(params["path"]))
+            plan = read_checked_plan(params["plan"]).plan if params["plan"] else plan_of(load_phase(params["path"]))
             found = result_of(plan, params["plan"] or params["path"])
             found["reviews"] = [os.path.abspath(path) for path in params["reviews"]]
             # refused here already, before anything is opened

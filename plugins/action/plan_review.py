@@ -18,11 +18,9 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.files im
     plan_file_error,
     read_file,
     replace_file,
-    sha256_bytes,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.markdown import render_markdown
-from ansible_collections.incomex.phasegate.plugins.module_utils._plan.byte_ranges import check_cover
-from ansible_collections.incomex.phasegate.plugins.module_utils._plan.plan_reader import HAS_JSONSCHEMA, read_plan
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.plan_reader import HAS_JSONSCHEMA
 from ansible_collections.incomex.phasegate.plugins.module_utils._review.html import render_page
 from ansible_collections.incomex.phasegate.plugins.module_utils._review.package import review
 from ansible_collections.incomex.phasegate.plugins.module_utils._review.squawk import (
@@ -32,14 +30,8 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._review.squawk i
     squawk_version,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._review.subject import Subject
-
-
-def sql_of(directory: str, part: dict[str, Any]) -> bytes:
-    """Return the SQL that the plan pins. Raises ``PhaseGateError``, ``OSError``."""
-    with open(os.path.join(directory, part["file"]), "rb") as stream:
-        data = stream.read()
-    check_cover(part["statements"], data, part["sha256"], part["file"])
-    return data
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.plan_check import read_checked_plan
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.syntax_tree import HAS_PGLAST
 
 
 def linted(ddl: bytes, plan: dict[str, Any]) -> tuple[list[LintFinding] | None, str]:
@@ -54,17 +46,15 @@ def linted(ddl: bytes, plan: dict[str, Any]) -> tuple[list[LintFinding] | None, 
 
 def package(path: str) -> tuple[dict[str, bytes], dict[str, Any]]:
     """Return the files of the package by their paths, and the module's result. Raises ``PhaseGateError``, ``OSError``."""
-    with open(path, "rb") as stream:
-        data = stream.read()
-    plan = read_plan(data, path)
+    checked = read_checked_plan(path)
     directory = os.path.dirname(path)
-    ddl, rollback = (sql_of(directory, plan[part]) for part in ("ddl", "rollback"))
-    findings, linter = linted(ddl, plan)
-    document = review(Subject(plan, sha256_bytes(data), ddl, rollback, shown(path), findings, linter))
+    findings, linter = linted(checked.ddl, checked.plan)
+    subject = Subject(checked.plan, checked.sha256, checked.ddl, checked.rollback, shown(path), findings, linter)
+    document = review(subject)
     markdown, html = (os.path.join(directory, name) for name in ("review.md", "review.html"))
     files = {markdown: render_markdown(document).encode("utf-8"), html: render_page(document).encode("utf-8")}
     return files, {
-        "plan_sha256": sha256_bytes(data),
+        "plan_sha256": checked.sha256,
         "markdown": markdown,
         "html": html,
         "linted": findings is not None,
@@ -95,8 +85,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
     def run(self, tmp: str | None = None, task_vars: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return where the package is, or what is wrong with the plan."""
         result: dict[str, Any] = super().run(tmp, task_vars)
-        if not HAS_JSONSCHEMA:
-            raise AnsibleActionFail(missing_required_lib("jsonschema", reason="on the controller"))
+        for library, present in (("pglast", HAS_PGLAST), ("jsonschema", HAS_JSONSCHEMA)):
+            if not present:
+                raise AnsibleActionFail(missing_required_lib(library, reason="on the controller"))
         _validated, params = self.validate_argument_spec({"plan": {"type": "path", "required": True}})
         try:
             files, about = package(os.path.abspath(params["plan"]))

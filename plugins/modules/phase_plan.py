@@ -30,6 +30,7 @@ options:
     description:
       - Path of a rehearsed C(plan.json) on the controller, with the SQL files and the reviewers' signatures beside it.
       - It is returned as it was frozen. C(phase.yml) is not read.
+      - The SQL is split and classified again by the definition in the plan. A plan that describes its SQL otherwise is refused.
     type: path
   reviews:
     description:

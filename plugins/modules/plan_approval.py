@@ -17,7 +17,8 @@ description:
     of the plan before you approve it.
   - With O(notes) the verdict is V(PASS_WITH_NOTES). The notes are written to C(plan.json.<reviewer>.notes.md) below a line
     with the plan's SHA-256, and are signed themselves. Deleting them later invalidates the approval.
-  - Fails if the plan was changed after it was frozen, does not validate, or has expired.
+  - Fails if the plan was changed after it was frozen, does not validate, has expired, or describes the SQL beside it otherwise
+    than PostgreSQL's own parser does.
   - With O(bundle) it approves an execution instead, for a phase that requires this one. Read its report first. The signed
     document is C(<bundle>.review.json), a line beside the directory with its name and its seal. Fails if the directory is not
     intact, or is not that of a committed execution.
@@ -38,7 +39,7 @@ attributes:
     details: An approval with the same key and the same notes is left as it is.
 options:
   plan:
-    description: Path of C(plan.json). Exactly one of O(plan) and O(bundle) is given.
+    description: Path of C(plan.json), with the SQL files beside it. Exactly one of O(plan) and O(bundle) is given.
     type: path
   bundle:
     description: Path of a sealed run directory, or of a copy of it.
@@ -56,6 +57,7 @@ options:
     type: str
     default: ''
 requirements:
+  - pglast >= 7
   - jsonschema >= 4
   - ssh-keygen of OpenSSH 8.7 or newer
 seealso:
@@ -133,8 +135,10 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.files im
     sha256_bytes,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of
-from ansible_collections.incomex.phasegate.plugins.module_utils._plan.plan_reader import HAS_JSONSCHEMA, read_plan
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.plan_reader import HAS_JSONSCHEMA
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.requirements import reviewable
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.plan_check import read_checked_plan
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.syntax_tree import HAS_PGLAST
 from ansible_collections.incomex.phasegate.plugins.module_utils._ssh.signature import holds, parse_signature, sign
 
 
@@ -150,9 +154,8 @@ class Document:
 
 def plan_to_sign(path: str) -> Document:
     """Return a plan that may be signed. Raises ``PhaseGateError``, ``OSError``."""
-    with open(path, "rb") as stream:
-        data = stream.read()
-    plan = read_plan(data, path)
+    checked = read_checked_plan(path)
+    plan = checked.plan
     now = datetime.datetime.now(datetime.timezone.utc)
     if parse_time(plan["not_after"]) < now:
         raise PhaseGateError(
@@ -161,7 +164,7 @@ def plan_to_sign(path: str) -> Document:
             found=f"not_after {plan['not_after']}",
             next_step="rehearse again, which freezes a new plan",
         )
-    return Document(path, data)
+    return Document(path, checked.data)
 
 
 def review_to_sign(bundle: str) -> Document:
@@ -230,9 +233,10 @@ def main() -> None:
         required_one_of=[("plan", "bundle")],
         supports_check_mode=True,
     )
-    if not HAS_JSONSCHEMA:
-        module.fail_json(msg=missing_required_lib("jsonschema", reason="on the controller"))
     params = module.params
+    for library, present in (("pglast", HAS_PGLAST), ("jsonschema", HAS_JSONSCHEMA)):
+        if params["plan"] and not present:
+            module.fail_json(msg=missing_required_lib(library, reason="on the controller"))
     with errors_of(module, file_error=plan_file_error):
         document = plan_to_sign(params["plan"]) if params["plan"] else review_to_sign(params["bundle"])
         notes = params["notes"].strip()

@@ -13,8 +13,10 @@ short_description: List and verify the approvals of a plan, or of an execution
 version_added: 0.1.0
 author: incomex.phasegate contributors (@incomex)
 description:
-  - Reads C(plan.json) with the signatures and notes beside it, verifies each of them, and evaluates gate G-1 as
+  - Reads C(plan.json) with the SQL, the signatures and notes beside it, verifies each of them, and evaluates gate G-1 as
     M(incomex.phasegate.migrate) does.
+  - Fails for a plan that describes its SQL otherwise than PostgreSQL's own parser does, whoever signed it. A plan that was
+    changed after it was frozen is reported with the status of each signature.
   - With O(bundle) it verifies the signatures beside the run directory of an execution, as gate G-11 of a phase that requires
     this one does.
   - The reviewers are those in O(reviewers), or else those that this host registers for the plan's cluster.
@@ -26,7 +28,7 @@ extends_documentation_fragment:
   - incomex.phasegate._attributes.group_offline
 options:
   plan:
-    description: Path of C(plan.json). Exactly one of O(plan) and O(bundle) is given.
+    description: Path of C(plan.json), with the SQL files beside it or in C(sql/), as in a run directory. Exactly one of O(plan) and O(bundle) is given.
     type: path
   bundle:
     description: Path of the sealed run directory of an execution, or of a copy of it.
@@ -43,6 +45,10 @@ options:
         execution.
       - By default now, by this host's clock.
     type: str
+requirements:
+  - pglast >= 7, with O(plan)
+  - jsonschema >= 4, with O(plan)
+  - ssh-keygen of OpenSSH 8.7 or newer
 seealso:
   - module: incomex.phasegate.plan_approval
 """
@@ -108,7 +114,7 @@ import json
 import os
 from typing import Any, Dict, Optional
 
-from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.incomex.phasegate.plugins.module_utils._approval.evaluation import (
     Approvals,
     evaluate_plan_approvals,
@@ -128,7 +134,10 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.clock im
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import plan_file_error, sha256_bytes
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.canonical_json import thawed
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.plan_reader import HAS_JSONSCHEMA
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.requirements import identity_of, reviewable
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.plan_check import read_checked_plan
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.syntax_tree import HAS_PGLAST
 
 
 def anchor_for(plan: Dict[str, Any], reviewers: Optional[str]) -> Optional[Anchor]:
@@ -143,7 +152,11 @@ def approvals_of_plan(path: str, reviewers: Optional[str], now: datetime.datetim
     """Return the module's result for a plan. Raises ``PhaseGateError``, ``OSError``."""
     with open(path, "rb") as stream:
         data = stream.read()
-    plan, _ = thawed(data)
+    plan, changed = thawed(data)
+    if not changed:
+        # of a changed one no signature is valid, and the gate fails
+        checked = read_checked_plan(path)
+        plan, data = checked.plan, checked.data
     anchor = anchor_for(plan, reviewers)
     signatures, notes = collect_approvals(path)
     judged = evaluate_plan_approvals(
@@ -190,6 +203,9 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = module.params
+    for library, present in (("pglast", HAS_PGLAST), ("jsonschema", HAS_JSONSCHEMA)):
+        if params["plan"] and not present:
+            module.fail_json(msg=missing_required_lib(library, reason="on the controller"))
     approvals_of = approvals_of_plan if params["plan"] else approvals_of_bundle
     with errors_of(module, file_error=plan_file_error):
         now = parse_time(params["at"]) if params["at"] else datetime.datetime.now(datetime.timezone.utc)

@@ -19,6 +19,8 @@ description:
     findings; the checks; the measurements of the rehearsal; how to roll back and what the rollback cannot restore; what is out of
     scope; the digest to approve; and the exact commands to approve and to execute.
   - The DDL is linted by Squawk (C(squawk-cli)) if it is installed. Otherwise the package states that it was not linted.
+  - Before that, the SQL is split and classified again. A plan that describes its SQL otherwise is refused, so what the package
+    says about a statement is what PostgreSQL's parser finds in its bytes.
   - The package is not evidence. It is generated from the plan, and reviewers sign the plan.
   - Runs on the controller, whatever the host.
 extends_documentation_fragment:
@@ -40,6 +42,7 @@ options:
     type: path
     required: true
 requirements:
+  - pglast >= 7
   - jsonschema >= 4
 seealso:
   - module: incomex.phasegate.plan_approval

@@ -5,21 +5,27 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import pwd
 import re
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.register import read_anchor
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.canonical_json import canonical_json, freeze
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.seal import SEAL_NAMESPACE
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.rehearsal_record import rehearsal_record
+from ansible_collections.incomex.phasegate.tests.support.bundle import sha256
 from ansible_collections.incomex.phasegate.tests.support.cluster import SUPERUSER, bin_directory, running_cluster
 from ansible_collections.incomex.phasegate.tests.support.playbook import ROOT, play
 from ansible_collections.incomex.phasegate.tests.support.reviewers import Reviewer, register
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ansible_collections.incomex.phasegate.tests.support.target import Target
 
@@ -131,3 +137,134 @@ def test_the_chain(target: Target, people: list[Reviewer], reviewers: Path, plan
     said = roll_back(*signatures)
     assert "SUCCESS" in said
     assert target.dump("--schema-only") == schema
+
+
+# --- the rehearsal's bundle on the target ----------------------------------------------------------------------------
+
+
+def put(*path: Any, value: Any) -> Callable[[dict[str, Any]], None]:
+    def change(plan: dict[str, Any]) -> None:
+        at: Any = plan
+        for part in path[:-1]:
+            at = at[part]
+        at[path[-1]] = value
+
+    return change
+
+
+#: What a plan may claim of a rehearsal, and what is said when its bundle has something else.
+CONTRADICTIONS: list[tuple[Callable[[dict[str, Any]], None], str, str]] = [
+    (put("rehearsal", "rewrites", value=["public.tac_logical_unit"]), "ddl", "tables rewritten in R-2"),
+    (lambda plan: plan["rehearsal"]["locks"].pop(), "ddl", "locks was measured otherwise"),
+    (lambda plan: plan["rehearsal"]["changes"].pop(), "ddl", "changes in R-3"),
+    (lambda plan: plan["rehearsal"]["changes_before_commit"].pop(), "ddl", "changes before COMMIT in R-2"),
+    (put("rehearsal", "base_fingerprint", value="0" * 64), "ddl", "base_fingerprint was measured otherwise"),
+    (put("rehearsal", "result_fingerprint", value="0" * 64), "ddl", "result_fingerprint was measured otherwise"),
+    (put("rehearsal", "server", "timezone", value="Mars"), "ddl", "server was measured otherwise"),
+    (put("rehearsal", "statements", 0, "rows", value=7), "ddl", "statements was measured otherwise"),
+    (put("rehearsal", "wal_bytes", value=1), "ddl", "wal_bytes was measured otherwise"),
+    (put("rehearsal", "cluster", "place", value="elsewhere"), "ddl", "cluster was measured otherwise"),
+    (put("rehearsal", "backup", "sha256", value="0" * 64), "ddl", "backup: the bundle has"),
+    (put("rehearsal", "more", value=1), "ddl", "more was measured otherwise"),
+    (put("ddl", "sha256", value="0" * 64), "ddl", "ddl was rehearsed with SHA-256"),
+    (put("ddl", "statements", 1, "kinds", value=["SELECT"]), "ddl", "ddl is described otherwise than at the rehearsal"),
+    (put("phase", "diff", "policy", value="unchanged"), "ddl", "phase is described otherwise"),
+    (put("rollback", "sha256", value="0" * 64), "rollback", "rollback was rehearsed with SHA-256"),
+    (put("rollback", "statements", 1, "tag", value="SELECT"), "rollback", "rollback is described otherwise"),
+    (put("rehearsal", "rollback", "statements", value=[]), "rollback", "the rollback was measured otherwise"),
+    (put("target", "system_identifier", value="1"), "unusable", "was rehearsed for system_identifier"),
+    (put("target", "database", value="other"), "unusable", "was rehearsed for database"),
+    (put("rehearsal", "seal", value="0" * 64), "unusable", "has another seal than the plan"),
+    (put("rehearsal", "bundle", value="../x"), "unusable", "is not the name of a run directory"),
+    (put("rehearsal", "bundle", value="none"), "unusable", "is not a directory on this host"),
+]
+
+
+def every_claim_is_compared(content: dict[str, Any], root: Path, reviewers: Path) -> None:
+    """Compare a plan with changed claims with the bundle, by the function that the gates use."""
+    anchor = read_anchor(str(reviewers))
+    record = rehearsal_record(content, str(root), anchor)
+    assert (record.unusable, record.ddl, record.rollback) == ((), [], [])
+    for change, where, words in CONTRADICTIONS:
+        forged = copy.deepcopy(content)
+        change(forged)
+        found = getattr(rehearsal_record(forged, str(root), anchor), where)
+        assert words in "; ".join(found), (words, found)
+
+
+@pytest.mark.fault("rehearsal-forged")
+def test_the_rehearsals_bundle_is_what_the_plan_is_compared_with(
+    target: Target, people: list[Reviewer], reviewers: Path, plan: Path, tmp_path: Path
+) -> None:
+    state, data = target.state(), plan.read_bytes()
+    content = json.loads(data)
+    bundle = target.root / content["rehearsal"]["bundle"]
+
+    def sign(document: bytes) -> None:
+        plan.write_bytes(document)
+        for one in people[:2]:
+            plan.with_name(f"plan.json.{one.name}.sig").write_bytes(one.sign(document))
+
+    def execute() -> str:
+        run = target.play(extra_vars={"phasegate_plan": str(plan)})
+        return run.messages or run.stdout
+
+    every_claim_is_compared(content, target.root, reviewers)
+
+    # a forged measurement, signed by everybody who has to
+    forged = copy.deepcopy(content)
+    forged["rehearsal"]["rewrites"] = ["public.tac_logical_unit"]
+    sign(canonical_json(freeze(forged)))
+    said = execute()
+    assert "Stopped at G-10 (" in said
+    assert "tables rewritten in R-2: the bundle has []" in said
+    forged = copy.deepcopy(content)
+    forged["rehearsal"]["rollback"]["statements"][0]["microseconds"] += 1
+    sign(canonical_json(freeze(forged)))
+    assert "Stopped at G-9 (" in execute()
+
+    # the honest plan, and a bundle that is not there, changed, sealed again
+    sign(data)
+    away = bundle.rename(tmp_path / "away")
+    said = execute()
+    assert "Stopped at G-9 (rollback SQL is present, pinned and rehearsed), G-10 (" in said
+    assert "is not a directory on this host" in said
+    bundle.symlink_to(away)
+    assert "is not a directory on this host" in execute()
+    bundle.unlink()
+    shutil.copytree(away, bundle)
+    proved = bundle / "rehearsal.json"
+    proved.write_text(proved.read_text(encoding="utf-8").replace('"rewrites": []', '"rewrites": ["x.y"]'))
+    assert "rehearsal.json was changed" in execute()
+    sums = bundle / "SHA256SUMS"
+    lines = sums.read_text(encoding="utf-8").replace(sha256(away / "rehearsal.json"), sha256(proved))
+    sums.write_text(lines, encoding="utf-8")
+    assert "has another seal than the plan" in execute()
+    shutil.rmtree(bundle)
+    shutil.copytree(away, bundle)
+
+    # the register names who signs seals: nobody did, a stranger, the right key
+    sealer, stranger = (Reviewer.create(tmp_path, name) for name in ("sealer", "stranger"))
+    (reviewers / "seal_signers").write_text(sealer.line(), encoding="utf-8")
+    (reviewers / "seal_signers").chmod(0o644)
+    assert "the seal is UNSIGNED" in execute()
+    seal = (bundle / "SHA256SUMS").read_bytes()
+    (bundle / "SHA256SUMS.sig").write_bytes(stranger.sign(seal, SEAL_NAMESPACE))
+    assert "signed by an unknown key" in execute()
+    assert target.state() == state
+    (bundle / "SHA256SUMS.sig").write_bytes(sealer.sign(seal, SEAL_NAMESPACE))
+    # what retention deletes is not needed
+    (bundle / "backup.dump").unlink()
+    assert "SUCCESS" in execute()
+    execution = next(one for one in target.bundles() if '"COMMITTED"' in one.text("journal.jsonl"))
+    assert execution.gates["G-9"] == execution.gates["G-10"] == "PASS"
+
+
+@pytest.mark.fault("rehearsal-forged")
+def test_without_a_register_a_missing_bundle_is_not_called_a_pass(target: Target, plan: Path, tmp_path: Path) -> None:
+    bundle = json.loads(plan.read_bytes())["rehearsal"]["bundle"]
+    (target.root / bundle).rename(tmp_path / "away")
+    run = target.play(extra_vars={"phasegate_plan": str(plan)})
+    assert run.rc == 0, run.stdout
+    gates = target.bundles()[-1].gates
+    assert (gates["G-1"], gates["G-9"], gates["G-10"]) == ("NOT ENFORCED", "NOT ENFORCED", "NOT ENFORCED")

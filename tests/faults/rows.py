@@ -133,6 +133,19 @@ ROWS: dict[str, Fault] = {
         "approvals: twice, by the author, expired, revoked, of another plan …", "each rejected with its own message"
     ),
     "evidence-tampered": Fault("evidence edited, deleted, added, linked, re-signed", "each found with its own message"),
+    "plan-relabelled": Fault(
+        "a plan whose statements have other ranges, tags, kinds or needs than their bytes, summed and signed",
+        "review, approve, approvals and execute refuse it; the statement and the field named",
+    ),
+    "range-smuggles": Fault(
+        "a range with a second statement behind a COMMENT, or a DELETE labelled COMMENT, in the plan that the target runs",
+        "stop at C-07, by the target's own lexer; what the range contains is named",
+    ),
+    "rehearsal-forged": Fault(
+        "a signed plan claims other locks, rewrites, changes or digests than its rehearsal's bundle; the bundle is missing, damaged,"
+        " another one, not signed",
+        "stop at G-9 or G-10, with what the bundle has; without reviewers a missing bundle is NOT ENFORCED",
+    ),
     "no-bypass": Fault("extra-vars, --tags, --skip-tags, --start-at-task", "no gate is bypassed"),
     "canary": Fault(
         "a password, a passphrase, with -vvvv and a forced failure", "in no output, argument, bundle or temporary file"

@@ -33,6 +33,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors i
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_bytes
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_file import load_phase
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.canonical_json import canonical_json
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.sql_lexer import commands
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.directory import open_run
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_facts import MigrationRequest
@@ -131,20 +132,23 @@ class Run:
             (directory / self.plan[part]["file"]).write_bytes(data)
         return directory
 
-    def force(self, *statements: str, returns_rows: bool = False) -> Run:
-        """Put other statements into the plan than the planner would let through, all of kind CREATE TABLE."""
+    def force(self, *statements: str, returns_rows: bool = False, label: str = "") -> Run:
+        """Put other statements into the plan than the planner would let through, labelled alike or by their first keywords."""
         pieces = [text.encode() for text in statements]
         self.ddl = b"".join(pieces)
-        planned, position = [], 0
+        planned, position, tag = [], 0, label or "CREATE TABLE"
         for number, piece in enumerate(pieces, start=1):
+            if not label:
+                tag = next((one.tag for one in commands(piece) if one.tag), tag)
+            self.plan["phase"]["scope"]["statements"] = sorted({*self.plan["phase"]["scope"]["statements"], tag})
             planned.append(
                 {
                     "n": number,
                     "start": position,
                     "end": position + len(piece),
                     "line": 1,
-                    "tag": "CREATE TABLE",
-                    "kinds": ["CREATE TABLE"],
+                    "tag": tag,
+                    "kinds": [tag],
                     "relations": [],
                     "needs": [],
                     "returns_rows": returns_rows,

@@ -35,19 +35,24 @@ REVOKED_KEYS = "revoked_keys"
 
 POLICY = "policy.json"
 
+# Who may sign the seal of a rehearsal: the format is that of the list of reviewers.
+SEAL_SIGNERS = "seal_signers"
+
 
 @dataclass(frozen=True)
 class Anchor:
     """Who may approve changes to one cluster, as read once from the files of ``path``.
 
     ``allowed_signers`` and ``revoked_keys`` are the files' bytes, ``signers`` the first one's lines. ``rollback`` is
-    the requirement for a rollback: ``approval`` or ``confirmation``.
+    the requirement for a rollback: ``approval`` or ``confirmation``. ``seal_signers`` are the bytes of the list of keys of which
+    one has to have signed the seal of a rehearsal, None when its seal needs no signature.
     """
 
     path: str
     allowed_signers: bytes
     signers: Tuple[Signer, ...]
     revoked_keys: Optional[bytes] = None
+    seal_signers: Optional[bytes] = None
     threshold: int = 2
     author_may_approve: bool = False
     rollback: str = "approval"
@@ -189,8 +194,9 @@ def _read_file(directory: int, name: str, path: str) -> Optional[bytes]:
 
 
 def _read(path: str, directory: int) -> Anchor:
-    signers, revoked, policy = (
-        _read_file(directory, name, os.path.join(path, name)) for name in (ALLOWED_SIGNERS, REVOKED_KEYS, POLICY)
+    signers, revoked, policy, sealers = (
+        _read_file(directory, name, os.path.join(path, name))
+        for name in (ALLOWED_SIGNERS, REVOKED_KEYS, POLICY, SEAL_SIGNERS)
     )
     if signers is None:
         raise PhaseGateError(
@@ -200,7 +206,10 @@ def _read(path: str, directory: int) -> Anchor:
             next_step=f"write {os.path.join(path, ALLOWED_SIGNERS)}: one line for each reviewer, name and public key",
         )
     lines = parse_allowed_signers(signers, os.path.join(path, ALLOWED_SIGNERS))
-    return Anchor(path, signers, lines, revoked, **_policy(policy, os.path.join(path, POLICY)))
+    if sealers is not None:
+        # a list that cannot be read must stop here, not let everything through
+        parse_allowed_signers(sealers, os.path.join(path, SEAL_SIGNERS))
+    return Anchor(path, signers, lines, revoked, sealers, **_policy(policy, os.path.join(path, POLICY)))
 
 
 def _policy(data: Optional[bytes], path: str) -> Dict[str, Any]:

@@ -55,12 +55,13 @@ def _read_sums(artefacts: RunDirectory) -> tuple[dict[str, str], list[str]]:
         return _parse_sums(stream.read())
 
 
-def verify_bundle(path: str) -> list[str]:
+def verify_bundle(path: str, unread: tuple[str, ...] = ()) -> list[str]:
     """Return what is wrong with a sealed bundle, one sentence a finding; an empty list when it is intact.
 
     Checks that the seal exists and is well-formed, that every listed file is a regular file inside the bundle
     with the listed digest, that no file is missing or extra, that the journal's chain holds, and that the journal
-    is complete: its last line is the run's seal.
+    is complete: its last line is the run's seal. What the seal lists below names that begin as one of ``unread`` is not
+    read, and may be gone.
     """
     artefacts = RunDirectory(path)
     if not os.path.isdir(path):
@@ -69,8 +70,9 @@ def verify_bundle(path: str) -> list[str]:
     if unusable:
         return unusable
     listed, findings = _read_sums(artefacts)
-    present = set(artefacts.names())
-    findings += compare_with_sums(artefacts, listed, present, SEAL)
+    left_out = {name for name in listed if unread and name.startswith(unread)}
+    read = {name: digest for name, digest in listed.items() if name not in left_out}
+    findings += compare_with_sums(artefacts, read, set(artefacts.names()) - left_out, SEAL)
     return findings or _check_journal(artefacts)
 
 

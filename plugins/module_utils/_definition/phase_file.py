@@ -127,6 +127,40 @@ def load_phase(path: str) -> Phase:
     return Phase(_normalised(definition), source, migrate, rollback, at)
 
 
+def phase_of_definition(
+    definition: Dict[str, Any], source: SourceFile, migrate: SourceFile, rollback: SourceFile
+) -> Phase:
+    """Return the phase with a complete definition, such as a plan has it, and these two SQL files.
+
+    Raises ``PhaseFileError`` with every problem, for a definition that ``load_phase`` does not return, too.
+    """
+    at = Places(source.path, {})
+    problems = list(_schema_problems(definition, at))
+    if not problems:
+        complete = _normalised(_with_defaults(PHASE_SCHEMA, definition))
+        problems = [
+            at.problem(
+                (key,), "not complete", expected=short_json(complete[key]), found=short_json(definition.get(key))
+            )
+            for key in sorted(complete)
+            if complete[key] != definition.get(key)
+        ]
+    problems = problems or list(_semantic_problems(definition, at))
+    for key, file in (("migrate", migrate), ("rollback", rollback)):
+        if not problems and (definition[key]["file"], definition[key]["sha256"]) != (file.name, file.sha256):
+            problems.append(
+                at.problem(
+                    (key,),
+                    "the definition pins another file",
+                    expected=f"{file.name} with SHA-256 {file.sha256}",
+                    found=f"{definition[key]['file']} with SHA-256 {definition[key]['sha256']}",
+                )
+            )
+    if problems:
+        raise PhaseFileError(problems)
+    return Phase(definition, source, migrate, rollback, at)
+
+
 def _read(path: str) -> bytes:
     with open(path, "rb") as stream:
         return stream.read()

@@ -10,7 +10,7 @@ checks of a playbook only make a failure early and readable.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Iterable, Mapping, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.checks import (
@@ -61,6 +61,41 @@ class Gate:
     def as_dict(self) -> dict[str, Any]:
         """Return the fields and the title as a plain mapping."""
         return {**asdict(self), "status": self.status.value, "title": self.title}
+
+
+@dataclass(frozen=True)
+class RehearsalRecord:
+    """What the sealed bundle of a plan's rehearsal shows on this host.
+
+    ``unusable`` says why it proves nothing: missing, damaged, another one, not signed as required. ``ddl`` and ``rollback`` are how
+    it contradicts the plan. ``required``: approvals are required on this cluster, so a plan without this record fails. ``signature``
+    is the fingerprint of the key that its seal claims, or UNSIGNED.
+    """
+
+    unusable: Sequence[str] = ()
+    ddl: Sequence[str] = ()
+    rollback: Sequence[str] = ()
+    required: bool = False
+    signature: str = ""
+
+    def gate(self, passed: Gate, bundle: str, contradictions: Sequence[str], told: str = "") -> Gate:
+        """Return ``passed``, or what this record makes of it; ``told`` is a remark that is kept."""
+        if passed.status != GateStatus.PASS or not (self.unusable or contradictions):
+            found = f"{passed.found}; seal of {bundle} {self.signature}" if self.signature else passed.found
+            return replace(passed, found=found) if passed.status == GateStatus.PASS else passed
+        status = GateStatus.FAIL if contradictions or self.required else GateStatus.NOT_ENFORCED
+        next_step = (
+            "copy the untouched bundle of the rehearsal back below the root of this host's runs, or rehearse again"
+            if self.unusable
+            else "find out who changed the plan or the bundle; do not execute this plan, rehearse again"
+        )
+        return replace(
+            passed,
+            status=status,
+            expected=f"{passed.expected}, as the sealed bundle {bundle} records it",
+            found="; ".join([*self.unusable, *contradictions, *([told] if told else [])]),
+            next_step=next_step if status == GateStatus.FAIL else "",
+        )
 
 
 def make_gate(gate: str, holds: bool, expected: str, found: str, next_step: str) -> Gate:
@@ -168,8 +203,13 @@ def scope_gate(kinds: Iterable[str], allowed: Sequence[str]) -> Gate:
     )  # fmt: skip
 
 
-def rollback_ready_gate(required: str, found: str | None, rehearsed: str | None) -> Gate:
-    """G-9: present, pinned, and rehearsed with success in the rehearsal of that name; None without a rehearsal."""
+def rollback_ready_gate(
+    required: str, found: str | None, rehearsed: str | None, record: RehearsalRecord | None = None
+) -> Gate:
+    """G-9: present, pinned, and rehearsed with success in the rehearsal of that name; None without a rehearsal.
+
+    ``record`` is what the bundle of the rehearsal shows.
+    """
     if found != required:
         return make_gate(
             "G-9", False, f"rollback SQL with SHA-256 {required}", f"SHA-256 {found}" if found else "no rollback SQL",
@@ -179,12 +219,13 @@ def rollback_ready_gate(required: str, found: str | None, rehearsed: str | None)
         return Gate(
             "G-9", GateStatus.NOT_ENFORCED, "present, pinned and rehearsed", "present and pinned; not rehearsed"
         )
-    return Gate(
+    passed = Gate(
         "G-9",
         GateStatus.PASS,
         "present, pinned and rehearsed",
         f"rehearsed in {rehearsed}, where it restored the schema",
     )
+    return record.gate(passed, rehearsed, record.rollback) if record else passed
 
 
 def no_provenance_gate(policy: str) -> Gate:
@@ -199,11 +240,18 @@ def no_provenance_gate(policy: str) -> Gate:
 
 
 def provenance_gate(
-    required: str, found: str, bundle: str, difference: str = "", server: Sequence[Mismatch] = (), told: str = ""
+    required: str,
+    found: str,
+    bundle: str,
+    difference: str = "",
+    server: Sequence[Mismatch] = (),
+    told: str = "",
+    record: RehearsalRecord | None = None,
 ) -> Gate:
     """G-10: the normalised fingerprint of the schema now is that of the start of the rehearsal in ``bundle``.
 
-    ``difference`` names what differs where that is known, ``server`` the differing server facts; ``told`` is a remark.
+    ``difference`` names what differs where that is known, ``server`` the differing server facts; ``told`` is a remark;
+    ``record`` is what the bundle shows.
     """
     schema = required == found
     steps = [] if schema else ["the schema changed since the rehearsal: find out who changed it"]
@@ -213,7 +261,7 @@ def provenance_gate(
         else []
     )
     now = f"normalised fingerprint {found}" + (f": {difference}" if difference else "")
-    return make_gate(
+    gate = make_gate(
         "G-10",
         schema and not server,
         "; ".join([f"the schema at the start of {bundle}, normalised fingerprint {required}"]
@@ -221,6 +269,7 @@ def provenance_gate(
         "; ".join([now, *(f"{one.name} {one.found}" for one in server), *([told] if told else [])]),
         "; ".join([*steps, "then rehearse again on a new backup"]),
     )  # fmt: skip
+    return record.gate(gate, bundle, record.ddl, told) if record else gate
 
 
 EXPECTED_COMMANDS = tuple(f"C-0{number}" for number in range(1, 9))

@@ -143,6 +143,13 @@ def judge_seal(artefacts: RunDirectory, allowed_signers: str) -> Iterator[str]:
     """
     with open(allowed_signers, "rb") as stream:
         known = stream.read()
+    yield from judge_seal_signer(artefacts, known, allowed_signers)
+
+
+def judge_seal_signer(
+    artefacts: RunDirectory, known: bytes, allowed_signers: str, revoked: bytes | None = None
+) -> Iterator[str]:
+    """Yield what ``judge_seal`` yields, by the list ``known``, whose path is ``allowed_signers``; ``revoked`` are keys."""
     data = read_file(artefacts.file(SIGNATURE))
     if data is None:
         yield f"the seal is {UNSIGNED}: {SIGNATURE} is missing"
@@ -163,9 +170,9 @@ def judge_seal(artefacts: RunDirectory, allowed_signers: str) -> Iterator[str]:
         yield f"the seal was signed by an unknown key: {signature.fingerprint} is not in {allowed_signers}"
     sums = read_file(artefacts.file(SEAL)) or b""
     with tempfile.TemporaryDirectory(prefix="phasegate-") as directory:
-        verifier = Verifier(directory, known)
+        verifier = Verifier(directory, known, revoked)
         if not verifier.over(data, SEAL_NAMESPACE, sums):
             yield f"{SIGNATURE} does not match this {SEAL}: the bundle was sealed again"
-        said = verifier.problem(data, SEAL_NAMESPACE, sums, names, revoked=False)
+        said = verifier.problem(data, SEAL_NAMESPACE, sums, names, revoked=revoked is not None)
         if said:
             yield f"ssh-keygen rejects the signature of the seal: {said}"

@@ -24,6 +24,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.files im
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import (
     GATE_TITLES,
     Gate,
+    RehearsalRecord,
     backup_fresh_gate,
     combine_gates,
     digest_gate,
@@ -55,6 +56,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.server
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.lock import lock_gate, other_sessions
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.rehearsal_record import rehearsal_record
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.requirements import required_phase_gate, reviews_in
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff import diff
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.restore_normalisation import normalise
@@ -140,7 +142,9 @@ def foreign_plan(plan: Mapping[str, Any], identity: Identity) -> list[Mismatch]:
     ]
 
 
-def rehearsal_gate(session: Session, request: MigrationRequest, base: Snapshot) -> Gate:
+def rehearsal_gate(
+    session: Session, request: MigrationRequest, base: Snapshot, record: RehearsalRecord | None = None
+) -> Gate:
     """G-10: compare schema and server with those at the start of the rehearsal; name the differences that are known."""
     rehearsal = request.plan.get("rehearsal")
     if rehearsal is None:
@@ -158,7 +162,13 @@ def rehearsal_gate(session: Session, request: MigrationRequest, base: Snapshot) 
     before, after = rehearsed_on["server_version"], server["server_version"]
     told = "" if before == after else f"rehearsed on PostgreSQL {before}, this is {after}"
     return provenance_gate(
-        required, now.fingerprint, rehearsal["bundle"], difference, diff_server_settings(rehearsed_on, server), told
+        required,
+        now.fingerprint,
+        rehearsal["bundle"],
+        difference,
+        diff_server_settings(rehearsed_on, server),
+        told,
+        record,
     )
 
 
@@ -180,14 +190,16 @@ def plan_gates(
     plan, now = request.plan, server_time(session)
     rollback = request.artefacts.file("sql/" + plan["rollback"]["file"])
     rehearsed = plan["rehearsal"]["bundle"] if "rehearsal" in plan else None
+    root = os.path.dirname(request.artefacts.path.rstrip("/"))
+    record = rehearsal_record(plan, root, find_anchor(identity.system_identifier)) if rehearsed else None
     return [
         approval_gate(request, identity, now),
         target_gate(request.declared, identity, [*foreign, *foreign_plan(plan, identity)], pinned="target" in plan),
         statements_gate(plan["ddl"]["statements"], plan["phase"]["scope"]["statements"]),
         rollback_ready_gate(
-            plan["rollback"]["sha256"], sha256_file(rollback) if os.path.isfile(rollback) else None, rehearsed
+            plan["rollback"]["sha256"], sha256_file(rollback) if os.path.isfile(rollback) else None, rehearsed, record
         ),
-        rehearsal_gate(session, request, base),
+        rehearsal_gate(session, request, base, record),
         no_self_advance_gate(request, identity, now),
     ]
 

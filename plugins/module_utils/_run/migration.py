@@ -32,6 +32,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors i
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import TransactionOutcome
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import preflight_gate, stop_at_gates
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.byte_ranges import check_cover
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.sql_lexer import check_statements
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import read_identity
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
@@ -161,13 +162,19 @@ def migration_script(request: MigrationRequest) -> Script:
     )
 
 
+def _check_bytes(request: MigrationRequest) -> None:
+    """Raise ``PhaseGateError`` unless the plan's statements are those of the bytes about to run, as far as a lexer sees."""
+    ddl = request.plan["ddl"]
+    check_cover(ddl["statements"], request.ddl, ddl["sha256"])
+    check_statements(ddl["statements"], request.ddl, ddl["file"])
+
+
 def run_migration(client: Client, request: MigrationRequest, step: Step[Migrated]) -> MigrationResult:
     """Run C-07. Returns when all of it is done; raises ``PhaseGateError`` otherwise, ``step.end.outcome`` set.
 
     ``step.end`` receives ``gates``, ``transaction`` and the rest for the journal, complete also on failure.
     """
-    pinned = request.plan["ddl"]
-    check_cover(pinned["statements"], request.ddl, pinned["sha256"], pinned["file"], request.ddl_sha256)
+    _check_bytes(request)
     step.update(outcome=TransactionOutcome.NOT_STARTED, gates=[])
     with client.session(f"phasegate:run:{os.path.basename(request.artefacts.path)}") as session:
         base = take_snapshot(session, sections=sections_for_plan(request.plan))
@@ -185,8 +192,7 @@ def run_migration(client: Client, request: MigrationRequest, step: Step[Migrated
 
 def finish_migration(client: Client, request: MigrationRequest, step: Step[Migrated]) -> MigrationResult:
     """Run what an earlier C-07 of this run left after its COMMIT. Raises ``PhaseGateError`` as ``run_migration`` does."""
-    pinned = request.plan["ddl"]
-    check_cover(pinned["statements"], request.ddl, pinned["sha256"], pinned["file"], request.ddl_sha256)
+    _check_bytes(request)
     entries = request.artefacts.journal.entries()
     earlier = newest_end(entries, Migrated)
     # a killed run recorded only the id of its transaction

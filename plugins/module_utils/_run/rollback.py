@@ -31,6 +31,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates imp
     target_gate,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.byte_ranges import check_cover
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.sql_lexer import check_statements
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import Identity, read_identity
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.server_settings import server_time
@@ -122,9 +123,13 @@ def _gates_of(session: Session, client: Client, request: MigrationRequest, undo:
 
 
 def rollback_script(plan: Mapping[str, Any], data: bytes) -> Script:
-    """Return the phase's rollback SQL as a script. Raises ``PhaseGateError`` when ``data`` is not the pinned file."""
+    """Return the phase's rollback SQL as a script.
+
+    Raises ``PhaseGateError`` when ``data`` is not the pinned file, or the plan's statements are not its.
+    """
     rollback, phase = plan["rollback"], plan["phase"]
     check_cover(rollback["statements"], data, rollback["sha256"])
+    check_statements(rollback["statements"], data, rollback["file"])
     return Script(
         command="C-09",
         data=data,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import collections
 from dataclasses import dataclass
-from typing import Any, Dict, Iterator, List, Mapping, Sequence, Set
+from typing import Any, Dict, Iterator, List, Mapping, Sequence, Set, Tuple
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_file import Phase, SourceFile
@@ -19,6 +19,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._definition.prob
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.strict_yaml import Path
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.byte_ranges import check_cover
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.plan import Statement
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.sql_lexer import check_statements
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.statement_kinds import (
     COMPUTED_KINDS,
     ROW_TAGS,
@@ -68,6 +69,14 @@ def analyse_phase(phase: Phase) -> PhaseStatements:
 
     Raises ``PhaseFileError`` with every problem.
     """
+    statements, problems = derive_statements(phase)
+    if problems:
+        raise PhaseFileError(problems)
+    return statements
+
+
+def derive_statements(phase: Phase) -> Tuple[PhaseStatements, List[Problem]]:
+    """Return what ``analyse_phase`` returns, and every problem; a statement that is refused is left out."""
     definition = phase.definition
     problems: List[Problem] = []
     migrate = analyse_file(phase.migrate, _rules(definition, "expect"), problems)
@@ -84,9 +93,7 @@ def analyse_phase(phase: Phase) -> PhaseStatements:
                     problems.append(
                         phase.at.problem((section, index, "sql"), problem.what, next_step=problem.next_step)
                     )
-    if problems:
-        raise PhaseFileError(problems)
-    return PhaseStatements(migrate, rollback)
+    return PhaseStatements(migrate, rollback), problems
 
 
 def _rules(definition: Mapping[str, Any], section: str) -> SqlRules:
@@ -207,6 +214,8 @@ def analyse_file(source: SourceFile, rules: SqlRules, problems: List[Problem]) -
     try:
         if not problems:
             check_cover(statements, source.data, source.sha256, source.name)
+            # as the target does: what it would refuse is refused here
+            check_statements(statements, source.data, source.name)
     except PhaseGateError as error:
         problems.append(Problem(source.path, 1, "", error.what, expected=error.expected, found=error.found))
     return statements

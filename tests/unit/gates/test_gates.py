@@ -15,6 +15,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.states i
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import (
     GATE_TITLES,
     Gate,
+    RehearsalRecord,
     backup_fresh_gate,
     digest_gate,
     failed_gates,
@@ -39,6 +40,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 A, B = "a" * 64, "b" * 64
+RESTORED = "rehearsed in r, where it restored the schema"
 OK = CheckResult("P-1", "", CheckStatus.PASS, "1", "1")
 BAD = CheckResult("P-8", "", CheckStatus.FAIL, "86", "85")
 OTHER_FILE = PhaseGateError("", expected="1 byte", found="2 bytes", next_step="start anew")
@@ -92,6 +94,32 @@ CASES: list[tuple[Gate, str, str]] = [
     (rollback_ready_gate(A, A, "alpha_x"), GateStatus.PASS, "rehearsed in alpha_x, where it restored the schema"),
     (no_reviewers_gate("/p"), GateStatus.NOT_ENFORCED, "no reviewers are registered for this cluster (/p)"),
     (never_rehearsed_gate("/p"), GateStatus.FAIL, "a phase that was not rehearsed, so it cannot have been approved"),
+    (
+        rollback_ready_gate(A, A, "r", RehearsalRecord(signature="UNSIGNED")),
+        GateStatus.PASS,
+        f"{RESTORED}; seal of r UNSIGNED",
+    ),
+    (rollback_ready_gate(A, A, "r", RehearsalRecord(unusable=["gone"])), GateStatus.NOT_ENFORCED, "gone"),
+    (rollback_ready_gate(A, A, "r", RehearsalRecord(unusable=["gone"], required=True)), GateStatus.FAIL, "gone"),
+    (rollback_ready_gate(A, A, "r", RehearsalRecord(rollback=["other"])), GateStatus.FAIL, "other"),
+    (rollback_ready_gate(A, A, "r", RehearsalRecord(ddl=["other"])), GateStatus.PASS, RESTORED),
+    (rollback_ready_gate(A, B, "r", RehearsalRecord(unusable=["gone"])), GateStatus.FAIL, f"SHA-256 {B}"),
+    (provenance_gate(A, A, "r", record=RehearsalRecord(ddl=["other"])), GateStatus.FAIL, "other"),
+    (
+        provenance_gate(A, A, "r", record=RehearsalRecord(rollback=["other"])),
+        GateStatus.PASS,
+        f"normalised fingerprint {A}",
+    ),
+    (
+        provenance_gate(A, A, "r", told="newer", record=RehearsalRecord(unusable=["gone"])),
+        GateStatus.NOT_ENFORCED,
+        "gone; newer",
+    ),
+    (
+        provenance_gate(A, B, "r", record=RehearsalRecord(unusable=["gone"])),
+        GateStatus.FAIL,
+        f"normalised fingerprint {B}",
+    ),
     (no_provenance_gate("unchanged"), GateStatus.NOT_ENFORCED, "the phase was not rehearsed"),
     (
         no_provenance_gate("exact"),
