@@ -27,6 +27,7 @@ extends_documentation_fragment:
   - incomex.phasegate._identity
   - incomex.phasegate._run
   - incomex.phasegate._backup
+  - incomex.phasegate._targets
 attributes:
   check_mode:
     support: full

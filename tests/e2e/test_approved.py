@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from ansible_collections.incomex.phasegate.tests.support.cluster import SUPERUSER, bin_directory, running_cluster
-from ansible_collections.incomex.phasegate.tests.support.playbook import ROOT, play
+from ansible_collections.incomex.phasegate.tests.support.playbook import ROOT, play, write_inventory
 from ansible_collections.incomex.phasegate.tests.support.reviewers import Reviewer, register
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def reviewers(target: Target, people: list[Reviewer]) -> Iterator[Path]:
 @pytest.fixture
 def plan(target: Target, tmp_path: Path) -> Path:
     """A frozen plan of Phase Alpha, rehearsed on another cluster."""
-    with running_cluster() as other:
+    with running_cluster(rehearsal=True) as other:
         rehearsal = {"bindir": str(bin_directory()), "host": str(other.socket_directory), "user": SUPERUSER}
         run = target.play(
             "playbooks/phase_alpha_rehearse.yml",
@@ -57,6 +57,31 @@ def plan(target: Target, tmp_path: Path) -> Path:
     (path,) = (tmp_path / "plans").glob("*/plan.json")
     assert (path.parent / "review.html").exists()
     return path
+
+
+@pytest.mark.fault("rehearsal-target")
+def test_the_target_of_another_inventory_host_is_no_place_for_a_rehearsal(target: Target, tmp_path: Path) -> None:
+    """Also where the play does not run on that host."""
+    with running_cluster(rehearsal=True) as other:
+        connection = {"bindir": str(bin_directory()), "host": str(other.socket_directory), "user": SUPERUSER}
+        identifier = other.psql("SELECT system_identifier FROM pg_control_system()")
+        hosts = {
+            "target": {**target.entry(), "phasegate_rehearsal": {**connection, "port": other.port, "database": "copy"}},
+            "db2": {"phasegate_database": "orders", "phasegate_identity": {"system_identifier": identifier}},
+            "web1": {"phasegate_like": "{{ nowhere }}"},
+        }
+        run = play(
+            tmp_path,
+            "playbooks/phase_alpha_rehearse.yml",
+            inventory=write_inventory(tmp_path / "several.yml", hosts),
+            limit="target",
+            extra_vars={"phasegate_plans": str(tmp_path / "plans")},
+        )
+        assert run.rc == 2
+        assert "The rehearsal cluster is the target of inventory host db2." in run.messages
+        assert not run.reached("C-01")
+        assert other.psql("SELECT count(*) FROM pg_database") == "3"
+    assert not (tmp_path / "plans").exists()
 
 
 def approve(plan: Path, reviewer: Reviewer) -> None:
@@ -78,7 +103,8 @@ def test_the_chain(target: Target, people: list[Reviewer], reviewers: Path, plan
     approve(plan, anna)
     approve(plan, author)
     mine = register(tmp_path / "mine", anna.line(), {"threshold": 1})
-    said = execute(phasegate_reviewers=str(mine), threshold=1, reviewers=str(mine), phasegate_author="anna")
+    assert "phasegate_reviewers is given by -e and execute does not read it" in execute(phasegate_reviewers=str(mine))
+    said = execute(threshold=1, reviewers=str(mine), author="anna")
     assert "1 of 2" in said
     assert "huyen is the plan's author" in said
     assert target.state() == state

@@ -281,7 +281,7 @@ def outputs(cluster: Cluster, phase_alpha_template: str, tmp_path_factory: pytes
     cluster.create_database("directus", phase_alpha_template)
     identifier = cluster.psql("SELECT system_identifier FROM pg_control_system()", "directus").strip()
     known = Path(pwd.getpwuid(os.geteuid()).pw_dir) / ".config" / "phasegate" / "reviewers" / identifier
-    with running_cluster() as rehearsal:
+    with running_cluster(rehearsal=True) as rehearsal:
         tour = Tour(cluster, rehearsal, directory)
         try:
             before_the_register(tour, phase_alpha_template)

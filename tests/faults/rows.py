@@ -105,6 +105,19 @@ ROWS: dict[str, Fault] = {
     "two-operators": Fault("two operators at once", "one wins; the other reports who holds the lock"),
     "same-again": Fault("the same plan again", "verified read-only, changed=0"),
     "swapped-target": Fault("production and rehearsal swapped in the inventory", "stop at G-4"),
+    "rehearsal-target": Fault(
+        "the rehearsal's connection leads to a registered cluster, another host's target, an unmarked cluster",
+        "refused before the backup; the register, the host or the missing mark named",
+    ),
+    "rehearsal-drops": Fault(
+        "a database of the copy's name that no rehearsal made, with a forged comment, in the place of a recorded one; "
+        "a rehearsal killed while it creates the copy",
+        "left alone, its OID named; what was created is dropped by the next rehearsal",
+    ),
+    "cluster-wide": Fault(
+        "COMMENT ON DATABASE, ALTER DATABASE, roles, tablespaces, privileges on them in the DDL",
+        "refused unless the scope lists that kind by name; marked in the review package",
+    ),
     "drift": Fault("the schema changed since the rehearsal", "stop at G-10, with the difference"),
     "weak-role": Fault("the role is too weak", "stop, mostly before the backup; the statement that grants it named"),
     # --- somebody wants to get past
