@@ -103,6 +103,11 @@ ROWS: dict[str, Fault] = {
     "standby": Fault("the target is a standby", "stop at G-4"),
     "replica-lag": Fault("a replica lags behind", "stop before the backup; the replica and its lag named"),
     "two-operators": Fault("two operators at once", "one wins; the other reports who holds the lock"),
+    "lock-squatted": Fault(
+        "a role that may only connect, a shared lock or a prepared transaction holds the run's or the transaction's lock and "
+        "calls itself a run; the server's lock is lost while the process of its run hangs",
+        "stop at G-7 when the run is opened, --check after all else; the authenticated role named, its words called a claim",
+    ),
     "same-again": Fault("the same plan again", "verified read-only, changed=0"),
     "swapped-target": Fault("production and rehearsal swapped in the inventory", "stop at G-4"),
     "rehearsal-target": Fault(

@@ -137,14 +137,16 @@ def preflight_gate(results: Sequence[CheckResult]) -> Gate:
     )  # fmt: skip
 
 
-def run_lock_gate(lock_held: bool, holder: str, others: Sequence[str]) -> Gate:
+def run_lock_gate(lock_held: bool, holder: str, others: Sequence[str], next_step: str = "") -> Gate:
     """G-7: the advisory lock is ours. ``holder`` is the session that has it, '' when none does.
+
+    ``next_step`` is that of a holder which is not known to be a run.
 
     Other sessions of phasegate are named, but the holder of the lock continues: if two runs stopped because of each
     other, neither would run.
     """
     found = "; ".join([holder, *others] if holder else others)
-    next_step = (
+    next_step = next_step or (
         "wait until the other run ends, or ask its operator; never end its session during C-07. The lock of a run"
         " whose controller was killed is released automatically"
     )

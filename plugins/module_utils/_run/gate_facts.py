@@ -54,7 +54,8 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.server
     server_time,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.lock import lock_gate, other_sessions
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.lock import lock_gate
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.lock_holders import other_sessions
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.requirements import required_phase_gate, reviews_in
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff import diff
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.restore_normalisation import normalise
@@ -200,7 +201,7 @@ def early_gates(session: Session, client: Client, request: MigrationRequest, bas
         *plan_gates(session, request, identity, base, foreign),
         *of_backup,
         digest_gate(request.plan["ddl"]["sha256"], request.ddl_sha256),
-        lock_gate(session, request.artefacts.journal.entries()),
+        lock_gate(session, request.artefacts.journal.entries(), os.path.dirname(request.artefacts.path)),
     ]
     return sorted(judged, key=gate_order)
 
@@ -230,7 +231,8 @@ def gates_without_run(
     with client.session("phasegate:check") as session:
         identity = read_identity(session, client)
         run = os.path.basename((own or "").rstrip("/"))
-        others = [other.describe() for other in other_sessions(session) if not run or other.run != run]
+        root = os.path.dirname((own or "").rstrip("/"))
+        others = [other.describe() for other in other_sessions(session, root) if not run or other.run != run]
     judged = [
         target_gate(declared, identity, foreign_plan(plan, identity), pinned="target" in plan),
         statements_gate(plan["ddl"]["statements"], plan["phase"]["scope"]["statements"]),

@@ -115,7 +115,7 @@ def _gates_of(session: Session, client: Client, request: MigrationRequest, undo:
         digest_gate(rollback["sha256"], request.ddl_sha256),
         # the database was compared with the execution's own
         target_gate(request.declared, identity, foreign, pinned=True),
-        lock_gate(session, request.artefacts.journal.entries()),
+        lock_gate(session, request.artefacts.journal.entries(), os.path.dirname(request.artefacts.path)),
         statements_gate(rollback["statements"], request.phase["rollback"]["statements"]),
         rollback_ready_gate(rollback["sha256"], request.ddl_sha256, request.plan.get("rehearsal", {}).get("bundle")),
     ]
