@@ -9,14 +9,13 @@ import json
 import os
 import pwd
 import re
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from ansible_collections.incomex.phasegate.tests.support.cluster import SUPERUSER, bin_directory, running_cluster
 from ansible_collections.incomex.phasegate.tests.support.playbook import ROOT, play, write_inventory
-from ansible_collections.incomex.phasegate.tests.support.reviewers import Reviewer, register
+from ansible_collections.incomex.phasegate.tests.support.reviewers import Reviewer, register, unregister
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +36,7 @@ def reviewers(target: Target, people: list[Reviewer]) -> Iterator[Path]:
     """The register of the target's cluster, where this user may write one."""
     below = Path(pwd.getpwuid(os.geteuid()).pw_dir) / ".config" / "phasegate" / "reviewers" / target.system_identifier
     yield register(below, "".join(one.line() for one in people))
-    shutil.rmtree(below, ignore_errors=True)
+    unregister(below)
 
 
 @pytest.fixture

@@ -129,6 +129,11 @@ ROWS: dict[str, Fault] = {
     "approvals": Fault(
         "approvals: twice, by the author, expired, revoked, of another plan …", "each rejected with its own message"
     ),
+    "register-removed": Fault(
+        "the register of reviewers removed, one in a user's home put in its place, its record made writable; none where the "
+        "inventory requires approvals",
+        "G-1 fails and names what was there; without a register the outcome says that approvals were not enforced",
+    ),
     "evidence-tampered": Fault("evidence edited, deleted, added, linked, re-signed", "each found with its own message"),
     "no-bypass": Fault("extra-vars, --tags, --skip-tags, --start-at-task", "no gate is bypassed"),
     "canary": Fault(

@@ -12,17 +12,26 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, FrozenSet, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, FrozenSet, Optional, Sequence, Set, Tuple, Union
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.host_records import (
+    APPROVALS_REQUIRED,
     REVIEWERS,
     SYSTEM,
     USER,
+    read_records,
     read_trusted,
     record_name,
+    record_places,
     trusted_directory,
     user_home,
+    write_record,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import (
+    Gate,
+    missing_register_gate,
+    no_reviewers_gate,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._ssh.allowed_signers import (
     ALLOWED_SIGNERS,
@@ -79,12 +88,57 @@ def anchor_path(system_identifier: str) -> str:
 def find_anchor(system_identifier: str) -> Optional[Anchor]:
     """Return who may approve changes to the cluster, or None when this host has no register for it.
 
-    ``/etc/phasegate/reviewers/<system identifier>`` decides; only when it does not exist, the same below the home
-    directory that the user database gives for the effective user. Raises ``PhaseGateError`` for files that others could
-    have written, and for invalid ones.
+    ``/etc/phasegate/reviewers/<system identifier>`` decides; only when it does not exist, and never did as far as this host
+    remembers, the same below the home directory that the user database gives for the effective user. Raises
+    ``PhaseGateError`` for files that others could have written, and for invalid ones.
     """
     anchor_path(system_identifier)
+    if any(place.startswith(f"{SYSTEM}/") for place in remembered(system_identifier).values()):
+        return _first_anchor(system_identifier, [("/", SYSTEM_ANCHORS[1:])])
     return _first_anchor(system_identifier, [("/", SYSTEM_ANCHORS[1:]), (user_home(), USER_ANCHORS)])
+
+
+def remembered(system_identifier: str) -> Dict[str, str]:
+    """Return the registers of a cluster that this host has ever seen, by the path of the record that says so.
+
+    Raises ``PhaseGateError`` for a record that cannot be trusted.
+    """
+    records = read_records(APPROVALS_REQUIRED, system_identifier)
+    return {path: data.decode("utf-8", "replace").strip() for path, data in records}
+
+
+def remember(anchor: Anchor, system_identifier: str) -> None:
+    """Record that a register of the cluster was seen, so that approvals stay required when it is removed.
+
+    The record is beside the register: below ``/etc/phasegate`` when this user may write there, else below the home
+    directory. Where neither can be written nothing is remembered; the inventory can require approvals.
+    """
+    if anchor.path in remembered(system_identifier).values():
+        return
+    places = record_places(APPROVALS_REQUIRED, system_identifier)
+    for place in places if anchor.path.startswith(f"{SYSTEM}/") else places[1:]:
+        try:
+            write_record(place, f"{anchor.path}\n".encode())
+        except OSError:
+            continue
+        return
+
+
+def registered(system_identifier: str, *, required: bool, keep: bool = True) -> Union[Anchor, Gate]:
+    """Return who may approve changes to the cluster; without a register G-1, which fails where approvals are required.
+
+    ``required``: by the inventory. A register that was ever seen on this host requires them, too; ``keep``: remember this one.
+    """
+    anchor = find_anchor(system_identifier)
+    if anchor is not None:
+        if keep:
+            remember(anchor, system_identifier)
+        return anchor
+    known = remembered(system_identifier)
+    reasons = [f"{path} records that {register} was there" for path, register in known.items()]
+    reasons += ["phasegate_require of the inventory requires approvals"] if required else []
+    place = anchor_path(system_identifier)
+    return missing_register_gate(place, reasons, list(known)) if reasons else no_reviewers_gate(place)
 
 
 def _first_anchor(system_identifier: str, places: Sequence[Tuple[str, str]]) -> Optional[Anchor]:

@@ -15,9 +15,10 @@ import os
 import pwd
 import re
 import stat
-from typing import Iterator, List, Optional, Sequence
+from typing import Iterator, List, Optional, Sequence, Tuple
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import atomic_file
 
 SYSTEM = "/etc/phasegate"
 
@@ -26,8 +27,13 @@ USER = ".config/phasegate"
 # What is recorded, by the name of its directory.
 REVIEWERS = "reviewers"
 REHEARSAL_CLUSTERS = "rehearsal_clusters"
+APPROVALS_REQUIRED = "approvals_required"
 
-_SUBJECTS = {REVIEWERS: "list of reviewers", REHEARSAL_CLUSTERS: "record of a rehearsal cluster"}
+_SUBJECTS = {
+    REVIEWERS: "list of reviewers",
+    REHEARSAL_CLUSTERS: "record of a rehearsal cluster",
+    APPROVALS_REQUIRED: "record that approvals are required",
+}
 
 
 def record_name(system_identifier: str) -> str:
@@ -74,15 +80,33 @@ def find_trusted_record(kind: str, system_identifier: str) -> str:
 
     Raises ``PhaseGateError`` for one that cannot be trusted.
     """
+    return next((path for path, _data in read_records(kind, system_identifier)), "")
+
+
+def read_records(kind: str, system_identifier: str) -> List[Tuple[str, bytes]]:
+    """Return path and bytes of a cluster's records that nobody else could have written, the system's first.
+
+    Raises ``PhaseGateError`` for one that cannot be trusted.
+    """
+    found = []
     name, subject = record_name(system_identifier), _SUBJECTS[kind]
     for base, below in (("/", SYSTEM[1:]), (user_home(), USER)):
         path = os.path.join(base, below, kind, name)
         with contextlib.suppress(FileNotFoundError), trusted_directory(
             base, [*below.split("/"), kind], subject=subject
         ) as directory:
-            if read_trusted(directory, name, path, subject=subject) is not None:
-                return path
-    return ""
+            data = read_trusted(directory, name, path, subject=subject)
+            if data is not None:
+                found.append((path, data))
+    return found
+
+
+def write_record(path: str, data: bytes) -> None:
+    """Write a record that everybody may read. Raises ``OSError``."""
+    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    with atomic_file(path) as stream:
+        stream.write(data)
+    os.chmod(path, 0o644)
 
 
 @contextlib.contextmanager

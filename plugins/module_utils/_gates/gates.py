@@ -85,6 +85,16 @@ def no_reviewers_gate(place: str) -> Gate:
     return Gate("G-1", GateStatus.NOT_ENFORCED, "signatures over the plan's exact bytes", found)
 
 
+def missing_register_gate(place: str, reasons: Sequence[str], records: Sequence[str]) -> Gate:
+    """G-1 on a cluster without registered reviewers that requires approvals; ``reasons`` are phrases that say why."""
+    forget = f"; if approvals are no longer wanted, root removes {', '.join(records)}" if records else ""
+    return make_gate(
+        "G-1", False, f"a register of reviewers in {place}",
+        f"no reviewers are registered for this cluster, although {'; '.join(reasons)}",
+        f"restore the register as root{forget}",
+    )  # fmt: skip
+
+
 def backup_fresh_gate(started_epoch: float | None, now_epoch: float, max_age: int) -> Gate:
     """G-2: ages in seconds, both instants by the database server's clock; a backup from the future fails."""
     expected = f"a backup at most {max_age} s old"

@@ -14,11 +14,11 @@ from typing import Any, Mapping, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._approval.evaluation import evaluate_plan_approvals
 from ansible_collections.incomex.phasegate.plugins.module_utils._approval.files import collect_approvals
-from ansible_collections.incomex.phasegate.plugins.module_utils._approval.register import anchor_path, find_anchor
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.register import registered
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.record import BackupRecord, unchanged_since
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import BackupMade, SchemaRecorded
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import newest_end
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import newest_end, opening_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import Stopped
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_bytes, sha256_file
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import (
@@ -30,7 +30,6 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates imp
     gate_order,
     never_rehearsed_gate,
     no_provenance_gate,
-    no_reviewers_gate,
     not_reached_gates,
     nothing_else_ran_gate,
     provenance_gate,
@@ -85,6 +84,12 @@ class MigrationRequest:
         return definition
 
     @property
+    def approvals_required(self) -> bool:
+        """Return whether the run was opened with approvals required by the inventory."""
+        start = opening_of(self.artefacts.journal.entries())
+        return bool(start and start.approvals_required)
+
+    @property
     def ddl_sha256(self) -> str:
         """Return the SHA-256 of the buffer."""
         return hashlib.sha256(self.ddl).hexdigest()
@@ -119,9 +124,9 @@ def approval_gate(request: MigrationRequest, identity: Identity, now: float) -> 
             found=f"SHA-256 {sha256_bytes(canonical_json(request.plan))}",
             next_step="open a new run with the plan to execute",
         )
-    anchor = find_anchor(identity.system_identifier)
-    if anchor is None:
-        return no_reviewers_gate(anchor_path(identity.system_identifier))
+    anchor = registered(identity.system_identifier, required=request.approvals_required)
+    if isinstance(anchor, Gate):
+        return anchor
     if "rehearsal" not in request.plan:
         return never_rehearsed_gate(anchor.path)
     signatures, notes = collect_approvals(path)

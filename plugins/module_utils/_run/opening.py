@@ -15,7 +15,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._approval.files 
     collect_approvals,
     write_approvals,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._approval.register import find_anchor
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.register import registered
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory, name_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import (
     EXECUTE,
@@ -89,6 +89,12 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.requirement
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import take_snapshot
 
+# What the inventory requires whatever the target host has; documented in doc_fragments/_run.py.
+REQUIRE_ARGUMENT: dict[str, Any] = {
+    "type": "dict",
+    "options": {"approvals": {"type": "str", "choices": ["required", "registered"], "default": "registered"}},
+}
+
 # Arguments of the opening of a run; documented in doc_fragments/_run.py.
 OPENING_ARGUMENTS: dict[str, Any] = {
     "identity": IDENTITY_ARGUMENT,
@@ -97,6 +103,7 @@ OPENING_ARGUMENTS: dict[str, Any] = {
     "inventory_name": {"type": "str", "default": ""},
     "inventory_sources": {"type": "list", "elements": "str", "default": []},
     "operator": {"type": "str", "default": ""},
+    "require": REQUIRE_ARGUMENT,
     "lock_idle": {"type": "int", "default": 60},
     "conditions": {"type": "dict", "default": {}},
     "limits": {"type": "dict", "default": {}},
@@ -134,6 +141,7 @@ def open_or_adopt(client: Client, params: Mapping[str, Any], *, check_mode: bool
             host=params["inventory_name"],
             inventory=params["inventory_sources"],
             operator=params["operator"],
+            approvals_required=_approvals_required(params),
             plan_sha256=found,
             identity=identity.as_dict(),
         )
@@ -281,8 +289,14 @@ def _judge_without_run(
     requires = [] if rollback else plan["phase"]["requires"]
     reviews, now = reviews_below(params["files"] or ""), server_time(session)
     required = [required_phase_gate(params["root"], phase, identity, reviews, now) for phase in requires]
-    stop_at_gates([statements_gate(statements, allowed), *required])
+    approvals = registered(identity.system_identifier, required=_approvals_required(params), keep=False)
+    missing = [approvals] if isinstance(approvals, Gate) else []
+    stop_at_gates([*missing, statements_gate(statements, allowed), *required])
     require_privileges(session, statements)
+
+
+def _approvals_required(params: Mapping[str, Any]) -> bool:
+    return (params.get("require") or {}).get("approvals") == "required"
 
 
 def _require_key(params: Mapping[str, Any]) -> None:
@@ -314,7 +328,8 @@ def judge_early(session: Session, params: Mapping[str, Any], artefacts: RunDirec
     """
     plan, phase = params["plan"], params["plan"]["phase"]
     demands = "rehearsal" in plan or phase["requires"] or phase["diff"]["policy"] == "exact"
-    if not demands and find_anchor(identity.system_identifier) is None:
+    approvals = registered(identity.system_identifier, required=_approvals_required(params))
+    if not demands and isinstance(approvals, Gate) and not failed_gates([approvals]):
         return
     request = MigrationRequest(plan, b"", artefacts, params["identity"] or {}, max_backup_age=0, lock_attempts=1)
     gates = plan_gates(session, request, identity, take_snapshot(session))
