@@ -37,9 +37,10 @@ options:
     description:
       - Connection to another cluster. The dump is restored there into this scratch database, the rows and contents of every table
         are compared with the dump, and the database is dropped.
-      - A scratch database that a failed or killed run left behind is dropped by the next run. A database without the comment
-        C(phasegate rehearsal) is never touched.
-      - The role needs the SUPERUSER attribute there, as for M(incomex.phasegate.rehearse).
+      - The cluster must be marked as a rehearsal cluster, and the role needs the SUPERUSER attribute there, as for
+        M(incomex.phasegate.rehearse).
+      - A scratch database that a failed or killed run left behind is dropped by the next run below the same root. No other database
+        is ever touched.
     type: dict
     suboptions:
       container: {description: As O(container)., type: str}

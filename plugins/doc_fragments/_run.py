@@ -27,6 +27,19 @@ options:
     type: list
     elements: str
     default: []
+  require:
+    description:
+      - What is required whatever the target host has.
+      - It is recorded when the run is opened, and is evaluated again before the transaction.
+    type: dict
+    suboptions:
+      approvals:
+        description:
+          - V(required) fails G-1 on a cluster without registered reviewers.
+          - V(registered) requires approvals if reviewers are registered, or ever were on this host.
+        type: str
+        choices: [required, registered]
+        default: registered
   operator:
     description: Who opens the run and from where. Shown to a second operator and recorded in the report.
     type: str

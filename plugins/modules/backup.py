@@ -26,6 +26,7 @@ extends_documentation_fragment:
   - incomex.phasegate._attributes.group_phasegate
   - incomex.phasegate._connection
   - incomex.phasegate._backup
+  - incomex.phasegate._targets
 attributes:
   check_mode:
     support: full

@@ -19,17 +19,22 @@ description:
   - The statements run as the role that runs them on production, which is created there without login, with its attributes and
     memberships.
   - Measures locks, table rewrites, times and WAL inside the transaction, for the plan.
-  - The connection options are those of the rehearsal cluster. It is refused if it is the cluster of the backup, has another major
+  - The connection options are those of the rehearsal cluster. It is refused if it is the cluster of the backup, has a register of
+    reviewers on this host, is a target of the inventory (O(targets)), is not marked as a rehearsal cluster, has another major
     version, has a connection role without the SUPERUSER attribute, lacks an extension, or has an existing database of this name
-    that was not created by a rehearsal. With O(state=ready) only this is checked, before the backup is made.
+    that no rehearsal below the same root created. With O(state=ready) only this is checked, before the backup is made.
+  - A rehearsal cluster is marked by the file C(/etc/phasegate/rehearsal_clusters/<system identifier>) on the target host, without
+    root C(~/.config/phasegate/rehearsal_clusters/<system identifier>), or, if it is reached by the socket in its container, by the
+    label C(phasegate.rehearsal=true) of the container.
 extends_documentation_fragment:
   - incomex.phasegate._attributes
   - incomex.phasegate._attributes.group_rehearsal
   - incomex.phasegate._connection
+  - incomex.phasegate._targets
 attributes:
   check_mode:
     support: full
-    details: The rehearsal cluster is queried. Nothing is restored.
+    details: The rehearsal cluster is queried, and refused if it is a target or is not marked. Nothing is restored.
   diff_mode:
     support: none
     details: The report of the rehearsal has the differences.
@@ -79,9 +84,16 @@ rehearsal:
 
 import dataclasses
 import json
-from typing import Any
+import os
+from typing import Any, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup.rehearsal_cluster import (
+    TARGETS_ARGUMENT,
+    CopyRules,
+    declared_targets,
+    require_rehearsal_cluster,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.restore import require_ready
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import (
@@ -108,16 +120,22 @@ def source_in(artefacts: RunDirectory) -> RunOpened:
     return start
 
 
-def check(client: Client, artefacts: RunDirectory) -> dict[str, Any]:
+def rules_of(artefacts: RunDirectory, params: Mapping[str, Any]) -> CopyRules:
+    """Return what decides whether the cluster may hold the copy."""
+    return CopyRules(os.path.dirname(os.path.abspath(artefacts.path)), declared_targets(params["targets"]))
+
+
+def check(client: Client, artefacts: RunDirectory, rules: CopyRules) -> dict[str, Any]:
     """Check the rehearsal cluster before there is a backup."""
     start = source_in(artefacts)
     with Step(artefacts, ClusterChecked).running() as step:
-        found = require_ready(client, source=start.identity["system_identifier"], server=start.server or {})
+        source = start.identity["system_identifier"]
+        found = require_ready(client, source=source, server=start.server or {}, rules=rules)
         step.update(cluster=found.as_dict())
     return {"changed": False, "cluster": found.as_dict()}
 
 
-def run(client: Client, artefacts: RunDirectory, plan: dict[str, Any]) -> dict[str, Any]:
+def run(client: Client, artefacts: RunDirectory, plan: dict[str, Any], rules: CopyRules) -> dict[str, Any]:
     """Rehearse in an open run."""
     start = source_in(artefacts)
     source = Snapshot.load(artefacts.file("schema/before.jsonl.gz"))
@@ -142,6 +160,7 @@ def run(client: Client, artefacts: RunDirectory, plan: dict[str, Any]) -> dict[s
         "access": access,
         "server": start.server,
         "contents": contents,
+        "rules": rules,
     }
     proved = run_rehearsal(rehearsal, artefacts.file(backup["file"]), about)
     proved["backup"] = {key: backup[key] for key in ("file", "size", "sha256", "toc_entries", "compression")}
@@ -156,6 +175,7 @@ def main() -> None:
             "state": {"type": "str", "choices": ["ready", "rehearsed"], "default": "rehearsed"},
             "run_directory": {"type": "path"},
             "plan": {"type": "dict"},
+            "targets": TARGETS_ARGUMENT,
         },
         required_if=[("state", "rehearsed", ["plan"])],
         supports_check_mode=True,
@@ -166,10 +186,13 @@ def main() -> None:
         if module.check_mode:
             # there is no run yet to know the source by, and the copy's database may not exist yet
             with dataclasses.replace(client, database="postgres").session() as session:
-                changed = params["state"] == "rehearsed"
-                module.exit_json(changed=changed, cluster=read_identity(session, client).as_dict())
+                found = read_identity(session, client)
+                require_rehearsal_cluster(session, client, found, declared_targets(params["targets"]))
+                module.exit_json(changed=params["state"] == "rehearsed", cluster=found.as_dict())
         artefacts = RunDirectory(run_directory_of(module, "Rehearsal"))
-        result = check(client, artefacts) if params["state"] == "ready" else run(client, artefacts, params["plan"])
+        rules = rules_of(artefacts, params)
+        ready = params["state"] == "ready"
+        result = check(client, artefacts, rules) if ready else run(client, artefacts, params["plan"], rules)
         module.exit_json(**result)
 
 

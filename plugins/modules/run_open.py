@@ -18,7 +18,8 @@ description:
   - If reviewers are registered, and for a plan that was rehearsed or requires other phases, every gate that needs neither
     the backup nor the transaction is evaluated. M(incomex.phasegate.migrate) evaluates them again.
   - Acquires this database's lock (G-7), which a process on the target host holds until the run is sealed. Fails if another
-    run holds it, with that run's name and who opened it. A rehearsal modifies nothing there and acquires no lock.
+    session holds it or the lock of the transaction, with the role of that session, and with the run's name and who opened it if a
+    run on this host recorded that session. That process also locks a file below C(<root>/locks) on the target host. A rehearsal modifies nothing there and acquires no lock.
 extends_documentation_fragment:
   - incomex.phasegate._attributes
   - incomex.phasegate._attributes.group_phasegate
@@ -28,7 +29,8 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    details: Nothing is written and RV(run_directory) is empty. Of the required phases only the evidence is checked.
+    details: Nothing is written and RV(run_directory) is empty. Of the required phases only the evidence is checked. A held lock is
+      reported and fails the module at its end.
   diff_mode:
     support: N/A
     details: A new directory has nothing to compare with.
@@ -108,6 +110,12 @@ sealed:
   description: Whether the directory is sealed.
   returned: success
   type: bool
+lock:
+  description:
+    - In check mode the failed gate G-7 if another session or process holds a lock of this database; the module then fails after
+      it evaluated the rest. Otherwise empty.
+  returned: success, and failure in check mode
+  type: dict
 conditions:
   description:
     - The pre-run conditions, each with C(id), C(status), C(expected), C(found) and C(next_step).
@@ -137,6 +145,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.directory i
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.opening import (
     OPENING_ARGUMENTS,
     open_or_adopt,
+    stop_at_held_lock,
     warnings,
 )
 
@@ -165,6 +174,7 @@ def main() -> None:
             fail_with(module, error, run_directory=error.artefacts.path)
         for line in warnings(result):
             module.warn(line)
+        stop_at_held_lock(result)
         module.exit_json(**result)
 
 

@@ -27,6 +27,7 @@ extends_documentation_fragment:
   - incomex.phasegate._identity
   - incomex.phasegate._run
   - incomex.phasegate._backup
+  - incomex.phasegate._targets
 attributes:
   check_mode:
     support: full
@@ -91,6 +92,12 @@ identity:
   description: The identity of the server.
   returned: once the run is open
   type: dict
+lock:
+  description:
+    - In check mode the failed gate G-7 if another session or process holds a lock of this database; the module then fails after
+      it evaluated the rest. Otherwise empty.
+  returned: success, and failure in check mode
+  type: dict
 conditions:
   description: The pre-run conditions, as M(incomex.phasegate.run_open) returns them.
   returned: once the run is open
@@ -134,6 +141,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.directory i
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.opening import (
     OPENING_ARGUMENTS,
     open_or_adopt,
+    stop_at_held_lock,
     warnings,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.sections import sections_for_plan
@@ -184,6 +192,7 @@ def main() -> None:
             module.warn(line)
         if not result["applied"]:
             prepare(client, module.params, result, check_mode=module.check_mode)
+        stop_at_held_lock(result)
         module.exit_json(**result)
 
 

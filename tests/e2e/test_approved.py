@@ -10,7 +10,6 @@ import json
 import os
 import pwd
 import re
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +20,8 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._report.seal imp
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.rehearsal_record import rehearsal_record
 from ansible_collections.incomex.phasegate.tests.support.bundle import sha256
 from ansible_collections.incomex.phasegate.tests.support.cluster import SUPERUSER, bin_directory, running_cluster
-from ansible_collections.incomex.phasegate.tests.support.playbook import ROOT, play
-from ansible_collections.incomex.phasegate.tests.support.reviewers import Reviewer, register
+from ansible_collections.incomex.phasegate.tests.support.playbook import ROOT, play, write_inventory
+from ansible_collections.incomex.phasegate.tests.support.reviewers import Reviewer, register, unregister
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,13 +42,13 @@ def reviewers(target: Target, people: list[Reviewer]) -> Iterator[Path]:
     """The register of the target's cluster, where this user may write one."""
     below = Path(pwd.getpwuid(os.geteuid()).pw_dir) / ".config" / "phasegate" / "reviewers" / target.system_identifier
     yield register(below, "".join(one.line() for one in people))
-    shutil.rmtree(below, ignore_errors=True)
+    unregister(below)
 
 
 @pytest.fixture
 def plan(target: Target, tmp_path: Path) -> Path:
     """A frozen plan of Phase Alpha, rehearsed on another cluster."""
-    with running_cluster() as other:
+    with running_cluster(rehearsal=True) as other:
         rehearsal = {"bindir": str(bin_directory()), "host": str(other.socket_directory), "user": SUPERUSER}
         run = target.play(
             "playbooks/phase_alpha_rehearse.yml",
@@ -63,6 +62,31 @@ def plan(target: Target, tmp_path: Path) -> Path:
     (path,) = (tmp_path / "plans").glob("*/plan.json")
     assert (path.parent / "review.html").exists()
     return path
+
+
+@pytest.mark.fault("rehearsal-target")
+def test_the_target_of_another_inventory_host_is_no_place_for_a_rehearsal(target: Target, tmp_path: Path) -> None:
+    """Also where the play does not run on that host."""
+    with running_cluster(rehearsal=True) as other:
+        connection = {"bindir": str(bin_directory()), "host": str(other.socket_directory), "user": SUPERUSER}
+        identifier = other.psql("SELECT system_identifier FROM pg_control_system()")
+        hosts = {
+            "target": {**target.entry(), "phasegate_rehearsal": {**connection, "port": other.port, "database": "copy"}},
+            "db2": {"phasegate_database": "orders", "phasegate_identity": {"system_identifier": identifier}},
+            "web1": {"phasegate_like": "{{ nowhere }}"},
+        }
+        run = play(
+            tmp_path,
+            "playbooks/phase_alpha_rehearse.yml",
+            inventory=write_inventory(tmp_path / "several.yml", hosts),
+            limit="target",
+            extra_vars={"phasegate_plans": str(tmp_path / "plans")},
+        )
+        assert run.rc == 2
+        assert "The rehearsal cluster is the target of inventory host db2." in run.messages
+        assert not run.reached("C-01")
+        assert other.psql("SELECT count(*) FROM pg_database") == "3"
+    assert not (tmp_path / "plans").exists()
 
 
 def approve(plan: Path, reviewer: Reviewer) -> None:

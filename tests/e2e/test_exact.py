@@ -44,7 +44,7 @@ def test_exact_is_what_the_rehearsal_did(target: Target, tmp_path: Path) -> None
     assert "its diff policy exact has nothing to compare with" in stopped.messages
     assert not stopped.reached("C-07")
 
-    with running_cluster() as other:
+    with running_cluster(rehearsal=True) as other:
         connection = {"bindir": str(bin_directory()), "host": str(other.socket_directory), "user": SUPERUSER}
         rehearsed = target.play(
             "playbooks/rehearse.yml",

@@ -55,7 +55,7 @@ def weak(target: Target) -> Iterator[Target]:
 def test_the_chain_by_a_role_that_is_no_superuser(weak: Target, tmp_path: Path) -> None:
     assert weak.rows("SELECT rolsuper, rolcreaterole FROM pg_roles WHERE rolname = 'phase_role'") == [(False, False)]
     schema = weak.dump("--schema-only")
-    with running_cluster() as other:
+    with running_cluster(rehearsal=True) as other:
         # the roles are not there, and the rehearsal's is a superuser of another name
         other.psql("CREATE ROLE rehearser SUPERUSER LOGIN")
         connection = {"bindir": str(bin_directory()), "host": str(other.socket_directory), "user": "rehearser"}

@@ -20,7 +20,7 @@ import pytest
 import yaml
 from ansible_collections.incomex.phasegate.tests.support.bundle import sha256
 from ansible_collections.incomex.phasegate.tests.support.playbook import ROOT, environment
-from ansible_collections.incomex.phasegate.tests.support.reviewers import Reviewer, register
+from ansible_collections.incomex.phasegate.tests.support.reviewers import Reviewer, register, unregister
 from ansible_collections.incomex.phasegate.tests.support.target import Target
 
 if TYPE_CHECKING:
@@ -290,7 +290,7 @@ def unapproved(target: Target, tmp_path: Path) -> Iterator[Target]:
     below = home / ".config" / "phasegate" / "reviewers" / target.system_identifier
     register(below, Reviewer.create(tmp_path, "anna").line(), {"threshold": 1})
     yield target
-    shutil.rmtree(below)
+    unregister(below)
 
 
 @pytest.mark.parametrize("values", [*EMPTY, *ELSEWHERE], ids=["empty", *(f"elsewhere-{role}" for role in ROLES)])

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from ansible_collections.incomex.phasegate.tests.support.bundle import Bundle
 from ansible_collections.incomex.phasegate.tests.support.phase_files import PhaseFiles
 from ansible_collections.incomex.phasegate.tests.support.playbook import ROOT, play
-from ansible_collections.incomex.phasegate.tests.support.reviewers import Reviewer, register
+from ansible_collections.incomex.phasegate.tests.support.reviewers import Reviewer, register, unregister
 
 if TYPE_CHECKING:
     from ansible_collections.incomex.phasegate.tests.support.playbook import Play
@@ -71,7 +71,7 @@ def test_no_phase_starts_by_itself(target: Target, tmp_path: Path) -> None:
     try:
         both = [execute(arguments="--check"), execute(review, arguments="--check")]
     finally:
-        shutil.rmtree(below)
+        unregister(below)
     assert "G-11 0 of 1" in both[0].messages, both[0].stdout
     assert both[1].rc == 0, both[1].stdout
     assert len(target.bundles()) == 2
@@ -98,7 +98,7 @@ def test_an_unapproved_plan_stops_before_the_backup(target: Target, tmp_path: Pa
     try:
         run = target.play()
     finally:
-        shutil.rmtree(below)
+        unregister(below)
     assert run.rc != 0
     assert "Stopped at G-1" in run.messages
     assert not run.reached("C-07")

@@ -119,7 +119,7 @@ def test_migrate(target: Target, more: str) -> None:
 
 
 def test_rehearse(target: Target, more: str) -> None:
-    with running_cluster() as rehearsal:
+    with running_cluster(rehearsal=True) as rehearsal:
         target.hostvars = {
             "phasegate_plans": str(target.directory / "plans"),
             "phasegate_author": "anna",

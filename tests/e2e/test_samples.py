@@ -20,7 +20,7 @@ from ansible_collections.incomex.phasegate.tests.support.bundle import sha256
 from ansible_collections.incomex.phasegate.tests.support.cluster import SUPERUSER, bin_directory, running_cluster
 from ansible_collections.incomex.phasegate.tests.support.phase_files import PhaseFiles
 from ansible_collections.incomex.phasegate.tests.support.playbook import ROOT, Play, play
-from ansible_collections.incomex.phasegate.tests.support.reviewers import Reviewer, register
+from ansible_collections.incomex.phasegate.tests.support.reviewers import Reviewer, register, unregister
 from ansible_collections.incomex.phasegate.tests.support.target import Target
 
 if TYPE_CHECKING:
@@ -281,7 +281,7 @@ def outputs(cluster: Cluster, phase_alpha_template: str, tmp_path_factory: pytes
     cluster.create_database("directus", phase_alpha_template)
     identifier = cluster.psql("SELECT system_identifier FROM pg_control_system()", "directus").strip()
     known = Path(pwd.getpwuid(os.geteuid()).pw_dir) / ".config" / "phasegate" / "reviewers" / identifier
-    with running_cluster() as rehearsal:
+    with running_cluster(rehearsal=True) as rehearsal:
         tour = Tour(cluster, rehearsal, directory)
         try:
             before_the_register(tour, phase_alpha_template)
@@ -294,7 +294,7 @@ def outputs(cluster: Cluster, phase_alpha_template: str, tmp_path_factory: pytes
             roll_back(tour, anna, ben)
             drift(tour)
         finally:
-            shutil.rmtree(known, ignore_errors=True)
+            unregister(known)
             samples.record(tour.outputs)
             for name in ("directus_restored", "directus"):
                 cluster.psql(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")

@@ -124,13 +124,36 @@ ROWS: dict[str, Fault] = {
     "standby": Fault("the target is a standby", "stop at G-4"),
     "replica-lag": Fault("a replica lags behind", "stop before the backup; the replica and its lag named"),
     "two-operators": Fault("two operators at once", "one wins; the other reports who holds the lock"),
+    "lock-squatted": Fault(
+        "a role that may only connect, a shared lock or a prepared transaction holds the run's or the transaction's lock and "
+        "calls itself a run; the server's lock is lost while the process of its run hangs",
+        "stop at G-7 when the run is opened, --check after all else; the authenticated role named, its words called a claim",
+    ),
     "same-again": Fault("the same plan again", "verified read-only, changed=0"),
     "swapped-target": Fault("production and rehearsal swapped in the inventory", "stop at G-4"),
+    "rehearsal-target": Fault(
+        "the rehearsal's connection leads to a registered cluster, another host's target, an unmarked cluster",
+        "refused before the backup; the register, the host or the missing mark named",
+    ),
+    "rehearsal-drops": Fault(
+        "a database of the copy's name that no rehearsal made, with a forged comment, in the place of a recorded one; "
+        "a rehearsal killed while it creates the copy",
+        "left alone, its OID named; what was created is dropped by the next rehearsal",
+    ),
+    "cluster-wide": Fault(
+        "COMMENT ON DATABASE, ALTER DATABASE, roles, tablespaces, privileges on them in the DDL",
+        "refused unless the scope lists that kind by name; marked in the review package",
+    ),
     "drift": Fault("the schema changed since the rehearsal", "stop at G-10, with the difference"),
     "weak-role": Fault("the role is too weak", "stop, mostly before the backup; the statement that grants it named"),
     # --- somebody wants to get past
     "approvals": Fault(
         "approvals: twice, by the author, expired, revoked, of another plan …", "each rejected with its own message"
+    ),
+    "register-removed": Fault(
+        "the register of reviewers removed, one in a user's home put in its place, its record made writable; none where the "
+        "inventory requires approvals",
+        "G-1 fails and names what was there; without a register the outcome says that approvals were not enforced",
     ),
     "evidence-tampered": Fault("evidence edited, deleted, added, linked, re-signed", "each found with its own message"),
     "plan-relabelled": Fault(

@@ -327,7 +327,7 @@ def test_a_hostile_name_is_one_name(
 @contextlib.contextmanager
 def rehearsing(target: Target) -> Iterator[tuple[Cluster, dict[str, Any]]]:
     """Yield a cluster to rehearse in, and what the playbook is told of it."""
-    with running_cluster() as other:
+    with running_cluster(rehearsal=True) as other:
         yield (
             other,
             {

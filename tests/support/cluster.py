@@ -258,9 +258,20 @@ class Cluster:
             if not ended:
                 raise ClusterError(f"a process of the killed server in {self.root} still runs")
 
+    def mark_for_rehearsals(self) -> Path:
+        """Let rehearsals use this cluster, as an operator does on the target host; ``remove`` takes the file away."""
+        marks = Path(pwd.getpwuid(os.geteuid()).pw_dir) / ".config" / "phasegate" / "rehearsal_clusters"
+        marks.mkdir(mode=0o755, parents=True, exist_ok=True)
+        mark = marks / self.psql("SELECT system_identifier FROM pg_control_system()")
+        mark.touch(mode=0o644)
+        self._mark_file.write_text(str(mark), encoding="utf-8")
+        return mark
+
     def remove(self) -> None:
         """Stop the server and delete everything that the cluster wrote."""
         self.stop()
+        if self._mark_file.exists():
+            Path(self._mark_file.read_text(encoding="utf-8")).unlink(missing_ok=True)
         shutil.rmtree(self.socket_directory, ignore_errors=True)
         shutil.rmtree(self.root)
 
@@ -326,6 +337,10 @@ class Cluster:
     def _state_file(self) -> Path:
         return self.root / "cluster.json"
 
+    @property
+    def _mark_file(self) -> Path:
+        return self.root / "rehearsal_mark"
+
     def _save(self) -> None:
         self._state_file.write_text(json.dumps(asdict(self), default=str, indent=2), encoding="utf-8")
 
@@ -348,13 +363,20 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def running_cluster(settings: Mapping[str, str] | None = None, primary: Cluster | None = None) -> Iterator[Cluster]:
-    """Yield a started cluster in a directory of its own, a standby where ``primary`` is given; remove it afterwards."""
+def running_cluster(
+    settings: Mapping[str, str] | None = None, primary: Cluster | None = None, *, rehearsal: bool = False
+) -> Iterator[Cluster]:
+    """Yield a started cluster in a directory of its own, a standby where ``primary`` is given; remove it afterwards.
+
+    ``rehearsal``: rehearsals may use it.
+    """
     root = Path(tempfile.mkdtemp(prefix="phasegate-pg-", dir="/tmp"))
     root.chmod(0o755)
     cluster = Cluster.create(root, settings=settings, primary=primary)
     try:
         cluster.start()
+        if rehearsal:
+            cluster.mark_for_rehearsals()
         yield cluster
     finally:
         cluster.remove()
@@ -376,6 +398,8 @@ def _start(arguments: argparse.Namespace) -> None:
         cluster.create_database(arguments.database)
         if arguments.load:
             cluster.load(arguments.load, arguments.database)
+    if arguments.rehearsal:
+        cluster.mark_for_rehearsals()
     # For `eval` in a shell script.
     facts = {**cluster.environment(arguments.database or "postgres"), "PGBIN": str(bin_directory())}
     for name, value in facts.items():
@@ -391,6 +415,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     start.add_argument("--port", type=int, default=5432)
     start.add_argument("--database", help="create this database if it is not there")
     start.add_argument("--load", type=Path, help="SQL file for the database just created")
+    start.add_argument("--rehearsal", action="store_true", help="let rehearsals use the cluster")
     start.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="server setting")
     start.set_defaults(run=_start)
     stop = commands.add_parser("stop", help="stop the server and delete the directory")

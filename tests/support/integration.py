@@ -27,7 +27,7 @@ def run_targets(collection: Path, targets: Iterable[str], environment: Mapping[s
 
     :param collection: a real directory that ends in ``ansible_collections/incomex/phasegate``; it is written to.
     """
-    with running_cluster() as cluster, running_cluster() as rehearsal:
+    with running_cluster() as cluster, running_cluster(rehearsal=True) as rehearsal:
         cluster.create_database(TEMPLATE)
         cluster.load(collection / "tests" / "fixtures" / "phase_alpha.sql", TEMPLATE)
         facts = {

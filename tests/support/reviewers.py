@@ -109,6 +109,12 @@ def register(directory: Path, lines: str, policy: dict[str, Any] | None = None, 
     return directory
 
 
+def unregister(directory: Path) -> None:
+    """Remove the register of a throw-away cluster, and what this host remembers of it."""
+    shutil.rmtree(directory, ignore_errors=True)
+    (directory.parents[1] / "approvals_required" / directory.name).unlink(missing_ok=True)
+
+
 def plan_of(phase_file: Path) -> dict[str, Any]:
     """Return the plan of a phase as phase_plan returns it."""
     phase = load_phase(str(phase_file))

@@ -97,7 +97,9 @@ class Target:
 
     def bundles(self) -> list[Bundle]:
         """Return the artefact directories of all runs, oldest first."""
-        return [Bundle(path) for path in sorted(self.root.iterdir())] if self.root.exists() else []
+        others = {"rehearsals", "locks"}
+        found = sorted(self.root.iterdir()) if self.root.exists() else []
+        return [Bundle(path) for path in found if path.name not in others]
 
     def bundle(self) -> Bundle:
         """Return the only artefact directory."""

@@ -9,16 +9,30 @@ Standard library only.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import pwd
-import re
-import stat
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, FrozenSet, Iterator, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, FrozenSet, Optional, Sequence, Set, Tuple, Union
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.host_records import (
+    APPROVALS_REQUIRED,
+    REVIEWERS,
+    SYSTEM,
+    USER,
+    read_records,
+    read_trusted,
+    record_name,
+    record_places,
+    trusted_directory,
+    user_home,
+    write_record,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import (
+    Gate,
+    missing_register_gate,
+    no_reviewers_gate,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._ssh.allowed_signers import (
     ALLOWED_SIGNERS,
     Signer,
@@ -27,9 +41,9 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._ssh.allowed_sig
     parse_allowed_signers,
 )
 
-SYSTEM_ANCHORS = "/etc/phasegate/reviewers"
+SYSTEM_ANCHORS = f"{SYSTEM}/{REVIEWERS}"
 
-USER_ANCHORS = ".config/phasegate/reviewers"
+USER_ANCHORS = f"{USER}/{REVIEWERS}"
 
 REVOKED_KEYS = "revoked_keys"
 
@@ -73,26 +87,63 @@ class Anchor:
 
 def anchor_path(system_identifier: str) -> str:
     """Return where the reviewers of a cluster are registered on its host. Raises ``PhaseGateError``."""
-    if not re.fullmatch(r"[0-9]{1,20}", system_identifier):
-        raise PhaseGateError(
-            "The system identifier of the cluster is invalid.",
-            expected="digits, as pg_control_system() returns them",
-            found=repr(system_identifier),
-            next_step="query the server: SELECT system_identifier FROM pg_control_system()",
-        )
-    return os.path.join(SYSTEM_ANCHORS, system_identifier)
+    return os.path.join(SYSTEM_ANCHORS, record_name(system_identifier))
 
 
 def find_anchor(system_identifier: str) -> Optional[Anchor]:
     """Return who may approve changes to the cluster, or None when this host has no register for it.
 
-    ``/etc/phasegate/reviewers/<system identifier>`` decides; only when it does not exist, the same below the home
-    directory that the user database gives for the effective user. Raises ``PhaseGateError`` for files that others could
-    have written, and for invalid ones.
+    ``/etc/phasegate/reviewers/<system identifier>`` decides; only when it does not exist, and never did as far as this host
+    remembers, the same below the home directory that the user database gives for the effective user. Raises
+    ``PhaseGateError`` for files that others could have written, and for invalid ones.
     """
     anchor_path(system_identifier)
-    home = os.path.realpath(pwd.getpwuid(os.geteuid()).pw_dir)
-    return _first_anchor(system_identifier, [("/", SYSTEM_ANCHORS[1:]), (home, USER_ANCHORS)])
+    if any(place.startswith(f"{SYSTEM}/") for place in remembered(system_identifier).values()):
+        return _first_anchor(system_identifier, [("/", SYSTEM_ANCHORS[1:])])
+    return _first_anchor(system_identifier, [("/", SYSTEM_ANCHORS[1:]), (user_home(), USER_ANCHORS)])
+
+
+def remembered(system_identifier: str) -> Dict[str, str]:
+    """Return the registers of a cluster that this host has ever seen, by the path of the record that says so.
+
+    Raises ``PhaseGateError`` for a record that cannot be trusted.
+    """
+    records = read_records(APPROVALS_REQUIRED, system_identifier)
+    return {path: data.decode("utf-8", "replace").strip() for path, data in records}
+
+
+def remember(anchor: Anchor, system_identifier: str) -> None:
+    """Record that a register of the cluster was seen, so that approvals stay required when it is removed.
+
+    The record is beside the register: below ``/etc/phasegate`` when this user may write there, else below the home
+    directory. Where neither can be written nothing is remembered; the inventory can require approvals.
+    """
+    if anchor.path in remembered(system_identifier).values():
+        return
+    places = record_places(APPROVALS_REQUIRED, system_identifier)
+    for place in places if anchor.path.startswith(f"{SYSTEM}/") else places[1:]:
+        try:
+            write_record(place, f"{anchor.path}\n".encode())
+        except OSError:
+            continue
+        return
+
+
+def registered(system_identifier: str, *, required: bool, keep: bool = True) -> Union[Anchor, Gate]:
+    """Return who may approve changes to the cluster; without a register G-1, which fails where approvals are required.
+
+    ``required``: by the inventory. A register that was ever seen on this host requires them, too; ``keep``: remember this one.
+    """
+    anchor = find_anchor(system_identifier)
+    if anchor is not None:
+        if keep:
+            remember(anchor, system_identifier)
+        return anchor
+    known = remembered(system_identifier)
+    reasons = [f"{path} records that {register} was there" for path, register in known.items()]
+    reasons += ["phasegate_require of the inventory requires approvals"] if required else []
+    place = anchor_path(system_identifier)
+    return missing_register_gate(place, reasons, list(known)) if reasons else no_reviewers_gate(place)
 
 
 def _first_anchor(system_identifier: str, places: Sequence[Tuple[str, str]]) -> Optional[Anchor]:
@@ -102,7 +153,7 @@ def _first_anchor(system_identifier: str, places: Sequence[Tuple[str, str]]) -> 
 
 def _anchor_below(base: str, parts: Sequence[str]) -> Optional[Anchor]:
     try:
-        with _trusted_directory(base, parts) as descriptor:
+        with trusted_directory(base, parts) as descriptor:
             return _read(os.path.join(base, *parts), descriptor)
     except FileNotFoundError:
         return None
@@ -112,7 +163,7 @@ def read_anchor(path: str) -> Anchor:
     """Return the anchor in the directory ``path``, for an explicitly given one. Raises ``PhaseGateError``."""
     base, name = os.path.split(os.path.abspath(path))
     try:
-        with _trusted_directory(base, [name], base_too=False) as descriptor:
+        with trusted_directory(base, [name], base_too=False) as descriptor:
             return _read(os.path.join(base, name), descriptor)
     except FileNotFoundError:
         raise PhaseGateError(
@@ -123,79 +174,9 @@ def read_anchor(path: str) -> Anchor:
         ) from None
 
 
-@contextlib.contextmanager
-def _trusted_directory(base: str, parts: Sequence[str], *, base_too: bool = True) -> Iterator[int]:
-    """Open ``base``, then each of ``parts`` below it, refusing links and what others can write; yield a descriptor.
-
-    Raises ``FileNotFoundError`` when it does not exist, ``PhaseGateError`` when it cannot be trusted or read.
-    """
-    path = base
-    try:
-        descriptor = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise _untrusted(path, "a directory that can be read", str(error)) from None
-    try:
-        if base_too:
-            _check_owner(path, os.fstat(descriptor))
-        for part in parts:
-            path = os.path.join(path, part)
-            below = _open_below(descriptor, part, path, os.O_DIRECTORY)
-            os.close(descriptor)
-            descriptor = below
-            _check_owner(path, os.fstat(descriptor))
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _open_below(directory: int, name: str, path: str, flags: int) -> int:
-    try:
-        return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | flags, dir_fd=directory)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        wanted = "a directory" if flags else "a regular file"
-        link = os.path.islink(path)
-        raise _untrusted(path, f"{wanted}, not a symbolic link", "a symbolic link" if link else str(error)) from None
-
-
-def _check_owner(path: str, status: os.stat_result) -> None:
-    if status.st_uid not in (0, os.geteuid()):
-        raise _untrusted(path, f"owned by root or by the user of this run ({os.geteuid()})", f"owner {status.st_uid}")
-    writable = stat.S_IMODE(status.st_mode) & (stat.S_IWGRP | stat.S_IWOTH)
-    # In a sticky directory (/tmp) users cannot replace the files of others.
-    if writable and not (stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX):
-        mode = f"mode {stat.S_IMODE(status.st_mode):04o}"
-        raise _untrusted(path, "writable by its owner only", mode, f"chmod go-w {path}")
-
-
-def _untrusted(path: str, expected: str, found: str, next_step: str = "") -> PhaseGateError:
-    return PhaseGateError(
-        f"The list of reviewers cannot be trusted: {path}",
-        expected=expected,
-        found=found,
-        next_step=next_step or "find out who made it; put a real directory there that only root can write",
-    )
-
-
-def _read_file(directory: int, name: str, path: str) -> Optional[bytes]:
-    try:
-        descriptor = _open_below(directory, name, path, 0)
-    except FileNotFoundError:
-        return None
-    with os.fdopen(descriptor, "rb") as stream:
-        status = os.fstat(stream.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise _untrusted(path, "a regular file", "something else")
-        _check_owner(path, status)
-        return stream.read()
-
-
 def _read(path: str, directory: int) -> Anchor:
     signers, revoked, policy, sealers = (
-        _read_file(directory, name, os.path.join(path, name))
+        read_trusted(directory, name, os.path.join(path, name))
         for name in (ALLOWED_SIGNERS, REVOKED_KEYS, POLICY, SEAL_SIGNERS)
     )
     if signers is None:

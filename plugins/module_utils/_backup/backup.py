@@ -41,6 +41,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._backup.record i
     ROLES,
     BackupRecord,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup.rehearsal_cluster import CopyRules
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.restore import prove_restorable, restored_source
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.table_digests import (
     TableDigests,
@@ -145,7 +146,8 @@ def back_up(client: Client, artefacts: RunDirectory, wanted: BackupOptions) -> t
                 ) from failure
             contents = reading.result() if reading else {}
             not_dumped = roles.result()
-    proof = prove_restorable(wanted.proof, job.path, source, contents, wanted.jobs) if wanted.proof else {}
+    rules = CopyRules(os.path.dirname(os.path.abspath(artefacts.path)), wanted.targets)
+    proof = prove_restorable(wanted.proof, job.path, source, contents, wanted.jobs, rules) if wanted.proof else {}
     for other in set(NAMES.values()) - {name}:
         _remove(artefacts, other, other + LISTING)
     record = BackupRecord(

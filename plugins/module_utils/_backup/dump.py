@@ -21,6 +21,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._backup.record i
     LISTING,
     listing,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup.rehearsal_cluster import DeclaredTarget
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
     HashingWriter,
@@ -51,7 +52,8 @@ class BackupOptions:
 
     ``method`` is a key of ``NAMES``; ``compression`` one of ``COMPRESSIONS``, or ``auto``: zstd where this pg_dump and
     the pg_restore that reads it support it, else gzip. ``jobs`` tables of a directory are dumped at once. ``contents``:
-    also read the contents of every table, under the dump's snapshot. ``proof``: restore the dump there and compare.
+    also read the contents of every table, under the dump's snapshot. ``proof``: restore the dump there and compare;
+    ``targets`` are what the inventory hosts declare, none of which is that cluster.
     """
 
     method: str = CUSTOM
@@ -59,6 +61,7 @@ class BackupOptions:
     jobs: int = 1
     contents: bool = False
     proof: Client | None = None
+    targets: tuple[DeclaredTarget, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,15 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 import secrets
 from typing import Any, ContextManager, Mapping, Sequence
 
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup.made_databases import MadeDatabases
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup.rehearsal_cluster import (
+    CopyRules,
+    require_rehearsal_cluster,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.table_digests import (
     TableDigests,
     read_table_digests,
@@ -34,15 +38,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.server
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
 
-# The comment of a database that a rehearsal created: only such a database is ever dropped.
-MARK = "phasegate rehearsal"
-
 MAINTENANCE = "postgres"
-
-_STATE = """
-SELECT d.oid IS NOT NULL, coalesce(shobj_description(d.oid, 'pg_database'), '')
-FROM (SELECT) one LEFT JOIN pg_database d ON d.datname = {name}
-"""
 
 _ROLES = "SELECT rolname FROM pg_roles WHERE rolname !~ '^pg_' ORDER BY 1"
 
@@ -58,32 +54,13 @@ def require_other_cluster(source: str, found: Identity) -> None:
         )
 
 
-def _require_free(session: Session, name: str) -> None:
-    """Raise ``PhaseGateError`` when a database of this name exists that was not created by a rehearsal."""
-    exists, comment = session.rows(_STATE.format(name=literal(name)))[0]
-    if exists == "t" and comment != MARK:
-        raise PhaseGateError(
-            f"The rehearsal cluster has a database {name!r} that was not created by a rehearsal.",
-            expected=f"no such database, or one with the comment {MARK!r}",
-            found=f"comment {comment!r}",
-            next_step="use another cluster, or drop that database yourself if it is not needed",
-        )
-
-
-def _prepare_database(session: Session, name: str, server: Mapping[str, Any]) -> None:
-    """Create an empty database with the source's encoding and collation; one that an earlier rehearsal created is dropped."""
-    # Under another name until it has its comment: killed in between, it would block the next run.
-    unmarked = "phasegate_" + hashlib.sha256(name.encode()).hexdigest()[:16]
-    for leftover in (name, unmarked):
-        session.execute(f"DROP DATABASE IF EXISTS {identifier(leftover)} WITH (FORCE)")
+def _database_options(server: Mapping[str, Any]) -> str:
+    """Return the options of CREATE DATABASE for the source's encoding and collation."""
     collation = server["collation"]
     options = {"ENCODING": server["encoding"], "LC_COLLATE": collation["collate"], "LC_CTYPE": collation["ctype"]}
     if collation["icu"]:
         options.update(LOCALE_PROVIDER="icu", ICU_LOCALE=collation["icu"])
-    words = " ".join(f"{key} {literal(value)}" for key, value in options.items())
-    session.execute(f"CREATE DATABASE {identifier(unmarked)} TEMPLATE template0 {words}")
-    session.execute(f"COMMENT ON DATABASE {identifier(unmarked)} IS {literal(MARK)}")
-    session.execute(f"ALTER DATABASE {identifier(unmarked)} RENAME TO {identifier(name)}")
+    return " ".join(f"{key} {literal(value)}" for key, value in options.items())
 
 
 def _same_settings(client: Client, server: Mapping[str, Any]) -> list[str]:
@@ -136,7 +113,7 @@ def _maintenance(client: Client) -> ContextManager[Session]:
     return dataclasses.replace(client, database=MAINTENANCE).session("phasegate:restore")
 
 
-def require_ready(client: Client, *, source: str, server: Mapping[str, Any]) -> Identity:
+def require_ready(client: Client, *, source: str, server: Mapping[str, Any], rules: CopyRules) -> Identity:
     """Return the identity of the rehearsal cluster. Raises ``PhaseGateError`` when a backup of the source cannot be restored there.
 
     ``source`` is the system identifier of the source's cluster, ``server`` its facts.
@@ -144,6 +121,7 @@ def require_ready(client: Client, *, source: str, server: Mapping[str, Any]) -> 
     with _maintenance(client) as session:
         found = read_identity(session, client)
         require_other_cluster(source, found)
+        require_rehearsal_cluster(session, client, found, rules.targets)
         if found.server_major != major_version(server["server_version"]):
             raise PhaseGateError(
                 "The major version of the rehearsal cluster differs from the source.",
@@ -158,7 +136,7 @@ def require_ready(client: Client, *, source: str, server: Mapping[str, Any]) -> 
                 found=f"role {found.user} without SUPERUSER",
                 next_step="connect to the rehearsal cluster, and only there, as a superuser",
             )
-        _require_free(session, client.database)
+        MadeDatabases(rules.root, found.system_identifier).require_free(session, client.database)
         _require_extensions(session, [name for name, _version in server["extensions"]])
     return found
 
@@ -194,18 +172,20 @@ def restore_backup(
     roles: Sequence[str],
     server: Mapping[str, Any],
     contents: TableDigests,
+    rules: CopyRules,
     access: Mapping[str, Any] | None = None,
     jobs: int = 2,
 ) -> dict[str, Any]:
     """Restore ``archive`` into a fresh database of the rehearsal cluster and return the facts about it.
 
     ``source`` is the system identifier of the cluster that the backup is of, ``server`` its facts; ``contents`` what its
-    tables had under the dump's snapshot; ``access`` what its role may, to be given here as well; ``jobs`` how many tables of
+    tables had under the dump's snapshot; ``rules`` which cluster may hold it; ``access`` what its role may, to be given here as well; ``jobs`` how many tables of
     a directory are restored at once. Raises ``PhaseGateError`` naming every table that differs.
     """
-    found = require_ready(client, source=source, server=server)
+    found = require_ready(client, source=source, server=server, rules=rules)
     with _maintenance(client) as session:
-        _prepare_database(session, client.database, server)
+        made = MadeDatabases(rules.root, found.system_identifier)
+        made.create(session, client.database, _database_options(server))
         created = _prepare_roles(session, roles)
     _pg_restore(client, archive, jobs)
     if access:
@@ -240,15 +220,15 @@ def restored_source(session: Session, identity: Identity) -> dict[str, Any]:
 
 
 def prove_restorable(
-    client: Client, archive: str, source: dict[str, Any], contents: TableDigests, jobs: int
+    client: Client, archive: str, source: dict[str, Any], contents: TableDigests, jobs: int, rules: CopyRules
 ) -> dict[str, Any]:
     """Restore ``archive`` into a scratch database, compare every table, drop it, and return what was compared.
 
-    The scratch database carries ``MARK``: one that a killed run left is dropped by the next.
+    One that a killed run left is dropped by the next.
     """
-    restored = restore_backup(client, archive, contents=contents, jobs=jobs, **source)
+    restored = restore_backup(client, archive, contents=contents, jobs=jobs, rules=rules, **source)
     with _maintenance(client) as session:
-        session.execute(f"DROP DATABASE {identifier(client.database)} WITH (FORCE)")
+        MadeDatabases(rules.root, restored["cluster"]["system_identifier"]).drop(session, client.database)
     return {
         "system_identifier": restored["cluster"]["system_identifier"],
         "database": client.database,

@@ -12,6 +12,10 @@ from typing import Any, Callable, Mapping
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.backup import back_up, remove_leftovers
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.dump import COMPRESSIONS, BackupOptions
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.record import CONTENTS, MARKER, NAMES
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup.rehearsal_cluster import (
+    TARGETS_ARGUMENT,
+    declared_targets,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import BackupMade, BackupMarked
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
@@ -25,13 +29,15 @@ BACKUP_ARGUMENTS: dict[str, Any] = {
     "jobs": {"type": "int", "default": 2},
     "compression": {"type": "str", "choices": ["auto", *COMPRESSIONS], "default": "auto"},
     "restore_test": {"type": "dict", "options": CONNECTION_ARGUMENTS},
+    "targets": TARGETS_ARGUMENT,
 }
 
 
 def backup_options(params: Mapping[str, Any], *, contents: bool = False) -> BackupOptions:
     """Return the backup that the values of ``BACKUP_ARGUMENTS`` request."""
     proof = Client.from_params(params["restore_test"]) if params["restore_test"] else None
-    return BackupOptions(params["format"], params["compression"], max(1, params["jobs"]), contents, proof)
+    targets = declared_targets(params["targets"])
+    return BackupOptions(params["format"], params["compression"], max(1, params["jobs"]), contents, proof, targets)
 
 
 def make_backup(

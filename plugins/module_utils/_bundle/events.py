@@ -100,6 +100,7 @@ class RunOpened(RunEvent):
     host: str = ""
     inventory: Sequence[str] = ()
     operator: str = ""
+    approvals_required: bool = False
     plan_sha256: str = ""
     #: Identity
     identity: Mapping[str, Any] = field(default_factory=dict)

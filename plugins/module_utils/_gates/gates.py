@@ -120,6 +120,16 @@ def no_reviewers_gate(place: str) -> Gate:
     return Gate("G-1", GateStatus.NOT_ENFORCED, "signatures over the plan's exact bytes", found)
 
 
+def missing_register_gate(place: str, reasons: Sequence[str], records: Sequence[str]) -> Gate:
+    """G-1 on a cluster without registered reviewers that requires approvals; ``reasons`` are phrases that say why."""
+    forget = f"; if approvals are no longer wanted, root removes {', '.join(records)}" if records else ""
+    return make_gate(
+        "G-1", False, f"a register of reviewers in {place}",
+        f"no reviewers are registered for this cluster, although {'; '.join(reasons)}",
+        f"restore the register as root{forget}",
+    )  # fmt: skip
+
+
 def backup_fresh_gate(started_epoch: float | None, now_epoch: float, max_age: int) -> Gate:
     """G-2: ages in seconds, both instants by the database server's clock; a backup from the future fails."""
     expected = f"a backup at most {max_age} s old"
@@ -172,14 +182,16 @@ def preflight_gate(results: Sequence[CheckResult]) -> Gate:
     )  # fmt: skip
 
 
-def run_lock_gate(lock_held: bool, holder: str, others: Sequence[str]) -> Gate:
+def run_lock_gate(lock_held: bool, holder: str, others: Sequence[str], next_step: str = "") -> Gate:
     """G-7: the advisory lock is ours. ``holder`` is the session that has it, '' when none does.
+
+    ``next_step`` is that of a holder which is not known to be a run.
 
     Other sessions of phasegate are named, but the holder of the lock continues: if two runs stopped because of each
     other, neither would run.
     """
     found = "; ".join([holder, *others] if holder else others)
-    next_step = (
+    next_step = next_step or (
         "wait until the other run ends, or ask its operator; never end its session during C-07. The lock of a run"
         " whose controller was killed is released automatically"
     )

@@ -270,8 +270,28 @@ _SUBCOMMANDS: List[Tuple[str, Iterable[str]]] = [
 
 _PARENTS: Dict[str, str] = {f"{tag} {words}": tag for tag, several in _SUBCOMMANDS for words in several}
 
+#: Objects that all databases of a cluster share: those that a comment or label, and those that a privilege can be on.
+SHARED_OBJECTS = ("DATABASE", "ROLE", "TABLESPACE")
+SHARED_GRANTED = ("DATABASE", "TABLESPACE", "PARAMETER")
+
+#: Kinds of statements whose tag does not show whether their object is shared: ``COMMENT ON DATABASE``.
+_ON_SHARED = frozenset(
+    [
+        *(f"{tag} ON {words}" for tag in ("COMMENT", "SECURITY LABEL") for words in SHARED_OBJECTS),
+        *(f"{tag} ON {words}" for tag in ("GRANT", "REVOKE") for words in SHARED_GRANTED),
+        *(f"REVOKE ON {words} CASCADE" for words in SHARED_GRANTED),
+    ]
+)
+
+#: Tags of statements that change what all databases of a cluster share.
+_CLUSTER_TAGS = (
+    *("ALTER DATABASE", "ALTER ROLE", "ALTER TABLESPACE", "CREATE ROLE", "DROP ROLE", "GRANT ROLE", "REVOKE ROLE"),
+    *("DROP OWNED", "REASSIGN OWNED"),
+)
+
 #: Kinds that no wider kind implies.
 _ALONE = {
+    *_ON_SHARED,
     "SET LOCAL",
     *AFTER_COMMIT_KINDS,
     *COMPUTED_KINDS.values(),
@@ -287,6 +307,11 @@ ALL_KINDS: FrozenSet[str] = frozenset((ALL_TAGS - set(REFUSED_TAGS) - {"SET", "C
 def far_reaching(function: str) -> bool:
     """Return whether a function of pg_catalog reaches beyond the statement's transaction."""
     return function in FAR_REACHING or function.startswith(FAR_REACHING_PREFIX)
+
+
+def cluster_wide(kind: str) -> bool:
+    """Return whether statements of this kind reach beyond their database: roles, databases, tablespaces, parameters."""
+    return kind in _ON_SHARED or any(kind == tag or kind.startswith(f"{tag} ") for tag in _CLUSTER_TAGS)
 
 
 def parent_kind(kind: str) -> Optional[str]:

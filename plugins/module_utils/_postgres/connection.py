@@ -99,7 +99,8 @@ class Client:
         }
         return conninfo({key: value for key, value in parameters.items() if value is not None})
 
-    def _engine(self) -> str:
+    def engine(self) -> str:
+        """Return the path of the container engine's client. Raises ``PhaseGateError`` when there is none."""
         engine = shutil.which(self.container_engine)
         if engine is None:
             raise PhaseGateError(
@@ -113,7 +114,7 @@ class Client:
     def argv(self, program: str, *arguments: str) -> list[str]:
         """Return the argument list that runs one of PostgreSQL's client programs in this place."""
         if self.container:
-            return [self._engine(), "exec", "-i", self.container, program, *arguments]
+            return [self.engine(), "exec", "-i", self.container, program, *arguments]
         path = os.path.join(self.bindir, program) if self.bindir else shutil.which(program)
         if path is None or not os.access(path, os.X_OK):
             raise PhaseGateError(
@@ -132,7 +133,7 @@ class Client:
         """
         if not self.container:
             return self.run(program, *arguments)
-        engine = self._engine()
+        engine = self.engine()
         inspect = [engine, "inspect", "--type=container", "--format={{.Image}}", self.container]
         image = subprocess.run(inspect, stdin=subprocess.DEVNULL, capture_output=True, check=False)
         if image.returncode != 0:

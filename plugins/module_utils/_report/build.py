@@ -102,6 +102,11 @@ def _outcome(
     return RunOutcome.SUCCESS if verified else RunOutcome.COMMITTED_NOT_VERIFIED
 
 
+def _approved(gates: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether approvals were enforced, or not reached."""
+    return not any((gate["id"], gate["status"]) == ("G-1", GateStatus.NOT_ENFORCED) for gate in gates)
+
+
 def _rehearsed(entries: Sequence[Entry]) -> RunOutcome:
     """Return SUCCESS when the last step of the rehearsal is done and no step failed."""
     failed = any(entry.event == FAILED for entry in entries)
@@ -215,6 +220,7 @@ def build(plan: Mapping[str, Any] | None, entries: Sequence[Entry], name: str) -
         "bundle": name,
         "outcome": outcome.value,
         "kind": kind,
+        "approved": _approved(gates),
         "sentence": OF_KIND[kind][outcome],
         "undoes": start.execution or "",
         "losses": undone.losses or [],

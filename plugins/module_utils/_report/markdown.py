@@ -22,7 +22,12 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.document
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.markdown import render_markdown
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import json_line
-from ansible_collections.incomex.phasegate.plugins.module_utils._report.text import headline, passed, tag_summary
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.text import (
+    headline,
+    passed,
+    qualified_outcome,
+    tag_summary,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._report.vocabulary import next_step
 
 
@@ -34,7 +39,7 @@ def markdown(report: Mapping[str, Any], sums: Mapping[str, str]) -> str:
 def document(report: Mapping[str, Any], sums: Mapping[str, str]) -> Document:
     """Return the report's facts as a document; ``sums`` as for ``markdown``."""
     phase = report["phase"]
-    title = f"Phase {phase['phase']} {phase['revision']} on {report['environment']}: {report['outcome']}"
+    title = f"Phase {phase['phase']} {phase['revision']} on {report['environment']}: {qualified_outcome(report)}"
     blocks = [*_front(report), *_sources(report, sums), *_execution(report), *_comparison(report), *_posture(report)]
     return Document("", title, report["sentence"], "", blocks)
 

@@ -29,11 +29,16 @@ def passed(checks: Sequence[Mapping[str, Any]]) -> str:
     return f"{sum(check['status'] == 'PASS' for check in checks)}/{len(checks)}" if checks else "not run"
 
 
+def qualified_outcome(report: Mapping[str, Any]) -> str:
+    """Return the outcome; one of a run without enforced approvals says so."""
+    return f"{report['outcome']}{'' if report['approved'] else ' (approvals were not enforced)'}"
+
+
 def headline(report: Mapping[str, Any]) -> List[Tuple[str, str]]:
     """Return the figures that an operator wants first, as label and value; they are texts still to be escaped."""
     lines = report["diff"].get("lines", {})
     rows = [
-        ("outcome", report["outcome"]),
+        ("outcome", qualified_outcome(report)),
         ("phase", f"{report['phase']['phase']} {report['phase']['revision']}".strip()),
         *([("undoes", report["undoes"])] if report["undoes"] else []),
         ("environment", report["environment"]),

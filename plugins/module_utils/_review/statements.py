@@ -20,7 +20,10 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.document
     Paragraph,
     Table,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._plan.statement_kinds import AFTER_COMMIT_KINDS
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.statement_kinds import (
+    AFTER_COMMIT_KINDS,
+    cluster_wide,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._review.squawk import LintFinding
 from ansible_collections.incomex.phasegate.plugins.module_utils._review.subject import (
     ROW_TAGS,
@@ -167,6 +170,8 @@ def _badges(
         if statement["tag"] in ROW_TAGS and measured["rows"] is not None:
             badges.append(Badge(row_count(measured["rows"]), "watch" if measured["rows"] else "plain"))
         badges.append(Badge(duration(measured["microseconds"])))
+    if any(cluster_wide(kind) for kind in statement["kinds"]):
+        badges.append(Badge("cluster-wide: reaches beyond this database", "bad"))
     if statement["after_commit"]:
         return [*badges, *after_commit_badges(statement)]
     existing = [lock for lock, new in locks if not new]

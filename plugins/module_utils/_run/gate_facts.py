@@ -14,11 +14,11 @@ from typing import Any, Mapping, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._approval.evaluation import evaluate_plan_approvals
 from ansible_collections.incomex.phasegate.plugins.module_utils._approval.files import collect_approvals
-from ansible_collections.incomex.phasegate.plugins.module_utils._approval.register import anchor_path, find_anchor
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.register import registered
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.record import BackupRecord, unchanged_since
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import BackupMade, SchemaRecorded
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import newest_end
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import newest_end, opening_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import Stopped
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_bytes, sha256_file
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import (
@@ -31,7 +31,6 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates imp
     gate_order,
     never_rehearsed_gate,
     no_provenance_gate,
-    no_reviewers_gate,
     not_reached_gates,
     nothing_else_ran_gate,
     provenance_gate,
@@ -55,7 +54,8 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.server
     server_time,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.lock import lock_gate, other_sessions
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.lock import lock_gate
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.lock_holders import other_sessions
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.rehearsal_record import rehearsal_record
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.requirements import required_phase_gate, reviews_in
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff import diff
@@ -84,6 +84,12 @@ class MigrationRequest:
         """Return the phase definition of the plan."""
         definition: Mapping[str, Any] = self.plan["phase"]
         return definition
+
+    @property
+    def approvals_required(self) -> bool:
+        """Return whether the run was opened with approvals required by the inventory."""
+        start = opening_of(self.artefacts.journal.entries())
+        return bool(start and start.approvals_required)
 
     @functools.cached_property
     def ddl_sha256(self) -> str:
@@ -120,9 +126,9 @@ def approval_gate(request: MigrationRequest, identity: Identity, now: float) -> 
             found=f"SHA-256 {sha256_bytes(canonical_json(request.plan))}",
             next_step="open a new run with the plan to execute",
         )
-    anchor = find_anchor(identity.system_identifier)
-    if anchor is None:
-        return no_reviewers_gate(anchor_path(identity.system_identifier))
+    anchor = registered(identity.system_identifier, required=request.approvals_required)
+    if isinstance(anchor, Gate):
+        return anchor
     if "rehearsal" not in request.plan:
         return never_rehearsed_gate(anchor.path)
     signatures, notes = collect_approvals(path)
@@ -212,7 +218,7 @@ def early_gates(session: Session, client: Client, request: MigrationRequest, bas
         *plan_gates(session, request, identity, base, foreign),
         *of_backup,
         digest_gate(request.plan["ddl"]["sha256"], request.ddl_sha256),
-        lock_gate(session, request.artefacts.journal.entries()),
+        lock_gate(session, request.artefacts.journal.entries(), os.path.dirname(request.artefacts.path)),
     ]
     return sorted(judged, key=gate_order)
 
@@ -227,7 +233,8 @@ def gates_without_run(
     with client.session("phasegate:check") as session:
         identity = read_identity(session, client)
         run = os.path.basename((own or "").rstrip("/"))
-        others = [other.describe() for other in other_sessions(session) if not run or other.run != run]
+        root = os.path.dirname((own or "").rstrip("/"))
+        others = [other.describe() for other in other_sessions(session, root) if not run or other.run != run]
     judged = [
         target_gate(declared, identity, foreign_plan(plan, identity), pinned="target" in plan),
         statements_gate(plan["ddl"]["statements"], plan["phase"]["scope"]["statements"]),

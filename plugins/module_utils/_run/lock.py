@@ -19,7 +19,6 @@ import re
 import select
 import socket
 import time
-from dataclasses import dataclass
 from typing import Any, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
@@ -41,15 +40,14 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors i
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import Gate, run_lock_gate
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import literal
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
-
-# Two locks of each database, as two integers: the ASCII of "phas" and "hold", of "phas" and "egat".
-RUN_LOCK = (0x70686173, 0x686F6C64)
-
-TRANSACTION_LOCK = (0x70686173, 0x65676174)
-
-HOLDER = "phasegate:hold:"
-
-RUNNER = "phasegate:run:"
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.host_lock import HostLock
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.lock_holders import (
+    HOLDER,
+    RUN_LOCK,
+    TRANSACTION_LOCK,
+    held_lock_gate,
+    other_sessions,
+)
 
 # How often the holder and a waiting run check, in seconds.
 POLL = 0.1
@@ -61,64 +59,6 @@ SILENCE = 20
 PATIENCE = 5.0
 
 _TRY = "pg_catalog.pg_try_advisory_lock({}, {})"
-
-# A role that may not see others' sessions sees their pid and application_name only.
-_SESSIONS = f"""
-SELECT a.pid::text, coalesce(a.usename, ''), coalesce(a.application_name, ''), coalesce(a.backend_start::text, ''),
-       coalesce(substring(a.query FROM '^SELECT ''(run by [^'']*)'''), ''), coalesce(h.lock, '')
-FROM pg_stat_activity a
-LEFT JOIN (
-  SELECT l.pid, min(CASE WHEN l.objid = {RUN_LOCK[1]} THEN 'run' ELSE 'transaction' END) AS lock
-  FROM pg_locks l
-  WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.classid = {RUN_LOCK[0]}
-    AND l.objid IN ({RUN_LOCK[1]}, {TRANSACTION_LOCK[1]})
-    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-  GROUP BY 1) h USING (pid)
-WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
-  AND (h.pid IS NOT NULL OR a.application_name LIKE '{RUNNER}%')
-ORDER BY h.lock NULLS LAST, a.backend_start
-"""
-
-
-@dataclass(frozen=True)
-class PhasegateSession:
-    """Another session of phasegate on this database.
-
-    ``lock`` is ``run``, ``transaction`` or ''. ``said`` is who opened the run, as its holder reports it; it and
-    ``since`` are '' to a role that may not see them.
-    """
-
-    pid: int
-    user: str
-    application: str
-    since: str
-    said: str
-    lock: str
-
-    @property
-    def run(self) -> str:
-        """Return the name of the run's artefact directory; '' for a session that belongs to no run."""
-        prefix = next((prefix for prefix in (HOLDER, RUNNER) if self.application.startswith(prefix)), None)
-        return "" if prefix is None else self.application[len(prefix) :]
-
-    @property
-    def held(self) -> RunLock:
-        """Return what identifies this session."""
-        return RunLock(self.pid, self.since)
-
-    def describe(self) -> str:
-        """Return the session in one line for the second operator."""
-        since = f", since {self.since.split('.')[0]}" if self.since else ""
-        told = f", {self.said}" if self.said else ""
-        return f"pid {self.pid}, user {self.user}, {self.application}{told}{since}"
-
-
-def other_sessions(session: Session) -> list[PhasegateSession]:
-    """Return the other sessions of phasegate on this database, those that hold a lock first."""
-    return [
-        PhasegateSession(int(pid or 0), user or "", application or "", since or "", said or "", lock or "")
-        for pid, user, application, since, said, lock in session.rows(_SESSIONS)
-    ]
 
 
 def _try(session: Session) -> RunLock | None:
@@ -140,24 +80,41 @@ def acquire_lock(session: Session, root: str, idle: int) -> RunLock | Gate:
         held = _try(session)
         if held:
             return held
-        found = other_sessions(session)
+        found = other_sessions(session, root)
         holder = next((other for other in found if other.lock == "run"), None)
+        waited = time.monotonic() - begin
         if holder:
-            run = RunDirectory(os.path.join(root, os.path.basename(holder.run)))
-            sign = run.sign_of_life()
-            # a run of another host or root cannot be checked; a sealed one is about to release its lock
-            alive = not sign or (not run.sealed and (run.working or seen not in ((), sign)))
-            if alive or time.monotonic() - begin > idle + PATIENCE:
-                return run_lock_gate(False, holder.describe(), [other.describe() for other in found if other != holder])
+            run = holder.directory if holder.confirmed else None
+            sign = run.sign_of_life() if run else ()
+            # what no run confirms does not end by itself; a sealed one is about to release its lock
+            alive = not run or not sign or (not run.sealed and (run.working or seen not in ((), sign)))
+            if alive or waited > idle + PATIENCE:
+                return held_lock_gate(session, found)
             seen = sign
+        elif waited > PATIENCE:
+            # no session has it: a prepared transaction does
+            return held_lock_gate(session, found)
         time.sleep(POLL)
 
 
-def keep_lock(session: Session, artefacts: RunDirectory, idle: int, operator: str) -> None:
+def free_transaction_lock(session: Session, root: str) -> Gate | None:
+    """Return the failed gate G-7 when somebody else holds the transaction's lock: C-07 could not take it."""
+    begin = time.monotonic()
+    while session.value(f"SELECT {_TRY.format(*TRANSACTION_LOCK)}") != "t":
+        if time.monotonic() - begin > PATIENCE:
+            return held_lock_gate(session, other_sessions(session, root), "transaction")
+        time.sleep(POLL)
+    session.value("SELECT pg_catalog.pg_advisory_unlock({}, {})".format(*TRANSACTION_LOCK))
+    return None
+
+
+def keep_lock(session: Session, artefacts: RunDirectory, idle: int, operator: str, host: HostLock) -> None:
     """Hand the session to a separate process, which holds its locks until the run ends; see above.
 
-    ``idle`` is after how many inactive seconds it ends. ``operator`` is who opened the run, shown to other operators.
+    ``idle`` is after how many inactive seconds it ends. ``operator`` is who opened the run, a claim that operators on other
+    hosts see. ``host`` is the lock of this host, which that process holds as well.
     """
+    host.note(os.path.basename(artefacts.path))
     words = re.sub(r"[^\w@.:+ -]", "_", f"run by {operator or 'unknown'} through {socket.gethostname()}")
     settings = {
         "application_name": HOLDER + os.path.basename(artefacts.path),
@@ -179,7 +136,7 @@ def keep_lock(session: Session, artefacts: RunDirectory, idle: int, operator: st
         started()
         _hold(to_psql, from_psql, artefacts, idle, f"SELECT '{words}';\n".encode())
 
-    if not start_daemon(work, keep=(to_psql, from_psql)):
+    if not start_daemon(work, keep=(to_psql, from_psql, host.descriptor)):
         raise PhaseGateError(
             "The process that holds the run's lock did not start.",
             expected="a process in the background on the target host",
@@ -241,14 +198,19 @@ def _over(artefacts: RunDirectory) -> bool:
     return bool(begun) or isinstance(record_of(entries[-1]) if entries else None, (SealBegun, RunLeft))
 
 
-def lock_gate(session: Session, entries: Sequence[Entry]) -> Gate:
+def lock_gate(session: Session, entries: Sequence[Entry], root: str) -> Gate:
     """G-7 right before a transaction: the run's holder has its lock, and this session gets the transaction's.
 
-    ``entries`` are those of the run's journal: whoever opened it last recorded which session has the lock.
+    ``entries`` are those of the run's journal: whoever opened it last recorded which session has the lock. ``root`` is the
+    directory of all runs.
     """
     taken = session.value(f"SELECT {_TRY.format(*TRANSACTION_LOCK)}") == "t"
-    found = other_sessions(session)
+    found = other_sessions(session, root)
     holder = next((other for other in found if other.lock == "run"), None)
     own = holder is not None and holder.held == recorded_lock(entries)
-    others_found = [other.describe() for other in found if not own or other != holder]
+    if own and not taken:
+        return held_lock_gate(session, [other for other in found if other != holder], "transaction")
+    if holder and not own:
+        return held_lock_gate(session, found)
+    others_found = [other.describe() for other in found if other != holder]
     return run_lock_gate(own and taken, holder.describe() if holder else "", others_found)

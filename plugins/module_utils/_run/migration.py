@@ -165,7 +165,7 @@ def migration_script(request: MigrationRequest) -> Script:
 def _check_bytes(request: MigrationRequest) -> None:
     """Raise ``PhaseGateError`` unless the plan's statements are those of the bytes about to run, as far as a lexer sees."""
     ddl = request.plan["ddl"]
-    check_cover(ddl["statements"], request.ddl, ddl["sha256"])
+    check_cover(ddl["statements"], request.ddl, ddl["sha256"], ddl["file"], request.ddl_sha256)
     check_statements(ddl["statements"], request.ddl, ddl["file"])
 
 

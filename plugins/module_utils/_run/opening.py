@@ -6,15 +6,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import replace
-from typing import Any, Mapping, Sequence
+from typing import Any, Mapping
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._approval.files import (
     collect_approvals,
     write_approvals,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._approval.register import find_anchor
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.register import registered
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory, name_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import (
     EXECUTE,
@@ -57,7 +58,11 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.directory i
     require_place,
     seal_when_stopped,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_facts import MigrationRequest, plan_gates
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_facts import (
+    MigrationRequest,
+    plan_gates,
+    statements_gate,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.history import (
     close_broken,
     find_applied,
@@ -66,7 +71,17 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.history imp
     require_confirmation,
     source_facts,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.lock import acquire_lock, keep_lock
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.host_lock import (
+    HostLock,
+    acquire_host_lock,
+    observed_host_lock,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.lock import (
+    acquire_lock,
+    free_transaction_lock,
+    keep_lock,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.lock_holders import observed_lock_gate
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.requirements import (
     required_phase_gate,
     reviews_below,
@@ -74,6 +89,12 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.requirement
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import take_snapshot
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.sections import sections_for_plan
+
+# What the inventory requires whatever the target host has; documented in doc_fragments/_run.py.
+REQUIRE_ARGUMENT: dict[str, Any] = {
+    "type": "dict",
+    "options": {"approvals": {"type": "str", "choices": ["required", "registered"], "default": "registered"}},
+}
 
 # Arguments of the opening of a run; documented in doc_fragments/_run.py.
 OPENING_ARGUMENTS: dict[str, Any] = {
@@ -83,6 +104,7 @@ OPENING_ARGUMENTS: dict[str, Any] = {
     "inventory_name": {"type": "str", "default": ""},
     "inventory_sources": {"type": "list", "elements": "str", "default": []},
     "operator": {"type": "str", "default": ""},
+    "require": REQUIRE_ARGUMENT,
     "lock_idle": {"type": "int", "default": 60},
     "conditions": {"type": "dict", "default": {}},
     "limits": {"type": "dict", "default": {}},
@@ -112,7 +134,7 @@ def open_or_adopt(client: Client, params: Mapping[str, Any], *, check_mode: bool
         )
     files = _sql_files(params)
     # the session continues to hold the run's lock, so its psql must not end with this module
-    with client.session("phasegate:open", detached=True) as session:
+    with contextlib.ExitStack() as at_end, client.session("phasegate:open", detached=True) as session:
         identity = read_identity(session, client)
         about = RunOpened(
             kind=EXECUTE,
@@ -120,6 +142,7 @@ def open_or_adopt(client: Client, params: Mapping[str, Any], *, check_mode: bool
             host=params["inventory_name"],
             inventory=params["inventory_sources"],
             operator=params["operator"],
+            approvals_required=_approvals_required(params),
             plan_sha256=found,
             identity=identity.as_dict(),
         )
@@ -131,6 +154,7 @@ def open_or_adopt(client: Client, params: Mapping[str, Any], *, check_mode: bool
             "identity": identity.as_dict(),
             "run_directory": "",
             "conditions": [],
+            "lock": {},
         }
         if params.get("kind") == REHEARSAL:
             _require_key(params)
@@ -139,7 +163,10 @@ def open_or_adopt(client: Client, params: Mapping[str, Any], *, check_mode: bool
                 declared = params["identity"] or {}
                 result["run_directory"] = open_run(params["root"], params["plan"], about, declared, files).path
             return result
-        return {**result, **_opened_alone(session, client, params, about, identity, files, check_mode=check_mode)}
+        return {
+            **result,
+            **_opened_alone(session, client, params, about, identity, files, at_end, check_mode=check_mode),
+        }
 
 
 def _sql_files(params: Mapping[str, Any]) -> dict[str, str]:
@@ -155,6 +182,7 @@ def _opened_alone(
     about: RunOpened,
     identity: Identity,
     files: dict[str, str],
+    at_end: contextlib.ExitStack,
     *,
     check_mode: bool,
 ) -> dict[str, Any]:
@@ -168,24 +196,23 @@ def _opened_alone(
         require_confirmation(execution, params["confirm"])
         about = replace(about, kind=ROLLBACK, execution=name_of(execution))
     lock: RunLock | Gate | None = None
+    host: HostLock | None = None
     declared_one = opening_target_gate(about.kind, plan, declared, identity).status == GateStatus.PASS
     if declared_one and not check_mode:
-        lock = acquire_lock(session, root, params["lock_idle"])
+        lock, host = _locked(session, params, identity, at_end)
     if not execution and not isinstance(lock, Gate):
         applied = find_applied(client, root, params["environment"], plan, identity)
         if applied:
-            return _adopted(session, params, applied, lock)
+            return _adopted(session, params, applied, lock, host)
+    if isinstance(lock, RunLock):
+        # an interrupted transaction of ours has ended here: its outcome was resolved
+        lock = free_transaction_lock(session, root) or lock
     _require_key(params)
     need = PlanRequirements.of_plan(plan, rollback=execution is not None)
     around = Surroundings(session, client, need, root, params["format"], identity)
     statements = plan["rollback" if execution else "ddl"]["statements"]
     if check_mode:
-        # the following checks refuse another target
-        judged = evaluate_conditions(around.facts(), need, rules) if declared_one else []
-        stop_at_conditions(judged)
-        if declared_one:
-            _judge_without_run(session, params, identity, [] if execution else plan["phase"]["requires"], statements)
-        return {**found, "conditions": [one.as_dict() for one in judged]}
+        return {**found, **_checked(session, params, plan, around, identity, declared_one=declared_one)}
     alone = isinstance(lock, RunLock)
     closed = close_broken(root, params["environment"], plan, identity) if alone else []
     if execution:
@@ -201,21 +228,65 @@ def _opened_alone(
         ConditionsEvaluated(found["conditions"]).write(artefacts.journal)
         stop_at_conditions(judged)
         require_privileges(session, statements)
-    keep_lock(session, artefacts, params["lock_idle"], params["operator"])
+    assert host, "a run that got the lock has that of this host, too"
+    keep_lock(session, artefacts, params["lock_idle"], params["operator"], host)
     return {**found, "run_directory": artefacts.path}
 
 
-def _judge_without_run(
+def _locked(
+    session: Session, params: Mapping[str, Any], identity: Identity, at_end: contextlib.ExitStack
+) -> tuple[RunLock | Gate, HostLock | None]:
+    """Take the run's lock, and this host's beside it, which this process leaves ``at_end``."""
+    lock = acquire_lock(session, params["root"], params["lock_idle"])
+    if isinstance(lock, Gate):
+        return lock, None
+    host = acquire_host_lock(params["root"], identity)
+    if isinstance(host, Gate):
+        return host, None
+    at_end.callback(host.leave)
+    return lock, host
+
+
+def _checked(
     session: Session,
     params: Mapping[str, Any],
+    plan: Mapping[str, Any],
+    around: Surroundings,
     identity: Identity,
-    requires: Sequence[str],
-    statements: Sequence[Mapping[str, Any]],
+    *,
+    declared_one: bool,
+) -> dict[str, Any]:
+    """Evaluate what can be evaluated without a run (check mode), and return what differs from a new run's result."""
+    rollback = bool(params.get("execution"))
+    need = PlanRequirements.of_plan(plan, rollback=rollback)
+    conditions: list[dict[str, Any]] = []
+    # the following checks refuse another target
+    if declared_one:
+        judged = evaluate_conditions(around.facts(), need, ConditionRules.of(params["conditions"], params["limits"]))
+        stop_at_conditions(judged)
+        conditions = [one.as_dict() for one in judged]
+        _judge_without_run(session, params, identity, plan, rollback=rollback)
+    held = observed_lock_gate(session, params["root"]) or observed_host_lock(params["root"], identity)
+    return {"conditions": conditions, "lock": held.as_dict() if held else {}}
+
+
+def _judge_without_run(
+    session: Session, params: Mapping[str, Any], identity: Identity, plan: Mapping[str, Any], *, rollback: bool
 ) -> None:
     """Evaluate what the opening of a run evaluates, without a run (check mode). Raises ``PhaseGateError``."""
+    statements = plan["rollback" if rollback else "ddl"]["statements"]
+    allowed = plan["phase"]["rollback" if rollback else "scope"]["statements"]
+    requires = [] if rollback else plan["phase"]["requires"]
     reviews, now = reviews_below(params["files"] or ""), server_time(session)
-    stop_at_gates([required_phase_gate(params["root"], phase, identity, reviews, now) for phase in requires])
+    required = [required_phase_gate(params["root"], phase, identity, reviews, now) for phase in requires]
+    approvals = registered(identity.system_identifier, required=_approvals_required(params), keep=False)
+    missing = [approvals] if isinstance(approvals, Gate) else []
+    stop_at_gates([*missing, statements_gate(statements, allowed), *required])
     require_privileges(session, statements)
+
+
+def _approvals_required(params: Mapping[str, Any]) -> bool:
+    return (params.get("require") or {}).get("approvals") == "required"
 
 
 def _require_key(params: Mapping[str, Any]) -> None:
@@ -224,7 +295,7 @@ def _require_key(params: Mapping[str, Any]) -> None:
 
 
 def _adopted(
-    session: Session, params: Mapping[str, Any], applied: RunDirectory, lock: RunLock | None
+    session: Session, params: Mapping[str, Any], applied: RunDirectory, lock: RunLock | None, host: HostLock | None
 ) -> dict[str, Any]:
     """Return what differs from a new run's result when an earlier run committed this DDL; ``lock`` is None in check mode.
 
@@ -233,9 +304,9 @@ def _adopted(
     incomplete = is_incomplete(applied)
     if incomplete and applied.sealed and lock:
         applied = reopen_run(applied, params["root"])
-    if lock and not applied.sealed:
+    if lock and host and not applied.sealed:
         LockTaken(lock.as_dict()).write(applied.journal)
-        keep_lock(session, applied, params["lock_idle"], params["operator"])
+        keep_lock(session, applied, params["lock_idle"], params["operator"], host)
     about_it = {"applied": True, "incomplete": incomplete, "sealed": applied.sealed, "run_directory": applied.path}
     return {"changed": incomplete, **about_it}
 
@@ -247,7 +318,8 @@ def judge_early(session: Session, params: Mapping[str, Any], artefacts: RunDirec
     """
     plan, phase = params["plan"], params["plan"]["phase"]
     demands = "rehearsal" in plan or phase["requires"] or phase["diff"]["policy"] == "exact"
-    if not demands and find_anchor(identity.system_identifier) is None:
+    approvals = registered(identity.system_identifier, required=_approvals_required(params))
+    if not demands and isinstance(approvals, Gate) and not failed_gates([approvals]):
         return
     request = MigrationRequest(plan, b"", artefacts, params["identity"] or {}, max_backup_age=0, lock_attempts=1)
     gates = plan_gates(session, request, identity, take_snapshot(session, sections=sections_for_plan(plan)))
@@ -256,9 +328,19 @@ def judge_early(session: Session, params: Mapping[str, Any], artefacts: RunDirec
     stop_at_gates(gates)
 
 
+def stop_at_held_lock(result: Mapping[str, Any]) -> None:
+    """Raise ``Stopped`` when the opening found a held lock in check mode, after all else was judged."""
+    if result["lock"]:
+        gate = dict(result["lock"])
+        del gate["title"]
+        stop_at_gates([Gate(**{**gate, "status": GateStatus(gate["status"])})])
+
+
 def warnings(result: Mapping[str, Any]) -> list[str]:
-    """Return a line for each condition of ``opened``'s result that warns."""
-    return [
+    """Return a line for each condition of ``opened``'s result that warns, and for a held lock."""
+    held = result["lock"]
+    lines = [f"G-7: {held['found']}; next step: {held['next_step']}"] if held else []
+    return lines + [
         f"{one['id']}: {one['found']}; expected: {one['expected']}; next step: {one['next_step']}"
         for one in result["conditions"]
         if one["status"] == "WARN"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Mapping, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._approval.evaluation import evaluate_rollback_approvals
-from ansible_collections.incomex.phasegate.plugins.module_utils._approval.register import anchor_path, find_anchor
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.register import registered
 from ansible_collections.incomex.phasegate.plugins.module_utils._approval.requests import rollback_request
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import SEAL, RunDirectory, name_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import Migrated, RolledBack
@@ -25,7 +25,6 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates imp
     Gate,
     digest_gate,
     make_gate,
-    no_reviewers_gate,
     rollback_ready_gate,
     stop_at_gates,
     target_gate,
@@ -94,9 +93,9 @@ def require_accepted(undo: RollbackRequest, lost: list[DataLoss]) -> None:
 
 def rollback_approval_gate(undo: RollbackRequest, request: MigrationRequest, identity: Identity, now: float) -> Gate:
     """G-1 of a rollback: what the register of the cluster's reviewers requires. ``now`` is the database server's clock."""
-    anchor = find_anchor(identity.system_identifier)
-    if anchor is None:
-        return no_reviewers_gate(anchor_path(identity.system_identifier))
+    anchor = registered(identity.system_identifier, required=request.approvals_required)
+    if isinstance(anchor, Gate):
+        return anchor
     if anchor.rollback == "confirmation":
         return make_gate("G-1", True, f"a typed confirmation, as {anchor.path} requires", undo.confirm, "")
     wanted = rollback_request(undo.name, sha256_file(undo.execution.file(SEAL)), undo.accept_loss)
@@ -116,7 +115,7 @@ def _gates_of(session: Session, client: Client, request: MigrationRequest, undo:
         digest_gate(rollback["sha256"], request.ddl_sha256),
         # the database was compared with the execution's own
         target_gate(request.declared, identity, foreign, pinned=True),
-        lock_gate(session, request.artefacts.journal.entries()),
+        lock_gate(session, request.artefacts.journal.entries(), os.path.dirname(request.artefacts.path)),
         statements_gate(rollback["statements"], request.phase["rollback"]["statements"]),
         rollback_ready_gate(rollback["sha256"], request.ddl_sha256, request.plan.get("rehearsal", {}).get("bundle")),
     ]

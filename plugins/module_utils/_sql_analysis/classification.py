@@ -23,6 +23,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._plan.statement_
     COMPUTED_KINDS,
     LOCAL_SETTINGS,
     REFUSED_TAGS,
+    SHARED_OBJECTS,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.bodies import Body
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.syntax_tree import (
@@ -267,6 +268,28 @@ def _by(attribute: str, yes: str, no: str) -> Callable[[Any], Tuple[str, List[st
     return of
 
 
+def _on_object(tag: str) -> Callable[[Any], Tuple[str, List[str]]]:
+    """Return what finds the kinds of a statement on an object of any kind: one on a shared object has a kind of its own."""
+
+    def of(node: Any) -> Tuple[str, List[str]]:
+        words = _object_words(node.objtype)
+        return tag, [f"{tag} ON {words}" if words in SHARED_OBJECTS else tag]
+
+    return of
+
+
+_SHARED_GRANTS = {
+    "OBJECT_DATABASE": "DATABASE",
+    "OBJECT_TABLESPACE": "TABLESPACE",
+    "OBJECT_PARAMETER_ACL": "PARAMETER",
+}
+
+
+def _grant(node: Any) -> Tuple[str, List[str]]:
+    tag, words = "GRANT" if node.is_grant else "REVOKE", _SHARED_GRANTS.get(node.objtype.name)
+    return tag, [f"{tag} ON {words}" if words else tag]
+
+
 def _create_as(node: Any) -> Tuple[str, List[str]]:
     tag = "CREATE MATERIALIZED VIEW" if node.objtype.name == "OBJECT_MATVIEW" else "CREATE TABLE AS"
     if is_node(node.query, ast.ExecuteStmt):
@@ -310,7 +333,9 @@ _SPECIAL: Dict[str, Callable[[Any], Tuple[str, List[str]]]] = {
     "DefineStmt": _verb("CREATE", "kind"),
     "DropStmt": _verb("DROP", "removeType"),
     "GrantRoleStmt": _by("is_grant", "GRANT ROLE", "REVOKE ROLE"),
-    "GrantStmt": _by("is_grant", "GRANT", "REVOKE"),
+    "CommentStmt": _on_object("COMMENT"),
+    "GrantStmt": _grant,
+    "SecLabelStmt": _on_object("SECURITY LABEL"),
     "RenameStmt": _rename,
     "TransactionStmt": _transaction,
     "VacuumStmt": _by("is_vacuumcmd", "VACUUM", "ANALYZE"),

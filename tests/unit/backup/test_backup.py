@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.backup import back_up, remove_leftovers
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.dump import BackupOptions
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup.made_databases import MadeDatabases
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.record import BackupRecord, unchanged_since
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup.rehearsal_cluster import CopyRules
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.restore import restore_backup, restored_source
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
@@ -441,7 +443,7 @@ def test_a_backup_that_is_not_this_runs_stops_it(
 @pytest.fixture(scope="module")
 def other() -> Iterator[Cluster]:
     """A cluster to restore into."""
-    with running_cluster() as running:
+    with running_cluster(rehearsal=True) as running:
         yield running
 
 
@@ -464,11 +466,10 @@ def test_a_proof_compares_every_table_and_leaves_nothing(
 def test_a_scratch_database_of_a_killed_run_is_replaced(
     client: Client, other: Cluster, artefacts: RunDirectory
 ) -> None:
-    """Also one that was killed before it had its comment."""
-    unmarked = "phasegate_" + hashlib.sha256(b"scratch").hexdigest()[:16]
-    other.psql(f"CREATE DATABASE {unmarked}")
-    other.psql("CREATE DATABASE scratch")
-    other.psql("COMMENT ON DATABASE scratch IS 'phasegate rehearsal'")
+    identifier = other.psql("SELECT system_identifier FROM pg_control_system()")
+    made = MadeDatabases(str(Path(artefacts.path).parent), identifier)
+    with client_of(other, "postgres").session() as session:
+        made.create(session, "scratch", "")
     make(client, artefacts, proof=client_of(other, "scratch"))
     assert databases(other) == "postgres template0 template1"
 
@@ -534,8 +535,9 @@ def test_a_table_that_is_restored_with_other_rows_is_named(
     scratch = client_of(other, "scratch")
     with client.session() as session:
         source = restored_source(session, read_identity(session, client))
+    rules = CopyRules(str(Path(artefacts.path).parent))
     with pytest.raises(PhaseGateError, match="differs from the source") as stopped:
-        restore_backup(scratch, artefacts.file("backup.dump"), contents=contents, **source)
+        restore_backup(scratch, artefacts.file("backup.dump"), contents=contents, rules=rules, **source)
     assert stopped.value.found == '"public"."tac_logical_unit" has 86 rows, the source 87'
     other.drop_database("scratch")
 

@@ -314,6 +314,20 @@ def test_what_else_the_facts_hold() -> None:
 # --- what people read --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("register-removed")
+def test_an_outcome_without_enforced_approvals_says_so_wherever_people_read_it() -> None:
+    done = {**DONE, "gates": [gate("G-1", "NOT ENFORCED"), gate("G-2")]}
+    events = [*COMMITTED[:-1], ("C-07", "done", done), ("C-08", "done", VERIFIED), ("run", "seal", {})]
+    built = report_of(events)
+    said = "SUCCESS (approvals were not enforced)"
+    assert dict(headline(built))["outcome"] == said
+    assert said in markdown(built, {}).splitlines()[0]
+    assert f"outcome       {said}\n" in summary(built)
+    # programs read the plain word, and whether it was approved
+    assert (built["outcome"], built["approved"]) == ("SUCCESS", False)
+    assert report("success")["approved"] is True
+
+
 def test_the_headline() -> None:
     assert headline(report("success")) == [
         ("outcome", "SUCCESS"), ("phase", "alpha r2"), ("environment", "prod"), ("statements", "2 x SET, UPDATE 86"),

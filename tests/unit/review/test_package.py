@@ -442,6 +442,16 @@ def test_a_linter_that_does_not_work_is_told(tmp_path: Path) -> None:
         run_squawk(str(program), RISKY, "16.13", wrapped=True)
 
 
+@pytest.mark.fault("cluster-wide")
+def test_a_statement_that_reaches_beyond_the_database_says_so() -> None:
+    plan = frozen_plan()
+    assert "cluster-wide" not in both(review(subject(plan)))[0]
+    one = next(statement for statement in plan["ddl"]["statements"] if statement["run"])
+    one["kinds"] = ["COMMENT ON DATABASE"]
+    shown = badges(review(subject(plan)), f"{one['n']} · {one['tag']}")
+    assert shown["cluster-wide: reaches beyond this database"] == "bad"
+
+
 def test_what_runs_after_commit_says_so_everywhere() -> None:
     ddl, rollback = ((BETA.parent / name).read_bytes() for name in ("migrate.sql", "rollback.sql"))
     document = review(subject(frozen_plan(BETA), ddl=ddl, rollback=rollback))

@@ -11,6 +11,8 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,15 +25,28 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.verifica
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._report.seal import seal_run
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.directory import NotOpened
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.lock import HOLDER, RUN_LOCK, lock_gate
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.opening import open_or_adopt
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.lock import lock_gate
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.lock_holders import (
+    HOLDER,
+    RUN_LOCK,
+    TRANSACTION_LOCK,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.opening import (
+    open_or_adopt,
+    stop_at_held_lock,
+    warnings,
+)
 from ansible_collections.incomex.phasegate.plugins.modules import run_seal
+from ansible_collections.incomex.phasegate.tests.support.cluster import running_cluster
 from ansible_collections.incomex.phasegate.tests.support.phase_files import PhaseFiles
 from ansible_collections.incomex.phasegate.tests.support.playbook import ROOT
 from ansible_collections.incomex.phasegate.tests.support.runs import Run, client_of, wait_for
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
+    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
     from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
 
 #: Longer than what a test waits for: whatever ends the lock before, it is not this.
@@ -56,9 +71,20 @@ class Controller:
         self.client = client
         self.run = Run.of(client, directory / "runs", files.path)
 
+    def check(self) -> dict[str, Any]:
+        """Do what the module does in check mode, and return its result."""
+        return open_or_adopt(self.client, self.params(), check_mode=True)
+
     def open(self, idle: int = LONG, operator: str = "anna@ctl1", **changes: Any) -> RunDirectory:
         """Open a run as the module does."""
-        params = {
+        params = self.params(lock_idle=idle, operator=operator, **changes)
+        result = open_or_adopt(self.client, params, check_mode=False)
+        self.run.artefacts = RunDirectory(result["run_directory"])
+        return self.run.artefacts
+
+    def params(self, **changes: Any) -> dict[str, Any]:
+        """Return the module's options."""
+        return {
             "plan": self.run.plan,
             "plan_sha256": "",
             "kind": "execute",
@@ -67,8 +93,8 @@ class Controller:
             "inventory_name": "db1",
             "inventory_sources": [],
             "confirm": "",
-            "operator": operator,
-            "lock_idle": idle,
+            "operator": "anna@ctl1",
+            "lock_idle": LONG,
             "conditions": {},
             "limits": {},
             "format": "custom",
@@ -77,9 +103,6 @@ class Controller:
             "files": str(self.run.files()),
             **changes,
         }
-        result = open_or_adopt(self.client, params, check_mode=False)
-        self.run.artefacts = RunDirectory(result["run_directory"])
-        return self.run.artefacts
 
     def holders(self) -> str:
         """Return the sessions that hold the run's lock of this database, by the server."""
@@ -133,7 +156,7 @@ def assert_gone(controller: Controller) -> None:
 def judged(controller: Controller, run: RunDirectory) -> str:
     """Return what G-7 finds in C-07 of a run."""
     with controller.client.session("phasegate:run:this") as session:
-        found = lock_gate(session, run.journal.entries()).found
+        found = lock_gate(session, run.journal.entries(), str(controller.run.root)).found
     still = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'phasegate:run:this'"
     wait_for("the session ends", lambda: controller.cluster.psql(still) == "0")
     return found
@@ -145,8 +168,10 @@ def test_the_second_operator_is_told_who_has_the_database(controller: Controller
     with first.at_work(), pytest.raises(NotOpened) as stopped:
         controller.open(operator="ben@ctl2")
     assert stopped.value.what.startswith("Stopped at G-7 (")
-    assert f"phasegate:hold:{name_of(first)}, run by anna@ctl1 through " in stopped.value.found
-    assert ", since 2" in stopped.value.found
+    known = f"run {name_of(first)} of anna@ctl1, recorded in {first.path}: pid "
+    assert known in stopped.value.found
+    assert ", role workflow_admin, since 2" in stopped.value.found
+    assert "never end its session during C-07" in stopped.value.next_step
     assert verify_bundle(stopped.value.artefacts.path) == []
     # and the first one is none the worse for it
     assert controller.holders() == f"phasegate:hold:{name_of(first)}"
@@ -290,7 +315,7 @@ def test_the_lock_of_another_run_is_not_taken_for_the_own(controller: Controller
     os.kill(controller.process(), signal.SIGKILL)
     assert_gone(controller)
     second = controller.open()
-    assert f"phasegate:hold:{name_of(second)}" in judged(controller, first)
+    assert f"run {name_of(second)} of anna@ctl1, recorded in" in judged(controller, first)
     assert judged(controller, second).endswith("no other session")
 
 
@@ -304,6 +329,140 @@ def test_a_stopped_holder_is_ended_by_the_server(controller: Controller, monkeyp
         assert_gone(controller)
     finally:
         os.kill(process, signal.SIGCONT)
+
+
+@pytest.fixture
+def stranger(controller: Controller) -> Iterator[Client]:
+    """A client of a role that may connect and nothing else."""
+    name = "stranger\x1b[31m"
+    controller.cluster.psql(f'CREATE ROLE "{name}" LOGIN')
+    yield replace(controller.client, user=name)
+    controller.cluster.psql(f'DROP ROLE "{name}"')
+
+
+def squat(session: Session, name: str, lock: tuple[int, int] = RUN_LOCK, how: str = "pg_advisory_lock") -> None:
+    """Hold a lock of the database as somebody who wants to pass for a run."""
+    session.value(f"SELECT {how}({lock[0]}, {lock[1]})")
+    session.execute(f"SET application_name = '{HOLDER}{name}'")
+    session.execute("SELECT 'run by root@prod through db1'")
+
+
+@pytest.mark.fault("lock-squatted")
+@pytest.mark.parametrize("how", ["pg_advisory_lock", "pg_advisory_lock_shared"])
+def test_who_holds_the_lock_without_a_run_is_named_by_its_role_not_by_its_words(
+    controller: Controller, stranger: Client, how: str
+) -> None:
+    with stranger.session() as squatting:
+        squat(squatting, "alpha_prod_20260516T031200Z", how=how)
+        begin = time.monotonic()
+        with pytest.raises(NotOpened) as stopped:
+            controller.open()
+        # what no run confirms is not waited for
+        assert time.monotonic() - begin < LONG / 3
+    told = stopped.value
+    assert "role stranger\\u001b[31m, since 2" in told.found
+    assert "(not the role of this run, workflow_admin)" in told.found
+    claims = 'it claims application_name "phasegate:hold:alpha_prod_20260516T031200Z", "run by root@prod through db1", '
+    assert f"{claims}unproved: no run of that name below {controller.run.root} on this host" in told.found
+    assert "SELECT pg_terminate_backend(" in told.next_step
+    assert "never end its session" not in told.next_step
+
+
+@pytest.mark.fault("lock-squatted")
+def test_the_name_of_a_run_that_is_there_proves_nothing(controller: Controller, stranger: Client) -> None:
+    first = controller.open()
+    seal_run(first, "done")
+    assert_gone(controller)
+    with stranger.session() as squatting:
+        squat(squatting, name_of(first))
+        with pytest.raises(NotOpened) as stopped:
+            controller.open()
+    assert (
+        f"unproved: the run of that name below {controller.run.root} did not record this session" in stopped.value.found
+    )
+    assert "anna@ctl1" not in stopped.value.found
+
+
+@pytest.mark.fault("lock-squatted")
+def test_the_lock_of_the_transaction_is_judged_at_the_opening(
+    controller: Controller, stranger: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ansible_collections.incomex.phasegate.plugins.module_utils._run.lock.PATIENCE", 0.2)
+    with stranger.session() as squatting:
+        squat(squatting, "x", TRANSACTION_LOCK)
+        with pytest.raises(NotOpened, match=r"Stopped at G-7 \(") as stopped:
+            controller.open()
+        assert "role stranger" in stopped.value.found
+        assert not controller.holders()
+    assert verify_bundle(stopped.value.artefacts.path) == []
+    controller.open()
+
+
+@pytest.mark.fault("lock-squatted")
+@pytest.mark.parametrize("lock", [RUN_LOCK, TRANSACTION_LOCK], ids=["run", "transaction"])
+def test_check_mode_reports_a_held_lock_after_it_judged_the_rest(
+    controller: Controller, stranger: Client, lock: tuple[int, int]
+) -> None:
+    free = controller.check()
+    assert free["lock"] == {}
+    stop_at_held_lock(free)
+    with stranger.session() as squatting:
+        squat(squatting, "x", lock)
+        found = controller.check()
+    assert len(found["conditions"]) == len(free["conditions"]) > 0
+    assert any(line.startswith("G-7: pid ") and "role stranger" in line for line in warnings(found))
+    with pytest.raises(PhaseGateError, match=r"Stopped at G-7 \("):
+        stop_at_held_lock(found)
+    # it took none itself
+    assert not controller.holders()
+    assert not list(controller.run.root.glob("*"))
+
+
+@pytest.mark.fault("lock-squatted")
+def test_a_prepared_transaction_that_holds_the_lock_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ansible_collections.incomex.phasegate.plugins.module_utils._run.lock.PATIENCE", 0.2)
+    with running_cluster({"max_prepared_transactions": "2"}) as cluster:
+        cluster.create_database("target")
+        cluster.psql("CREATE SCHEMA app", "target")
+        controller = Controller(cluster, client_of(cluster, "target"), tmp_path)
+        taking = f"SELECT pg_advisory_xact_lock({RUN_LOCK[0]}, {RUN_LOCK[1]})"
+        cluster.psql(f"BEGIN; {taking}; PREPARE TRANSACTION 'run by root'", "target")
+        with pytest.raises(NotOpened) as stopped:
+            controller.open()
+        assert 'prepared transaction "run by root" of role workflow_admin, since 2' in stopped.value.found
+        assert "ROLLBACK PREPARED" in stopped.value.next_step
+        assert "prepared transaction" in controller.check()["lock"]["found"]
+        cluster.psql("ROLLBACK PREPARED 'run by root'", "target")
+        first = controller.open()
+        seal_run(first, "done")
+        assert_gone(controller)
+
+
+@pytest.mark.fault("lock-squatted")
+def test_where_the_servers_lock_is_lost_that_of_the_host_is_left(
+    controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process of the first run is stopped, and its session ended by somebody who may."""
+    monkeypatch.setattr("ansible_collections.incomex.phasegate.plugins.module_utils._run.host_lock.PATIENCE", 0.2)
+    first = controller.open()
+    process = controller.process()
+    held = opened(first).lock
+    assert held
+    os.kill(process, signal.SIGSTOP)
+    try:
+        controller.cluster.psql(f"SELECT pg_terminate_backend({held['pid']})")
+        assert_gone(controller)
+        with pytest.raises(NotOpened, match=r"Stopped at G-7 \(") as stopped:
+            controller.open()
+        place = controller.run.root / "locks"
+        (file,) = place.iterdir()
+        assert f"a process on this host holds {file} (run {name_of(first)})" in stopped.value.found
+        assert controller.check()["lock"]["found"] == stopped.value.found.removeprefix("G-7 ")
+        assert (place.stat().st_mode & 0o777, file.stat().st_mode & 0o777) == (0o700, 0o600)
+    finally:
+        os.kill(process, signal.SIGCONT)
+    wait_for("the process ends", lambda: not Path(f"/proc/{process}").exists())
+    controller.open()
 
 
 def test_a_rehearsal_takes_no_lock(controller: Controller) -> None:

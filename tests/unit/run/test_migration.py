@@ -644,7 +644,8 @@ def test_the_second_operator_is_told_who_runs(app: Client, cluster: Cluster, tmp
         outcome = second.migrate()
         blocker.execute("ROLLBACK")
     assert outcome.message.startswith("Stopped at G-7 (")
-    assert f"pid {pid}, user workflow_admin, phasegate:run:{Path(first.artefacts.path).name}" in outcome.message
+    assert f"pid {pid}, role workflow_admin, since 2" in outcome.message
+    assert f'it claims application_name "phasegate:run:{Path(first.artefacts.path).name}", unproved' in outcome.message
     assert outcome.data["outcome"] == "NOT_STARTED"
     assert migration.join().message == ""
     assert tables(cluster, app) == "old t"

@@ -31,7 +31,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_facts 
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.history import fetch_identity
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.requirements import reviewable, write_reviews
 from ansible_collections.incomex.phasegate.tests.support.phase_files import PhaseFiles
-from ansible_collections.incomex.phasegate.tests.support.reviewers import Reviewer, register
+from ansible_collections.incomex.phasegate.tests.support.reviewers import Reviewer, register, unregister
 from ansible_collections.incomex.phasegate.tests.support.runs import Run, client_of
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def reviewers(app: Client, people: dict[str, Reviewer]) -> Iterator[Path]:
     home = Path(pwd.getpwuid(os.geteuid()).pw_dir) / ".config" / "phasegate" / "reviewers"
     below = home / fetch_identity(app).system_identifier
     yield register(below, people["anna"].line() + people["ben"].line())
-    shutil.rmtree(below)
+    unregister(below)
 
 
 def judged(run: Run) -> Gate:

@@ -18,7 +18,11 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._plan.node_tags 
     NODE_TAGS,
     OBJECT_WORDS,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._plan.statement_kinds import ALL_KINDS, kind_allowed
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.statement_kinds import (
+    ALL_KINDS,
+    cluster_wide,
+    kind_allowed,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.classification import _SPECIAL, classify
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.names import SqlRules
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.phase_sql import (
@@ -137,6 +141,46 @@ def test_every_object_type_that_can_be_altered_or_dropped_has_a_name() -> None:
 
 
 @pytest.mark.parametrize(
+    "sql",
+    [
+        "COMMENT ON DATABASE x IS ''",
+        "COMMENT ON TABLESPACE x IS ''",
+        "ALTER DATABASE x SET work_mem = '1MB'",
+        "ALTER DATABASE x OWNER TO y",
+        "ALTER DATABASE x RENAME TO y",
+        "CREATE ROLE x",
+        "CREATE USER x",
+        "ALTER ROLE x SUPERUSER",
+        "ALTER ROLE x SET search_path = y",
+        "ALTER ROLE x RENAME TO y",
+        "DROP ROLE x",
+        "GRANT x TO y",
+        "REVOKE x FROM y CASCADE",
+        "GRANT CREATE ON TABLESPACE x TO y",
+        "ALTER TABLESPACE x RENAME TO y",
+        "ALTER TABLESPACE x SET (seq_page_cost = 1)",
+        "REASSIGN OWNED BY x TO y",
+        "DROP OWNED BY x CASCADE",
+    ],
+)
+@pytest.mark.fault("cluster-wide")
+def test_what_reaches_beyond_the_database_has_kinds_of_its_own(sql: str) -> None:
+    kinds = kinds_of(sql)
+    assert all(map(cluster_wide, kinds))
+    assert set(kinds) <= ALL_KINDS
+    # a scope of ordinary statements allows none of them
+    ordinary = {kind for kind in ALL_KINDS if not cluster_wide(kind)}
+    assert not any(kind_allowed(kind, ordinary) for kind in kinds)
+
+
+@pytest.mark.parametrize(
+    "sql", ["COMMENT ON TABLE a.t IS ''", "GRANT SELECT ON a.t TO x", "ALTER TABLE a.t OWNER TO x"]
+)
+def test_what_stays_in_the_database_is_not_cluster_wide(sql: str) -> None:
+    assert not any(map(cluster_wide, kinds_of(sql)))
+
+
+@pytest.mark.parametrize(
     ("sql", "kinds"),
     [
         ("ALTER TABLE a.t ADD COLUMN x int, DROP COLUMN y", ["ALTER TABLE ADD COLUMN", "ALTER TABLE DROP COLUMN"]),
@@ -168,6 +212,13 @@ def test_every_object_type_that_can_be_altered_or_dropped_has_a_name() -> None:
         ("COPY a.t FROM '/x'", ["COPY FROM FILE"]),
         ("COPY a.t TO PROGRAM 'x'", ["COPY TO PROGRAM"]),
         ("GRANT a TO b", ["GRANT ROLE"]),
+        ("COMMENT ON DATABASE x IS ''", ["COMMENT ON DATABASE"]),
+        ("COMMENT ON ROLE x IS ''", ["COMMENT ON ROLE"]),
+        ("COMMENT ON TABLE a.t IS ''", ["COMMENT"]),
+        ("SECURITY LABEL ON TABLESPACE x IS ''", ["SECURITY LABEL ON TABLESPACE"]),
+        ("GRANT CONNECT ON DATABASE x TO y", ["GRANT ON DATABASE"]),
+        ("REVOKE SET ON PARAMETER work_mem FROM y CASCADE", ["REVOKE ON PARAMETER CASCADE"]),
+        ("GRANT SELECT ON a.t TO y", ["GRANT"]),
         ("ANALYZE a.t", ["ANALYZE"]),
         ("SET LOCAL work_mem = '1MB'", ["SET LOCAL"]),
         ("SET LOCAL app.who = 'x'", ["SET LOCAL"]),
