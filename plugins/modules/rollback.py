@@ -55,6 +55,8 @@ options:
       - Paths of the files with the reviewers' signatures over exactly this rollback, on the controller. They are required if the register of the
         cluster's reviewers requires approval of a rollback, which is its default.
       - Without them, the error message has the command that makes one.
+      - Signatures over the C(plan.json) of the execution are accepted, too. They take the place of those in its bundle that count no
+        longer, such as by a key that was revoked since.
     type: list
     elements: path
     default: []

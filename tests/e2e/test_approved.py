@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import os
 import pwd
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible_collections.incomex.phasegate.plugins.module_utils._approval.register import read_anchor
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.verification import verify_bundle
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.canonical_json import canonical_json, freeze
 from ansible_collections.incomex.phasegate.plugins.module_utils._report.seal import SEAL_NAMESPACE
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.rehearsal_record import rehearsal_record
@@ -292,3 +294,83 @@ def test_without_a_register_a_missing_bundle_is_not_called_a_pass(target: Target
     assert run.rc == 0, run.stdout
     gates = target.bundles()[-1].gates
     assert (gates["G-1"], gates["G-9"], gates["G-10"]) == ("NOT ENFORCED", "NOT ENFORCED", "NOT ENFORCED")
+
+
+# --- a rollback by confirmation --------------------------------------------------------------------------------------
+
+
+def forge_rollback(honest: Path, forged: Path, sql: bytes) -> None:
+    """Copy an execution's bundle with another rollback: plan, journal and seal are right again, only the signatures are not."""
+    shutil.copytree(honest, forged)
+    plan = json.loads((forged / "plan.json").read_bytes())
+    statement = {**plan["rollback"]["statements"][0], "n": 1, "start": 0, "end": len(sql), "line": 1, "run": True}
+    statement.update(tag="DELETE", kinds=["DELETE"], relations=[], needs=[], after_commit="", returns_rows=False)
+    digest = hashlib.sha256(sql).hexdigest()
+    plan["rollback"].update(sha256=digest, bytes=len(sql), statements=[statement])
+    plan["phase"]["rollback"].update(sha256=digest, statements=["DELETE"], rows={})
+    data = canonical_json(freeze(plan))
+    (forged / "plan.json").write_bytes(data)
+    (forged / "sql" / "rollback.sql").write_bytes(sql)
+    lines, previous = [], "0" * 64
+    for line in (forged / "journal.jsonl").read_text(encoding="utf-8").splitlines():
+        entry = json.loads(line)
+        if (entry["step"], entry["event"]) == ("run", "open"):
+            entry["data"]["plan_sha256"] = hashlib.sha256(data).hexdigest()
+        lines.append(json.dumps({**entry, "prev": previous}, ensure_ascii=False, separators=(",", ":")))
+        previous = hashlib.sha256(lines[-1].encode()).hexdigest()
+    (forged / "journal.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    names = [line[66:] for line in (forged / "SHA256SUMS").read_text(encoding="utf-8").splitlines()]
+    (forged / "SHA256SUMS").write_text(
+        "".join(f"{sha256(forged / name)}  {name}\n" for name in names), encoding="utf-8"
+    )
+    assert verify_bundle(str(forged)) == []
+
+
+@pytest.mark.fault("rollback-forged")
+def test_a_rollback_by_confirmation_runs_what_was_signed_and_rehearsed(
+    target: Target, people: list[Reviewer], reviewers: Path, plan: Path, tmp_path: Path
+) -> None:
+    schema = target.dump("--schema-only")
+    register(reviewers, "".join(one.line() for one in people), {"rollback": "confirmation"})
+    for one in people[:2]:
+        plan.with_name(f"plan.json.{one.name}.sig").write_bytes(one.sign(plan.read_bytes()))
+    executed = target.play(extra_vars={"phasegate_plan": str(plan)})
+    assert executed.rc == 0, executed.stdout
+    execution = next(one.path for one in target.bundles() if '"COMMITTED"' in one.text("journal.jsonl"))
+    state = target.state()
+
+    def roll_back(bundle: Path, *signatures: Path) -> str:
+        given = [str(one) for one in signatures]
+        extra = {"phasegate_execution": str(bundle), "phasegate_confirm": bundle.name}
+        run = target.play("playbooks/rollback.yml", extra_vars={**extra, "phasegate_rollback_approvals": given})
+        return run.messages or run.stdout
+
+    # any SQL, in a bundle that verifies
+    forged = execution.with_name(execution.name.replace("alpha_test_", "alpha_test_2"))
+    forge_rollback(execution, forged, b"DELETE FROM public.tac_logical_unit;\n")
+    said = roll_back(forged)
+    assert "G-1 (" in said
+    assert "the executed plan: 0 of 2" in said
+    assert "rollback was rehearsed with SHA-256" in said
+    assert target.state() == state
+    shutil.rmtree(forged)
+
+    # the rehearsal's record is gone
+    rehearsed = target.root / json.loads(plan.read_bytes())["rehearsal"]["bundle"]
+    away = rehearsed.rename(tmp_path / "away")
+    said = roll_back(execution)
+    assert "Stopped at G-9 (" in said
+    assert "is not a directory on this host" in said
+    shutil.move(away, rehearsed)
+
+    # a reviewer left since: the signature counts no longer, and another one's takes its place
+    anna, ben, author = people
+    carl = Reviewer.create(tmp_path, "carl")
+    lines = "".join(one.line() for one in (anna, ben, author, carl))
+    register(reviewers, lines, {"rollback": "confirmation"}, revoked=ben.public + "\n")
+    assert "the executed plan: 1 of 2" in roll_back(execution)
+    assert target.state() == state
+    signature = tmp_path / "carl.plan.sig"
+    signature.write_bytes(carl.sign((execution / "plan.json").read_bytes()))
+    assert "SUCCESS" in roll_back(execution, signature)
+    assert target.dump("--schema-only") == schema

@@ -169,6 +169,10 @@ ROWS: dict[str, Fault] = {
         " another one, not signed",
         "stop at G-9 or G-10, with what the bundle has; without reviewers a missing bundle is NOT ENFORCED",
     ),
+    "rollback-forged": Fault(
+        "a rollback by confirmation of a re-summed bundle with any SQL, or without the rehearsal's record",
+        "stop at G-1: nobody signed that plan; stop at G-9: it was not rehearsed",
+    ),
     "no-bypass": Fault("extra-vars, --tags, --skip-tags, --start-at-task", "no gate is bypassed"),
     "canary": Fault(
         "a password, a passphrase, with -vvvv and a forced failure", "in no output, argument, bundle or temporary file"

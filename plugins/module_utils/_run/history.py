@@ -35,8 +35,9 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_fact
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import evidence_incomplete
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.verification import verify_bundle
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import file_error
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import file_error, sha256_bytes
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import TransactionOutcome
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.canonical_json import canonical_json
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import Identity, read_identity
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.role_copy import read_access
@@ -254,5 +255,14 @@ def plan_of_execution(execution: RunDirectory, identity: Identity) -> dict[str, 
             next_step="give the artefact directory of the execution to undo",
         )
     with open(execution.file("plan.json"), "rb") as stream:
-        plan: dict[str, Any] = json.load(stream)
+        data = stream.read()
+    plan: dict[str, Any] = json.loads(data.decode("utf-8"))
+    opened, found_digest = start.plan_sha256 if start else "", sha256_bytes(data)
+    if opened != found_digest or canonical_json(plan) != data:
+        raise PhaseGateError(
+            "C-09: the plan in the bundle is not the one that the execution was opened with.",
+            expected=f"canonical bytes with SHA-256 {opened}",
+            found=f"SHA-256 {found_digest} of {execution.file('plan.json')}",
+            next_step="give the untouched artefact directory of the execution to undo",
+        )
     return plan

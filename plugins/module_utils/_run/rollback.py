@@ -11,18 +11,21 @@ import os
 from dataclasses import dataclass, field, replace
 from typing import Any, Mapping, Sequence
 
-from ansible_collections.incomex.phasegate.plugins.module_utils._approval.evaluation import evaluate_rollback_approvals
-from ansible_collections.incomex.phasegate.plugins.module_utils._approval.register import registered
-from ansible_collections.incomex.phasegate.plugins.module_utils._approval.requests import rollback_request
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.evaluation import evaluate_plan_approvals, evaluate_rollback_approvals
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.files import collect_approvals
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.register import find_anchor, registered
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.requests import PLAN_NAMESPACE, rollback_request
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import SEAL, RunDirectory, name_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import Migrated, RolledBack
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import newest_end
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.clock import parse_time
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError, Stopped
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_file
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import TransactionOutcome
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import (
     Gate,
+    combine_gates,
     digest_gate,
     make_gate,
     rollback_ready_gate,
@@ -43,6 +46,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_facts 
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.history import require_confirmation
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.lock import lock_gate
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.rehearsal_record import rehearsal_record
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.rollback_losses import (
     DataLoss,
     data_losses,
@@ -58,6 +62,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff imp
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.policy import evaluate_policy
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import read_facts, take_snapshot
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
+from ansible_collections.incomex.phasegate.plugins.module_utils._ssh.signature import holds
 
 
 @dataclass(frozen=True)
@@ -103,21 +108,65 @@ def rollback_approval_gate(undo: RollbackRequest, request: MigrationRequest, ide
     return evaluate_rollback_approvals(wanted, undo.signatures, anchor, request.plan.get("author", ""), moment).gate
 
 
+def executed_plan_gate(undo: RollbackRequest, request: MigrationRequest, identity: Identity, now: float) -> Gate | None:
+    """G-1 of the plan whose rollback would run: its own signatures, in the execution's bundle or given with the rollback.
+
+    A bundle can be written anew by whoever writes below the root, so its SQL needs the reviewers who signed the plan. None on a
+    cluster without a register. A plan without a rehearsal was never signed: then the reviewers' signatures over the rollback, which
+    name the seal of its bundle, are required in their place.
+    """
+    anchor = find_anchor(identity.system_identifier)
+    if anchor is None:
+        return None
+    path = undo.execution.file("plan.json")
+    if "rehearsal" not in request.plan:
+        return make_gate(
+            "G-1",
+            anchor.rollback == "approval",
+            f"an executed plan that the reviewers of {anchor.path} signed",
+            f"{path} was not rehearsed, so nobody can have signed it",
+            f"have the rollback itself approved: set rollback to approval in {anchor.path}/policy.json",
+        )
+    with open(path, "rb") as stream:
+        data = stream.read()
+    signatures, notes = collect_approvals(path)
+    # given with the rollback: of reviewers who sign the executed plan now, as when a key was revoked since
+    given = {f"given {name}": one for name, one in undo.signatures.items() if holds(one, PLAN_NAMESPACE, data)}
+    expiry = parse_time(request.plan["not_after"])
+    # it was executed in time; what a rollback needs is that people approved these bytes
+    moment = min(datetime.datetime.fromtimestamp(now, datetime.timezone.utc), expiry)
+    gate = evaluate_plan_approvals(
+        data, {**signatures, **given}, notes, anchor, request.plan["author"], request.plan["not_after"], moment
+    ).gate
+    return replace(
+        gate,
+        expected=f"the executed plan: {gate.expected}",
+        found=f"the executed plan: {gate.found}",
+        next_step=f"{gate.next_step}: sign {path} and give the signature with those of the rollback"
+        if gate.next_step
+        else "",
+    )
+
+
 def _gates_of(session: Session, client: Client, request: MigrationRequest, undo: RollbackRequest) -> list[Gate]:
     """Evaluate the gates of a rollback: all but preflight and provenance, which belong to C-07, and G-11."""
     rollback = request.plan["rollback"]
     identity = read_identity(session, client)
     now = server_time(session)
     of_backup, foreign = backup_gates(identity, request, now)
+    bundle, root = request.plan.get("rehearsal", {}).get("bundle"), os.path.dirname(request.artefacts.path.rstrip("/"))
+    record = rehearsal_record(request.plan, root, find_anchor(identity.system_identifier)) if bundle else None
+    executed = executed_plan_gate(undo, request, identity, now)
+    approval = rollback_approval_gate(undo, request, identity, now)
     return [
-        rollback_approval_gate(undo, request, identity, now),
+        combine_gates([approval, executed]) if executed else approval,
         *of_backup,
         digest_gate(rollback["sha256"], request.ddl_sha256),
         # the database was compared with the execution's own
         target_gate(request.declared, identity, foreign, pinned=True),
         lock_gate(session, request.artefacts.journal.entries(), os.path.dirname(request.artefacts.path)),
         statements_gate(rollback["statements"], request.phase["rollback"]["statements"]),
-        rollback_ready_gate(rollback["sha256"], request.ddl_sha256, request.plan.get("rehearsal", {}).get("bundle")),
+        rollback_ready_gate(rollback["sha256"], request.ddl_sha256, bundle, record),
     ]
 
 
