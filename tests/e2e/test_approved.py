@@ -11,6 +11,7 @@ import json
 import os
 import pwd
 import re
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 

@@ -14,7 +14,7 @@ from typing import Any, Mapping, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._approval.evaluation import evaluate_plan_approvals
 from ansible_collections.incomex.phasegate.plugins.module_utils._approval.files import collect_approvals
-from ansible_collections.incomex.phasegate.plugins.module_utils._approval.register import registered
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.register import find_anchor, registered
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.record import BackupRecord, unchanged_since
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import BackupMade, SchemaRecorded

@@ -11,10 +11,16 @@ import os
 from dataclasses import dataclass, field, replace
 from typing import Any, Mapping, Sequence
 
-from ansible_collections.incomex.phasegate.plugins.module_utils._approval.evaluation import evaluate_plan_approvals, evaluate_rollback_approvals
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.evaluation import (
+    evaluate_plan_approvals,
+    evaluate_rollback_approvals,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._approval.files import collect_approvals
 from ansible_collections.incomex.phasegate.plugins.module_utils._approval.register import find_anchor, registered
-from ansible_collections.incomex.phasegate.plugins.module_utils._approval.requests import PLAN_NAMESPACE, rollback_request
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.requests import (
+    PLAN_NAMESPACE,
+    rollback_request,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import SEAL, RunDirectory, name_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import Migrated, RolledBack
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import newest_end

@@ -25,7 +25,8 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot
 
 _OF_THE_DATABASE = ("database", "role_setting")
 
-_RESET = (("materialized_view", "populated"), ("subscription", "enabled"))
+# The last: update scripts may leave members otherwise than a fresh installation of the same version makes them.
+_RESET = (("materialized_view", "populated"), ("subscription", "enabled"), ("extension_member", "definition"))
 
 _ARRAY_CAST = re.compile(r'\]\)::(?P<element>[a-z_"][\w ."]*(?:\(\d+(?:,\d+)?\))?(?: with(?:out)? time zone)?)\[\]')
 
