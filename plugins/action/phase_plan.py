@@ -14,7 +14,12 @@ from ansible.module_utils.basic import missing_required_lib
 from ansible.plugins.action import ActionBase
 from ansible_collections.incomex.phasegate.plugins.action.run_open import files_of_phase
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import plan_file_error, sha256_bytes
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
+    plan_file_error,
+    read_found,
+    resolved,
+    sha256_bytes,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_file import (
     HAS_JSONSCHEMA,
     Phase,
@@ -47,7 +52,7 @@ def result_of(plan: Dict[str, Any], source: str) -> Dict[str, Any]:
     return {
         "plan": plan,
         "plan_sha256": sha256_bytes(canonical_json(plan)),
-        "source": os.path.abspath(source),
+        "source": source,
         "summary": {
             **{key: definition[key] for key in ("phase", "revision", "title")},
             "tags": definition["expect"]["tags"],
@@ -59,11 +64,10 @@ def result_of(plan: Dict[str, Any], source: str) -> Dict[str, Any]:
 
 def from_plan(path: str) -> Dict[str, Any]:
     """Return the plan in a plan.json whose SQL is beside it. Raises ``PhaseGateError``, ``OSError``."""
-    with open(path, "rb") as stream:
-        plan = read_plan(stream.read(), path)
+    plan = read_plan(read_found(path), path)
     for part in ("ddl", "rollback"):
-        with open(os.path.join(os.path.dirname(path), plan[part]["file"]), "rb") as stream:
-            check_cover(plan[part]["statements"], stream.read(), plan[part]["sha256"], plan[part]["file"])
+        data = read_found(os.path.join(os.path.dirname(path), plan[part]["file"]))
+        check_cover(plan[part]["statements"], data, plan[part]["sha256"], plan[part]["file"])
     return plan
 
 
@@ -89,9 +93,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             required_one_of=[("path", "plan")],
         )
         try:
-            plan = from_plan(params["plan"]) if params["plan"] else plan_of(load_phase(params["path"]))
-            found = result_of(plan, params["plan"] or params["path"])
-            found["reviews"] = [os.path.abspath(path) for path in params["reviews"]]
+            source = resolved(params["plan"] or params["path"])
+            plan = from_plan(source) if params["plan"] else plan_of(load_phase(source))
+            found = result_of(plan, source)
+            found["reviews"] = [resolved(path) for path in params["reviews"]]
             # refused here already, before anything is opened
             files_of_phase(found["source"], plan, found["reviews"])
         except PhaseFileError as error:

@@ -17,7 +17,9 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors i
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
     plan_file_error,
     read_file,
+    read_found,
     replace_file,
+    resolved,
     sha256_bytes,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.markdown import render_markdown
@@ -36,8 +38,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._review.subject 
 
 def sql_of(directory: str, part: dict[str, Any]) -> bytes:
     """Return the SQL that the plan pins. Raises ``PhaseGateError``, ``OSError``."""
-    with open(os.path.join(directory, part["file"]), "rb") as stream:
-        data = stream.read()
+    data = read_found(os.path.join(directory, part["file"]))
     check_cover(part["statements"], data, part["sha256"], part["file"])
     return data
 
@@ -54,8 +55,7 @@ def linted(ddl: bytes, plan: dict[str, Any]) -> tuple[list[LintFinding] | None, 
 
 def package(path: str) -> tuple[dict[str, bytes], dict[str, Any]]:
     """Return the files of the package by their paths, and the module's result. Raises ``PhaseGateError``, ``OSError``."""
-    with open(path, "rb") as stream:
-        data = stream.read()
+    data = read_found(path)
     plan = read_plan(data, path)
     directory = os.path.dirname(path)
     ddl, rollback = (sql_of(directory, plan[part]) for part in ("ddl", "rollback"))
@@ -99,7 +99,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             raise AnsibleActionFail(missing_required_lib("jsonschema", reason="on the controller"))
         _validated, params = self.validate_argument_spec({"plan": {"type": "path", "required": True}})
         try:
-            files, about = package(os.path.abspath(params["plan"]))
+            files, about = package(resolved(params["plan"]))
             changed = write(files, check_mode=self._task.check_mode)
         except PhaseGateError as error:
             return {**result, "failed": True, "msg": str(error)}

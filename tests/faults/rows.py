@@ -116,6 +116,24 @@ ROWS: dict[str, Fault] = {
     "canary": Fault(
         "a password, a passphrase, with -vvvv and a forced failure", "in no output, argument, bundle or temporary file"
     ),
+    "found-links": Fault(
+        "a link, pipe, directory or huge file in place of notes, signatures, SQL, evidence, or of a partial file",
+        "refused and named; nothing is read or written through a link, nothing waits",
+    ),
+    "author-alike": Fault(
+        "the author's name with blanks, other case, or letters that look alike", "the author's approval is rejected"
+    ),
+    "names-alike": Fault(
+        "names in the SQL that look like others: other scripts, other normal forms", "the review flags each of them"
+    ),
+    "duplicate-keys": Fault("a key twice in the policy, the plan, the journal, a marker", "refused; the key named"),
+    "input-bombs": Fault(
+        "numbers of 5,000 digits, 10 kB of [, 60,000 x 1+, deep nesting, statements that end the parser",
+        "refused within seconds, the place named",
+    ),
+    "revoked-unreadable": Fault(
+        "the list of revoked keys cannot be read", "no approval counts, and the reason is named"
+    ),
     "rollback-refused": Fault("a rollback that differs from the rehearsed one, or loses new data", "refused"),
 }
 

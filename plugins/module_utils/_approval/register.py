@@ -19,6 +19,11 @@ from dataclasses import dataclass
 from typing import Any, Callable, Dict, FrozenSet, Iterator, Optional, Sequence, Set, Tuple
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
+    SMALL,
+    read_open,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.strict_json import parse_json
 from ansible_collections.incomex.phasegate.plugins.module_utils._ssh.allowed_signers import (
     ALLOWED_SIGNERS,
     Signer,
@@ -185,7 +190,7 @@ def _read_file(directory: int, name: str, path: str) -> Optional[bytes]:
         if not stat.S_ISREG(status.st_mode):
             raise _untrusted(path, "a regular file", "something else")
         _check_owner(path, status)
-        return stream.read()
+        return read_open(stream, path, SMALL)
 
 
 def _read(path: str, directory: int) -> Anchor:
@@ -208,7 +213,7 @@ def _policy(data: Optional[bytes], path: str) -> Dict[str, Any]:
     if data is None:
         return {}
     try:
-        policy = json.loads(data.decode("utf-8"))
+        policy = parse_json(data)
     except ValueError as error:
         raise faulty_register(path, "JSON", str(error)) from None
     if not isinstance(policy, dict):

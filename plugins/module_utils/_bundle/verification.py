@@ -17,7 +17,10 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.director
     RunDirectory,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_file
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
+    read_found,
+    sha256_file,
+)
 
 
 def require_as_sealed(artefacts: RunDirectory, name: str) -> None:
@@ -51,8 +54,7 @@ def _unusable_seal(artefacts: RunDirectory) -> list[str]:
 
 def _read_sums(artefacts: RunDirectory) -> tuple[dict[str, str], list[str]]:
     """Return the digests by name of a sealed bundle, and what is wrong with its SHA256SUMS."""
-    with open(artefacts.file(SEAL), encoding="utf-8", errors="surrogateescape", newline="") as stream:
-        return _parse_sums(stream.read())
+    return _parse_sums(read_found(artefacts.file(SEAL)).decode("utf-8", "surrogateescape"))
 
 
 def verify_bundle(path: str) -> list[str]:
@@ -82,8 +84,7 @@ def _check_journal(artefacts: RunDirectory) -> list[str]:
         return [str(error).replace("\n", "; ")]
     data = b""
     if artefacts.has_run:
-        with open(artefacts.file(JOURNAL), "rb") as stream:
-            data = stream.read()
+        data = read_found(artefacts.file(JOURNAL))
     if not data.endswith(b"\n") or (entries[-1].step, entries[-1].event) != ("run", "seal"):
         return [f"{JOURNAL} does not end with the run's seal"]
     return []

@@ -20,7 +20,11 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.director
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import BackupMade, SchemaRecorded
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import newest_end
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import Stopped
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_bytes, sha256_file
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
+    read_found,
+    sha256_bytes,
+    sha256_file,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import (
     GATE_TITLES,
     Gate,
@@ -109,8 +113,7 @@ def approval_gate(request: MigrationRequest, identity: Identity, now: float) -> 
     ``now`` is the database server's clock. Raises ``Stopped`` when plan.json differs from the plan to run.
     """
     path = request.artefacts.file("plan.json")
-    with open(path, "rb") as stream:
-        data = stream.read()
+    data = read_found(path)
     if data != canonical_json(request.plan):
         raise Stopped(
             "C-07: the plan differs from the one that this run was opened with.",
@@ -209,8 +212,7 @@ def read_frozen(artefacts: RunDirectory, name: str) -> bytes:
     """Return a frozen SQL file of the run, read once. Raises ``PhaseGateError`` when it is missing."""
     path = artefacts.file("sql/" + name)
     try:
-        with open(path, "rb") as stream:
-            return stream.read()
+        return read_found(path)
     except FileNotFoundError:
         raise Stopped(
             f"{name} is not frozen in this run.",

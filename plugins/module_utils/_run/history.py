@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Any, Iterator, Mapping, Type, TypeVar
 
@@ -35,7 +34,10 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_fact
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import evidence_incomplete
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.verification import verify_bundle
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import file_error
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
+    file_error,
+    read_json,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import TransactionOutcome
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import Identity, read_identity
@@ -64,8 +66,7 @@ def committed_outcome(client: Client, artefacts: RunDirectory, kind: Type[T]) ->
 
 def is_incomplete(artefacts: RunDirectory) -> bool:
     """Return whether a run that committed has statements after COMMIT that are not done."""
-    with open(artefacts.file("plan.json"), "rb") as stream:
-        plan = json.load(stream)
+    plan = read_json(artefacts.file("plan.json"))
     return bool(statements_left(plan["ddl"]["statements"], artefacts.journal.entries(), COMMAND[EXECUTE]))
 
 
@@ -253,6 +254,5 @@ def plan_of_execution(execution: RunDirectory, identity: Identity) -> dict[str, 
             found=", ".join(str(fact) for fact in found),
             next_step="give the artefact directory of the execution to undo",
         )
-    with open(execution.file("plan.json"), "rb") as stream:
-        plan: dict[str, Any] = json.load(stream)
+    plan: dict[str, Any] = read_json(execution.file("plan.json"))
     return plan

@@ -27,7 +27,11 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
     RunOpened,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import read_file, sha256_bytes
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
+    read_file,
+    read_found,
+    sha256_bytes,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import GateStatus
 from ansible_collections.incomex.phasegate.plugins.module_utils._conditions.evaluation import (
     ConditionRules,
@@ -198,8 +202,7 @@ def _opened_alone(
     alone = isinstance(lock, RunLock)
     closed = close_broken(root, params["environment"], plan, identity) if alone else []
     if execution:
-        with open(execution.file(f"sql/{plan['rollback']['file']}"), "rb") as stream:
-            files = {"rollback": stream.read()}
+        files = {"rollback": read_found(execution.file(f"sql/{plan['rollback']['file']}"))}
     artefacts = open_run(root, plan, replace(about, closed=closed), declared, files, lock)
     with seal_when_stopped(artefacts):
         if not execution:
