@@ -111,6 +111,12 @@ ROWS: dict[str, Fault] = {
     "approvals": Fault(
         "approvals: twice, by the author, expired, revoked, of another plan …", "each rejected with its own message"
     ),
+    "evidence-moved": Fault(
+        "another run's bundle under this name, a renamed bundle, directories added or gone, a name that is not UTF-8",
+        "each found with its own message",
+    ),
+    "evidence-open": Fault("a bundle that others can write, hard links into it", "intact, with a warning for each"),
+    "no-bundle": Fault("the audit is given a wrong path", "no such bundle; not called tampering"),
     "evidence-tampered": Fault("evidence edited, deleted, added, linked, re-signed", "each found with its own message"),
     "no-bypass": Fault("extra-vars, --tags, --skip-tags, --start-at-task", "no gate is bypassed"),
     "canary": Fault(

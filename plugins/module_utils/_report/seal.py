@@ -12,7 +12,11 @@ import tempfile
 from typing import Any, Iterator
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.record import FOLDERS
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import SEAL, SIGNATURE, RunDirectory
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import (
+    SEAL,
+    SIGNATURE,
+    RunDirectory,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import FAILED, RunFailed, SealBegun
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import since_continued
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.verification import verify_bundle
@@ -53,7 +57,7 @@ def _write_reports(artefacts: RunDirectory, reason: str) -> dict[str, Any]:
     if not artefacts.sealed:
         if reason and not any(entry.event == FAILED for entry in since_continued(entries)):
             RunFailed(reason).write(artefacts.journal)
-        SealBegun().write(artefacts.journal)
+        SealBegun(os.path.basename(os.path.realpath(artefacts.path)), artefacts.directories()).write(artefacts.journal)
         entries = artefacts.journal.entries()
     name = os.path.basename(artefacts.path)
     report = build(plan, entries, name)
