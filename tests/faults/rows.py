@@ -137,6 +137,9 @@ ROWS: dict[str, Fault] = {
         "numbers of 5,000 digits, 10 kB of [, 60,000 x 1+, deep nesting, statements that end the parser",
         "refused within seconds, the place named",
     ),
+    "timeouts-set": Fault(
+        "timeouts of one millisecond set on the database or the role", "the run's own sessions are not ended by them"
+    ),
     "revoked-unreadable": Fault(
         "the list of revoked keys cannot be read", "no approval counts, and the reason is named"
     ),

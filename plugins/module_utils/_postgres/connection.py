@@ -15,7 +15,11 @@ from typing import IO, Any, Iterator, Mapping
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import literal
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import ConnectionLost, Session
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import (
+    ConnectionLost,
+    Session,
+    SqlError,
+)
 
 # Settings that change the text that the server deparses or prints, fixed for every session of phasegate.
 SESSION_SETTINGS = {
@@ -30,7 +34,15 @@ SESSION_SETTINGS = {
     "standard_conforming_strings": "on",
     "client_min_messages": "notice",
     "jit": "off",
+    # the role's and the database's own are for applications: a run is ended by its own limits, and says so
+    "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
 }
+
+# A timeout of one millisecond ends a SET now and then.
+_TIMEOUT_ATTEMPTS = 100
+_QUERY_CANCELED = "57014"
 
 # Arguments of every module that connects to PostgreSQL; documented in doc_fragments/_connection.py.
 CONNECTION_ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -178,6 +190,7 @@ class Client:
         session = Session(process, another=lambda: self.session(application_name))
         try:
             try:
+                _end_timeout(session)
                 session.execute(_settings_sql())
             except ConnectionLost as lost:
                 raise PhaseGateError(
@@ -189,6 +202,18 @@ class Client:
             yield session
         finally:
             session.close()
+
+
+def _end_timeout(session: Session) -> None:
+    """Set the session's own statement_timeout; one of the role or the database may be so short that it ends this, too."""
+    for attempt in range(_TIMEOUT_ATTEMPTS):
+        try:
+            session.execute("SET statement_timeout = 0")
+        except SqlError as error:
+            if error.sqlstate != _QUERY_CANCELED or attempt == _TIMEOUT_ATTEMPTS - 1:
+                raise
+        else:
+            return
 
 
 def _settings_sql() -> str:
