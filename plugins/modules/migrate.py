@@ -183,7 +183,7 @@ def require_backup(artefacts: RunDirectory) -> None:
         raise PhaseGateError(reason)
 
 
-def seen(migrated: Step[Migrated] | None) -> dict[str, TransactionOutcome | None]:
+def seen(migrated: Step[Migrated] | None) -> dict[str, str | None]:
     """Return the outcome of C-07 as this module saw it: message and result have to agree."""
     return {"C-07": migrated.end.outcome if migrated is not None else None}
 
@@ -205,7 +205,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = module.params
-    client = Client.from_params(params)
+    client = Client.of_module(module)
     migrated: Step[Migrated] | None = None
     verified: Step[Verified] | None = None
     sealed: dict[str, Any] = {}

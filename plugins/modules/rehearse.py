@@ -161,7 +161,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = module.params
-    client = Client.from_params(params)
+    client = Client.of_module(module)
     with errors_of(module):
         if module.check_mode:
             # there is no run yet to know the source by, and the copy's database may not exist yet

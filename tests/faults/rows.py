@@ -143,6 +143,13 @@ ROWS: dict[str, Fault] = {
     "revoked-unreadable": Fault(
         "the list of revoked keys cannot be read", "no approval counts, and the reason is named"
     ),
+    "connection-strings": Fault(
+        "a connection string or URL with a password in place of a database, host or user",
+        "refused before anything starts; not repeated in the message",
+    ),
+    "dumped-secrets": Fault(
+        "passwords in user mappings, subscriptions and options of foreign servers", "not in the schema of a bundle"
+    ),
     "rollback-refused": Fault("a rollback that differs from the rehearsed one, or loses new data", "refused"),
 }
 

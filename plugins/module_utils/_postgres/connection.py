@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
 from typing import IO, Any, Iterator, Mapping
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import fail_with
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import literal
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import (
     ConnectionLost,
@@ -59,6 +61,29 @@ CONNECTION_ARGUMENTS: dict[str, dict[str, Any]] = {
 }
 
 
+_CONNECTION_STRING = re.compile(
+    r"^\s*postgres(ql)?:|://|(^|[\s'?&])(dbname|host|hostaddr|port|user|password|passfile|options|service|servicefile"
+    r"|ssl\w+|gss\w+|krbsrvname|application_name|channel_binding|connect_timeout|target_session_attrs|require_auth)\s*=",
+    re.IGNORECASE,
+)
+
+
+def require_plain_values(values: Mapping[str, Any]) -> None:
+    """Raise ``PhaseGateError`` when a connection's value is a connection string or URL: it could contain a password.
+
+    The message does not repeat the value.
+    """
+    for name, value in values.items():
+        if isinstance(value, str) and _CONNECTION_STRING.search(value):
+            raise PhaseGateError(
+                f"The connection's {name} is a connection string or URL.",
+                expected=f"the plain {name}; host, port, user and the like are options of their own",
+                found="key=value settings or a URL, not shown here because they can contain a password",
+                next_step="set each value on its own; a password belongs in passfile or a service file, and one that was"
+                " written elsewhere has to be changed",
+            )
+
+
 def conninfo(parameters: Mapping[str, str]) -> str:
     """Return a libpq connection string; a backslash goes before every backslash and quote of a value."""
     quoted = {key: value.replace("\\", "\\\\").replace("'", "\\'") for key, value in parameters.items()}
@@ -85,10 +110,22 @@ class Client:
     passfile: str | None = None
     sslmode: str | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse connection strings before a program is started with one."""
+        require_plain_values({name: getattr(self, name) for name in CONNECTION_ARGUMENTS})
+
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> Client:
         """Build a client from a module's parameters."""
         return cls(**{name: params[name] for name in CONNECTION_ARGUMENTS})
+
+    @classmethod
+    def of_module(cls, module: Any) -> Client:
+        """Build a client from an ``AnsibleModule``, which ends as failed when its connection cannot be used."""
+        try:
+            return cls.from_params(module.params)
+        except PhaseGateError as error:
+            fail_with(module, error)
 
     @property
     def place(self) -> str:
@@ -209,7 +246,7 @@ def _end_timeout(session: Session) -> None:
     for attempt in range(_TIMEOUT_ATTEMPTS):
         try:
             session.execute("SET statement_timeout = 0")
-        except SqlError as error:
+        except SqlError as error:  # noqa: PERF203 - each attempt has its own end
             if error.sqlstate != _QUERY_CANCELED or attempt == _TIMEOUT_ATTEMPTS - 1:
                 raise
         else:
