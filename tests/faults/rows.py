@@ -150,6 +150,9 @@ ROWS: dict[str, Fault] = {
     "dumped-secrets": Fault(
         "passwords in user mappings, subscriptions and options of foreign servers", "not in the schema of a bundle"
     ),
+    "notices-pose": Fault(
+        "notices, errors and values that imitate psql's and the collection's own lines", "taken for what they are"
+    ),
     "rollback-refused": Fault("a rollback that differs from the rehearsed one, or loses new data", "refused"),
 }
 
