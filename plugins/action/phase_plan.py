@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any, Dict, Mapping
 
 from ansible.errors import AnsibleActionFail
@@ -14,7 +13,11 @@ from ansible.module_utils.basic import missing_required_lib
 from ansible.plugins.action import ActionBase
 from ansible_collections.incomex.phasegate.plugins.action.run_open import files_of_phase
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import plan_file_error, sha256_bytes
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
+    plan_file_error,
+    resolved,
+    sha256_bytes,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_file import (
     HAS_JSONSCHEMA,
     Phase,
@@ -46,7 +49,7 @@ def result_of(plan: Dict[str, Any], source: str) -> Dict[str, Any]:
     return {
         "plan": plan,
         "plan_sha256": sha256_bytes(canonical_json(plan)),
-        "source": os.path.abspath(source),
+        "source": source,
         "summary": {
             **{key: definition[key] for key in ("phase", "revision", "title")},
             "tags": definition["expect"]["tags"],
@@ -78,9 +81,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             required_one_of=[("path", "plan")],
         )
         try:
-            plan = read_checked_plan(params["plan"]).plan if params["plan"] else plan_of(load_phase(params["path"]))
-            found = result_of(plan, params["plan"] or params["path"])
-            found["reviews"] = [os.path.abspath(path) for path in params["reviews"]]
+            source = resolved(params["plan"] or params["path"])
+            plan = read_checked_plan(source).plan if params["plan"] else plan_of(load_phase(source))
+            found = result_of(plan, source)
+            found["reviews"] = [resolved(path) for path in params["reviews"]]
             # refused here already, before anything is opened
             files_of_phase(found["source"], plan, found["reviews"])
         except PhaseFileError as error:

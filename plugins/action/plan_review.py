@@ -18,6 +18,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.files im
     plan_file_error,
     read_file,
     replace_file,
+    resolved,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.markdown import render_markdown
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.plan_reader import HAS_JSONSCHEMA
@@ -90,7 +91,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
                 raise AnsibleActionFail(missing_required_lib(library, reason="on the controller"))
         _validated, params = self.validate_argument_spec({"plan": {"type": "path", "required": True}})
         try:
-            files, about = package(os.path.abspath(params["plan"]))
+            files, about = package(resolved(params["plan"]))
             changed = write(files, check_mode=self._task.check_mode)
         except PhaseGateError as error:
             return {**result, "failed": True, "msg": str(error)}

@@ -12,6 +12,9 @@ from typing import Any, Mapping
 from ansible_collections.incomex.phasegate.plugins.module_utils._approval.files import approval_files
 from ansible_collections.incomex.phasegate.plugins.module_utils._approval.requests import review_file
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
+    resolved,
+)
 from ansible_collections.incomex.phasegate.plugins.plugin_utils._files_action import FilesAction
 
 
@@ -21,14 +24,14 @@ def files_of_phase(source: str, plan: Mapping[str, Any], reviews: list[str]) -> 
     ``source`` is the path of phase.yml or plan.json on the controller, whose SQL is beside it. Raises ``PhaseGateError``,
     ``OSError``.
     """
-    source = os.path.abspath(os.path.expanduser(source))
+    source = resolved(source)
     directory, name = os.path.split(source)
     found = {plan[part]["file"]: os.path.join(directory, plan[part]["file"]) for part in ("ddl", "rollback")}
     if name != plan["definition"]["file"]:
         # on the target the plan is called plan.json
         approvals = approval_files(source)
         found.update({"plan.json" + one[len(name) :]: os.path.join(directory, one) for one in approvals})
-    for review in map(os.path.abspath, map(os.path.expanduser, reviews)):
+    for review in map(resolved, reviews):
         require_review(review)
         found.update({name: os.path.join(os.path.dirname(review), name) for name in approval_files(review)})
     return found

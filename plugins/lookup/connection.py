@@ -46,7 +46,10 @@ from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.playbook_inputs import PREFIX
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import CONNECTION_ARGUMENTS
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import (
+    CONNECTION_ARGUMENTS,
+    require_plain_values,
+)
 
 
 def connection_variables(variables: dict[str, Any]) -> dict[str, Any]:
@@ -74,6 +77,8 @@ class LookupModule(LookupBase):  # type: ignore[misc]  # ansible-core has no typ
         if terms:
             raise AnsibleLookupError("incomex.phasegate.connection takes no terms")
         try:
-            return [self._templar.template(connection_variables(variables or {}))]
+            found: dict[str, Any] = self._templar.template(connection_variables(variables or {}))
+            require_plain_values(found)
         except PhaseGateError as error:
             raise AnsibleLookupError(str(error)) from error
+        return [found]

@@ -148,7 +148,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = module.params
-    client = Client.from_params(params)
+    client = Client.of_module(module)
     wanted = backup_options(params, contents=params["contents"])
     with errors_of(module):
         artefacts = open_run_directory(params["run_directory"], check_mode=module.check_mode)

@@ -16,6 +16,10 @@ description:
   - Compares every file of a sealed run directory, or of a copy of it, with C(SHA256SUMS), and checks the hash chain of the
     journal. No database connection is needed.
   - With O(allowed_signers) it also verifies the signature of the seal.
+  - The name of the run and the set of its directories are sealed, too. Another run's bundle under this name, a renamed
+    directory, an added and a missing directory are findings.
+  - Modes that let other users change the bundle, and hard links, are warnings (RV(doubts)).
+  - A path without a bundle is reported as such, and not as tampering.
   - Fails if the bundle is not intact. RV(findings) then has the reasons.
 extends_documentation_fragment:
   - incomex.phasegate._attributes
@@ -60,6 +64,13 @@ findings:
   returned: always
   type: list
   elements: str
+doubts:
+  description:
+    - What does not change the bundle but lets other users do so; also shown as warnings. Files and directories that others can
+      write, and files with several names (hard links).
+  returned: success
+  type: list
+  elements: str
 seal:
   description: SHA-256 of C(SHA256SUMS).
   returned: success
@@ -72,9 +83,13 @@ signature:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import SEAL, RunDirectory
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.verification import verify_bundle
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.verification import (
+    bundle_warnings,
+    require_bundle,
+    verify_bundle,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_file
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import resolved, sha256_file
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of, fail_with
 from ansible_collections.incomex.phasegate.plugins.module_utils._report.seal import judge_seal, signature_of
 
@@ -110,16 +125,21 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    path, allowed_signers = module.params["run_directory"], module.params["allowed_signers"]
+    path, allowed_signers = resolved(module.params["run_directory"]), module.params["allowed_signers"]
     with errors_of(module):
+        require_bundle(path)
         findings = findings_of(path, allowed_signers)
         if findings:
             fail_with(module, not_intact(path, allowed_signers, findings), findings=findings)
         artefacts = RunDirectory(path)
+        doubts = bundle_warnings(path)
+        for doubt in doubts:
+            module.warn(doubt)
         module.exit_json(
             changed=False,
             run_directory=path,
             findings=[],
+            doubts=doubts,
             seal=sha256_file(artefacts.file(SEAL)),
             signature=signature_of(artefacts),
         )

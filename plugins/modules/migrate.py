@@ -183,6 +183,11 @@ def require_backup(artefacts: RunDirectory) -> None:
         raise PhaseGateError(reason)
 
 
+def seen(migrated: Step[Migrated] | None) -> dict[str, str | None]:
+    """Return the outcome of C-07 as this module saw it: message and result have to agree."""
+    return {"C-07": migrated.end.outcome if migrated is not None else None}
+
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
@@ -200,7 +205,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = module.params
-    client = Client.from_params(params)
+    client = Client.of_module(module)
     migrated: Step[Migrated] | None = None
     verified: Step[Verified] | None = None
     sealed: dict[str, Any] = {}
@@ -240,14 +245,14 @@ def main() -> None:
             sealed = seal_and_sign(artefacts, "", params["seal_key"])
     except OSError as error:
         committed = migrated is not None and migrated.end.outcome == TransactionOutcome.COMMITTED
-        fail_with(module, not_sealed(params["run_directory"], error), changed=committed)
+        fail_with(module, not_sealed(params["run_directory"], error, seen(migrated)), changed=committed)
     except PhaseGateError as error:
         data = migrated.end.to_entry() if migrated is not None else {}
         known = {key: data[key] for key in ("outcome", "unchanged", "fingerprint") if key in data}
         committed = known.get("outcome") == TransactionOutcome.COMMITTED
         # what C-08 and the seal could not write down is in the database all the same
         full = error.__cause__ if committed and isinstance(error.__cause__, OSError) else None
-        problem = not_sealed(params["run_directory"], full) if full else error
+        problem = not_sealed(params["run_directory"], full, seen(migrated)) if full else error
         verification = verification_fields(verified.end) if verified else {}
         fail_with(module, problem, changed=committed, verification=verification, **known)
     assert migrated is not None, "C-07 ran or the module has ended"

@@ -129,9 +129,11 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._approval.reques
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.clock import parse_time
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
+    SMALL,
     plan_file_error,
     read_file,
     replace_file,
+    resolved,
     sha256_bytes,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of
@@ -154,6 +156,7 @@ class Document:
 
 def plan_to_sign(path: str) -> Document:
     """Return a plan that may be signed. Raises ``PhaseGateError``, ``OSError``."""
+    path = resolved(path)
     checked = read_checked_plan(path)
     plan = checked.plan
     now = datetime.datetime.now(datetime.timezone.utc)
@@ -169,6 +172,7 @@ def plan_to_sign(path: str) -> Document:
 
 def review_to_sign(bundle: str) -> Document:
     """Return the review of an execution that may be signed. Raises ``PhaseGateError``, ``OSError``."""
+    bundle = resolved(bundle)
     return Document(review_file(bundle), reviewable(bundle), review_name(bundle), REVIEW_NAMESPACE)
 
 
@@ -182,7 +186,7 @@ def documents(files: ApprovalFiles, document: Document, notes: str) -> Dict[str,
 
 def signed_before(path: str, namespace: str, document: bytes, by: Optional[bytes]) -> bool:
     """Tell whether a signature file holds over a document, with ``by``: and is by the key of that signature."""
-    found = read_file(path) or b""
+    found = read_file(path, SMALL) or b""
     if by is not None:
         one, other = parse_signature(found), parse_signature(by)
         if one is None or other is None or one.key != other.key:
@@ -202,9 +206,9 @@ def approve(document: Document, reviewer: str, key: str, notes: str, *, check_mo
     }
     changed = not all(signed_before(name, namespace, signed[name], by) for name, by in new.items())
     wanted = {files.notes: signed.get(files.notes_signature), files.notes_signature: None, **new}
-    changed = changed or read_file(files.notes) != wanted[files.notes]
+    changed = changed or read_file(files.notes, SMALL) != wanted[files.notes]
     if changed and not check_mode:
-        if read_file(document.path) != document.data:
+        if read_file(document.path, SMALL) != document.data:
             replace_file(document.path, document.data)
         # its signature comes last: without it there is no approval
         for name in (files.notes, files.notes_signature, files.signature):

@@ -110,7 +110,6 @@ table:
 """
 
 import datetime
-import json
 import os
 from typing import Any, Dict, Optional
 
@@ -131,7 +130,13 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._approval.regist
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._approval.requests import review_file
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.clock import parse_time
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import plan_file_error, sha256_bytes
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
+    plan_file_error,
+    read_found,
+    read_json,
+    resolved,
+    sha256_bytes,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.canonical_json import thawed
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.plan_reader import HAS_JSONSCHEMA
@@ -150,8 +155,8 @@ def anchor_for(plan: Dict[str, Any], reviewers: Optional[str]) -> Optional[Ancho
 
 def approvals_of_plan(path: str, reviewers: Optional[str], now: datetime.datetime) -> Dict[str, Any]:
     """Return the module's result for a plan. Raises ``PhaseGateError``, ``OSError``."""
-    with open(path, "rb") as stream:
-        data = stream.read()
+    path = resolved(path)
+    data = read_found(path)
     plan, changed = thawed(data)
     if not changed:
         # of a changed one no signature is valid, and the gate fails
@@ -167,9 +172,9 @@ def approvals_of_plan(path: str, reviewers: Optional[str], now: datetime.datetim
 
 def approvals_of_bundle(bundle: str, reviewers: Optional[str], now: datetime.datetime) -> Dict[str, Any]:
     """Return the module's result for an execution. Raises ``PhaseGateError``, ``OSError``."""
+    bundle = resolved(bundle)
     data = reviewable(bundle)
-    with open(os.path.join(bundle, "plan.json"), "rb") as stream:
-        author = str(json.load(stream).get("author", ""))
+    author = str(read_json(os.path.join(bundle, "plan.json")).get("author", ""))
     system_identifier = identity_of(bundle)["system_identifier"]
     anchor = read_anchor(reviewers) if reviewers else find_anchor(system_identifier)
     signatures, notes = collect_approvals(review_file(bundle))

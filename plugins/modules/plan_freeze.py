@@ -109,6 +109,7 @@ import contextlib
 import datetime
 import os
 import secrets
+import unicodedata
 from typing import Any, Mapping
 
 from ansible.module_utils.ansible_release import __version__ as ansible_version
@@ -116,10 +117,12 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
     plan_file_error,
+    read_found,
     replace_file,
     sha256_bytes,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.names import name_problem
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.byte_ranges import check_cover
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.canonical_json import canonical_json
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.plan import freeze_plan
@@ -144,11 +147,25 @@ def document(params: dict[str, Any]) -> dict[str, Any]:
         },
         rehearsal={**params["rehearsal"], "seal": params["seal"]},
         tools={"ansible-core": ansible_version},
-        author=params["author"],
+        author=author_name(params["author"]),
         nonce=secrets.token_hex(16),
         created_at=utc(now),
         not_after=utc(now + datetime.timedelta(days=params["valid_days"])),
     )
+
+
+def author_name(name: str) -> str:
+    """Return the canonical spelling of the author's name. Raises ``PhaseGateError`` for one that looks like another."""
+    name = unicodedata.normalize("NFKC", name).strip()
+    problem = name_problem(name) or ("it is empty" if not name else "")
+    if problem:
+        raise PhaseGateError(
+            "The author's name cannot be used.",
+            expected="a name in letters of one script, without invisible characters",
+            found=f"{name!r}: {problem}",
+            next_step="give the name as it is in the register of reviewers (phasegate_author)",
+        )
+    return name
 
 
 def rehearsed_sql(source: str, plan: Mapping[str, Any]) -> dict[str, bytes]:
@@ -156,8 +173,7 @@ def rehearsed_sql(source: str, plan: Mapping[str, Any]) -> dict[str, bytes]:
     found = {}
     for part in ("ddl", "rollback"):
         pinned = plan[part]
-        with open(os.path.join(os.path.dirname(source), pinned["file"]), "rb") as stream:
-            found[pinned["file"]] = stream.read()
+        found[pinned["file"]] = read_found(os.path.join(os.path.dirname(source), pinned["file"]))
         check_cover(pinned["statements"], found[pinned["file"]], pinned["sha256"], pinned["file"])
     return found
 

@@ -83,7 +83,6 @@ rehearsal:
 """
 
 import dataclasses
-import json
 import os
 from typing import Any, Mapping
 
@@ -103,6 +102,9 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import newest_end, opening_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
+    read_json,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of, run_directory_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import CONNECTION_ARGUMENTS, Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import read_identity
@@ -141,8 +143,7 @@ def run(client: Client, artefacts: RunDirectory, plan: dict[str, Any], rules: Co
     source = Snapshot.load(artefacts.file("schema/before.jsonl.gz"))
     backup = newest_end(artefacts.journal.entries(), BackupMade, done=True).backup or {}
     access = start.access or {}
-    with open(artefacts.file("backup_contents.json"), encoding="utf-8") as stream:
-        contents = json.load(stream)
+    contents = read_json(artefacts.file("backup_contents.json"))
     request = MigrationRequest(
         plan=plan,
         ddl=read_frozen(artefacts, plan["ddl"]["file"]),
@@ -181,7 +182,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = module.params
-    client = Client.from_params(params)
+    client = Client.of_module(module)
     with errors_of(module):
         if module.check_mode:
             # there is no run yet to know the source by, and the copy's database may not exist yet

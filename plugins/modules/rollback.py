@@ -113,7 +113,10 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import RolledBack
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import read_file
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
+    SMALL,
+    read_file,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of, run_directory_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import CONNECTION_ARGUMENTS, Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import IDENTITY_ARGUMENT
@@ -162,7 +165,9 @@ def run(client: Client, params: dict[str, Any], artefacts: RunDirectory, undo: R
 def signatures_in(directory: str | None) -> dict[str, bytes]:
     """Return the signatures that were copied to the target, by file name."""
     names = sorted(os.listdir(directory)) if directory else []
-    return {name: read_file(os.path.join(directory or "", name)) or b"" for name in names if name.endswith(".sig")}
+    return {
+        name: read_file(os.path.join(directory or "", name), SMALL) or b"" for name in names if name.endswith(".sig")
+    }
 
 
 def main() -> None:

@@ -181,7 +181,7 @@ def main() -> None:
     arguments = {**CONNECTION_ARGUMENTS, **OPENING_ARGUMENTS, **BACKUP_ARGUMENTS}
     arguments.update({name: {**OPENING_ARGUMENTS[name], "required": True} for name in REQUIRED})
     module = AnsibleModule(argument_spec=arguments, supports_check_mode=True)
-    client = Client.from_params(module.params)
+    client = Client.of_module(module)
     result: dict[str, Any] = {}
     with errors_of(module, result):
         try:

@@ -264,6 +264,8 @@ def main() -> None:
     params = module.params
     if params["renew"] and params["baseline"]:
         module.fail_json(msg="renew and baseline are mutually exclusive: renew stores a new baseline in directory.")
+    # before a report names the connection
+    Client.of_module(module)
     reports = Reports(params["directory"], check_mode=module.check_mode)
     try:
         reports.prepare()

@@ -190,7 +190,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = module.params
-    client = Client.from_params(params)
+    client = Client.of_module(module)
     with errors_of(module):
         artefacts = open_run_directory(params["run_directory"], check_mode=module.check_mode)
         if artefacts is None:

@@ -117,6 +117,8 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors i
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
     HashingWriter,
     atomic_file,
+    open_found,
+    resolved,
     sha256_file,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of
@@ -191,7 +193,7 @@ def hashed(file: Pinned) -> Hashed:
         return Hashed(file, "", 0)
     if not stat.S_ISREG(status.st_mode):
         return Hashed(file, "", 0)
-    return Hashed(file, sha256_file(file.path), status.st_size)
+    return Hashed(file, sha256_file(resolved(file.path)), status.st_size)
 
 
 def require_all(files: Sequence[Hashed]) -> None:
@@ -239,7 +241,7 @@ def freeze(directory: str, files: Sequence[Hashed]) -> None:
 
 def copy(file: Pinned, out: HashingWriter) -> None:
     """Copy the bytes of one file. Raises ``PhaseGateError`` when they are not the expected ones."""
-    with open(file.path, "rb") as stream:
+    with open_found(resolved(file.path)) as stream:
         for chunk in iter(lambda: stream.read(1 << 20), b""):
             out.write(chunk)
     require_all([Hashed(file, out.sha256, out.size)])

@@ -128,7 +128,6 @@ lines:
   type: dict
 """
 
-import json
 import os
 from typing import Any, Mapping
 
@@ -143,7 +142,11 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._checks.verifica
     run_verification,
     verification_fields,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_file
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
+    read_json,
+    resolved,
+    sha256_file,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import CONNECTION_ARGUMENTS, Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import IDENTITY_ARGUMENT
@@ -156,8 +159,7 @@ def policy_of(params: dict[str, Any]) -> Mapping[str, Any]:
     path = os.path.join(params["run_directory"], "plan.json")
     if policy.get("policy") != "exact" or not os.path.isfile(path):
         return policy
-    with open(path, encoding="utf-8") as stream:
-        plan = json.load(stream)
+    plan = read_json(path)
     return policy_for_plan({**plan, "phase": {"diff": policy}})
 
 
@@ -172,7 +174,7 @@ def wanted(params: dict[str, Any]) -> Verification:
         search_path=params["search_path"],
         identity=params["identity"] or {},
         required_sha256=params["ddl_sha256"],
-        found_sha256=sha256_file(path) if path and os.path.isfile(path) else None,
+        found_sha256=sha256_file(resolved(path)) if path and os.path.isfile(path) else None,
     )
 
 

@@ -11,7 +11,11 @@ from typing import Any, Mapping
 
 from ansible.plugins.action import ActionBase
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import plan_file_error
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
+    plan_file_error,
+    read_found,
+    resolved,
+)
 
 
 class FilesAction(ActionBase):  # type: ignore[misc]  # ansible-core has no types
@@ -32,20 +36,19 @@ class FilesAction(ActionBase):  # type: ignore[misc]  # ansible-core has no type
         args.pop("files", None)
         try:
             files = self.files_for(args)
-            missing = [path for path in files.values() if not os.path.isfile(path)]
-            if missing:
-                raise FileNotFoundError(2, "No such file", missing[0])
+            # read once: what is copied was a regular file beside the plan, and not what a link leads to
+            contents = {name: read_found(path) for name, path in files.items()}
         except PhaseGateError as error:
             return {**result, "failed": True, "msg": str(error)}
         except OSError as error:
             return {**result, "failed": True, "msg": str(plan_file_error(error))}
         shell = self._connection._shell  # noqa: SLF001, as the actions of ansible-core do
-        if files:
+        if contents:
             if shell.tmpdir is None:
                 self._make_tmp_path()
-            copies = {shell.join_path(shell.tmpdir, name): path for name, path in files.items()}
-            for copy, path in copies.items():
-                self._transfer_file(path, copy)
+            copies = {shell.join_path(shell.tmpdir, name): data for name, data in contents.items()}
+            for copy, data in copies.items():
+                self._transfer_data(copy, data)
             self._fixup_perms2((shell.tmpdir, *copies))
             args["files"] = shell.tmpdir
         try:
@@ -58,7 +61,7 @@ class FilesAction(ActionBase):  # type: ignore[misc]  # ansible-core has no type
 def named_once(paths: list[str]) -> dict[str, str]:
     """Return files by their own names. Raises ``PhaseGateError`` when two have the same."""
     found: dict[str, str] = {}
-    for path in map(os.path.abspath, map(os.path.expanduser, paths)):
+    for path in map(resolved, paths):
         name = os.path.basename(path)
         if name in found:
             raise PhaseGateError(

@@ -155,6 +155,12 @@ ROWS: dict[str, Fault] = {
         "inventory requires approvals",
         "G-1 fails and names what was there; without a register the outcome says that approvals were not enforced",
     ),
+    "evidence-moved": Fault(
+        "another run's bundle under this name, a renamed bundle, directories added or gone, a name that is not UTF-8",
+        "each found with its own message",
+    ),
+    "evidence-open": Fault("a bundle that others can write, hard links into it", "intact, with a warning for each"),
+    "no-bundle": Fault("the audit is given a wrong path", "no such bundle; not called tampering"),
     "evidence-tampered": Fault("evidence edited, deleted, added, linked, re-signed", "each found with its own message"),
     "plan-relabelled": Fault(
         "a plan whose statements have other ranges, tags, kinds or needs than their bytes, summed and signed",
@@ -176,6 +182,37 @@ ROWS: dict[str, Fault] = {
     "no-bypass": Fault("extra-vars, --tags, --skip-tags, --start-at-task", "no gate is bypassed"),
     "canary": Fault(
         "a password, a passphrase, with -vvvv and a forced failure", "in no output, argument, bundle or temporary file"
+    ),
+    "found-links": Fault(
+        "a link, pipe, directory or huge file in place of notes, signatures, SQL, evidence, or of a partial file",
+        "refused and named; nothing is read or written through a link, nothing waits",
+    ),
+    "author-alike": Fault(
+        "the author's name with blanks, other case, or letters that look alike", "the author's approval is rejected"
+    ),
+    "names-alike": Fault(
+        "names in the SQL that look like others: other scripts, other normal forms", "the review flags each of them"
+    ),
+    "duplicate-keys": Fault("a key twice in the policy, the plan, the journal, a marker", "refused; the key named"),
+    "input-bombs": Fault(
+        "numbers of 5,000 digits, 10 kB of [, 60,000 x 1+, deep nesting, statements that end the parser",
+        "refused within seconds, the place named",
+    ),
+    "timeouts-set": Fault(
+        "timeouts of one millisecond set on the database or the role", "the run's own sessions are not ended by them"
+    ),
+    "revoked-unreadable": Fault(
+        "the list of revoked keys cannot be read", "no approval counts, and the reason is named"
+    ),
+    "connection-strings": Fault(
+        "a connection string or URL with a password in place of a database, host or user",
+        "refused before anything starts; not repeated in the message",
+    ),
+    "dumped-secrets": Fault(
+        "passwords in user mappings, subscriptions and options of foreign servers", "not in the schema of a bundle"
+    ),
+    "notices-pose": Fault(
+        "notices, errors and values that imitate psql's and the collection's own lines", "taken for what they are"
     ),
     "rollback-refused": Fault("a rollback that differs from the rehearsed one, or loses new data", "refused"),
 }

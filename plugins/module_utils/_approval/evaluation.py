@@ -13,7 +13,6 @@ import contextlib
 import datetime
 import enum
 import fnmatch
-import json
 import tempfile
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Dict, FrozenSet, Iterator, List, Mapping, Optional, Sequence, Tuple
@@ -38,7 +37,9 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._approval.reques
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.clock import parse_time
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_bytes
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.names import name_problem, skeleton
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import GateStatus
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.strict_json import parse_json
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import Gate, make_gate
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.canonical_json import thawed
 from ansible_collections.incomex.phasegate.plugins.module_utils._ssh.allowed_signers import Signer, fold
@@ -140,7 +141,9 @@ class _Case:
         return sha256_bytes(self.data)
 
     def by_author(self, key: bytes) -> bool:
-        return fold(self.author) in self.anchor.names_of(key)
+        """Tell whether a key is the author's, by a name that is or looks like the author's."""
+        alike = {skeleton(name) for name in self.anchor.names_of(key)}
+        return fold(self.author) in self.anchor.names_of(key) or skeleton(self.author) in alike
 
 
 def evaluate_plan_approvals(
@@ -216,7 +219,7 @@ def evaluate_review_approvals(
     ``author`` is the executed plan's, ``place`` the directory for registered reviewers. Only the signers' keys expire.
     Raises ``PhaseGateError``.
     """
-    bundle = str(json.loads(request.decode("utf-8"))["bundle"])
+    bundle = str(parse_json(request)["bundle"])
     if anchor is None:
         return _without_anchor(place, signatures, "G-11")
     with _verifier(anchor, now) as verifier:
@@ -333,6 +336,12 @@ def _signature_rejections(
     if case.verifier.problem(data, space, case.data, names, revoked=True):
         said = case.verifier.problem(data, space, case.data, names, revoked=False)
         if not said:
+            unreadable = case.verifier.unreadable_revocations(data, space, case.data, names)
+            if unreadable:
+                yield (
+                    SignatureStatus.NOT_ALLOWED,
+                    f"{case.anchor.path}/{REVOKED_KEYS} is not a list of revoked keys: {unreadable}",
+                )
             yield (
                 SignatureStatus.REVOKED,
                 f"the key {signature.fingerprint} was revoked in {case.anchor.path}/{REVOKED_KEYS}",
@@ -416,6 +425,9 @@ def _gate(case: _Case, verdicts: Sequence[Approval]) -> Gate:
     problems = [f"plan.json was changed: {case.changed}"] if case.changed else []
     if not case.author and case.not_after and not case.anchor.author_may_approve:
         problems.append("the plan does not name its author")
+    unclear = name_problem(case.author)
+    if unclear and not case.anchor.author_may_approve:
+        problems.append(f"the author's name is ambiguous: {unclear}")
     who = "distinct reviewers" + ("" if case.anchor.author_may_approve else " other than the plan's author")
     return make_gate(
         case.gate,

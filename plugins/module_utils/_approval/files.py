@@ -11,7 +11,11 @@ from dataclasses import dataclass
 from typing import Dict, List, Mapping, Tuple
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import atomic_file, read_file
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
+    SMALL,
+    atomic_file,
+    read_file,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._ssh.allowed_signers import ALLOWED_SIGNERS, PRINCIPAL
 
 #: Notes by a label, each text with its signature.
@@ -47,7 +51,7 @@ class ApprovalFiles:
 def collect_approvals(plan: str) -> Tuple[Dict[str, bytes], Dict[str, Tuple[bytes, bytes]]]:
     """Return the signatures and the notes (text, signature) beside the plan at this path, by reviewer.
 
-    Notes without a signature get an empty one, which never verifies. Raises ``OSError``.
+    Notes without a signature get an empty one, which never verifies. Raises ``PhaseGateError``, ``OSError``.
     """
     signatures: Dict[str, bytes] = {}
     notes: Dict[str, Tuple[bytes, bytes]] = {}
@@ -57,10 +61,10 @@ def collect_approvals(plan: str) -> Tuple[Dict[str, bytes], Dict[str, Tuple[byte
             continue
         reviewer = name[len(stem) : -len(_SIGNATURE)]
         stem_path = os.path.join(directory, stem + reviewer)
-        signatures[reviewer] = read_file(stem_path + _SIGNATURE) or b""
-        text = read_file(stem_path + _NOTES)
+        signatures[reviewer] = read_file(stem_path + _SIGNATURE, SMALL) or b""
+        text = read_file(stem_path + _NOTES, SMALL)
         if text is not None:
-            notes[reviewer] = (text, read_file(stem_path + _NOTES + _SIGNATURE) or b"")
+            notes[reviewer] = (text, read_file(stem_path + _NOTES + _SIGNATURE, SMALL) or b"")
     return signatures, notes
 
 
@@ -72,7 +76,7 @@ def approval_files(plan: str) -> List[str]:
         files = ApprovalFiles.of(os.path.basename(plan), reviewer)
         names += [files.signature, *([files.notes, files.notes_signature] if reviewer in notes else [])]
     directory = os.path.dirname(os.path.abspath(plan))
-    return [name for name in names if os.path.isfile(os.path.join(directory, name))]
+    return [name for name in names if os.path.lexists(os.path.join(directory, name))]
 
 
 def write_approvals(plan: str, signatures: Mapping[str, bytes], notes: Notes) -> None:

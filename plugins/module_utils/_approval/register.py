@@ -28,6 +28,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.host_rec
     user_home,
     write_record,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.strict_json import parse_json
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import (
     Gate,
     missing_register_gate,
@@ -198,7 +199,7 @@ def _policy(data: Optional[bytes], path: str) -> Dict[str, Any]:
     if data is None:
         return {}
     try:
-        policy = json.loads(data.decode("utf-8"))
+        policy = parse_json(data)
     except ValueError as error:
         raise faulty_register(path, "JSON", str(error)) from None
     if not isinstance(policy, dict):

@@ -14,7 +14,10 @@ from typing import Any, Mapping
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.verification import compare_with_sums
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_file
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
+    read_found,
+    sha256_file,
+)
 
 CUSTOM = "custom"
 
@@ -116,8 +119,7 @@ def unchanged_since(record: BackupRecord, directory: str) -> PhaseGateError | No
 def _directory_unchanged(record: BackupRecord, directory: str) -> PhaseGateError | None:
     name = record.file + LISTING
     try:
-        with open(os.path.join(directory, name), "rb") as stream:
-            lines = stream.read()
+        lines = read_found(os.path.join(directory, name))
     except FileNotFoundError:
         lines = b""
     digest = hashlib.sha256(lines).hexdigest()

@@ -22,6 +22,9 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._backup.table_di
     table_differences,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
+    open_found,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.container_files import (
     staging_application,
@@ -144,7 +147,7 @@ def require_ready(client: Client, *, source: str, server: Mapping[str, Any], rul
 def _pg_restore(client: Client, archive: str, jobs: int) -> None:
     arguments = ["--exit-on-error", "--no-password", "--dbname", client.connection_string("phasegate:restore")]
     if not os.path.isdir(archive):
-        with open(archive, "rb") as stream:
+        with open_found(archive) as stream:
             done = client.run("pg_restore", *arguments, stdin=stream)
     elif client.container:
         token = secrets.token_hex(6)

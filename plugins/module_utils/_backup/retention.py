@@ -10,7 +10,6 @@ bundle is intact and has the same seal.
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -25,7 +24,12 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._backup.record i
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import SEAL, RunDirectory
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.verification import verify_bundle
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import remove_path, sha256_file
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
+    read_json,
+    remove_path,
+    sha256_file,
+)
 
 DAY = 86400
 
@@ -64,9 +68,8 @@ class RetentionVerdict:
 def _read(artefacts: RunDirectory) -> BackupRecord | None:
     """Return the record of the backup that is in a directory, None when there is none that phasegate wrote."""
     try:
-        with open(artefacts.file(MARKER), encoding="utf-8") as stream:
-            record = BackupRecord(**json.load(stream))
-    except (OSError, ValueError, TypeError):
+        record = BackupRecord(**read_json(artefacts.file(MARKER)))
+    except (PhaseGateError, OSError, TypeError):
         return None
     # the name becomes a path that is deleted
     ours = record.file == NAMES.get(record.method)

@@ -14,7 +14,7 @@ import fcntl
 import os
 import re
 from dataclasses import dataclass
-from typing import Iterator, Mapping
+from typing import Iterable, Iterator, Mapping
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import Journal
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
@@ -33,6 +33,9 @@ SIGNATURE = "SHA256SUMS.sig"
 JOURNAL = "journal.jsonl"
 
 FOLDERS = ("schema", "sql", "logs")
+
+# How the directory of a run is called: phase, environment, and when it was opened.
+RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*_[0-9]{8}T[0-9]{6}Z(\.[0-9]+)?")
 
 SUM_LINE = re.compile(r"^(?P<digest>[0-9a-f]{64})  (?P<name>[^\0\n]+)$")
 
@@ -145,31 +148,56 @@ class RunDirectory:
         """Return the names of all files below the directory, sorted, the seal and its signature left out."""
         return sorted(name for name in _walk(self.path) if name not in (SEAL, SIGNATURE))
 
+    def directories_found(self) -> list[str]:
+        """Return the names of all directories below the directory, sorted; links to one are among ``names``."""
+        return sorted(name for name in _walk(self.path, folders=True) if not os.path.islink(self.file(name)))
+
+    def directories(self) -> list[str]:
+        """Return what ``directories_found`` does, for the seal. Leftovers of killed writers are removed first."""
+        remove_partial(self.path)
+        found = self.directories_found()
+        _require_writable(found)
+        return found
+
     def sums(self) -> dict[str, str]:
         """Return the SHA-256 of every file by name. Leftover partial files are removed first."""
         remove_partial(self.path)
-        return {name: sha256_file(self.file(name)) for name in self.names()}
+        names = self.names()
+        _require_writable(names)
+        return {name: sha256_file(self.file(name)) for name in names}
 
     def seal(self, sums: Mapping[str, str]) -> str:
         """Write SHA256SUMS over every file, ``sums`` as the method of that name returns them; return its own SHA-256."""
-        for name in sums:
-            if "\n" in name:
-                raise PhaseGateError(
-                    "Cannot seal a file of the artefact directory.",
-                    expected="file names without a line break",
-                    found=repr(name),
-                    next_step="phasegate writes no such file: find out who did, and rename or remove it",
-                )
+        _require_writable(sums)
         return self.write(SEAL, os.fsencode("".join(f"{sums[name]}  {name}\n" for name in sorted(sums))))
 
 
-def _walk(root: str) -> Iterator[str]:
-    for folder, _folders, files in os.walk(root, followlinks=False):
-        for name in files:
+def _require_writable(names: Iterable[str]) -> None:
+    """Raise ``PhaseGateError`` for a name that no line of a seal, and no entry of a journal, can hold."""
+    for name in names:
+        try:
+            whole = bool(name.encode("utf-8")) and "\n" not in name
+        except UnicodeEncodeError:
+            whole = False
+        if not whole:
+            raise PhaseGateError(
+                "Cannot seal a file of the artefact directory.",
+                expected="file names in UTF-8 without a line break",
+                found=repr(os.fsencode(name)),
+                next_step="phasegate writes no such file: find out who did, and rename or remove it; then run again",
+            )
+
+
+def _walk(root: str, *, folders: bool = False) -> Iterator[str]:
+    """Yield the names of the files below ``root``, links to directories among them; or those of the directories."""
+    for folder, below, files in os.walk(root, followlinks=False, onerror=_raise):
+        links = [name for name in below if os.path.islink(os.path.join(folder, name))]
+        for name in below if folders else [*files, *links]:
             yield os.path.relpath(os.path.join(folder, name), root)
-        for name in _folders:
-            if os.path.islink(os.path.join(folder, name)):
-                yield os.path.relpath(os.path.join(folder, name), root)
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def open_run_directory(path: str | None, *, check_mode: bool) -> RunDirectory | None:

@@ -185,9 +185,11 @@ class RunLeft(RunEvent):
 
 @dataclass(frozen=True)
 class SealBegun(RunEvent):
-    """The report and the seal are being written."""
+    """The report and the seal are being written: of the run directory of this name, with these directories in it."""
 
     event: ClassVar[str] = "seal"
+    name: str | None = None
+    directories: Sequence[str] | None = None
 
 
 # --- the middle of a command -------------------------------------------------------------------------------------

@@ -18,6 +18,10 @@ from typing import Any
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.clock import utc_now
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
+    read_found,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.strict_json import parse_json
 
 # The form of a journal whose first entry names none is 1: the keys are the same.
 FORMAT = "phasegate-journal/2"
@@ -59,7 +63,7 @@ def parse_journal(data: bytes) -> list[Entry]:
     for number, raw in enumerate(complete.split(b"\n") if newline else [], start=1):
         try:
             line = raw.decode("utf-8")
-            entry = Entry(**json.loads(line))
+            entry = Entry(**parse_json(line))
         except (ValueError, TypeError):
             raise _broken(number, "a JSON object of the journal's form", "something else") from None
         if entry.seq != number or entry.line() != line:
@@ -100,8 +104,7 @@ class Journal:
     def entries(self) -> list[Entry]:
         """Return all entries, the chain checked; an absent file has none."""
         try:
-            with open(self.path, "rb") as stream:
-                entries = parse_journal(stream.read())
+            entries = parse_journal(read_found(self.path))
         except FileNotFoundError:
             return []
         _require_format(entries)
@@ -109,7 +112,7 @@ class Journal:
 
     def append(self, step: str, event: str, data: dict[str, Any] | None = None) -> Entry:
         """Add one line and return its entry once it is on disk (fsync)."""
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         with os.fdopen(descriptor, "r+b") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
             content = stream.read()

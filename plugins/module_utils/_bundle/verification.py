@@ -11,13 +11,19 @@ import stat
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import (
     JOURNAL,
+    RUN_NAME,
     SEAL,
     SIGNATURE,
     SUM_LINE,
     RunDirectory,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import SealBegun
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_file
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
+    read_found,
+    sha256_file,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import escaped
 
 
 def require_as_sealed(artefacts: RunDirectory, name: str) -> None:
@@ -51,8 +57,7 @@ def _unusable_seal(artefacts: RunDirectory) -> list[str]:
 
 def _read_sums(artefacts: RunDirectory) -> tuple[dict[str, str], list[str]]:
     """Return the digests by name of a sealed bundle, and what is wrong with its SHA256SUMS."""
-    with open(artefacts.file(SEAL), encoding="utf-8", errors="surrogateescape", newline="") as stream:
-        return _parse_sums(stream.read())
+    return _parse_sums(read_found(artefacts.file(SEAL)).decode("utf-8", "surrogateescape"))
 
 
 def verify_bundle(path: str, unread: tuple[str, ...] = ()) -> list[str]:
@@ -73,7 +78,43 @@ def verify_bundle(path: str, unread: tuple[str, ...] = ()) -> list[str]:
     left_out = {name for name in listed if unread and name.startswith(unread)}
     read = {name: digest for name, digest in listed.items() if name not in left_out}
     findings += compare_with_sums(artefacts, read, set(artefacts.names()) - left_out, SEAL)
-    return findings or _check_journal(artefacts)
+    # a name that is not UTF-8 has to be shown, too
+    return [escaped(finding) for finding in findings] or _check_journal(artefacts)
+
+
+def require_bundle(path: str) -> None:
+    """Raise ``PhaseGateError`` when a path that a person gave has no bundle at all: a mistake, not tampering."""
+    artefacts = RunDirectory(path)
+    found = ""
+    if not os.path.lexists(path):
+        found = f"{path} does not exist"
+    elif not os.path.isdir(path):
+        found = f"{path} is not a directory"
+    elif not os.path.lexists(artefacts.file(JOURNAL)) and not artefacts.sealed:
+        found = f"neither {SEAL} nor {JOURNAL} in {path}"
+    if found:
+        raise PhaseGateError(
+            f"No such bundle: {path}",
+            expected="the path of a run directory, or of a complete copy of it",
+            found=found,
+            next_step="correct the path; if it is right, the bundle was removed or emptied",
+        )
+
+
+def bundle_warnings(path: str) -> list[str]:
+    """Return what does not change a bundle but lets others do so: modes and hard links, one sentence each."""
+    artefacts = RunDirectory(path)
+    warnings = []
+    for name in (".", *artefacts.directories_found(), *artefacts.names(), SEAL, SIGNATURE):
+        if not os.path.lexists(artefacts.file(name)):
+            continue
+        status = os.lstat(artefacts.file(name))
+        mode = stat.S_IMODE(status.st_mode)
+        if mode & (stat.S_IWGRP | stat.S_IWOTH):
+            warnings.append(f"{'the bundle' if name == '.' else name} can be changed by other users: mode {mode:04o}")
+        if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
+            warnings.append(f"{name} has {status.st_nlink} names (hard links): it can be changed through another one")
+    return [escaped(warning) for warning in warnings]
 
 
 def _check_journal(artefacts: RunDirectory) -> list[str]:
@@ -84,11 +125,24 @@ def _check_journal(artefacts: RunDirectory) -> list[str]:
         return [str(error).replace("\n", "; ")]
     data = b""
     if artefacts.has_run:
-        with open(artefacts.file(JOURNAL), "rb") as stream:
-            data = stream.read()
+        data = read_found(artefacts.file(JOURNAL))
     if not data.endswith(b"\n") or (entries[-1].step, entries[-1].event) != ("run", "seal"):
         return [f"{JOURNAL} does not end with the run's seal"]
-    return []
+    return _check_place(artefacts, SealBegun.from_entry(entries[-1]))
+
+
+def _check_place(artefacts: RunDirectory, sealed: SealBegun) -> list[str]:
+    """Return how the directory's name, and the directories in it, differ from those that were sealed."""
+    findings = []
+    name = os.path.basename(os.path.realpath(artefacts.path))
+    if sealed.name is not None and sealed.name != name:
+        what = "another run's bundle is under this name" if RUN_NAME.fullmatch(name) else "the directory was renamed"
+        findings.append(f"{what}: it was sealed as {sealed.name}, and is called {name}")
+    if sealed.directories is not None:
+        expected, present = set(sealed.directories), set(artefacts.directories_found())
+        findings += [f"directory {one} was there when the run was sealed, and is missing" for one in expected - present]
+        findings += [f"directory {one} was added after the run was sealed" for one in present - expected]
+    return [escaped(finding) for finding in sorted(findings)]
 
 
 def _parse_sums(text: str) -> tuple[dict[str, str], list[str]]:

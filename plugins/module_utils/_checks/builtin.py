@@ -9,11 +9,14 @@ Each factory takes the facts and returns the function that evaluates a check of 
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Any, Callable, Mapping
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.checks import CheckFinding
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
+    read_json,
+    resolved,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import json_line
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import Identity, mismatches
 
@@ -66,8 +69,7 @@ def schema_diff_check(path: str | None) -> BuiltinCheck:
     """VA-16 from the result file of the schema diff; without one there is nothing to evaluate."""
     if not path or not os.path.isfile(path):
         return lambda check: CheckFinding(None, json_line(check.get("expect")), "no schema diff was made")
-    with open(path, encoding="utf-8") as stream:
-        result = json.load(stream)
+    result = read_json(resolved(path))
     return line_count_check(
         result["lines"]["removed"], result["lines"]["added"], ok=bool(result["ok"]), verdict=result["message"]
     )

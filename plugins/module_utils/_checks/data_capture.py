@@ -15,6 +15,10 @@ from typing import Any, Mapping, Optional, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
+    read_found,
+    read_json,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import identifier, literal
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
 
@@ -123,12 +127,10 @@ def save_capture(artefacts: RunDirectory, label: str, measures: Sequence[Measure
 
 def load_capture(artefacts: RunDirectory, label: str, measures: Sequence[MeasuredColumn]) -> Capture:
     """Read what ``save`` wrote. Raises ``FileNotFoundError``."""
-    with open(artefacts.file(f"schema/{label}_state.json"), "rb") as stream:
-        state = json.load(stream)
+    state = read_json(artefacts.file(f"schema/{label}_state.json"))
     values = {}
     for measure in measures:
-        with open(artefacts.file(f"schema/{label}_{measure.id}.csv"), "rb") as stream:
-            values[measure.id] = _from_csv(stream.read())
+        values[measure.id] = _from_csv(read_found(artefacts.file(f"schema/{label}_{measure.id}.csv")))
     extents = {name: ColumnStats(**extent) for name, extent in state["measures"].items()}
     return Capture(state["row_counts"], values, extents)
 

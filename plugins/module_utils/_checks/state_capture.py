@@ -25,6 +25,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_cap
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.dump_secrets import without_secrets
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.privileges import (
     dump_privilege_advice,
     explain_privileges,
@@ -43,6 +44,7 @@ STEPS: dict[str, tuple[type[SchemaRecorded | Verified], type[DataRecorded | Veri
 class SchemaText:
     """A running ``pg_dump --schema-only`` under the snapshot that ``session`` exports; its output is read while it comes.
 
+    Values of user mappings, connection strings of subscriptions, and options named like a secret are left out of it.
     Owners, privileges and comments are left out: the DDL-line diff (VA-16) counts none of them.
     """
 
@@ -70,7 +72,7 @@ class SchemaText:
                 next_step=" ".join(dump_privilege_advice(self._session, rows=False))
                 or "resolve the error that pg_dump reports; nothing was changed",
             )
-        return text
+        return without_secrets(text)
 
     def abandon(self) -> None:
         """End pg_dump; no effect when it has ended."""

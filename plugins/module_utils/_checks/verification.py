@@ -35,6 +35,9 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._checks.state_ca
     record_state,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
+    read_found,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import read_identity
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff import Diff, diff
@@ -86,8 +89,7 @@ def verification_fields(end: Verified) -> dict[str, Any]:
 
 
 def _text(artefacts: RunDirectory, label: str) -> str:
-    with open(artefacts.file(f"schema/{label}.sql"), encoding="utf-8") as stream:
-        return stream.read()
+    return read_found(artefacts.file(f"schema/{label}.sql")).decode("utf-8")
 
 
 def diff_states(

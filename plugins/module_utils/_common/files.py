@@ -7,21 +7,105 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
-from typing import IO, Iterator, Optional
+import stat
+from typing import IO, Any, Iterator, Optional
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError, advice
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.strict_json import parse_json
+
+PARTIAL = ".partial"
+
+#: The largest file that is read into memory, in bytes; larger ones (backups) are only hashed.
+LIMIT = 256 << 20
+
+#: The largest signature, and the largest text beside a plan, in bytes.
+SMALL = 1 << 20
 
 
-def read_file(path: str) -> Optional[bytes]:
-    """Return a file's bytes, None when there is none. Raises ``OSError``."""
+def open_found(path: str, directory: Optional[int] = None) -> IO[bytes]:
+    """Open a file that was found in a directory, below the descriptor ``directory`` where it is given.
+
+    It has to be a regular file under this very name: a link could lead anywhere, and a pipe would block. Raises
+    ``PhaseGateError``, ``OSError``.
+    """
     try:
-        with open(path, "rb") as stream:
-            return stream.read()
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+    except OSError as error:
+        # a socket, or a device without its driver
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            raise _not_regular(
+                path, "a symbolic link" if error.errno == errno.ELOOP else "a socket or device"
+            ) from None
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _not_regular(path, "a directory, pipe, or device")
+    return os.fdopen(descriptor, "rb")
+
+
+def read_open(stream: IO[bytes], path: str, limit: int = LIMIT) -> bytes:
+    """Return the bytes of an open file, at most ``limit`` of them. Raises ``PhaseGateError`` for a larger one."""
+    data = stream.read(limit + 1)
+    if len(data) > limit:
+        raise PhaseGateError(
+            f"{path} is too large.",
+            expected=f"at most {limit} bytes",
+            found=f"{os.fstat(stream.fileno()).st_size} bytes",
+            next_step="find out what it is, and remove it or put the right file there",
+        )
+    return data
+
+
+def read_found(path: str, limit: int = LIMIT) -> bytes:
+    """Return the bytes of a file as ``open_found`` opens it. Raises ``FileNotFoundError`` when there is none."""
+    with open_found(path) as stream:
+        return read_open(stream, path, limit)
+
+
+def read_file(path: str, limit: int = LIMIT) -> Optional[bytes]:
+    """Return what ``read_found`` does, None when there is no such file."""
+    try:
+        return read_found(path, limit)
     except FileNotFoundError:
         return None
+
+
+def read_json(path: str) -> Any:
+    """Return the value of a JSON file as ``open_found`` opens it. Raises ``PhaseGateError``, ``OSError``."""
+    try:
+        return parse_json(read_found(path))
+    except ValueError as error:
+        raise PhaseGateError(
+            f"{path} is not valid JSON.",
+            expected="one JSON document in UTF-8 with unique keys",
+            found=str(error),
+            next_step="restore the file as it was written",
+        ) from None
+
+
+def _not_regular(path: str, found: str) -> PhaseGateError:
+    return PhaseGateError(
+        f"{path} is not a regular file.",
+        expected="a regular file: links are not followed, because they could lead to any file of this host",
+        found=found,
+        next_step="find out who made it; put the file itself there",
+    )
+
+
+def resolved(path: str) -> str:
+    """Return the absolute path behind one that a person typed: its links followed, once, and ``~`` expanded."""
+    return os.path.realpath(os.path.expanduser(path))
+
+
+def _new_file(path: str, mode: int) -> int:
+    """Make a file and return its descriptor; whatever is there under its name is removed, never written through."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
 
 
 def replace_file(path: str, data: Optional[bytes]) -> None:
@@ -30,11 +114,11 @@ def replace_file(path: str, data: Optional[bytes]) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
         return
-    with open(path + ".partial", "wb") as stream:
+    with os.fdopen(_new_file(path + PARTIAL, 0o666), "wb") as stream:
         stream.write(data)
         stream.flush()
         os.fsync(stream.fileno())
-    os.replace(path + ".partial", path)
+    os.replace(path + PARTIAL, path)
 
 
 def plan_file_error(error: OSError) -> PhaseGateError:
@@ -47,13 +131,10 @@ def plan_file_error(error: OSError) -> PhaseGateError:
     )
 
 
-PARTIAL = ".partial"
-
-
 def sha256_file(path: str) -> str:
-    """Return the SHA-256 of a file's content, in hex."""
+    """Return the SHA-256 of a file's content, in hex. The file is opened as ``open_found`` does."""
     digest = hashlib.sha256()
-    with open(path, "rb") as stream:
+    with open_found(path) as stream:
         for chunk in iter(lambda: stream.read(1 << 20), b""):
             digest.update(chunk)
     return digest.hexdigest()
@@ -96,7 +177,7 @@ class HashingWriter:
 def atomic_file(path: str) -> Iterator[HashingWriter]:
     """Write ``path`` through ``path.partial``; it appears under its name complete and on disk, or not at all."""
     partial = path + PARTIAL
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    descriptor = _new_file(partial, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as stream:
             yield HashingWriter(stream)
@@ -178,7 +259,7 @@ def remove_path(path: str) -> None:
 
 def sync_file(path: str) -> None:
     """Make a file's content durable."""
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:

@@ -18,7 +18,7 @@ import stat
 from typing import Iterator, List, Optional, Sequence, Tuple
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import atomic_file
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import SMALL, atomic_file, read_open
 
 SYSTEM = "/etc/phasegate"
 
@@ -185,4 +185,4 @@ def read_trusted(directory: int, name: str, path: str, *, subject: str = _SUBJEC
         if not stat.S_ISREG(status.st_mode):
             raise untrusted(path, "a regular file", "something else", subject=subject)
         _check_owner(path, status, subject)
-        return stream.read()
+        return read_open(stream, path, SMALL)

@@ -11,7 +11,6 @@ that may not see something gets None for it, or ``hidden``; nothing is guessed.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import subprocess
@@ -19,6 +18,10 @@ from dataclasses import dataclass
 from typing import Any, Mapping
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.record import BASEBACKUP, MARKER
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
+    read_json,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import Identity
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import array_literal
@@ -270,9 +273,8 @@ def _last_backup(root: str, method: str, identity: Identity) -> int | None:
     """Return the bytes of the newest backup of this database below ``root`` that was made by the same method."""
     names = os.listdir(root) if os.path.isdir(root) else []
     for name in sorted(names, key=lambda name: name.rpartition("_")[2], reverse=True):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            with open(os.path.join(root, name, MARKER), "rb") as stream:
-                known = json.load(stream)
+        with contextlib.suppress(PhaseGateError, OSError, ValueError, KeyError, TypeError):
+            known = read_json(os.path.join(root, name, MARKER))
             here = (known["system_identifier"], known["database"], known["method"])
             if here == (identity.system_identifier, identity.database, method):
                 return int(known["size"])

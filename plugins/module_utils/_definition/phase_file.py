@@ -12,6 +12,10 @@ import os
 from dataclasses import dataclass, field
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Set, Tuple
 
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
+    read_found,
+    resolved,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import short_json
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.problems import PhaseFileError, Problem
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.relation_names import split_relation
@@ -104,7 +108,7 @@ def load_phase(path: str) -> Phase:
 
     Raises ``PhaseFileError`` with every problem. Bytes are read once: what is hashed is what is returned.
     """
-    path = os.path.abspath(path)
+    path = resolved(path)
     try:
         source = SourceFile(os.path.basename(path), path, _read(path))
     except OSError as error:
@@ -162,8 +166,7 @@ def phase_of_definition(
 
 
 def _read(path: str) -> bytes:
-    with open(path, "rb") as stream:
-        return stream.read()
+    return read_found(path)
 
 
 def _pinned_file(definition: Mapping[str, Any], key: str, at: Places, problems: List[Problem]) -> Optional[SourceFile]:

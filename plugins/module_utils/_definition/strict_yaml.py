@@ -30,6 +30,11 @@ Path = Tuple[Any, ...]
 #: Path → line, counted from 1.
 Lines = Dict[Path, int]
 
+#: The largest file, in bytes, the deepest nesting, and the most digits of a number.
+LARGEST = 1 << 20
+DEPTH = 50
+DIGITS = 100
+
 _CORE = "tag:yaml.org,2002:"
 
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]*)")
@@ -125,6 +130,10 @@ class _Reader:
             if not _plain_number(node):
                 return text
         if kind == "int" and _INTEGER.fullmatch(text):
+            if len(text) > DIGITS:
+                found = f"{len(text)} digits"
+                self.problem(node, path, "a number that is too long", found=found, next_step="quote it as a string")
+                return text
             return int(text)
         if text in _CONSTANTS.get(kind, {}):
             return _CONSTANTS[kind][text]
@@ -155,6 +164,10 @@ def load_strict_yaml(file: str, data: bytes) -> Tuple[Any, Lines, List[Problem]]
     """
     reader = _Reader(file)
     value = None
+    if len(data) > LARGEST:
+        found = f"{len(data)} bytes"
+        reader.problems.append(Problem(file, 0, "", "the file is too large", expected=f"{LARGEST} bytes", found=found))
+        return None, reader.lines, reader.problems
     try:
         value = _parse(reader, data.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -173,7 +186,14 @@ def load_strict_yaml(file: str, data: bytes) -> Tuple[Any, Lines, List[Problem]]
 
 def _parse(reader: _Reader, text: str) -> Any:
     event: Any
+    depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        # before anything is built of it: the time for that grows with the square of the depth
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEPTH:
+            line = event.start_mark.line + 1
+            reader.problems.append(Problem(reader.file, line, "", f"values nested more than {DEPTH} deep"))
+            return None
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             line = event.start_mark.line + 1
             reader.problems.append(

@@ -10,6 +10,7 @@ import json
 from typing import Any, Dict, Mapping, Tuple
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_bytes
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.strict_json import parse_json
 
 
 def canonical_json(value: Any) -> bytes:
@@ -42,10 +43,10 @@ def freeze(document: Mapping[str, Any]) -> Dict[str, Any]:
 def thawed(data: bytes) -> Tuple[Dict[str, Any], str]:
     """Return the frozen document whose canonical JSON is ``data``, and what is wrong with it, empty when nothing is."""
     try:
-        document = json.loads(data.decode("utf-8"), parse_float=_no_float, parse_constant=_no_float)
+        document = parse_json(data)
         frozen = freeze(document) if isinstance(document, dict) else {}
         canonical = canonical_json(document)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         return {}, f"not JSON in UTF-8 ({error})"
     if not isinstance(document, dict):
         return {}, "not a JSON object"
@@ -53,7 +54,3 @@ def thawed(data: bytes) -> Tuple[Dict[str, Any], str]:
     if found != expected:
         return document, f"its content has SHA-256 {found}, but it was frozen with {expected or 'none'}"
     return document, "" if canonical == data else "its bytes differ from the canonical form of its content"
-
-
-def _no_float(text: str) -> None:
-    raise ValueError(f"a floating-point number: {text}")

@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
 from typing import IO, Any, Iterator, Mapping
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import fail_with
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import literal
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import ConnectionLost, Session
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import (
+    ConnectionLost,
+    Session,
+    SqlError,
+)
 
 # Settings that change the text that the server deparses or prints, fixed for every session of phasegate.
 SESSION_SETTINGS = {
@@ -30,7 +36,15 @@ SESSION_SETTINGS = {
     "standard_conforming_strings": "on",
     "client_min_messages": "notice",
     "jit": "off",
+    # the role's and the database's own are for applications: a run is ended by its own limits, and says so
+    "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
 }
+
+# A timeout of one millisecond ends a SET now and then.
+_TIMEOUT_ATTEMPTS = 100
+_QUERY_CANCELED = "57014"
 
 # Arguments of every module that connects to PostgreSQL; documented in doc_fragments/_connection.py.
 CONNECTION_ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -45,6 +59,29 @@ CONNECTION_ARGUMENTS: dict[str, dict[str, Any]] = {
     "passfile": {"type": "str", "no_log": False},
     "sslmode": {"type": "str", "choices": ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]},
 }
+
+
+_CONNECTION_STRING = re.compile(
+    r"^\s*postgres(ql)?:|://|(^|[\s'?&])(dbname|host|hostaddr|port|user|password|passfile|options|service|servicefile"
+    r"|ssl\w+|gss\w+|krbsrvname|application_name|channel_binding|connect_timeout|target_session_attrs|require_auth)\s*=",
+    re.IGNORECASE,
+)
+
+
+def require_plain_values(values: Mapping[str, Any]) -> None:
+    """Raise ``PhaseGateError`` when a connection's value is a connection string or URL: it could contain a password.
+
+    The message does not repeat the value.
+    """
+    for name, value in values.items():
+        if isinstance(value, str) and _CONNECTION_STRING.search(value):
+            raise PhaseGateError(
+                f"The connection's {name} is a connection string or URL.",
+                expected=f"the plain {name}; host, port, user and the like are options of their own",
+                found="key=value settings or a URL, not shown here because they can contain a password",
+                next_step="set each value on its own; a password belongs in passfile or a service file, and one that was"
+                " written elsewhere has to be changed",
+            )
 
 
 def conninfo(parameters: Mapping[str, str]) -> str:
@@ -73,10 +110,22 @@ class Client:
     passfile: str | None = None
     sslmode: str | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse connection strings before a program is started with one."""
+        require_plain_values({name: getattr(self, name) for name in CONNECTION_ARGUMENTS})
+
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> Client:
         """Build a client from a module's parameters."""
         return cls(**{name: params[name] for name in CONNECTION_ARGUMENTS})
+
+    @classmethod
+    def of_module(cls, module: Any) -> Client:
+        """Build a client from an ``AnsibleModule``, which ends as failed when its connection cannot be used."""
+        try:
+            return cls.from_params(module.params)
+        except PhaseGateError as error:
+            fail_with(module, error)
 
     @property
     def place(self) -> str:
@@ -179,6 +228,7 @@ class Client:
         session = Session(process, another=lambda: self.session(application_name))
         try:
             try:
+                _end_timeout(session)
                 session.execute(_settings_sql())
             except ConnectionLost as lost:
                 raise PhaseGateError(
@@ -197,6 +247,18 @@ def restore_settings(session: Session) -> None:
     for statement in ("RESET SESSION AUTHORIZATION", "RESET ROLE", "RESET ALL"):
         session.execute(statement)
     session.execute(f"{_settings_sql()} \\g /dev/null")
+
+
+def _end_timeout(session: Session) -> None:
+    """Set the session's own statement_timeout; one of the role or the database may be so short that it ends this, too."""
+    for attempt in range(_TIMEOUT_ATTEMPTS):
+        try:
+            session.execute("SET statement_timeout = 0")
+        except SqlError as error:  # noqa: PERF203 - each attempt has its own end
+            if error.sqlstate != _QUERY_CANCELED or attempt == _TIMEOUT_ATTEMPTS - 1:
+                raise
+        else:
+            return
 
 
 def _settings_sql() -> str:

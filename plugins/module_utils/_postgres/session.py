@@ -9,7 +9,9 @@ psql never interprets a phase author's text here: everything that comes from a p
 
 The protocol of one request: the SQL, then ``\echo`` with a random token, SQLSTATE and the row count on standard
 output, and ``\warn`` with the same token on standard error. psql flushes both after a backslash command, so
-reading up to the token on each stream gives exactly the answer to this request.
+reading up to the token on each stream gives exactly the answer to this request. Whether a statement failed, and with which
+SQLSTATE, is read from psql's variables behind the token; the text of the error from ``\errverbose``, framed on its own. What
+a notice looks like decides nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import re
 import secrets
 import subprocess
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import IO, Any, Callable, ContextManager, Iterator
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
@@ -35,6 +37,14 @@ _FIELD = re.compile(
     r"^(?P<name>DETAIL|HINT|CONTEXT|QUERY|LOCATION|STATEMENT|SCHEMA NAME|TABLE NAME|COLUMN NAME|"
     r"CONSTRAINT NAME|DATATYPE NAME):\s+(?P<text>.*)$"
 )
+
+HARMLESS = ("DEBUG", "LOG", "INFO", "NOTICE", "WARNING")
+
+# psql prefixes "psql:<stdin>:12: " when it reads a script, and its own messages with their severity
+_LOCUS = re.compile(r"^psql:<stdin>:\d+: (?:error: )?")
+
+# What psql's variable SQLSTATE has when no statement set it.
+_UNSET = "unset"
 
 _PIECE = 1 << 16  # bytes: what a pipe holds
 
@@ -51,8 +61,7 @@ class Message:
     @property
     def is_error(self) -> bool:
         """Return whether this ended a statement: by SQLSTATE class, unless the severity is a known harmless one."""
-        harmless = self.severity in ("DEBUG", "LOG", "INFO", "NOTICE", "WARNING")
-        return not harmless and self.sqlstate[:2] not in ("", "00", "01", "02")
+        return self.severity not in HARMLESS and self.sqlstate[:2] not in ("", "00", "01", "02")
 
 
 class SqlError(PhaseGateError):
@@ -94,8 +103,7 @@ def parse_messages(lines: list[str]) -> list[Message]:
     messages: list[Message] = []
     current_field: str | None = None
     for line in lines:
-        # psql prefixes "psql:<stdin>:12: " when it reads a script
-        text = re.sub(r"^psql:<stdin>:\d+: ", "", line)
+        text = _LOCUS.sub("", line)
         start = _MESSAGE.match(text)
         if start:
             messages.append(Message(start["severity"], start["sqlstate"], start["text"]))
@@ -112,6 +120,61 @@ def parse_messages(lines: list[str]) -> list[Message]:
         else:
             messages.append(Message("LOG", "", text))
     return messages
+
+
+def parse_notices(lines: list[str]) -> list[Message]:
+    """Return the messages of a request that are no errors; a line that looks like an error is a part of a notice's text."""
+    notices: list[Message] = []
+    for message in parse_messages(lines):
+        if message.severity in HARMLESS or not notices:
+            notices.append(message if message.severity in HARMLESS else replace(message, severity="NOTICE"))
+        else:
+            notices[-1].text += f"\n{message.severity}:  {message.sqlstate}: {message.text}"
+    return notices
+
+
+def single_message(lines: list[str], sqlstate: str) -> Message:
+    """Return the one message that lines are, whatever they look like: its first line begins it, and its fields follow.
+
+    psql prints the fields in one order, each once; the text ends at the first line that begins a field.
+    """
+    first = _MESSAGE.match(lines[0]) if lines else None
+    message = Message("ERROR", sqlstate, first["text"] if first else (lines or [""])[0])
+    current_field: str | None = None
+    for line in lines[1:]:
+        more = _FIELD.match(line)
+        if more and more["name"] not in message.fields:
+            current_field = more["name"]
+            message.fields[current_field] = more["text"]
+        elif current_field:
+            message.fields[current_field] += "\n" + line
+        else:
+            message.text += "\n" + line
+    return message
+
+
+def _broken_copy(lines: list[str]) -> tuple[Message | None, list[str]]:
+    """Return the error of a COPY that ended among its rows, and its lines: psql sets no variable then.
+
+    It is the last of the request's messages. None for a request without any statement.
+    """
+    found = [_MESSAGE.match(_LOCUS.sub("", line)) for line in lines]
+    starts = [number for number, one in enumerate(found) if one and one["severity"] not in HARMLESS]
+    if not starts:
+        return None, []
+    own = lines[starts[-1] :]
+    own[0] = _LOCUS.sub("", own[0])
+    start = _MESSAGE.match(own[0])
+    return single_message(own, start["sqlstate"] if start else ""), own
+
+
+def _without(lines: list[str], own: list[str]) -> list[str]:
+    """Return the lines of a request without those of its error: the last ones that are equal, the first by its end."""
+    for start in range(len(lines) - len(own), -1, -1):
+        here = lines[start : start + len(own)]
+        if [_LOCUS.sub("", line) for line in here[:1]] + here[1:] == own:
+            return lines[:start] + lines[start + len(own) :]
+    return lines
 
 
 class Session:
@@ -140,13 +203,19 @@ class Session:
 
     def _send(self, sql: str) -> str:
         token = f"phasegate-{secrets.token_hex(12)}"
-        request = f"{sql}\n;\n\\echo {token} :SQLSTATE :ROW_COUNT\n\\warn {token}\n"
+        self._write(
+            # psql sets it at an error of any statement of the request
+            f"\\set LAST_ERROR_SQLSTATE 00000\n\\set SQLSTATE {_UNSET}\n\\set ROW_COUNT 0\n"
+            f"{sql}\n;\n\\echo {token} :SQLSTATE :ROW_COUNT :LAST_ERROR_SQLSTATE\n\\warn {token}\n"
+        )
+        return token
+
+    def _write(self, request: str) -> None:
         try:
             self._stdin.write(request.encode("utf-8"))
             self._stdin.flush()
         except (BrokenPipeError, ValueError):
             raise self._lost() from None
-        return token
 
     def _lost(self) -> ConnectionLost:
         messages = []
@@ -168,7 +237,8 @@ class Session:
             next_step="check that the server and its container run and that the connection settings are right, then run again",
         )
 
-    def _messages(self, token: str) -> list[Message]:
+    def _lines(self, token: str) -> list[str]:
+        """Return the lines on standard error up to the token."""
         lines: list[str] = []
         while True:
             line = self._errors.get()
@@ -176,7 +246,7 @@ class Session:
                 self._errors.put(None)
                 raise self._lost()
             if line == token:
-                return parse_messages(lines)
+                return lines
             lines.append(line)
 
     def _answer(self, token: str) -> Iterator[str]:
@@ -194,12 +264,26 @@ class Session:
             if lines and lines[-1].startswith(mark):
                 last = lines.pop()
             yield from lines
-        row_count = int(last.split()[2])
-        messages = self._messages(token)
-        self._last = StatementOutcome(row_count, [message for message in messages if not message.is_error])
-        for message in messages:
-            if message.is_error:
-                raise SqlError(message)
+        _token, sqlstate, row_count, failed = last.split()
+        lines = self._lines(token)
+        # psql says whether there was an error: no text decides that
+        error: Message | None = None
+        own: list[str] = []
+        if failed != "00000":
+            error, own = self._error(failed)
+        elif sqlstate == _UNSET:
+            error, own = _broken_copy(lines)
+        self._last = StatementOutcome(int(row_count), parse_notices(_without(lines, own)))
+        if error:
+            raise SqlError(error)
+
+    def _error(self, sqlstate: str) -> tuple[Message, list[str]]:
+        """Return the last error, which psql repeats on its own, and its lines."""
+        token = f"phasegate-{secrets.token_hex(12)}"
+        self._write(f"\\errverbose\n\\warn {token}\n")
+        lines = self._lines(token)
+        lines[:1] = [_LOCUS.sub("", line) for line in lines[:1]]
+        return single_message(lines, sqlstate), lines
 
     def execute(self, sql: str) -> StatementOutcome:
         """Run generated SQL and return its outcome. Raises ``SqlError`` or ``ConnectionLost``."""

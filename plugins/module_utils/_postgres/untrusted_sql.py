@@ -14,6 +14,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Sequence
 
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.strict_json import DIGITS
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import identifier, literal
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
 
@@ -86,7 +87,16 @@ def search_path(schemas: Sequence[str]) -> str:
 
 
 def _answer(session: Session) -> Answer:
-    return Answer(**json.loads(session.value("SELECT pg_catalog.current_setting('phasegate.answer')") or "{}"))
+    text = session.value("SELECT pg_catalog.current_setting('phasegate.answer')") or "{}"
+    try:
+        return Answer(**json.loads(text, parse_int=_integer))
+    except RecursionError:
+        return Answer(error="the answer has values nested too deeply to be compared")
+
+
+def _integer(text: str) -> int | str:
+    """Return an integer; one that takes long to read stays a text, which equals no number."""
+    return int(text) if len(text) <= DIGITS else text
 
 
 def run_statement(session: Session, sql: str, *, returns_rows: bool) -> Answer:

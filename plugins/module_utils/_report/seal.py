@@ -12,12 +12,23 @@ import tempfile
 from typing import Any, Iterator
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.record import FOLDERS
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import SEAL, SIGNATURE, RunDirectory
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import (
+    SEAL,
+    SIGNATURE,
+    RunDirectory,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import FAILED, RunFailed, SealBegun
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import since_continued
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.verification import verify_bundle
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import read_file, sha256_file
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
+    SMALL,
+    read_file,
+    read_found,
+    read_json,
+    resolved,
+    sha256_file,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._report.build import build
 from ansible_collections.incomex.phasegate.plugins.module_utils._report.markdown import markdown
 from ansible_collections.incomex.phasegate.plugins.module_utils._report.text import driver_log, summary
@@ -40,14 +51,13 @@ def seal_run(artefacts: RunDirectory, reason: str) -> dict[str, Any]:
 def _write_reports(artefacts: RunDirectory, reason: str) -> dict[str, Any]:
     path = artefacts.file("plan.json")
     plan = None
-    if os.path.isfile(path):
-        with open(path, "rb") as stream:
-            plan = json.load(stream)
+    if os.path.lexists(path):
+        plan = read_json(path)
     entries = artefacts.journal.entries()
     if not artefacts.sealed:
         if reason and not any(entry.event == FAILED for entry in since_continued(entries)):
             RunFailed(reason).write(artefacts.journal)
-        SealBegun().write(artefacts.journal)
+        SealBegun(os.path.basename(os.path.realpath(artefacts.path)), artefacts.directories()).write(artefacts.journal)
         entries = artefacts.journal.entries()
     name = os.path.basename(artefacts.path)
     report = build(plan, entries, name)
@@ -79,7 +89,7 @@ UNSIGNED = "UNSIGNED"
 
 def signature_of(artefacts: RunDirectory) -> str:
     """Return the fingerprint of the key that a seal claims as its signer, unverified, or UNSIGNED."""
-    signature = parse_signature(read_file(artefacts.file(SIGNATURE)) or b"")
+    signature = parse_signature(read_file(artefacts.file(SIGNATURE), SMALL) or b"")
     return signature.fingerprint if signature else UNSIGNED
 
 
@@ -141,8 +151,7 @@ def judge_seal(artefacts: RunDirectory, allowed_signers: str) -> Iterator[str]:
     ``allowed_signers`` is the path of the auditor's list, in the format of ssh-keygen(1). Raises ``PhaseGateError``,
     ``OSError``.
     """
-    with open(allowed_signers, "rb") as stream:
-        known = stream.read()
+    known = read_found(resolved(allowed_signers), SMALL)
     yield from judge_seal_signer(artefacts, known, allowed_signers)
 
 
@@ -150,7 +159,7 @@ def judge_seal_signer(
     artefacts: RunDirectory, known: bytes, allowed_signers: str, revoked: bytes | None = None
 ) -> Iterator[str]:
     """Yield what ``judge_seal`` yields, by the list ``known``, whose path is ``allowed_signers``; ``revoked`` are keys."""
-    data = read_file(artefacts.file(SIGNATURE))
+    data = read_file(artefacts.file(SIGNATURE), SMALL)
     if data is None:
         yield f"the seal is {UNSIGNED}: {SIGNATURE} is missing"
         return

@@ -16,6 +16,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.document
     Inline,
     Notice,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.names import suspicious_words
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import count_unsafe
 from ansible_collections.incomex.phasegate.plugins.module_utils._review.changes import what_changes, what_is_checked
 from ansible_collections.incomex.phasegate.plugins.module_utils._review.commands import (
@@ -138,7 +139,9 @@ def _doubts(subject: Subject) -> List[Tuple[Inline, ...]]:
         (subject.plan["ddl"]["file"], subject.ddl),
         (subject.plan["rollback"]["file"], subject.rollback),
     ):
-        count = count_unsafe(data.decode("utf-8"))
+        text = data.decode("utf-8")
+        items += [(Code(name), ": ", Code(word), f": {why}.") for word, why in suspicious_words(text)]
+        count = count_unsafe(text)
         if count:
             items.append(
                 (

@@ -24,7 +24,10 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._checks.checks i
     require_checks,
     run_read_only,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_file
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
+    resolved,
+    sha256_file,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import preflight_gate
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import read_identity
@@ -58,7 +61,7 @@ def run_check_step(
         builtins = {
             "target_identity": identity_check(wanted.identity, read_identity(session, client)),
             "ddl_checksum": checksum_check(
-                wanted.ddl_sha256, sha256_file(path) if path and os.path.isfile(path) else None
+                wanted.ddl_sha256, sha256_file(resolved(path)) if path and os.path.isfile(path) else None
             ),
             "schema_diff": schema_diff_check(wanted.diff_file),
         }

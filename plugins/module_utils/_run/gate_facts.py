@@ -20,7 +20,11 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.director
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import BackupMade, SchemaRecorded
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import newest_end, opening_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import Stopped
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_bytes, sha256_file
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
+    read_found,
+    sha256_bytes,
+    sha256_file,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import (
     GATE_TITLES,
     Gate,
@@ -117,8 +121,7 @@ def approval_gate(request: MigrationRequest, identity: Identity, now: float) -> 
     ``now`` is the database server's clock. Raises ``Stopped`` when plan.json differs from the plan to run.
     """
     path = request.artefacts.file("plan.json")
-    with open(path, "rb") as stream:
-        data = stream.read()
+    data = read_found(path)
     if data != canonical_json(request.plan):
         raise Stopped(
             "C-07: the plan differs from the one that this run was opened with.",

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Any, Iterator, Mapping, Type, TypeVar
 
@@ -35,9 +34,14 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_fact
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import evidence_incomplete
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.verification import verify_bundle
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import file_error, sha256_bytes
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
+    file_error,
+    read_found,
+    read_json,
+    sha256_bytes,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import TransactionOutcome
-from ansible_collections.incomex.phasegate.plugins.module_utils._plan.canonical_json import canonical_json
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.strict_json import parse_json
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import Identity, read_identity
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.role_copy import read_access
@@ -65,8 +69,7 @@ def committed_outcome(client: Client, artefacts: RunDirectory, kind: Type[T]) ->
 
 def is_incomplete(artefacts: RunDirectory) -> bool:
     """Return whether a run that committed has statements after COMMIT that are not done."""
-    with open(artefacts.file("plan.json"), "rb") as stream:
-        plan = json.load(stream)
+    plan = read_json(artefacts.file("plan.json"))
     return bool(statements_left(plan["ddl"]["statements"], artefacts.journal.entries(), COMMAND[EXECUTE]))
 
 
@@ -202,13 +205,14 @@ def unfinished(artefacts: RunDirectory) -> PhaseGateError | None:
     )
 
 
-def not_sealed(path: str | None, error: OSError) -> PhaseGateError:
+def not_sealed(path: str | None, error: OSError, known: Mapping[str, str | None] | None = None) -> PhaseGateError:
     """Return the error for a run that could not be sealed; ``path`` is None when it has no directory.
 
-    A change in the database must be reported even where it cannot be recorded (T-8).
+    ``known`` are the outcomes by command that the caller saw itself: the journal of a full disk may lack them. A change in the database must be reported even where it cannot be recorded (T-8).
     """
     entries = RunDirectory(path).journal.entries() if path else []
-    outcomes = {command: journaled_outcome(entries, command) for command in COMMAND.values()}
+    outcomes: dict[str, str | None] = {command: journaled_outcome(entries, command) for command in COMMAND.values()}
+    outcomes.update({command: outcome for command, outcome in (known or {}).items() if outcome is not None})
     told = [
         f"{command} is COMMITTED"
         if outcome == TransactionOutcome.COMMITTED
@@ -254,15 +258,15 @@ def plan_of_execution(execution: RunDirectory, identity: Identity) -> dict[str, 
             found=", ".join(str(fact) for fact in found),
             next_step="give the artefact directory of the execution to undo",
         )
-    with open(execution.file("plan.json"), "rb") as stream:
-        data = stream.read()
-    plan: dict[str, Any] = json.loads(data.decode("utf-8"))
+    data = read_found(execution.file("plan.json"))
     opened, found_digest = start.plan_sha256 if start else "", sha256_bytes(data)
-    if opened != found_digest or canonical_json(plan) != data:
+    # what the run was opened with is canonical
+    if opened != found_digest:
         raise PhaseGateError(
             "C-09: the plan in the bundle is not the one that the execution was opened with.",
-            expected=f"canonical bytes with SHA-256 {opened}",
+            expected=f"the bytes with SHA-256 {opened}",
             found=f"SHA-256 {found_digest} of {execution.file('plan.json')}",
             next_step="give the untouched artefact directory of the execution to undo",
         )
+    plan: dict[str, Any] = parse_json(data)
     return plan

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 import os
 import re
 from dataclasses import dataclass, field
@@ -35,7 +34,10 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_fact
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.verification import verify_bundle
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_file
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
+    read_json,
+    sha256_file,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import GateStatus, TransactionOutcome
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import Gate, make_gate, no_evidence_gate
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import Identity
@@ -138,8 +140,7 @@ def required_phase_gate(root: str, phase: str, identity: Identity, reviews: Revi
         return no_evidence_gate(phase, root, found)
     request = review_request(name_of(evidence), sha256_file(evidence.file(SEAL)))
     signatures, notes = reviews.get(name_of(evidence), ({}, {}))
-    with open(evidence.file("plan.json"), "rb") as stream:
-        author = str(json.load(stream).get("author", ""))
+    author = str(read_json(evidence.file("plan.json")).get("author", ""))
     moment = datetime.datetime.fromtimestamp(now, datetime.timezone.utc)
     anchor, place = find_anchor(identity.system_identifier), anchor_path(identity.system_identifier)
     gate = evaluate_review_approvals(request, signatures, notes, anchor, author, moment, place).gate

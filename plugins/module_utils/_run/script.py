@@ -11,6 +11,7 @@ from typing import Any, Mapping, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import Stopped
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import read_found
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
 
 
@@ -71,8 +72,7 @@ def read_frozen(artefacts: RunDirectory, name: str) -> bytes:
     """Return a frozen SQL file of the run, read once. Raises ``PhaseGateError`` when it is missing."""
     path = artefacts.file("sql/" + name)
     try:
-        with open(path, "rb") as stream:
-            return stream.read()
+        return read_found(path)
     except FileNotFoundError:
         raise Stopped(
             f"{name} is not frozen in this run.",

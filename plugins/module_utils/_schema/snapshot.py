@@ -20,7 +20,10 @@ from dataclasses import dataclass, field
 from typing import AbstractSet, Any, Collection, Iterable, Iterator, Mapping
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import atomic_file
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
+    atomic_file,
+    open_found,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.catalog.model import Kind
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.catalog.queries import KINDS
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.catalog_changes import CatalogState
@@ -246,7 +249,7 @@ class Snapshot:
     def load(cls, path: str) -> Snapshot:
         """Read a snapshot that ``write`` made. Raises ``PhaseGateError`` for anything else, ``OSError``."""
         try:
-            with open(path, "rb") as raw:
+            with open_found(path) as raw:
                 packed = raw.read(2) == b"\x1f\x8b"
                 raw.seek(0)
                 stream: Any = gzip.GzipFile(fileobj=raw) if packed else raw

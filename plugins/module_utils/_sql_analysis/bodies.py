@@ -15,6 +15,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Dict, Iterator, List, Mapping, Tuple
 
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.parsing import parse_sql
+
 try:
     import pglast
     from pglast import ast
@@ -85,7 +87,7 @@ def _plpgsql(node: Any, body: Body) -> None:
 
 def _with_known_types(node: Any) -> Any:
     """Return a copy of the statement whose signature has record in place of types of schemas: the parser has no catalog."""
-    (raw,) = pglast.parse_sql(RawStream()(node))
+    (raw,) = parse_sql(RawStream()(node))
     copy = raw.stmt
     if isinstance(copy, ast.CreateFunctionStmt):
         for parameter in copy.parameters or ():
@@ -119,7 +121,7 @@ def _parse(text: str, mode: int, body: Body) -> None:
     """Parse one SQL text of a body into ``body``; after a syntax error the body counts as not analysable."""
     try:
         if mode == _STATEMENT:
-            body.statements += [raw.stmt for raw in pglast.parse_sql(text)]
+            body.statements += [raw.stmt for raw in parse_sql(text)]
         elif mode == _EXPRESSION:
             body.expressions.append(_expression(text))
         else:
@@ -129,7 +131,7 @@ def _parse(text: str, mode: int, body: Body) -> None:
 
 
 def _expression(text: str) -> Any:
-    (raw,) = pglast.parse_sql(f"SELECT {text}")
+    (raw,) = parse_sql(f"SELECT {text}")
     return raw.stmt
 
 

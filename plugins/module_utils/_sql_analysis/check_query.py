@@ -7,10 +7,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import FrozenSet, List, Optional
+from typing import Any, FrozenSet, List, Optional
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.calls import check_calls
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.names import collect_names
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.parsing import parse_sql
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.syntax_tree import is_node, walk
 
 try:
@@ -36,16 +37,23 @@ def query_problem(sql: str, functions: FrozenSet[str]) -> Optional[QueryProblem]
     ``functions`` are the functions outside of pg_catalog, and the far-reaching ones in it, that it may call.
     """
     try:
-        raw = pglast.parse_sql(sql)
+        raw = parse_sql(sql)
     except pglast.parser.ParseError as error:
         return QueryProblem(f"not SQL: {error.args[0]}", "correct the query; PostgreSQL's own parser rejects it")
     if len(raw) != 1 or not is_node(raw[0].stmt, ast.SelectStmt):
         return QueryProblem("not one SELECT", "write one SELECT; several facts can be its columns")
     if raw[0].stmt_len:
         return QueryProblem("a semicolon after the query", "remove it")
+    try:
+        return _reading_problem(raw[0].stmt, functions)
+    except RecursionError:
+        return QueryProblem("expressions nested too deeply", "write a shorter query")
+
+
+def _reading_problem(select: Any, functions: FrozenSet[str]) -> Optional[QueryProblem]:
     found: List[QueryProblem] = []
-    names = collect_names(raw[0].stmt)
-    for _, child in walk(raw[0].stmt):
+    names = collect_names(select)
+    for _, child in walk(select):
         if is_node(child, ast.LockingClause, ast.IntoClause):
             found.append(QueryProblem("FOR UPDATE, FOR SHARE or INTO in a check", "a check only reads: remove it"))
         elif is_node(child, ast.CommonTableExpr) and not is_node(child.ctequery, ast.SelectStmt):

@@ -181,8 +181,10 @@ def _object_name(names: StatementNames, kind: str, item: Any) -> None:
         names.objects.add(name_pair(string_list(parts) or ("",)))
     else:
         texts = string_list(item)
-        if texts:
-            pair = name_pair(texts[_NAME_PARTS.get(kind, slice(None))])
+        # of a trigger, rule or policy the name alone: its relation is a name of its own
+        own = texts[_NAME_PARTS.get(kind, slice(None))] if texts else None
+        if own:
+            pair = name_pair(own)
             if kind in _RELATIONS:
                 names.relations.add((*pair, False))
             else:

@@ -153,6 +153,15 @@ def _counted(tags: Mapping[str, int]) -> str:
 
 def analyse_file(source: SourceFile, rules: SqlRules, problems: List[Problem]) -> List[Statement]:
     """Return the statements of an SQL file; adds to ``problems``."""
+    try:
+        return _analysed(source, rules, problems)
+    except RecursionError:
+        step = "write shorter expressions, and fewer blocks inside each other"
+        problems.append(Problem(source.path, 0, "", "statements nested too deeply", next_step=step))
+        return []
+
+
+def _analysed(source: SourceFile, rules: SqlRules, problems: List[Problem]) -> List[Statement]:
     pieces = split_file(source, problems)
     if not pieces:
         return []

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_bytes
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import read_found, sha256_bytes
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import short_json
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_file import (
     SourceFile,
@@ -57,8 +57,7 @@ def read_checked_plan(path: str) -> CheckedPlan:
     Every file is read once: what was checked is what is returned. Raises ``PhaseGateError`` for a plan that is not intact, and
     for one whose statements, or what depends on the definition, are not what the SQL contains; ``OSError``.
     """
-    with open(path, "rb") as stream:
-        data = stream.read()
+    data = read_found(path)
     plan = read_plan(data, path)
     migrate, rollback = (_sql_beside(path, plan[part]) for part in ("ddl", "rollback"))
     phase = phase_of_definition(plan["phase"], SourceFile(os.path.basename(path), path, data), migrate, rollback)
@@ -78,8 +77,7 @@ def _sql_beside(path: str, pinned: Mapping[str, Any]) -> SourceFile:
     directory = os.path.dirname(path)
     places = [os.path.join(directory, pinned["file"]), os.path.join(directory, "sql", pinned["file"])]
     place = next((one for one in places if os.path.exists(one)), places[0])
-    with open(place, "rb") as stream:
-        data = stream.read()
+    data = read_found(place)
     check_cover(pinned["statements"], data, pinned["sha256"], pinned["file"])
     if pinned["bytes"] != len(data):
         raise _differs(path, f"the size of {pinned['file']}", str(len(data)), str(pinned["bytes"]))

@@ -12,6 +12,7 @@ from typing import Any, FrozenSet, List, Optional, Sequence, Tuple
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_file import SourceFile
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.problems import Problem
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.parsing import parse_sql
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.syntax_tree import is_concurrent, is_node
 
 try:
@@ -79,7 +80,7 @@ def split_file(source: SourceFile, problems: List[Problem]) -> List[SqlPiece]:
         problems.append(problem)
         return []
     try:
-        raw = pglast.parse_sql(text)
+        raw = parse_sql(text)
     except pglast.parser.ParseError as error:
         problems.append(_syntax_problem(source, text, error))
         return []

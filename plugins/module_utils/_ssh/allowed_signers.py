@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Dict, Optional, Tuple
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.names import canonical_name
 from ansible_collections.incomex.phasegate.plugins.module_utils._ssh.signature import decoded, string
 
 ALLOWED_SIGNERS = "allowed_signers"
@@ -33,8 +34,8 @@ class Signer:
 
 
 def fold(name: str) -> str:
-    """Return the form of a name in which two names that differ in case alone are equal."""
-    return name.casefold()
+    """Return the form of a name in which two spellings of it are equal."""
+    return canonical_name(name)
 
 
 def faulty_register(path: str, expected: str, found: str) -> PhaseGateError:

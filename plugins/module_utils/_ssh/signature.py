@@ -142,6 +142,18 @@ class Verifier:
         """Return whether this is a signature over ``message`` by the key that it names, whoever owns that key."""
         return not self._run("check-novalidate", signature, message, "-n", namespace)
 
+    def unreadable_revocations(self, signature: bytes, namespace: str, message: bytes, names: Sequence[str]) -> str:
+        """Return why the file of revoked keys cannot be read, '' when it lists the signing key.
+
+        ssh-keygen rejects a signature the same way in both cases; only its debugging output has the reason.
+        """
+        arguments = ["-vvv", "-f", self._signers, "-n", namespace, "-Overify-time=" + self._at]
+        arguments += ["-r", self._revoked or "", "-I", names[0] if names else ""]
+        said = self._run("verify", signature, message, *arguments)
+        reason = re.search(r"sshkey_check_revoked: (?P<why>.*)", said)
+        why = reason["why"].strip() if reason else ""
+        return "" if not why or why.lower() == "key is revoked" else why
+
     def problem(
         self, signature: bytes, namespace: str, message: bytes, principals: Sequence[str], *, revoked: bool
     ) -> str:

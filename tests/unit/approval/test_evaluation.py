@@ -324,10 +324,48 @@ def test_an_empty_list_of_revoked_keys(world: World) -> None:
     assert world.judge(world.signed(world.anna, world.ben), anchor=anchor).gate.status == GateStatus.PASS
 
 
-def test_a_list_of_revoked_keys_that_cannot_be_read_lets_nothing_pass(world: World) -> None:
-    anchor = replace(world.anchor, revoked_keys=b"SSHKRL\n\0 cut short")
+@pytest.mark.parametrize("data", [b"SSHKRL\n\0 cut short", b"garbage\n", b"\xff\xfe\0", b"ssh-ed25519 AAAA\n"])
+@pytest.mark.fault("revoked-unreadable")
+def test_a_list_of_revoked_keys_that_cannot_be_read_lets_nothing_pass(world: World, data: bytes) -> None:
+    anchor = replace(world.anchor, revoked_keys=data)
     judged = world.judge(world.signed(world.anna, world.ben), anchor=anchor)
     assert judged.gate.status == GateStatus.FAIL
+    assert "is not a list of revoked keys: " in judged.verdicts[0].message
+    assert "was revoked" not in judged.gate.found
+
+
+@pytest.mark.parametrize(
+    "author",
+    [
+        "huyen ",
+        " Huyen",
+        "HUYEN\t",
+        "huy\u0435n",
+        "\u04bbuyen",
+        "huy\u200ben",
+        "hu\uff59en",
+        "h\u03c5yen",
+        "huy\u00e8n",
+    ],
+)
+@pytest.mark.fault("author-alike")
+def test_an_author_does_not_approve_under_another_spelling_of_the_name(world: World, author: str) -> None:
+    judged = world.judge(world.signed(world.anna, world.huyen), author=author)
+    assert [one.status for one in judged.verdicts] == [SignatureStatus.VALID, SignatureStatus.AUTHOR]
+    assert judged.gate.status == GateStatus.FAIL
+
+
+@pytest.mark.fault("author-alike")
+def test_an_author_of_mixed_letters_fails_the_gate_whoever_signs(world: World) -> None:
+    judged = world.judge(world.signed(world.anna, world.ben), author="m\u0430x")
+    assert judged.gate.status == GateStatus.FAIL
+    assert "the author's name is ambiguous: the word" in judged.gate.found
+
+
+@pytest.mark.fault("author-alike")
+def test_a_register_has_no_names_of_other_scripts(world: World) -> None:
+    with pytest.raises(PhaseGateError, match="plain names"):
+        world.with_lines(world.anna.line(names="\u0430nna"))
 
 
 def test_the_author_under_another_name_or_key(world: World) -> None:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
+import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,7 +17,11 @@ import pytest
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import SEAL, RunDirectory
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import PreflightRun, SqlFrozen
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step, evidence_incomplete
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.verification import verify_bundle
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.verification import (
+    bundle_warnings,
+    require_bundle,
+    verify_bundle,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
     atomic_file,
@@ -271,6 +277,117 @@ def test_a_seal_of_another_form_leaves_every_file_unlisted(bundle: Path, damage:
     )
 
 
+def another_runs_bundle(bundle: Path) -> Path:
+    place = bundle.with_name("alpha_prod_20270101T000000Z")
+    bundle.rename(place)
+    return place
+
+
+def renamed(bundle: Path) -> Path:
+    return bundle.rename(bundle.with_name("kept"))
+
+
+def empty_directory_added(bundle: Path) -> Path:
+    (bundle / "logs" / "more").mkdir()
+    return bundle
+
+
+def directory_gone(bundle: Path) -> Path:
+    (bundle / "schema").rmdir()
+    return bundle
+
+
+def directory_with_another_name(bundle: Path) -> Path:
+    (bundle / "schema").rename(bundle / "Schema")
+    return bundle
+
+
+def name_that_is_not_utf8(bundle: Path) -> Path:
+    (bundle / os.fsdecode(b"caf\xe9")).write_bytes(b"")
+    return bundle
+
+
+def directory_that_is_not_utf8(bundle: Path) -> Path:
+    (bundle / os.fsdecode(b"caf\xe9")).mkdir()
+    return bundle
+
+
+SEALED_AS = "it was sealed as alpha_test_20260516T031200Z, and is called"
+MOVED: dict[Callable[[Path], Path], list[str]] = {
+    another_runs_bundle: [f"another run's bundle is under this name: {SEALED_AS} alpha_prod_20270101T000000Z"],
+    renamed: [f"the directory was renamed: {SEALED_AS} kept"],
+    empty_directory_added: ["directory logs/more was added after the run was sealed"],
+    directory_gone: ["directory schema was there when the run was sealed, and is missing"],
+    directory_with_another_name: [
+        "directory Schema was added after the run was sealed",
+        "directory schema was there when the run was sealed, and is missing",
+    ],
+    name_that_is_not_utf8: ["caf\\udce9 is not listed in SHA256SUMS"],
+    directory_that_is_not_utf8: ["directory caf\\udce9 was added after the run was sealed"],
+}
+
+
+@pytest.mark.parametrize("move", MOVED, ids=lambda move: str(move.__name__))
+@pytest.mark.fault("evidence-moved")
+def test_a_bundle_in_another_place_or_with_other_directories(bundle: Path, move: Callable[[Path], Path]) -> None:
+    findings = verify_bundle(str(move(bundle)))
+    assert findings == MOVED[move]
+    json.dumps(findings).encode("utf-8")
+
+
+def test_a_copy_under_its_own_name_and_a_link_to_it_verify(bundle: Path) -> None:
+    copy = bundle.parent / "archive" / bundle.name
+    shutil.copytree(bundle, copy)
+    (bundle.parent / "latest").symlink_to(copy)
+    assert verify_bundle(str(copy)) == []
+    assert verify_bundle(f"{copy}/") == []
+    assert verify_bundle(str(bundle.parent / "latest")) == []
+
+
+@pytest.mark.fault("evidence-open")
+def test_a_bundle_that_others_can_change(bundle: Path) -> None:
+    assert bundle_warnings(str(bundle)) == []
+    bundle.chmod(0o777)
+    (bundle / "sql").chmod(0o770)
+    (bundle / "report.md").chmod(0o666)
+    (bundle / "plan.link").hardlink_to(bundle / "SUMMARY.txt")
+    assert verify_bundle(str(bundle)) == ["plan.link is not listed in SHA256SUMS"]
+    (bundle / "plan.link").rename(bundle.parent / "outside")
+    assert verify_bundle(str(bundle)) == []
+    assert bundle_warnings(str(bundle)) == [
+        "the bundle can be changed by other users: mode 0777",
+        "sql can be changed by other users: mode 0770",
+        "SUMMARY.txt has 2 names (hard links): it can be changed through another one",
+        "report.md can be changed by other users: mode 0666",
+    ]
+
+
+@pytest.mark.parametrize("name", ["alpha_test_20260516T031200", "alpha_test_20260516T031200Z/SUMMARY.txt", "", "empty"])
+@pytest.mark.fault("no-bundle")
+def test_a_mistyped_path_is_no_tampering(bundle: Path, name: str) -> None:
+    (bundle.parent / "empty").mkdir()
+    with pytest.raises(PhaseGateError, match="No such bundle"):
+        require_bundle(str(bundle.parent / name))
+    require_bundle(str(bundle))
+    # a bundle whose seal was taken away is one: that is a finding
+    (bundle / SEAL).unlink()
+    require_bundle(str(bundle))
+
+
+@pytest.mark.parametrize(
+    "make", [name_that_is_not_utf8, directory_that_is_not_utf8], ids=lambda make: str(make.__name__)
+)
+@pytest.mark.fault("evidence-moved")
+def test_a_name_that_is_not_utf8_is_named_when_a_run_is_sealed(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+    artefacts = RunDirectory(str(tmp_path / "run"))
+    artefacts.create()
+    artefacts.journal.append("run", "open", {"environment": "test"})
+    make(tmp_path / "run")
+    with pytest.raises(PhaseGateError, match=r"Cannot seal a file[^$]*caf.xe9"):
+        seal_run(artefacts, "")
+    assert not artefacts.sealed
+
+
 def test_what_is_no_directory_does_not_verify(tmp_path: Path) -> None:
     assert verify_bundle(str(tmp_path / "none")) == [f"{tmp_path / 'none'} is not a directory"]
 
@@ -364,9 +481,11 @@ def test_a_file_appears_complete_or_not_at_all(tmp_path: Path) -> None:
 def test_a_file_is_not_written_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "victim").write_bytes(b"precious")
     (tmp_path / "dump.partial").symlink_to(tmp_path / "victim")
-    with pytest.raises(OSError, match="symbolic links"), atomic_file(str(tmp_path / "dump")):
-        pass
+    with atomic_file(str(tmp_path / "dump")) as out:
+        out.write(b"data")
     assert (tmp_path / "victim").read_bytes() == b"precious"
+    assert (tmp_path / "dump").read_bytes() == b"data"
+    assert not (tmp_path / "dump").is_symlink()
 
 
 @pytest.mark.parametrize(

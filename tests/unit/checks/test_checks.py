@@ -274,3 +274,21 @@ def test_in_check_mode_only_a_check_without_a_subject_is_excused() -> None:
     require_checks("C-06", [result("P-2", CheckStatus.NOT_RUN)], check_mode=True)
     with pytest.raises(PhaseGateError, match="failed: P-3"):
         require_checks("C-06", [result("P-2", CheckStatus.NOT_RUN), result("P-3", CheckStatus.FAIL)], check_mode=True)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT repeat('9', 5000)::numeric",
+        "SELECT -(repeat('9', 100000)::numeric)",
+        "SELECT repeat('[', 20000)",
+        "SELECT (repeat('[', 5000) || repeat(']', 5000))::jsonb",
+    ],
+)
+@pytest.mark.fault("input-bombs")
+def test_an_answer_of_endless_digits_or_depth_fails_its_check_only(session: Session, sql: str) -> None:
+    checks = [
+        {"id": "V-1", "title": "bomb", "sql": sql, "expect": 1},
+        {"id": "V-2", "title": "one", "sql": "SELECT 1", "expect": 1},
+    ]
+    assert [one.status.value for one in run_read_only(session, checks, {}, [])] == ["FAIL", "PASS"]

@@ -168,7 +168,7 @@ def test_empty(alpha: Path, text: str) -> None:
 def test_nested_without_end(alpha: Path) -> None:
     alpha.write_text("[" * 500 + "]" * 500, encoding="utf-8")
     (problem,) = problems_of(str(alpha))
-    assert "nested too deeply" in problem.found
+    assert "nested more than 50 deep" in problem.what
 
 
 @given(

@@ -107,9 +107,13 @@ def test_a_value_that_versions_of_yaml_read_differently(value: str, what: str) -
         ("", (0, "", "an empty file", "")),
         ("# only a comment\n", (0, "", "an empty file", "")),
         (b"a: \xff", (0, "", "not UTF-8", "byte 0xff at offset 3")),
-        ("- " * 1000 + "x", (0, "", "not valid YAML", "values nested too deeply")),
+        ("- " * 1000 + "x", (1, "", "values nested more than 50 deep", "")),
+        ("a: 1\nb: " + "[" * 10_000, (2, "", "values nested more than 50 deep", "")),
+        ("a: " + "9" * 5000, (1, "a", "a number that is too long", "5000 digits")),
+        ("a: '" + "x" * (1 << 20) + "'", (0, "", "the file is too large", "1048581 bytes")),
     ],
 )
+@pytest.mark.fault("input-bombs")
 def test_what_is_refused_is_named_with_its_line(text: str | bytes, expected: tuple[int, str, str, str]) -> None:
     assert problems(text) == [expected]
 

@@ -38,9 +38,9 @@ HOSTILE_NAMES = [
     'quo"ted',
     "back\\slash",
     "\\'",
-    "dbname=postgres",
-    "host=/nowhere dbname=x",
-    "postgresql://nowhere/x",
+    # those that could be a connection string are refused: test_secrets.py
+    "dbname:postgres",
+    "a=b",
     "$(touch x)",
     "`touch x`",
     "semi;colon",

@@ -16,6 +16,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.verification import verify_bundle
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import TransactionOutcome
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.server_settings import server_facts
 from ansible_collections.incomex.phasegate.plugins.module_utils._report.seal import seal_run
 from ansible_collections.incomex.phasegate.plugins.module_utils._run import migration
@@ -745,6 +746,13 @@ def test_a_disk_that_is_full_after_the_commit_does_not_hide_it(app: Client, clus
     assert "No space left on device" in outcome.message
     told = not_sealed(run.artefacts.path, OSError(28, "No space left on device"))
     assert str(told).startswith("the journal does not record how C-07 ended: EVIDENCE_INCOMPLETE (T-8).\n")
+    # the module that saw the COMMIT gives one answer, in its message and in its result
+    told = not_sealed(run.artefacts.path, OSError(28, "No space left on device"), {"C-07": outcome.data["outcome"]})
+    assert str(told).startswith("C-07 is COMMITTED: EVIDENCE_INCOMPLETE (T-8).\n")
+    told = not_sealed(
+        run.artefacts.path, OSError(28, "No space left on device"), {"C-07": TransactionOutcome.ROLLED_BACK}
+    )
+    assert "COMMITTED" not in str(told)
     filler.unlink()
     found = find_applied(app, str(small_disk / "runs"), "test", run.plan, fetch_identity(app))
     assert found == run.artefacts
