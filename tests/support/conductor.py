@@ -94,7 +94,7 @@ def conduct(order: dict[str, Any]) -> dict[str, Any]:
         plan = planner.plan_of(planner.load_phase(order["phase"]))
         planned, phase = planner.result_of(plan, order["phase"]), plan["phase"]
         # the action copies the SQL to the target; here it is there already
-        planned["files"] = os.path.dirname(order["phase"])
+        planned["files"] = str(Path(order["phase"]).parent)
         place = {"root": root, "environment": "test", "identity": identity}
         told = {key: value for key, value in planned.items() if key != "summary"}
         # there is no Ansible between two modules here, so a run that does nothing for this long is dead

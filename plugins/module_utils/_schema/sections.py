@@ -12,16 +12,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Mapping
 
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.statement_kinds import cluster_wide
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.facts import Fact, decode_fact
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import CLUSTER, SECTIONS, Snapshot
-
-#: Tags of statements that can change a role, a membership, a setting or privilege outside the database, a tablespace.
-CLUSTER_WIDE = (
-    *("CREATE ROLE", "ALTER ROLE", "DROP ROLE", "GRANT ROLE", "REVOKE ROLE", "DROP OWNED", "REASSIGN OWNED"),
-    # on a database, a tablespace or a parameter
-    *("GRANT", "REVOKE"),
-    *("ALTER DATABASE", "ALTER TABLESPACE", "SECURITY LABEL", "CALL"),
-)
 
 #: What the kind of a statement ends with whose SQL is computed when it runs.
 COMPUTED = " EXECUTE"
@@ -32,8 +25,7 @@ def touches_cluster(plan: Mapping[str, Any]) -> bool:
     statements = [*plan["ddl"]["statements"], *plan["rollback"]["statements"]]
     kinds = {kind for statement in statements if statement["run"] for kind in statement["kinds"]}
     return bool(plan["phase"]["scope"].get("functions")) or any(
-        kind.endswith(COMPUTED) or kind.startswith(tuple(f"{tag} " for tag in CLUSTER_WIDE)) or kind in CLUSTER_WIDE
-        for kind in kinds
+        cluster_wide(kind) or kind.endswith(COMPUTED) or kind.partition(" ")[0] == "CALL" for kind in kinds
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible_collections.incomex.phasegate.plugins.module_utils._plan.statement_kinds import ALL_KINDS
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.statement_kinds import ALL_KINDS, cluster_wide
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.rollback import RestoredSchema, rollback_script
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import MigrationResult
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff import diff
@@ -19,7 +19,6 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader i
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.restore_normalisation import normalise
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.sections import (
-    CLUSTER_WIDE,
     COMPUTED,
     sections_for_plan,
     touches_cluster,
@@ -86,8 +85,8 @@ def phase(client: Client, tmp_path: Path, ddl: str, kind: str, policy: str, **sc
             "additions_only",
             "setting database postgres.search_path",
         ),
-        ("GRANT SET ON PARAMETER log_statement TO clerk", "GRANT", "unchanged", "log_statement to clerk"),
-        ("GRANT CREATE ON TABLESPACE pg_default TO clerk", "GRANT", "unchanged", "pg_default to clerk"),
+        ("GRANT SET ON PARAMETER log_statement TO clerk", "GRANT ON PARAMETER", "unchanged", "log_statement to clerk"),
+        ("GRANT CREATE ON TABLESPACE pg_default TO clerk", "GRANT ON TABLESPACE", "unchanged", "pg_default to clerk"),
         ("DO $$ BEGIN EXECUTE 'CREATE ' || 'ROLE guest LOGIN'; END $$", "DO EXECUTE", "unchanged", "role guest added"),
     ],
     ids=lambda text: text[:40],
@@ -137,8 +136,10 @@ def test_a_declared_function_and_a_rollback_count(app: Client, tmp_path: Path) -
     assert sections_for_plan(run.plan) == WITH_CLUSTER
 
 
-def test_every_tag_is_one_that_a_scope_may_list() -> None:
-    assert set(CLUSTER_WIDE) <= ALL_KINDS
+def test_the_kinds_that_reach_beyond_their_database_are_kinds_of_a_scope() -> None:
+    wide = {kind for kind in ALL_KINDS if cluster_wide(kind)}
+    assert {"CREATE ROLE", "ALTER DATABASE", "GRANT ON TABLESPACE", "COMMENT ON ROLE", "DROP OWNED CASCADE"} <= wide
+    assert not wide & {"GRANT", "CREATE TABLE", "COMMENT", "ALTER TABLE"}
     assert any(kind.endswith(COMPUTED) for kind in ALL_KINDS)
 
 

@@ -136,8 +136,11 @@ def test_a_fresh_installation_has_equal_facts_and_a_replaced_member_has_not(
         assert len([line for line in one.facts if line.startswith('["extension_member"')]) > 100
         assert diff(normalise(one), normalise(other)).text() == "no difference"
         cluster.psql(REPLACED, copy)
-        (change,) = diff(normalise(one), normalise(snapshot(cluster, copy))).changes
+        replaced = snapshot(cluster, copy)
+        (change,) = [found for found in diff(other, replaced).changes if found.kind == "extension_member"]
         assert change.identity[:2] == ("vector", "function")
+        # an update may leave a member otherwise than a fresh installation makes it: no reason to refuse a rehearsal
+        assert diff(normalise(one), normalise(replaced)).text() == "no difference"
     finally:
         cluster.drop_database(copy)
 
