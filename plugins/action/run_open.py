@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import Any, Mapping
 
-from ansible_collections.incomex.phasegate.plugins.module_utils._approval.files import approval_files
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.approval_files import approval_files
 from ansible_collections.incomex.phasegate.plugins.module_utils._approval.requests import review_file
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (

@@ -46,7 +46,7 @@ from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.playbook_inputs import PREFIX
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import (
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import (
     CONNECTION_ARGUMENTS,
     require_plain_values,
 )

@@ -124,7 +124,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._backup.steps im
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import open_run_directory
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import CONNECTION_ARGUMENTS, Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import CONNECTION_ARGUMENTS, Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import read_identity
 
 

@@ -83,7 +83,7 @@ signature:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import SEAL, RunDirectory
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.verification import (
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.seal import (
     bundle_warnings,
     require_bundle,
     verify_bundle,
@@ -91,7 +91,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.verifica
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import resolved, sha256_file
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of, fail_with
-from ansible_collections.incomex.phasegate.plugins.module_utils._report.seal import judge_seal, signature_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.sealing import judge_seal, signature_of
 
 
 def findings_of(path: str, allowed_signers: str | None) -> list[str]:

@@ -158,18 +158,18 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors i
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import fail_with, run_directory_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import TransactionOutcome
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import format_gate_table
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import CONNECTION_ARGUMENTS, Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import CONNECTION_ARGUMENTS, Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import IDENTITY_ARGUMENT
-from ansible_collections.incomex.phasegate.plugins.module_utils._report.seal import seal_and_sign
-from ansible_collections.incomex.phasegate.plugins.module_utils._report.text import migration_log
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_facts import (
-    MigrationRequest,
-    gates_without_run,
-)
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.history import (
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.report_text import migration_log
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.sealing import seal_and_sign
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.earlier_runs import (
     committed_outcome,
     is_incomplete,
     not_sealed,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_evaluation import (
+    MigrationRequest,
+    gates_without_run,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.migration import finish_migration, run_migration
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import read_frozen

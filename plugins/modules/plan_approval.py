@@ -115,7 +115,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, Optional
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible_collections.incomex.phasegate.plugins.module_utils._approval.files import ApprovalFiles
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.approval_files import ApprovalFiles
 from ansible_collections.incomex.phasegate.plugins.module_utils._approval.requests import (
     NOTES_NAMESPACE,
     PASS,
@@ -138,7 +138,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.files im
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.plan_reader import HAS_JSONSCHEMA
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.requirements import reviewable
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.required_phases import reviewable
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.plan_check import read_checked_plan
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.syntax_tree import HAS_PGLAST
 from ansible_collections.incomex.phasegate.plugins.module_utils._ssh.signature import holds, parse_signature, sign

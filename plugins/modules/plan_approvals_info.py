@@ -114,14 +114,14 @@ import os
 from typing import Any, Dict, Optional
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible_collections.incomex.phasegate.plugins.module_utils._approval.evaluation import (
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.approval_files import (
+    collect_approvals,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.approval_gates import (
     Approvals,
     evaluate_plan_approvals,
     evaluate_review_approvals,
     format_approvals,
-)
-from ansible_collections.incomex.phasegate.plugins.module_utils._approval.files import (
-    collect_approvals,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._approval.register import (
     Anchor,
@@ -140,7 +140,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.files im
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.canonical_json import thawed
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.plan_reader import HAS_JSONSCHEMA
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.requirements import identity_of, reviewable
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.required_phases import identity_of, reviewable
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.plan_check import read_checked_plan
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.syntax_tree import HAS_PGLAST
 

@@ -106,9 +106,9 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.files im
     read_json,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of, run_directory_of
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import CONNECTION_ARGUMENTS, Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import CONNECTION_ARGUMENTS, Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import read_identity
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_facts import MigrationRequest
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_evaluation import MigrationRequest
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.rehearsal import Rehearsal, run_rehearsal
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import read_frozen
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot

@@ -118,16 +118,16 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.files im
     read_file,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of, run_directory_of
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import CONNECTION_ARGUMENTS, Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import CONNECTION_ARGUMENTS, Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import IDENTITY_ARGUMENT
-from ansible_collections.incomex.phasegate.plugins.module_utils._report.text import migration_log
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_facts import MigrationRequest
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.history import (
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.report_text import migration_log
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.earlier_runs import (
     committed_outcome,
     fetch_identity,
     plan_of_execution,
     require_confirmation,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_evaluation import MigrationRequest
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.rollback import RollbackRequest, run_rollback
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import read_frozen
 

@@ -140,8 +140,8 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.record import NAMES
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import EXECUTE, REHEARSAL
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of, fail_with
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import CONNECTION_ARGUMENTS, Client
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.directory import NotOpened
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import CONNECTION_ARGUMENTS, Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.new_run import NotOpened
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.opening import (
     OPENING_ARGUMENTS,
     open_or_adopt,

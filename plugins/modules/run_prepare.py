@@ -135,9 +135,9 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._checks.state_ca
     record_state_steps,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of, fail_with
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import CONNECTION_ARGUMENTS, Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import CONNECTION_ARGUMENTS, Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.check_step import CheckRun, run_check_step
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.directory import NotOpened
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.new_run import NotOpened
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.opening import (
     OPENING_ARGUMENTS,
     open_or_adopt,

@@ -112,9 +112,9 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import RunOutcome
-from ansible_collections.incomex.phasegate.plugins.module_utils._report.seal import seal_and_sign
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.directory import new_directory, require_place
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.history import not_sealed, unfinished
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.sealing import seal_and_sign
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.earlier_runs import not_sealed, unfinished
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.new_run import new_directory, require_place
 
 
 def sealed(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:

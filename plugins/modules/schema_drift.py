@@ -141,7 +141,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import atomic_file, file_error
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import fail_with
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import CONNECTION_ARGUMENTS, Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import CONNECTION_ARGUMENTS, Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.drift import (
     BASELINE,
     Drift,
@@ -150,7 +150,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._schema.drift im
     require_fingerprint,
     require_sections,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._schema.junit import error_junit, stored_junit
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.drift_junit import error_junit, stored_junit
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import take_snapshot
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.sections import wanted_sections, without_cluster
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot

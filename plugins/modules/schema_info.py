@@ -117,8 +117,8 @@ from typing import Any, Iterator, Mapping, Sequence
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import CONNECTION_ARGUMENTS, Client
-from ansible_collections.incomex.phasegate.plugins.module_utils._schema.catalog.queries import KINDS
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import CONNECTION_ARGUMENTS, Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.catalog.all_kinds import KINDS
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff import display
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.facts import kind_of, schema_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import take_snapshot

@@ -150,7 +150,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._checks.state_ca
     record_state_steps,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import CONNECTION_ARGUMENTS, Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import CONNECTION_ARGUMENTS, Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.sections import sections_for_plan
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import SECTIONS
 

@@ -148,7 +148,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.files im
     sha256_file,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import CONNECTION_ARGUMENTS, Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import CONNECTION_ARGUMENTS, Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import IDENTITY_ARGUMENT
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.policy import policy_for_plan
 

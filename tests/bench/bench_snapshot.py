@@ -34,7 +34,7 @@ from ansible_collections.incomex.phasegate.tests.support.runs import client_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
+    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import Client
     from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
 
 _T = TypeVar("_T")

@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import SESSION_SETTINGS, Client
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session, SqlError
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import SESSION_SETTINGS, Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session, SqlError
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import read_facts, take_snapshot
 from ansible_collections.incomex.phasegate.tests.support.cluster import SUPERUSER, bin_directory, running_cluster
 

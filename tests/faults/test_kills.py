@@ -23,7 +23,7 @@ import pytest
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import TransactionBegun
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import journaled_outcome, records_of
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.verification import verify_bundle
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.seal import verify_bundle
 from ansible_collections.incomex.phasegate.tests.support.cluster import running_cluster
 from ansible_collections.incomex.phasegate.tests.support.conductor import Conductor, children, kill
 from ansible_collections.incomex.phasegate.tests.support.runs import PATIENCE, wait_for

@@ -20,7 +20,7 @@ import psycopg
 import pytest
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import journaled_outcome
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.verification import verify_bundle
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.seal import verify_bundle
 from ansible_collections.incomex.phasegate.tests.support.cluster import SUPERUSER, running_cluster
 from ansible_collections.incomex.phasegate.tests.support.conductor import children, conducting, descendants, gone, kill
 from ansible_collections.incomex.phasegate.tests.support.playbook import ROOT

@@ -34,12 +34,12 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.files im
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_file import load_phase
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.canonical_json import canonical_json
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.sql_lexer import commands
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.directory import open_run
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_facts import MigrationRequest
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.history import fetch_identity
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.earlier_runs import fetch_identity
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_evaluation import MigrationRequest
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.lock import acquire_lock
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.migration import finish_migration, run_migration
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.new_run import open_run
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import read_frozen
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import take_snapshot
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.sections import sections_for_plan

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, settings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
-    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
+    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import Client
+    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
     from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
 
 # how fast a machine is proves nothing

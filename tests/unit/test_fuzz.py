@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 import pglast
 import pytest
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.verification import verify_bundle
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.seal import verify_bundle
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_bytes
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_file import SourceFile
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.byte_ranges import check_cover
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.statement_kinds import ALL_KINDS
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import SqlError
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import SqlError
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrusted_sql import run_statement
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.directory import new_directory
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.new_run import new_directory
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.names import SqlRules
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.phase_sql import analyse_file
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.splitting import split_file

@@ -21,7 +21,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.module i
     fail_with,
     run_directory_of,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import CONNECTION_ARGUMENTS
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import CONNECTION_ARGUMENTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -50,7 +50,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._backup.table_di
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import PARTIAL, atomic_file, remove_path
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.container_files import staging_application
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import read_identity
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.privileges import dump_privilege_advice

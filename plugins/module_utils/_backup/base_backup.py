@@ -16,7 +16,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._backup.dump imp
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import atomic_directory
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.container_files import Download
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
 
 _MAY_REPLICATE = "SELECT rolsuper OR rolreplication FROM pg_roles WHERE rolname = session_user"
 

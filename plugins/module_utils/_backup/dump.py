@@ -29,7 +29,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.files im
     atomic_file,
     sha256_file,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.container_files import (
     Download,
     staging_application,

@@ -26,8 +26,8 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.host_rec
     record_name,
     trusted_directory,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import identifier, literal
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
 
 DIRECTORY = "rehearsals"
 

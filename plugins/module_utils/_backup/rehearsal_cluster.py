@@ -22,9 +22,9 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.host_rec
     find_trusted_record,
     record_places,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import Identity
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
 
 # The label of a container that may hold copies; its value is "true".
 LABEL = "phasegate.rehearsal"

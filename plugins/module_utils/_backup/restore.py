@@ -25,13 +25,14 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors i
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
     open_found,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.container_files import (
     staging_application,
     staging_directory,
     upload_files,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import Identity, read_identity
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import identifier, literal
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.role_copy import give_access
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.server_settings import (
@@ -39,7 +40,6 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.server
     major_version,
     server_facts,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
 
 MAINTENANCE = "postgres"
 

@@ -23,7 +23,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._backup.record i
     BackupRecord,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import SEAL, RunDirectory
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.verification import verify_bundle
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.seal import verify_bundle
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
     read_json,

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Dict, List
 
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import qualified
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
 
 # Of one table: the number of rows, and a digest of all rows that does not depend on their order.
 TableDigests = Dict[str, List[str]]

@@ -16,8 +16,8 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.privil
     INSUFFICIENT_PRIVILEGE,
     named_privileges,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import literal
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrusted_sql import (
     Answer,
     run_query,

@@ -19,8 +19,8 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.files im
     read_found,
     read_json,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import identifier, literal
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
 
 
 @dataclass(frozen=True)

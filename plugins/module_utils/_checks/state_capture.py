@@ -24,13 +24,13 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_cap
     save_capture,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.dump_secrets import without_secrets
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.privileges import (
     dump_privilege_advice,
     explain_privileges,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import take_snapshot
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
 

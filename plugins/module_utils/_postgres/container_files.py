@@ -17,7 +17,7 @@ from typing import Iterator
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import HashingWriter, sync_file
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import Client
 
 # In the container; the token of the run that made it follows.
 PREFIX = "phasegate-"

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Mapping
 
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
 
 _QUERY = """
 SELECT current_database(), current_user, current_setting('server_version'),

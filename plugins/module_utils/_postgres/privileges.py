@@ -18,8 +18,8 @@ import contextlib
 from typing import Any, Iterable, Iterator, Mapping
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError, Stopped
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session, SqlError
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import literal
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session, SqlError
 
 INSUFFICIENT_PRIVILEGE = "42501"
 

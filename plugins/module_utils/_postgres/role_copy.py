@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from typing import Any, Mapping
 
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import identifier, literal
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
 
 _ATTRIBUTES = ("SUPERUSER", "BYPASSRLS", "CREATEROLE", "CREATEDB", "REPLICATION")
 

@@ -10,8 +10,8 @@ import re
 from typing import Any, Mapping
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import Mismatch
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import literal
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
 
 # Settings that change the result of the same SQL: the meaning of literals, the text of values, the defaults of new
 # objects, which rows and triggers apply. Those that phasegate sets itself, and those of performance, are left out.

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.strict_json import DIGITS
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import identifier, literal
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
 
 # More rows than this of a check or a trailing SELECT are counted, not kept: results go into a report.
 ROWS_KEPT = 200

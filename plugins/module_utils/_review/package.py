@@ -25,7 +25,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._review.commands
     how_to_roll_back,
     out_of_scope,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._review.measurements import what_was_measured
+from ansible_collections.incomex.phasegate.plugins.module_utils._review.rehearsal_results import what_was_measured
 from ansible_collections.incomex.phasegate.plugins.module_utils._review.statements import (
     BLOCKING,
     blocked,

@@ -27,18 +27,18 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_fact
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError, Stopped
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.commit_resolution import RESOLVE_TIMEOUT
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.privileges import (
     INSUFFICIENT_PRIVILEGE,
     privilege_advice,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import literal
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import (
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import (
     ConnectionLost,
     Session,
     SqlError,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.transaction_status import RESOLVE_TIMEOUT
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import literal
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrusted_sql import run_alone, search_path
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import MigrationResult, Script
 

@@ -29,7 +29,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.files im
     sha256_file,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import preflight_gate
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import read_identity
 
 

@@ -25,7 +25,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_fact
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import escaped
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import Gate, run_lock_gate
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
 
 # Two locks of each database, as two integers: the ASCII of "phas" and "hold", of "phas" and "egat".
 RUN_LOCK = (0x70686173, 0x686F6C64)

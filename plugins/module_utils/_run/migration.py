@@ -33,10 +33,10 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.states i
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import preflight_gate, stop_at_gates
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.byte_ranges import check_cover
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.sql_lexer import check_statements
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import read_identity
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_facts import (
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_evaluation import (
     MigrationRequest,
     early_gates,
     require_recorded_schema,

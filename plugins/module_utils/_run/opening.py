@@ -11,7 +11,7 @@ import os
 from dataclasses import replace
 from typing import Any, Mapping
 
-from ansible_collections.incomex.phasegate.plugins.module_utils._approval.files import (
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.approval_files import (
     collect_approvals,
     write_approvals,
 )
@@ -30,46 +30,39 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_bytes
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import GateStatus
-from ansible_collections.incomex.phasegate.plugins.module_utils._conditions.evaluation import (
-    ConditionRules,
-    evaluate_conditions,
-    stop_at_conditions,
-)
-from ansible_collections.incomex.phasegate.plugins.module_utils._conditions.reading import (
-    PlanRequirements,
-    Surroundings,
-)
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import Gate, failed_gates, stop_at_gates
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.canonical_json import canonical_json
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import (
     IDENTITY_ARGUMENT,
     Identity,
     read_identity,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.privileges import require_privileges
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.server_settings import server_time
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
-from ansible_collections.incomex.phasegate.plugins.module_utils._report.seal import require_key
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.directory import (
-    open_run,
-    opening_target_gate,
-    reopen_run,
-    require_place,
-    seal_when_stopped,
+from ansible_collections.incomex.phasegate.plugins.module_utils._prerun_conditions.evaluation import (
+    ConditionRules,
+    evaluate_conditions,
+    stop_at_conditions,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_facts import (
-    MigrationRequest,
-    plan_gates,
-    statements_gate,
+from ansible_collections.incomex.phasegate.plugins.module_utils._prerun_conditions.facts import (
+    PlanNeeds,
+    Surroundings,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.history import (
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.sealing import require_key
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.earlier_runs import (
     close_broken,
     find_applied,
     is_incomplete,
     plan_of_execution,
     require_confirmation,
     source_facts,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_evaluation import (
+    MigrationRequest,
+    plan_gates,
+    statements_gate,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.host_lock import (
     HostLock,
@@ -82,7 +75,14 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.lock import
     keep_lock,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.lock_holders import observed_lock_gate
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.requirements import (
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.new_run import (
+    open_run,
+    opening_target_gate,
+    reopen_run,
+    require_place,
+    seal_when_stopped,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.required_phases import (
     required_phase_gate,
     reviews_below,
     write_reviews,
@@ -208,7 +208,7 @@ def _opened_alone(
         # an interrupted transaction of ours has ended here: its outcome was resolved
         lock = free_transaction_lock(session, root) or lock
     _require_key(params)
-    need = PlanRequirements.of_plan(plan, rollback=execution is not None)
+    need = PlanNeeds.of_plan(plan, rollback=execution is not None)
     around = Surroundings(session, client, need, root, params["format"], identity)
     statements = plan["rollback" if execution else "ddl"]["statements"]
     if check_mode:
@@ -258,7 +258,7 @@ def _checked(
 ) -> dict[str, Any]:
     """Evaluate what can be evaluated without a run (check mode), and return what differs from a new run's result."""
     rollback = bool(params.get("execution"))
-    need = PlanRequirements.of_plan(plan, rollback=rollback)
+    need = PlanNeeds.of_plan(plan, rollback=rollback)
     conditions: list[dict[str, Any]] = []
     # the following checks refuse another target
     if declared_one:

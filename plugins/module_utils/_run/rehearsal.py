@@ -32,11 +32,11 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._checks.verifica
     run_verification,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import read_identity
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.server_settings import server_facts
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_facts import MigrationRequest
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_evaluation import MigrationRequest
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.measurements import Measurement
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.migration import MigrationChecks, migration_script
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.rollback import (

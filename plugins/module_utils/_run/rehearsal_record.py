@@ -28,13 +28,13 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import Entry
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import newest_end, opening_of
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.verification import verify_bundle
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.seal import verify_bundle
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_file
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import TransactionOutcome
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import short_json
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import RehearsalRecord
-from ansible_collections.incomex.phasegate.plugins.module_utils._report.seal import judge_seal_signer, signature_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.sealing import judge_seal_signer, signature_of
 
 #: What the rehearsal itself measured; the seal comes after it, and the backup's record is in the journal.
 _OUTSIDE = frozenset({"seal", "backup"})

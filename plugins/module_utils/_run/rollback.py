@@ -11,11 +11,11 @@ import os
 from dataclasses import dataclass, field, replace
 from typing import Any, Mapping, Sequence
 
-from ansible_collections.incomex.phasegate.plugins.module_utils._approval.evaluation import (
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.approval_files import collect_approvals
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.approval_gates import (
     evaluate_plan_approvals,
     evaluate_rollback_approvals,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._approval.files import collect_approvals
 from ansible_collections.incomex.phasegate.plugins.module_utils._approval.register import find_anchor, registered
 from ansible_collections.incomex.phasegate.plugins.module_utils._approval.requests import (
     PLAN_NAMESPACE,
@@ -40,17 +40,17 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates imp
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.byte_ranges import check_cover
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.sql_lexer import check_statements
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import Identity, read_identity
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.server_settings import server_time
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_facts import (
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.earlier_runs import require_confirmation
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_evaluation import (
     MigrationRequest,
     backup_gates,
     require_recorded_schema,
     statements_gate,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.history import require_confirmation
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.lock import lock_gate
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.rehearsal_record import rehearsal_record
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.rollback_losses import (

@@ -12,7 +12,7 @@ from typing import Any, Mapping, Sequence
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import Stopped
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import read_found
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
 
 
 @dataclass(frozen=True)

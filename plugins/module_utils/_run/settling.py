@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import Stopped
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session, SqlError
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session, SqlError
 
 _NEW_REVISION = "correct the DDL as a new revision, rehearse it, and have it reviewed"
 

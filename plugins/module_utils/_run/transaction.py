@@ -30,22 +30,22 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._checks.checks i
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError, Stopped
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import TransactionOutcome
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import json_line
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import (
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import (
     Client,
     restore_settings,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.commit_resolution import resolve_transaction
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.privileges import (
     INSUFFICIENT_PRIVILEGE,
     explain_privileges,
     privilege_advice,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import literal
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import (
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import (
     ConnectionLost,
     Session,
     SqlError,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.transaction_status import resolve_transaction
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import literal
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrusted_sql import (
     Answer,
     run_statement,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Iterator, Mapping, NamedTuple, Sequence, Tuple
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import LAYOUT, escaped
-from ansible_collections.incomex.phasegate.plugins.module_utils._schema.catalog.queries import KINDS
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.catalog.all_kinds import KINDS
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.facts import (
     HOLDING_DATA,
     Fact,

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import Any, Iterable, Mapping, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.verification import require_as_sealed
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.seal import require_as_sealed
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff import Diff, diff
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.drift_junit import JUnitSuite, count_changes
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.facts import decode_fact, encode_fact, kind_of
-from ansible_collections.incomex.phasegate.plugins.module_utils._schema.junit import JUnitSuite, count_changes
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.policy import (
     POLICY_RULES,
     PolicyVerdict,

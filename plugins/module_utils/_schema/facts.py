@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import NamedTuple, Sequence
 
-from ansible_collections.incomex.phasegate.plugins.module_utils._schema.catalog.queries import KINDS
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.catalog.all_kinds import KINDS
 
 # Kinds that lose their rows or position when they are dropped and created again under the same name.
 HOLDING_DATA = ("table", "column", "sequence")

@@ -13,11 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Callable, ContextManager, Iterator, NamedTuple, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session, SqlError
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import copy_field, literal
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session, SqlError
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.catalog.all_kinds import QUERIES
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.catalog.model import FactQuery, Kind
-from ansible_collections.incomex.phasegate.plugins.module_utils._schema.catalog.queries import QUERIES
-from ansible_collections.incomex.phasegate.plugins.module_utils._schema.catalog_changes import (
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.change_detection import (
     catalog_delta,
     fetch_catalog_state,
 )

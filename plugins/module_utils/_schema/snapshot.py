@@ -24,9 +24,9 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.files im
     atomic_file,
     open_found,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.catalog.all_kinds import KINDS
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.catalog.model import Kind
-from ansible_collections.incomex.phasegate.plugins.module_utils._schema.catalog.queries import KINDS
-from ansible_collections.incomex.phasegate.plugins.module_utils._schema.catalog_changes import CatalogState
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.change_detection import CatalogState
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.facts import (
     ENCODER,
     HOLDING_DATA,

@@ -22,14 +22,14 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common import h
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import GateStatus
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import Gate
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_facts import approval_gate
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.history import fetch_identity
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.earlier_runs import fetch_identity
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_evaluation import approval_gate
 from ansible_collections.incomex.phasegate.tests.support.phase_files import ALPHA
 from ansible_collections.incomex.phasegate.tests.support.reviewers import SYSTEM_IDENTIFIER, Reviewer, register
 from ansible_collections.incomex.phasegate.tests.support.runs import Run
 
 if TYPE_CHECKING:
-    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
+    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import Client
 
 
 class Host:

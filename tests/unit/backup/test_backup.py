@@ -38,7 +38,7 @@ from ansible_collections.incomex.phasegate.tests.support.runs import Run, client
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
+    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import Client
 
 METHODS = ("custom", "directory", "basebackup")
 

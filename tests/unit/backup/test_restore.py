@@ -26,15 +26,15 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._backup.restore 
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import read_identity
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import (
+    Session,
+    StatementOutcome,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.server_settings import (
     diff_server_settings,
     server_facts,
-)
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import (
-    Session,
-    StatementOutcome,
 )
 from ansible_collections.incomex.phasegate.tests.support.runs import client_of
 

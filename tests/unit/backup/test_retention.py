@@ -15,7 +15,7 @@ import pytest
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.record import NAMES, BackupRecord
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.retention import DAY, RetentionRule
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.verification import verify_bundle
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.seal import verify_bundle
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.modules.backup_prune import prune
 

@@ -16,19 +16,19 @@ from typing import TYPE_CHECKING
 import pytest
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import SEAL, RunDirectory
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import PreflightRun, SqlFrozen
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step, evidence_incomplete
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.verification import (
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.seal import (
     bundle_warnings,
     require_bundle,
     verify_bundle,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step, evidence_incomplete
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
     atomic_file,
     file_error,
     plan_file_error,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._report.seal import seal_run
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.sealing import seal_run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

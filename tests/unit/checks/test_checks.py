@@ -21,7 +21,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._checks.checks i
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import CheckStatus
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import json_line
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import SqlError
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import SqlError
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrusted_sql import Answer
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,8 +29,8 @@ from hypothesis import strategies as st
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
-    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
+    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import Client
+    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
 
 # --- comparing -------------------------------------------------------------------------------------------------
 

@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
-    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
+    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import Client
+    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
 
 MEASURE = {"id": "updated_at", "relation": "public.tac_logical_unit", "key": "unit_id", "column": "updated_at"}
 texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 from ansible_collections.incomex.phasegate.plugins.action.run_open import files_of_phase
-from ansible_collections.incomex.phasegate.plugins.module_utils._approval.files import approval_files, collect_approvals
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.approval_files import (
+    approval_files,
+    collect_approvals,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (

@@ -18,7 +18,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._definition.play
     input_problems,
     names_read,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import CONNECTION_ARGUMENTS
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import CONNECTION_ARGUMENTS
 from ansible_collections.incomex.phasegate.plugins.modules import playbook_inputs
 from jinja2 import Environment, nodes
 

@@ -24,7 +24,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.privil
     privilege_advice,
     require_privileges,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import SqlError
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import SqlError
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrusted_sql import run_statement
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import SECTIONS
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.bodies import body_of
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
-    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
+    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import Client
+    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
     from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
 
 ROLE = 'the "weak" one'

@@ -12,7 +12,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.director
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_capture import DataExpectations
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.state_capture import record_state
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import (
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import (
     CONNECTION_ARGUMENTS,
     Client,
 )

@@ -12,7 +12,7 @@ import pytest
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import take_snapshot
 
 if TYPE_CHECKING:
-    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
+    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import Client
     from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
 
 TIMEOUTS = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "idle_session_timeout")

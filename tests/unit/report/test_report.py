@@ -15,8 +15,8 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import Entry
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import LAYOUT, escaped, visible
 from ansible_collections.incomex.phasegate.plugins.module_utils._report.build import build
-from ansible_collections.incomex.phasegate.plugins.module_utils._report.markdown import markdown
-from ansible_collections.incomex.phasegate.plugins.module_utils._report.text import (
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.report_markdown import markdown
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.report_text import (
     driver_log,
     gate_table,
     headline,

@@ -14,8 +14,8 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible_collections.incomex.phasegate.plugins.module_utils._approval.evaluation import evaluate_plan_approvals
-from ansible_collections.incomex.phasegate.plugins.module_utils._approval.files import collect_approvals
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.approval_files import collect_approvals
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.approval_gates import evaluate_plan_approvals
 from ansible_collections.incomex.phasegate.plugins.module_utils._approval.register import read_anchor
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.document import (
     Bullets,

@@ -12,24 +12,24 @@ import pytest
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import name_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import ROLLBACK, RunOpened
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import statements_left
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.verification import verify_bundle
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.seal import verify_bundle
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_file import SourceFile
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.problems import PhaseFileError
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.byte_ranges import check_cover
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import SqlError
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import SqlError
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrusted_sql import run_alone
-from ansible_collections.incomex.phasegate.plugins.module_utils._report.seal import seal_run
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.sealing import seal_run
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.after_commit import (
     StatementState,
     fetch_statement_state,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.directory import open_run, reopen_run
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.history import (
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.earlier_runs import (
     fetch_identity,
     find_applied,
     is_incomplete,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.new_run import open_run, reopen_run
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.names import SqlRules
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.phase_sql import analyse_file
 from ansible_collections.incomex.phasegate.tests.support.phase_files import PhaseFiles
@@ -37,7 +37,7 @@ from ansible_collections.incomex.phasegate.tests.support.runs import InBackgroun
 
 if TYPE_CHECKING:
     from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
-    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
+    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import Client
     from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
 
 DDL = """BEGIN;

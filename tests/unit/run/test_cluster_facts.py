@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
-    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
+    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import Client
+    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
     from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
 
 WITH_CLUSTER = wanted_sections(cluster=True)
@@ -56,7 +56,7 @@ def phase(client: Client, tmp_path: Path, ddl: str, kind: str, policy: str, **sc
     changes: dict[str, Any] = {
         "preflight": [{"id": "P-1", "title": "one", "sql": "SELECT 1", "expect": 1}],
         "scope": {"schemas": ["app"], "statements": [kind, kind.replace(" EXECUTE", "")], **scope},
-        "expect": {"tags": {kind.replace(" EXECUTE", ""): 1}},
+        "expect": {"tags": {kind.partition(" ON ")[0].replace(" EXECUTE", ""): 1}},
         "diff": {"policy": policy},
     }
     files.write(changes, ddl=f"{ddl};\n".encode())

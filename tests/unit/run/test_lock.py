@@ -20,17 +20,17 @@ import pytest
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory, name_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import RunOpened, SchemaRecorded
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import opening_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.seal import verify_bundle
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.verification import verify_bundle
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._report.seal import seal_run
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.directory import NotOpened
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.sealing import seal_run
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.lock import lock_gate
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.lock_holders import (
     HOLDER,
     RUN_LOCK,
     TRANSACTION_LOCK,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.new_run import NotOpened
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.opening import (
     open_or_adopt,
     stop_at_held_lock,
@@ -45,8 +45,8 @@ from ansible_collections.incomex.phasegate.tests.support.runs import Run, client
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
-    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
+    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import Client
+    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
     from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
 
 #: Longer than what a test waits for: whatever ends the lock before, it is not this.

@@ -13,21 +13,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import Migrated, Verified
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.seal import verify_bundle
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.verification import verify_bundle
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import TransactionOutcome
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.server_settings import server_facts
-from ansible_collections.incomex.phasegate.plugins.module_utils._report.seal import seal_run
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.sealing import seal_run
 from ansible_collections.incomex.phasegate.plugins.module_utils._run import migration
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.directory import NotOpened
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.history import (
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.earlier_runs import (
     committed_outcome,
     fetch_identity,
     find_applied,
     not_sealed,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.migration import migration_script
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.new_run import NotOpened
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import MigrationResult, TransactionChecks
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.transaction import run_script
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import take_snapshot
@@ -46,8 +46,8 @@ from ansible_collections.incomex.phasegate.tests.support.runs import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
-    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
+    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import Client
+    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
     from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import MigrationResult
     from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
 

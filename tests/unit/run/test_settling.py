@@ -14,8 +14,8 @@ from ansible_collections.incomex.phasegate.tests.support.runs import Run, client
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
-    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
+    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import Client
+    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
     from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
 
 LOG = "CREATE TABLE app.log (line text)"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
-from ansible_collections.incomex.phasegate.plugins.module_utils._schema.catalog.queries import KINDS
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.catalog.all_kinds import KINDS
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff import diff
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import (
     read_changed,
@@ -26,7 +26,7 @@ from ansible_collections.incomex.phasegate.tests.support.runs import client_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
+    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
     from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
     from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
 

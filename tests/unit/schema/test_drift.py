@@ -19,7 +19,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._schema.drift im
     require_fingerprint,
     require_sections,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._schema.junit import error_junit, stored_junit
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.drift_junit import error_junit, stored_junit
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import take_snapshot
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.sections import wanted_sections
 from ansible_collections.incomex.phasegate.tests.support.runs import client_of
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
-    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
+    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import Client
+    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
     from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
     from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
 

@@ -21,7 +21,7 @@ from ansible_collections.incomex.phasegate.tests.support.runs import client_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
+    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
     from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
     from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
 

@@ -10,7 +10,7 @@ object whose change makes the fact worth reading again (a column's carrier is it
 unique within carrier and kind. Renames are proved and deltas are read with these two.
 
 Every name in the queries is qualified with ``pg_catalog`` or resolved by the session's ``search_path``, which
-``connection.SESSION_SETTINGS`` fixes to ``pg_catalog, pg_temp``. The queries describe the catalog of PostgreSQL 16;
+``client.SESSION_SETTINGS`` fixes to ``pg_catalog, pg_temp``. The queries describe the catalog of PostgreSQL 16;
 what they do not describe is reported as a fact of kind ``unknown``.
 """
 

@@ -11,8 +11,8 @@ import pytest
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import Entry
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import journaled_outcome
-from ansible_collections.incomex.phasegate.plugins.module_utils._report.seal import seal_run
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.directory import new_directory
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.sealing import seal_run
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.new_run import new_directory
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -22,10 +22,10 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors i
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
     read_json,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import Identity
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import array_literal
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
 
 # A prepared transaction's locks have no pid, and its virtual transaction is the one of the session that prepared it
 # until the server is started again: its lock on its own transaction id identifies it.
@@ -168,7 +168,7 @@ class FreeSpace:
 
 
 @dataclass(frozen=True)
-class PlanRequirements:
+class PlanNeeds:
     """What the plan needs.
 
     ``names`` are the relations that its statements name, ``locks`` how many locks it takes, ``measured`` whether a
@@ -183,7 +183,7 @@ class PlanRequirements:
     rewrites: list[str]
 
     @classmethod
-    def of_plan(cls, plan: Mapping[str, Any], *, rollback: bool) -> PlanRequirements:
+    def of_plan(cls, plan: Mapping[str, Any], *, rollback: bool) -> PlanNeeds:
         """Return what the plan's DDL, or its rollback, needs."""
         rehearsal = plan.get("rehearsal", {})
         statements = plan["rollback" if rollback else "ddl"]["statements"]
@@ -232,7 +232,7 @@ class Surroundings:
     """
 
     def __init__(
-        self, session: Session, client: Client, need: PlanRequirements, root: str, method: str, identity: Identity
+        self, session: Session, client: Client, need: PlanNeeds, root: str, method: str, identity: Identity
     ) -> None:
         self._session, self._need, self._root = session, need, root
         self._last = _last_backup(root, method, identity)

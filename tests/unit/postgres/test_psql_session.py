@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import (
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import (
     SESSION_SETTINGS,
     Client,
     conninfo,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import identifier, literal
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import (
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import (
     ConnectionLost,
     Message,
     SqlError,
     parse_messages,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import identifier, literal
 from ansible_collections.incomex.phasegate.tests.support.runs import client_of, wait_for
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,7 +29,7 @@ from psycopg.conninfo import conninfo_to_dict
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
+    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
     from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
 
 HOSTILE_NAMES = [

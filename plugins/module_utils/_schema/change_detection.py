@@ -17,7 +17,7 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Iterable, Mapping
 
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.catalog.model import FIRST_USER_OID
 
 

@@ -19,7 +19,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.director
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import FAILED, RunFailed, SealBegun
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import since_continued
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.verification import verify_bundle
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.seal import verify_bundle
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
     SMALL,
@@ -30,8 +30,8 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.files im
     sha256_file,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._report.build import build
-from ansible_collections.incomex.phasegate.plugins.module_utils._report.markdown import markdown
-from ansible_collections.incomex.phasegate.plugins.module_utils._report.text import driver_log, summary
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.report_markdown import markdown
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.report_text import driver_log, summary
 from ansible_collections.incomex.phasegate.plugins.module_utils._ssh.allowed_signers import parse_allowed_signers
 from ansible_collections.incomex.phasegate.plugins.module_utils._ssh.signature import Verifier, parse_signature, sign
 
@@ -123,7 +123,7 @@ def sign_seal(artefacts: RunDirectory, key: str) -> None:
 
 
 def seal_and_sign(artefacts: RunDirectory, reason: str, key: str | None, *, check_mode: bool = False) -> dict[str, Any]:
-    """Seal a run, sign its seal when there is a ``key``, and return the result; ``reason`` as for ``seal.seal_run``.
+    """Seal a run, sign its seal when there is a ``key``, and return the result; ``reason`` as for ``sealing.seal_run``.
 
     In check mode the directory is sealed already, and not signed.
     """

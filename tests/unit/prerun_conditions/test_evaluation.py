@@ -15,20 +15,20 @@ import psycopg
 import pytest
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError, Stopped
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import ConditionStatus
-from ansible_collections.incomex.phasegate.plugins.module_utils._conditions.evaluation import (
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import read_identity
+from ansible_collections.incomex.phasegate.plugins.module_utils._prerun_conditions.evaluation import (
     Condition,
     ConditionRules,
     evaluate_conditions,
     stop_at_conditions,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._conditions.reading import (
+from ansible_collections.incomex.phasegate.plugins.module_utils._prerun_conditions.facts import (
     _DF,
     ConditionFacts,
     FreeSpace,
-    PlanRequirements,
+    PlanNeeds,
     Surroundings,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import read_identity
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.transaction import lock_holders
 from ansible_collections.incomex.phasegate.tests.support.cluster import bin_directory, running_cluster
 from ansible_collections.incomex.phasegate.tests.support.runs import client_of, wait_for
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
+    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import Client
     from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
 
 #: Of a plan that names one table, and of a rehearsal that measured little.
-NEED = PlanRequirements(names=["app.t"], search_path=[], locks=3, measured=True, wal_bytes=1000, rewrites=["app.t"])
+NEED = PlanNeeds(names=["app.t"], search_path=[], locks=3, measured=True, wal_bytes=1000, rewrites=["app.t"])
 PREPARING = {"max_prepared_transactions": "4"}
 
 
@@ -54,23 +54,21 @@ def server() -> Iterator[Cluster]:
         yield cluster
 
 
-def look(client: Client, root: Path, *, need: PlanRequirements = NEED, method: str = "custom") -> ConditionFacts:
+def look(client: Client, root: Path, *, need: PlanNeeds = NEED, method: str = "custom") -> ConditionFacts:
     """Read what surrounds a phase."""
     with client.session("phasegate:open") as session:
         identity = read_identity(session, client)
         return Surroundings(session, client, need, str(root), method, identity).facts()
 
 
-def judged(
-    facts: ConditionFacts, name: str, action: str = "", need: PlanRequirements = NEED, **limits: int
-) -> Condition:
+def judged(facts: ConditionFacts, name: str, action: str = "", need: PlanNeeds = NEED, **limits: int) -> Condition:
     """Return one judged condition."""
     found = evaluate_conditions(facts, need, ConditionRules.of({name: action} if action else {}, limits))
     assert len(found) == len({one.id for one in found}) == 12
     return next(one for one in found if one.id == name)
 
 
-def status(facts: ConditionFacts, name: str, action: str = "", need: PlanRequirements = NEED, **limits: int) -> str:
+def status(facts: ConditionFacts, name: str, action: str = "", need: PlanNeeds = NEED, **limits: int) -> str:
     return judged(facts, name, action, need, **limits).status
 
 
@@ -393,13 +391,11 @@ def test_what_a_plan_needs() -> None:
         "rollback": {"statements": [statement("app.u")]},
         "phase": {"settings": {"search_path": ["app"]}},
     }
-    assert PlanRequirements.of_plan(plan, rollback=False) == PlanRequirements(
-        ["app.t", "app.u"], ["app"], 2, False, 0, []
-    )
-    assert PlanRequirements.of_plan(plan, rollback=True).names == ["app.u"]
+    assert PlanNeeds.of_plan(plan, rollback=False) == PlanNeeds(["app.t", "app.u"], ["app"], 2, False, 0, [])
+    assert PlanNeeds.of_plan(plan, rollback=True).names == ["app.u"]
     rehearsal = {"locks": [{}, {}, {}], "wal_bytes": 5, "rewrites": ["app.t"]}
-    rehearsed = PlanRequirements.of_plan({**plan, "rehearsal": rehearsal}, rollback=False)
-    assert rehearsed == PlanRequirements(["app.t", "app.u"], ["app"], 3, True, 5, ["app.t"])
+    rehearsed = PlanNeeds.of_plan({**plan, "rehearsal": rehearsal}, rollback=False)
+    assert rehearsed == PlanNeeds(["app.t", "app.u"], ["app"], 3, True, 5, ["app.t"])
 
 
 def test_an_unqualified_or_reserved_name_is_found(server: Cluster, tmp_path: Path) -> None:

@@ -25,11 +25,11 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._approval.reques
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_bytes, sha256_file
-from ansible_collections.incomex.phasegate.plugins.module_utils._report.seal import seal_run
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.directory import new_directory
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_facts import no_self_advance_gate
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.history import fetch_identity
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.requirements import reviewable, write_reviews
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.sealing import seal_run
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.earlier_runs import fetch_identity
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_evaluation import no_self_advance_gate
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.new_run import new_directory
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.required_phases import reviewable, write_reviews
 from ansible_collections.incomex.phasegate.tests.support.phase_files import PhaseFiles
 from ansible_collections.incomex.phasegate.tests.support.reviewers import Reviewer, register, unregister
 from ansible_collections.incomex.phasegate.tests.support.runs import Run, client_of
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import Gate
-    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
+    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import Client
     from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
 
 

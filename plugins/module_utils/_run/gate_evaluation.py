@@ -12,8 +12,8 @@ import os
 from dataclasses import dataclass
 from typing import Any, Mapping, Sequence
 
-from ansible_collections.incomex.phasegate.plugins.module_utils._approval.evaluation import evaluate_plan_approvals
-from ansible_collections.incomex.phasegate.plugins.module_utils._approval.files import collect_approvals
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.approval_files import collect_approvals
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.approval_gates import evaluate_plan_approvals
 from ansible_collections.incomex.phasegate.plugins.module_utils._approval.register import find_anchor, registered
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.record import BackupRecord, unchanged_since
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
@@ -46,22 +46,25 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates imp
     target_gate,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.canonical_json import canonical_json
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import (
     Identity,
     Mismatch,
     read_identity,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.server_settings import (
     diff_server_settings,
     server_facts,
     server_time,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.lock import lock_gate
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.lock_holders import other_sessions
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.rehearsal_record import rehearsal_record
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.requirements import required_phase_gate, reviews_in
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.required_phases import (
+    required_phase_gate,
+    reviews_in,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff import diff
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.restore_normalisation import normalise
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot

@@ -16,12 +16,12 @@ from typing import IO, Any, Iterator, Mapping
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import fail_with
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import literal
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import (
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import (
     ConnectionLost,
     Session,
     SqlError,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import literal
 
 # Settings that change the text that the server deparses or prints, fixed for every session of phasegate.
 SESSION_SETTINGS = {

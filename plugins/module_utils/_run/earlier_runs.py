@@ -31,8 +31,8 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_fact
     records_of,
     statements_left,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.seal import verify_bundle
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import evidence_incomplete
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.verification import verify_bundle
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
     file_error,
@@ -42,13 +42,13 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.files im
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import TransactionOutcome
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.strict_json import parse_json
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.commit_resolution import resolve_transaction
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import Identity, read_identity
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.role_copy import read_access
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.server_settings import server_facts
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import Session
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.transaction_status import resolve_transaction
-from ansible_collections.incomex.phasegate.plugins.module_utils._report.seal import seal_run
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.sealing import seal_run
 
 T = TypeVar("T", bound=Transacted)
 

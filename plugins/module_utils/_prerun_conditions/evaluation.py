@@ -17,15 +17,15 @@ from typing import Any, Callable, Iterable, Mapping, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError, Stopped
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import ConditionStatus
-from ansible_collections.incomex.phasegate.plugins.module_utils._conditions.reading import (
+from ansible_collections.incomex.phasegate.plugins.module_utils._prerun_conditions.facts import (
     ConditionFacts,
     FreeSpace,
     OtherSession,
-    PlanRequirements,
+    PlanNeeds,
     PreparedTransaction,
     Standby,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._conditions.security_releases import (
+from ansible_collections.incomex.phasegate.plugins.module_utils._prerun_conditions.security_releases import (
     DAYS_BETWEEN,
     KNOWN_UNTIL,
     missing_fixes,
@@ -130,7 +130,7 @@ def _of_others(
     return _Finding(degree, expected, "; ".join(told), next_step if there else _VISIBLE)
 
 
-def _long_transactions(facts: ConditionFacts, _need: PlanRequirements, limits: Mapping[str, int]) -> _Finding:
+def _long_transactions(facts: ConditionFacts, _need: PlanNeeds, limits: Mapping[str, int]) -> _Finding:
     limit = limits["transaction_age_s"]
     ours = [other for other in facts.sessions if other.kind != "autovacuum worker" and not _is_backup(other)]
     return _of_others(
@@ -141,7 +141,7 @@ def _long_transactions(facts: ConditionFacts, _need: PlanRequirements, limits: M
     )
 
 
-def _wraparound_vacuum(facts: ConditionFacts, _need: PlanRequirements, _limits: Mapping[str, int]) -> _Finding:
+def _wraparound_vacuum(facts: ConditionFacts, _need: PlanNeeds, _limits: Mapping[str, int]) -> _Finding:
     return _of_others(
         "no autovacuum to prevent wraparound, which does not yield to a DDL lock",
         (
@@ -155,7 +155,7 @@ def _wraparound_vacuum(facts: ConditionFacts, _need: PlanRequirements, _limits: 
     )
 
 
-def _pg_dump(facts: ConditionFacts, _need: PlanRequirements, _limits: Mapping[str, int]) -> _Finding:
+def _pg_dump(facts: ConditionFacts, _need: PlanNeeds, _limits: Mapping[str, int]) -> _Finding:
     return _of_others(
         "no other backup or restore in progress",
         (other for other in facts.sessions if _is_backup(other)),
@@ -164,7 +164,7 @@ def _pg_dump(facts: ConditionFacts, _need: PlanRequirements, _limits: Mapping[st
     )
 
 
-def _prepared_transactions(facts: ConditionFacts, _need: PlanRequirements, _limits: Mapping[str, int]) -> _Finding:
+def _prepared_transactions(facts: ConditionFacts, _need: PlanNeeds, _limits: Mapping[str, int]) -> _Finding:
     def describe(one: PreparedTransaction) -> str:
         return f"{one.gid!r}, owner {one.owner}, prepared {one.age:.0f} s ago" + _in_the_way(one.relations)
 
@@ -194,7 +194,7 @@ def _of_rooms(rooms: Sequence[FreeSpace], needed: int, what: str, next_step: str
     return _Finding(_UNSEEN if hidden else _GOOD, expected, found, "check it yourself" if hidden else "")
 
 
-def _artefact_space(facts: ConditionFacts, _need: PlanRequirements, _limits: Mapping[str, int]) -> _Finding:
+def _artefact_space(facts: ConditionFacts, _need: PlanNeeds, _limits: Mapping[str, int]) -> _Finding:
     if facts.last_backup is not None:
         needed, what = facts.last_backup * 6 // 5, "120 % of the size of the last backup"
     elif facts.backup_bytes is not None:
@@ -206,7 +206,7 @@ def _artefact_space(facts: ConditionFacts, _need: PlanRequirements, _limits: Map
     )
 
 
-def _server_space(facts: ConditionFacts, need: PlanRequirements, limits: Mapping[str, int]) -> _Finding:
+def _server_space(facts: ConditionFacts, need: PlanNeeds, limits: Mapping[str, int]) -> _Finding:
     floor = limits["server_space_mb"] << 20
     return _of_rooms(
         facts.server,
@@ -217,7 +217,7 @@ def _server_space(facts: ConditionFacts, need: PlanRequirements, limits: Mapping
     )
 
 
-def _locks(facts: ConditionFacts, need: PlanRequirements, _limits: Mapping[str, int]) -> _Finding:
+def _locks(facts: ConditionFacts, need: PlanNeeds, _limits: Mapping[str, int]) -> _Finding:
     most = facts.lock_slots // 2
     counted = "counted by the rehearsal" if need.measured else "estimated from the relations that it names"
     return _Finding(
@@ -228,7 +228,7 @@ def _locks(facts: ConditionFacts, need: PlanRequirements, _limits: Mapping[str, 
     )
 
 
-def _client_version(facts: ConditionFacts, _need: PlanRequirements, _limits: Mapping[str, int]) -> _Finding:
+def _client_version(facts: ConditionFacts, _need: PlanNeeds, _limits: Mapping[str, int]) -> _Finding:
     server, client = facts.server_version_num // 10000, facts.client_version_num // 10000
     return _Finding(
         _GOOD if client >= server else _BAD,
@@ -238,7 +238,7 @@ def _client_version(facts: ConditionFacts, _need: PlanRequirements, _limits: Map
     )
 
 
-def _synchronous_standby(facts: ConditionFacts, _need: PlanRequirements, _limits: Mapping[str, int]) -> _Finding:
+def _synchronous_standby(facts: ConditionFacts, _need: PlanNeeds, _limits: Mapping[str, int]) -> _Finding:
     expected = "COMMIT waits for no standby, or only for connected ones"
     names, commit = facts.standby_names.strip(), facts.synchronous_commit
     # C-07 changes off to on; only local keeps its COMMIT from waiting
@@ -260,7 +260,7 @@ def _synchronous_standby(facts: ConditionFacts, _need: PlanRequirements, _limits
     )
 
 
-def _replica_lag(facts: ConditionFacts, _need: PlanRequirements, limits: Mapping[str, int]) -> _Finding:
+def _replica_lag(facts: ConditionFacts, _need: PlanNeeds, limits: Mapping[str, int]) -> _Finding:
     most, longest = limits["replica_lag_bytes"], limits["replica_lag_s"]
     expected = f"every replica streams, at most {most} bytes and {longest} s behind"
 
@@ -285,7 +285,7 @@ def _replica_lag(facts: ConditionFacts, _need: PlanRequirements, limits: Mapping
     return _Finding(_GOOD, expected, found)
 
 
-def _replication_slots(facts: ConditionFacts, _need: PlanRequirements, _limits: Mapping[str, int]) -> _Finding:
+def _replication_slots(facts: ConditionFacts, _need: PlanNeeds, _limits: Mapping[str, int]) -> _Finding:
     expected = "every replication slot is in use and has its WAL"
     wrong = [slot for slot in facts.slots if not slot.active or slot.wal_status in ("extended", "unreserved", "lost")]
     if not wrong:
@@ -298,7 +298,7 @@ def _replication_slots(facts: ConditionFacts, _need: PlanRequirements, _limits: 
     )
 
 
-def _minor_version(facts: ConditionFacts, _need: PlanRequirements, _limits: Mapping[str, int]) -> _Finding:
+def _minor_version(facts: ConditionFacts, _need: PlanNeeds, _limits: Mapping[str, int]) -> _Finding:
     minor = facts.server_version_num % 10000
     known = datetime.date(*map(int, KNOWN_UNTIL.split("-")))
     days = (datetime.datetime.fromtimestamp(facts.now, datetime.timezone.utc).date() - known).days
@@ -317,7 +317,7 @@ def _minor_version(facts: ConditionFacts, _need: PlanRequirements, _limits: Mapp
     )
 
 
-_Evaluation = Callable[[ConditionFacts, PlanRequirements, Mapping[str, int]], _Finding]
+_Evaluation = Callable[[ConditionFacts, PlanNeeds, Mapping[str, int]], _Finding]
 
 # By name: the default action, and the evaluation. Nothing ends a prepared transaction or a vacuum against wraparound
 # within a lock_timeout.
@@ -351,7 +351,7 @@ def _evaluated(name: str, finding: _Finding, action: str) -> Condition:
     return Condition(name, status, finding.expected, finding.found, finding.next_step)
 
 
-def evaluate_conditions(facts: ConditionFacts, need: PlanRequirements, rules: ConditionRules) -> list[Condition]:
+def evaluate_conditions(facts: ConditionFacts, need: PlanNeeds, rules: ConditionRules) -> list[Condition]:
     """Evaluate every condition."""
     return [
         _evaluated(name, judgement(facts, need, rules.limits), rules.actions[name])

@@ -17,7 +17,7 @@ import tempfile
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Dict, FrozenSet, Iterator, List, Mapping, Optional, Sequence, Tuple
 
-from ansible_collections.incomex.phasegate.plugins.module_utils._approval.files import Notes
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.approval_files import Notes
 from ansible_collections.incomex.phasegate.plugins.module_utils._approval.register import (
     REVOKED_KEYS,
     SYSTEM_ANCHORS,

@@ -30,8 +30,8 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import FORMAT
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import opening_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.seal import verify_bundle
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.verification import verify_bundle
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
     PARTIAL,
@@ -47,7 +47,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates imp
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.canonical_json import canonical_json
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import Identity
-from ansible_collections.incomex.phasegate.plugins.module_utils._report.seal import REPORTS, seal_run
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.sealing import REPORTS, seal_run
 
 
 def reopen_run(sealed: RunDirectory, root: str) -> RunDirectory:

@@ -12,11 +12,13 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Dict, Mapping, Tuple
 
-from ansible_collections.incomex.phasegate.plugins.module_utils._approval.evaluation import evaluate_review_approvals
-from ansible_collections.incomex.phasegate.plugins.module_utils._approval.files import (
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.approval_files import (
     Notes,
     collect_approvals,
     write_approvals,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.approval_gates import (
+    evaluate_review_approvals,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._approval.register import anchor_path, find_anchor
 from ansible_collections.incomex.phasegate.plugins.module_utils._approval.requests import review_file, review_request
@@ -32,7 +34,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_fact
     journaled_outcome,
     opening_of,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.verification import verify_bundle
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.seal import verify_bundle
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
     read_json,
@@ -41,7 +43,11 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.files im
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import GateStatus, TransactionOutcome
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import Gate, make_gate, no_evidence_gate
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import Identity
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.history import is_incomplete, ran_on, runs_below
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.earlier_runs import (
+    is_incomplete,
+    ran_on,
+    runs_below,
+)
 
 _BUNDLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 

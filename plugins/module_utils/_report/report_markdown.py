@@ -22,7 +22,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.document
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.markdown import render_markdown
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import json_line
-from ansible_collections.incomex.phasegate.plugins.module_utils._report.text import (
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.report_text import (
     headline,
     passed,
     qualified_outcome,

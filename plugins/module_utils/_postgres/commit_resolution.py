@@ -10,9 +10,9 @@ import time
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import TransactionOutcome
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.connection import Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import Client
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import SqlError
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import literal
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.session import SqlError
 
 # How long the server may take to end a transaction whose connection is lost, in seconds.
 RESOLVE_TIMEOUT = 120.0

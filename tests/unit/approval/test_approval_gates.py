@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible_collections.incomex.phasegate.plugins.module_utils._approval.evaluation import (
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.approval_gates import (
     Approvals,
     SignatureStatus,
     evaluate_plan_approvals,
