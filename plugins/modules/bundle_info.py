@@ -91,7 +91,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.seal imp
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import resolved, sha256_file
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of, fail_with
-from ansible_collections.incomex.phasegate.plugins.module_utils._report.sealing import judge_seal, signature_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.sealing import seal_findings, signature_of
 
 
 def findings_of(path: str, allowed_signers: str | None) -> list[str]:
@@ -101,7 +101,7 @@ def findings_of(path: str, allowed_signers: str | None) -> list[str]:
     """
     findings = verify_bundle(path)
     if allowed_signers and not findings:
-        findings = list(judge_seal(RunDirectory(path), allowed_signers))[:1]
+        findings = list(seal_findings(RunDirectory(path), allowed_signers))[:1]
     return findings
 
 

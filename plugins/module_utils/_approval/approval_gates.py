@@ -183,7 +183,7 @@ def evaluate_plan_approvals(
 def evaluate_rollback_approvals(
     request: bytes, signatures: Mapping[str, bytes], anchor: Anchor, author: str, now: datetime.datetime
 ) -> Approvals:
-    """Evaluate every signature over a rollback request, and G-1 of the rollback, by the rules of ``judge``.
+    """Evaluate every signature over a rollback request, and G-1 of the rollback, by the rules of a plan's approval.
 
     ``author`` is the executed plan's. There are no notes, and only the signers' keys expire. Raises ``PhaseGateError``.
     """
@@ -214,7 +214,7 @@ def evaluate_review_approvals(
     now: datetime.datetime,
     place: str = SYSTEM_ANCHORS,
 ) -> Approvals:
-    """Evaluate every signature over the review of an execution, and G-11 of a phase that requires it, as ``judge`` does.
+    """Evaluate every signature over the review of an execution, and G-11 of a phase that requires it, by the same rules.
 
     ``author`` is the executed plan's, ``place`` the directory for registered reviewers. Only the signers' keys expire.
     Raises ``PhaseGateError``.

@@ -27,7 +27,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.text imp
 
 
 def require_as_sealed(artefacts: RunDirectory, name: str) -> None:
-    """Raise ``PhaseGateError`` unless one file of a sealed bundle is as the seal lists it; ``verify`` checks all of them."""
+    """Raise ``PhaseGateError`` unless one file of a sealed bundle is as the seal lists it; ``verify_bundle`` checks all of them."""
     findings = _unusable_seal(artefacts)
     if not findings:
         listed, findings = _read_sums(artefacts)

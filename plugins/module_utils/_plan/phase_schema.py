@@ -6,7 +6,7 @@
 
 docs/phase.schema.json has the same schema for editors. An error message shows a ``description`` as "expected", so each
 one describes a valid value. What a schema cannot express (unique ids, files and their digests, kinds of statements) is
-checked in _phase.py.
+checked in _definition/phase_file.py.
 """
 
 from __future__ import annotations

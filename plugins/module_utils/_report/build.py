@@ -199,7 +199,7 @@ def _reason(entries: Sequence[Entry]) -> str:
     return next((one.reason for one in failed if isinstance(one, (RunFailed, StepEnd)) and one.reason), "")
 
 
-def build(plan: Mapping[str, Any] | None, entries: Sequence[Entry], name: str) -> dict[str, Any]:
+def build_report(plan: Mapping[str, Any] | None, entries: Sequence[Entry], name: str) -> dict[str, Any]:
     """Return the report's facts. ``name`` is the artefact directory's; ``plan`` is None when none could be loaded."""
     phase = plan["phase"] if plan else {}
     start = _start(entries)

@@ -29,7 +29,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.files im
     resolved,
     sha256_file,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._report.build import build
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.build import build_report
 from ansible_collections.incomex.phasegate.plugins.module_utils._report.report_markdown import markdown
 from ansible_collections.incomex.phasegate.plugins.module_utils._report.report_text import driver_log, summary
 from ansible_collections.incomex.phasegate.plugins.module_utils._ssh.allowed_signers import parse_allowed_signers
@@ -60,7 +60,7 @@ def _write_reports(artefacts: RunDirectory, reason: str) -> dict[str, Any]:
         SealBegun(os.path.basename(os.path.realpath(artefacts.path)), artefacts.directories()).write(artefacts.journal)
         entries = artefacts.journal.entries()
     name = os.path.basename(artefacts.path)
-    report = build(plan, entries, name)
+    report = build_report(plan, entries, name)
     if not artefacts.sealed:
         artefacts.write("logs/driver.log", driver_log(entries).encode("utf-8"))
         sums = artefacts.sums()
@@ -145,20 +145,20 @@ def seal_and_sign(artefacts: RunDirectory, reason: str, key: str | None, *, chec
     }
 
 
-def judge_seal(artefacts: RunDirectory, allowed_signers: str) -> Iterator[str]:
+def seal_findings(artefacts: RunDirectory, allowed_signers: str) -> Iterator[str]:
     """Yield the reasons why the seal is not signed by a signer in a file, the most specific first.
 
     ``allowed_signers`` is the path of the auditor's list, in the format of ssh-keygen(1). Raises ``PhaseGateError``,
     ``OSError``.
     """
     known = read_found(resolved(allowed_signers), SMALL)
-    yield from judge_seal_signer(artefacts, known, allowed_signers)
+    yield from signer_findings(artefacts, known, allowed_signers)
 
 
-def judge_seal_signer(
+def signer_findings(
     artefacts: RunDirectory, known: bytes, allowed_signers: str, revoked: bytes | None = None
 ) -> Iterator[str]:
-    """Yield what ``judge_seal`` yields, by the list ``known``, whose path is ``allowed_signers``; ``revoked`` are keys."""
+    """Yield what ``seal_findings`` yields, by the list ``known``, whose path is ``allowed_signers``; ``revoked`` are keys."""
     data = read_file(artefacts.file(SIGNATURE), SMALL)
     if data is None:
         yield f"the seal is {UNSIGNED}: {SIGNATURE} is missing"

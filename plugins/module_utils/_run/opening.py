@@ -222,7 +222,7 @@ def _opened_alone(
         if not execution:
             write_approvals(artefacts.file("plan.json"), *collect_approvals(os.path.join(params["files"], "plan.json")))
             write_reviews(artefacts, reviews_below(params["files"]))
-            judge_early(session, params, artefacts, identity)
+            check_before_run(session, params, artefacts, identity)
         judged = evaluate_conditions(around.facts(), need, rules)
         found["conditions"] = [one.as_dict() for one in judged]
         ConditionsEvaluated(found["conditions"]).write(artefacts.journal)
@@ -265,12 +265,12 @@ def _checked(
         judged = evaluate_conditions(around.facts(), need, ConditionRules.of(params["conditions"], params["limits"]))
         stop_at_conditions(judged)
         conditions = [one.as_dict() for one in judged]
-        _judge_without_run(session, params, identity, plan, rollback=rollback)
+        _check_without_run(session, params, identity, plan, rollback=rollback)
     held = observed_lock_gate(session, params["root"]) or observed_host_lock(params["root"], identity)
     return {"conditions": conditions, "lock": held.as_dict() if held else {}}
 
 
-def _judge_without_run(
+def _check_without_run(
     session: Session, params: Mapping[str, Any], identity: Identity, plan: Mapping[str, Any], *, rollback: bool
 ) -> None:
     """Evaluate what the opening of a run evaluates, without a run (check mode). Raises ``PhaseGateError``."""
@@ -311,7 +311,7 @@ def _adopted(
     return {"changed": incomplete, **about_it}
 
 
-def judge_early(session: Session, params: Mapping[str, Any], artefacts: RunDirectory, identity: Identity) -> None:
+def check_before_run(session: Session, params: Mapping[str, Any], artefacts: RunDirectory, identity: Identity) -> None:
     """Evaluate the gates that follow from the plan, before a useless backup. C-07 evaluates them again. Raises ``PhaseGateError``.
 
     None of them fails for a plan that has no rehearsal and needs none, requires no phase, and needs no approval.

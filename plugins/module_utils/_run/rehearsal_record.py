@@ -34,7 +34,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.files im
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import TransactionOutcome
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import short_json
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import RehearsalRecord
-from ansible_collections.incomex.phasegate.plugins.module_utils._report.sealing import judge_seal_signer, signature_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.sealing import signature_of, signer_findings
 
 #: What the rehearsal itself measured; the seal comes after it, and the backup's record is in the journal.
 _OUTSIDE = frozenset({"seal", "backup"})
@@ -94,7 +94,7 @@ def _unusable(plan: Mapping[str, Any], name: str, bundle: RunDirectory, anchor: 
         where = os.path.join(anchor.path, SEAL_SIGNERS)
         return [
             f"{name}: {one}"
-            for one in list(judge_seal_signer(bundle, anchor.seal_signers, where, anchor.revoked_keys))[:1]
+            for one in list(signer_findings(bundle, anchor.seal_signers, where, anchor.revoked_keys))[:1]
         ]
     return []
 

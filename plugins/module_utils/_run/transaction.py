@@ -384,7 +384,7 @@ def _transact(
 
 
 def finish_script(session: Session, client: Client, script: Script, applied: MigrationResult, step: Step[T]) -> None:
-    """Run the remaining statements after COMMIT; ``applied`` and ``step.data`` receive it, complete or not.
+    """Run the remaining statements after COMMIT; ``applied`` and the journal receive it, complete or not.
 
     Raises ``PhaseGateError`` at the first statement that does not complete; the outcome stays COMMITTED.
     """

@@ -14,7 +14,7 @@ import pytest
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import Migrated
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import Entry
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import LAYOUT, escaped, visible
-from ansible_collections.incomex.phasegate.plugins.module_utils._report.build import build
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.build import build_report
 from ansible_collections.incomex.phasegate.plugins.module_utils._report.report_markdown import markdown
 from ansible_collections.incomex.phasegate.plugins.module_utils._report.report_text import (
     driver_log,
@@ -127,7 +127,7 @@ def entries_of(events: Events) -> list[Entry]:
 
 
 def report_of(events: Events, plan: dict[str, Any] | None = PLAN) -> dict[str, Any]:
-    report = build(plan, entries_of(events), NAME)
+    report = build_report(plan, entries_of(events), NAME)
     # report.json is written from it
     assert json.loads(json.dumps(report)) == report
     return report
