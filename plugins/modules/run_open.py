@@ -19,7 +19,8 @@ description:
     the backup nor the transaction is evaluated. M(incomex.phasegate.migrate) evaluates them again.
   - Acquires this database's lock (G-7), which a process on the target host holds until the run is sealed. Fails if another
     session holds it or the lock of the transaction, with the role of that session, and with the run's name and who opened it if a
-    run on this host recorded that session. That process also locks a file below C(<root>/locks) on the target host. A rehearsal modifies nothing there and acquires no lock.
+    run on this host recorded that session. That process also locks a file below C(<root>/locks) on the target host. A rehearsal
+    modifies nothing there and acquires no lock.
 extends_documentation_fragment:
   - incomex.phasegate._attributes
   - incomex.phasegate._attributes.group_phasegate

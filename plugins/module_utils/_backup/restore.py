@@ -182,8 +182,8 @@ def restore_backup(
     """Restore ``archive`` into a fresh database of the rehearsal cluster and return the facts about it.
 
     ``source`` is the system identifier of the cluster that the backup is of, ``server`` its facts; ``contents`` what its
-    tables had under the dump's snapshot; ``rules`` which cluster may hold it; ``access`` what its role may, to be given here as well; ``jobs`` how many tables of
-    a directory are restored at once. Raises ``PhaseGateError`` naming every table that differs.
+    tables had under the dump's snapshot; ``rules`` which cluster may hold it; ``access`` what its role may, to be given here as
+    well; ``jobs`` how many tables of a directory are restored at once. Raises ``PhaseGateError`` naming every table that differs.
     """
     found = require_ready(client, source=source, server=server, rules=rules)
     with _maintenance(client) as session:

@@ -19,7 +19,8 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.text imp
 _LIKE_LATIN = str.maketrans(
     dict(
         zip(
-            "\u0430\u0432\u0435\u043a\u043c\u043d\u043e\u0440\u0441\u0442\u0443\u0445\u0455\u0456\u0458\u04bb\u0501\u051b\u051d\u0475\u04cf\u04af\u0433\u043f\u0437"
+            "\u0430\u0432\u0435\u043a\u043c\u043d\u043e\u0440\u0441\u0442\u0443\u0445\u0455\u0456\u0458"
+            "\u04bb\u0501\u051b\u051d\u0475\u04cf\u04af\u0433\u043f\u0437"
             "\u03b1\u03b2\u03b3\u03b5\u03b7\u03b9\u03ba\u03bd\u03bf\u03c1\u03c4\u03c5\u03c7\u03c9\u03bc"
             "\u0570\u0578\u057d\u0585\u0566\u0581\u0131\u0269\u0251\u0261",
             "abekmhopctyxsijhdqwvlyrn3abyenikvoptuxwuhnuoqgiiag",

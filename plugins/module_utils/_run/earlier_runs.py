@@ -208,7 +208,8 @@ def unfinished(artefacts: RunDirectory) -> PhaseGateError | None:
 def not_sealed(path: str | None, error: OSError, known: Mapping[str, str | None] | None = None) -> PhaseGateError:
     """Return the error for a run that could not be sealed; ``path`` is None when it has no directory.
 
-    ``known`` are the outcomes by command that the caller saw itself: the journal of a full disk may lack them. A change in the database must be reported even where it cannot be recorded (T-8).
+    ``known`` are the outcomes by command that the caller saw itself: the journal of a full disk may lack them.
+    A change in the database must be reported even where it cannot be recorded (T-8).
     """
     entries = RunDirectory(path).journal.entries() if path else []
     outcomes: dict[str, str | None] = {command: journaled_outcome(entries, command) for command in COMMAND.values()}
