@@ -98,8 +98,10 @@ def approve(plan: Path, reviewer: Reviewer) -> None:
     assert run.rc == 0, run.stdout
 
 
-@pytest.mark.fault("approvals", "rollback-refused")
-def test_the_chain(target: Target, people: list[Reviewer], reviewers: Path, plan: Path, tmp_path: Path) -> None:
+@pytest.mark.fault("approvals", "rollback-refused", "plan-spent", "rollback-again")
+def test_the_chain(  # noqa: PLR0915 - each step needs those before it
+    target: Target, people: list[Reviewer], reviewers: Path, plan: Path, tmp_path: Path
+) -> None:
     anna, ben, author = people
     state, schema = target.state(), target.dump("--schema-only")
 
@@ -164,6 +166,14 @@ def test_the_chain(target: Target, people: list[Reviewer], reviewers: Path, plan
     said = roll_back(*signatures)
     assert "SUCCESS" in said
     assert target.dump("--schema-only") == schema
+
+    # the same signatures permit nothing a second time
+    undone = target.state()
+    assert "The plan is spent: it was executed on this database, and rolled back." in execute()
+    target.hostvars["phasegate_environment"] = "elsewhere"
+    assert "The plan is spent" in execute()
+    assert "C-09: the execution was rolled back already." in roll_back(*signatures)
+    assert target.state() == undone
 
 
 # --- the rehearsal's bundle on the target ----------------------------------------------------------------------------

@@ -179,6 +179,14 @@ ROWS: dict[str, Fault] = {
         "a rollback by confirmation of a re-summed bundle with any SQL, or without the rehearsal's record",
         "stop at G-1: nobody signed that plan; stop at G-9: it was not rehearsed",
     ),
+    "plan-spent": Fault(
+        "a plan executed again with its old approvals after a rollback, also under another environment's name",
+        "stop at the opening: the plan is spent; a new rehearsal is required",
+    ),
+    "rollback-again": Fault(
+        "an old rollback's approvals used again; a rollback of an execution that another one followed, or of a copy",
+        "stop at the opening, with the rollback that ran or the newest execution",
+    ),
     "no-bypass": Fault("extra-vars, --tags, --skip-tags, --start-at-task", "no gate is bypassed"),
     "canary": Fault(
         "a password, a passphrase, with -vvvv and a forced failure", "in no output, argument, bundle or temporary file"

@@ -59,7 +59,7 @@ def committed_outcome(client: Client, artefacts: RunDirectory, kind: Type[T]) ->
     One that never reported is resolved on the server first. Raises ``PhaseGateError`` when that is impossible.
     """
     entries = artefacts.journal.entries()
-    if _resolved_outcome(client, artefacts, entries, kind.step) != TransactionOutcome.COMMITTED:
+    if resolved_outcome(client, artefacts, entries, kind.step) != TransactionOutcome.COMMITTED:
         return None
     ends = (kind.from_entry(entry) for entry in entries if (entry.step, entry.event) == (kind.step, DONE))
     return next(
@@ -88,7 +88,7 @@ def ran_on(start: RunOpened | None, identity: Identity) -> bool:
     return (there.get("system_identifier"), there.get("database")) == (identity.system_identifier, identity.database)
 
 
-def _resolved_outcome(client: Client, artefacts: RunDirectory, entries: list[Entry], command: str) -> str:
+def resolved_outcome(client: Client, artefacts: RunDirectory, entries: list[Entry], command: str) -> str:
     """Return how a run's command ended; one that never reported is resolved on the server and the answer journaled.
 
     Raises ``PhaseGateError`` when that is impossible.
@@ -130,7 +130,7 @@ def find_applied(
         if kind == EXECUTE and same & undone:
             undone |= same
             continue
-        if _resolved_outcome(client, artefacts, entries, COMMAND[kind]) != TransactionOutcome.COMMITTED:
+        if resolved_outcome(client, artefacts, entries, COMMAND[kind]) != TransactionOutcome.COMMITTED:
             continue
         if kind == EXECUTE:
             return artefacts

@@ -64,6 +64,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_evalua
     plan_gates,
     statements_gate,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.history import require_newest, require_unspent
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.host_lock import (
     HostLock,
     acquire_host_lock,
@@ -200,10 +201,13 @@ def _opened_alone(
     declared_one = opening_target_gate(about.kind, plan, declared, identity).status == GateStatus.PASS
     if declared_one and not check_mode:
         lock, host = _locked(session, params, identity, at_end)
+    if execution and not isinstance(lock, Gate):
+        require_newest(client, root, execution, plan["phase"]["phase"], identity)
     if not execution and not isinstance(lock, Gate):
         applied = find_applied(client, root, params["environment"], plan, identity)
         if applied:
             return _adopted(session, params, applied, lock, host)
+        require_unspent(client, root, plan, about.plan_sha256, identity)
     if isinstance(lock, RunLock):
         # an interrupted transaction of ours has ended here: its outcome was resolved
         lock = free_transaction_lock(session, root) or lock

@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime
 import os
 import re
-from dataclasses import dataclass, field
 from typing import Any, Dict, Mapping, Tuple
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._approval.approval_files import (
@@ -23,17 +22,8 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._approval.approv
 from ansible_collections.incomex.phasegate.plugins.module_utils._approval.register import anchor_path, find_anchor
 from ansible_collections.incomex.phasegate.plugins.module_utils._approval.requests import review_file, review_request
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import SEAL, RunDirectory, name_of
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import (
-    COMMAND,
-    EXECUTE,
-    REHEARSAL,
-    ROLLBACK,
-)
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import (
-    continued_runs,
-    journaled_outcome,
-    opening_of,
-)
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import COMMAND, EXECUTE
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import journaled_outcome, opening_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.seal import verify_bundle
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
@@ -43,11 +33,8 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.files im
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import GateStatus, TransactionOutcome
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import Gate, make_gate, no_evidence_gate
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import Identity
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.earlier_runs import (
-    is_incomplete,
-    ran_on,
-    runs_below,
-)
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.earlier_runs import is_incomplete
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.history import runs_of
 
 _BUNDLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -58,66 +45,19 @@ REVIEWS = "reviews"
 Reviews = Dict[str, Tuple[Mapping[str, bytes], Notes]]
 
 
-@dataclass
-class _EarlierRuns:
-    """The runs of one phase: ``executions`` that committed here with their beginning, by name; ``undone`` by which rollback.
-
-    ``origins`` are the runs that one continues, by its name: they are the same execution.
-
-    ``elsewhere`` are names of runs on other databases, ``unclear`` why the outcome of a run is unknown.
-    """
-
-    executions: dict[str, tuple[str, RunDirectory]] = field(default_factory=dict)
-    undone: dict[str, str] = field(default_factory=dict)
-    origins: dict[str, set[str]] = field(default_factory=dict)
-    elsewhere: list[str] = field(default_factory=list)
-    unclear: list[str] = field(default_factory=list)
-
-    def add(self, run: RunDirectory, phase: str, identity: Identity) -> None:
-        """Classify one artefact directory."""
-        try:
-            entries = run.journal.entries()
-        except PhaseGateError as error:
-            self.unclear.append(f"{name_of(run)}: {error.what}")
-            return
-        start = opening_of(entries)
-        if start is None or start.phase != phase or start.kind == REHEARSAL:
-            return
-        if not ran_on(start, identity):
-            there = start.identity
-            self.elsewhere.append(f"{name_of(run)} on {there['database']} of cluster {there['system_identifier']}")
-            return
-        outcome = journaled_outcome(entries, COMMAND[start.kind])
-        if outcome is None:
-            self.unclear.append(f"{name_of(run)}: its outcome is unknown")
-        elif outcome == TransactionOutcome.COMMITTED and start.kind == ROLLBACK:
-            self.undone[start.execution or ""] = name_of(run)
-        elif outcome == TransactionOutcome.COMMITTED and start.kind == EXECUTE:
-            self.executions[name_of(run)] = (entries[0].at, run)
-            self.origins[name_of(run)] = continued_runs(entries)
-
-
-def _runs_of(root: str, phase: str, identity: Identity) -> _EarlierRuns:
-    runs = _EarlierRuns()
-    for artefacts in runs_below(root, f"{phase}_"):
-        runs.add(artefacts, phase, identity)
-    return runs
-
-
 def evidence_of(root: str, phase: str, identity: Identity) -> tuple[RunDirectory | None, str]:
     """Return the sealed evidence below ``root`` that a phase is applied to this database; else None with what was found."""
-    runs = _runs_of(root, phase, identity)
+    runs = runs_of(root, phase, identity)
     if runs.unclear:
         return None, "; ".join(runs.unclear)
     if not runs.executions:
         elsewhere = f"; only {', '.join(runs.elsewhere)}" if runs.elsewhere else ""
         return None, f"no execution of {phase} that committed here{elsewhere}"
-    last = runs.executions.keys() - set().union(*runs.origins.values())
-    newest = max(last, key=lambda name: runs.executions[name][0])
-    undone = [runs.undone[name] for name in sorted({newest, *runs.origins[newest]}) if name in runs.undone]
+    newest = runs.newest()
+    undone = runs.rollback_of(newest)
     if undone:
-        return None, f"{newest} was rolled back by {undone[0]}"
-    artefacts = runs.executions[newest][1]
+        return None, f"{newest} was rolled back by {undone}"
+    artefacts = runs.executions[newest].run
     findings = verify_bundle(artefacts.path)
     if not findings and is_incomplete(artefacts):
         return None, f"{newest} has a statement after COMMIT that is not done"
