@@ -327,6 +327,8 @@ def forge_rollback(honest: Path, forged: Path, sql: bytes) -> None:
         entry = json.loads(line)
         if (entry["step"], entry["event"]) == ("run", "open"):
             entry["data"]["plan_sha256"] = hashlib.sha256(data).hexdigest()
+        if (entry["step"], entry["event"]) == ("run", "seal"):
+            entry["data"]["name"] = forged.name
         lines.append(json.dumps({**entry, "prev": previous}, ensure_ascii=False, separators=(",", ":")))
         previous = hashlib.sha256(lines[-1].encode()).hexdigest()
     (forged / "journal.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
