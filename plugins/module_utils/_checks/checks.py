@@ -198,10 +198,15 @@ def require_checks(
     if failed:
         raise PhaseGateError(
             f"{step}: {check_summary(results)} checks passed; failed: {', '.join(result.id for result in failed)}.",
-            expected="; ".join(f"{result.id} ({result.title}) {result.expected}" for result in failed),
+            expected="; ".join(f"{_named(result)} {result.expected}" for result in failed),
             found="; ".join(f"{result.id} {result.found}" for result in failed),
             next_step=NEXT_STEPS[step],
         )
+
+
+def _named(result: CheckResult) -> str:
+    """Return a check's id, with its title where it has one."""
+    return f"{result.id} ({result.title})" if result.title else result.id
 
 
 def format_check_table(results: Sequence[CheckResult]) -> str:

@@ -270,6 +270,12 @@ def test_the_message_names_every_failed_check_and_the_next_step() -> None:
     )
 
 
+def test_a_failed_check_without_a_title_has_no_brackets() -> None:
+    with pytest.raises(PhaseGateError) as caught:
+        require_checks("C-06", [CheckResult("P-1", "", CheckStatus.FAIL, "1", "2")])
+    assert caught.value.expected == "P-1 1"
+
+
 def test_in_check_mode_only_a_check_without_a_subject_is_excused() -> None:
     require_checks("C-06", [result("P-2", CheckStatus.NOT_RUN)], check_mode=True)
     with pytest.raises(PhaseGateError, match="failed: P-3"):
