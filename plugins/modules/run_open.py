@@ -17,6 +17,8 @@ description:
     checked the identity of the target. If an earlier run of the same DDL has committed on this database, that run is returned.
   - If reviewers are registered, and for a plan that was rehearsed or requires other phases, every gate that needs neither
     the backup nor the transaction is evaluated. M(incomex.phasegate.migrate) evaluates them again.
+  - Refuses a rehearsed plan whose execution was rolled back on this database, the rollback of an execution that was rolled back
+    already, and that of one that a later execution of its phase follows. So no approval is used twice.
   - Acquires this database's lock (G-7), which a process on the target host holds until the run is sealed. Fails if another
     session holds it or the lock of the transaction, with the role of that session, and with the run's name and who opened it if a
     run on this host recorded that session. That process also locks a file below C(<root>/locks) on the target host. A rehearsal
