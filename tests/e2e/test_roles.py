@@ -34,7 +34,7 @@ def test_a_role_is_rehearsed_reviewed_and_made(target: Target, tmp_path: Path) -
     )
     text = (tmp_path / "small" / "phase.yml").read_text(encoding="utf-8")
     (tmp_path / "small" / "phase.yml").write_text(text.replace("- DROP TABLE", "- DROP ROLE"))
-    with running_cluster() as other:
+    with running_cluster(rehearsal=True) as other:
         connection = {"bindir": str(bin_directory()), "host": str(other.socket_directory), "user": SUPERUSER}
         rehearsed = target.play(
             "playbooks/rehearse.yml",

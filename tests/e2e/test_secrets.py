@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from ansible_collections.incomex.phasegate.tests.support.playbook import ROOT, play
-from ansible_collections.incomex.phasegate.tests.support.reviewers import Reviewer, agent, asking, plan_bytes
+from ansible_collections.incomex.phasegate.tests.support.reviewers import Reviewer, agent, asking, write_plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -196,8 +196,7 @@ def test_the_passphrase_of_a_reviewer_is_seen_nowhere(
     tmp_path: Path, temporary: Path, passphrase: str, *, held: bool
 ) -> None:
     anna = Reviewer.create(tmp_path, "anna", passphrase=passphrase)
-    plan = tmp_path / "plan.json"
-    plan.write_bytes(plan_bytes(not_after="2099-01-01T00:00:00Z"))
+    plan = write_plan(tmp_path, not_after="2099-01-01T00:00:00Z")
     seen: set[str] = set()
     extra = {"phasegate_plan": str(plan), "phasegate_reviewer": "anna", "phasegate_key": str(anna.key)}
     with (

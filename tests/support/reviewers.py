@@ -229,13 +229,19 @@ def plan_bytes(**changes: Any) -> bytes:
     return canonical_json(frozen_plan(**changes))
 
 
+def write_plan(directory: Path, **changes: Any) -> Path:
+    """Write plan.json with its SQL into a directory, and return its path."""
+    for name in ("migrate.sql", "rollback.sql"):
+        (directory / name).write_bytes((ALPHA.parent / name).read_bytes())
+    path = directory / "plan.json"
+    path.write_bytes(plan_bytes(**changes))
+    return path
+
+
 def main(directory: Path) -> None:
     """Write a plan that may be executed from now on, its SQL, four keys, and a register that knows three of them."""
     now = dt.datetime.now(dt.UTC).replace(microsecond=0, tzinfo=None)
-    data = plan_bytes(created_at=f"{now.isoformat()}Z", not_after=f"{(now + dt.timedelta(days=3)).isoformat()}Z")
-    (directory / "plan.json").write_bytes(data)
-    for name in ("migrate.sql", "rollback.sql"):
-        (directory / name).write_bytes((ALPHA.parent / name).read_bytes())
+    write_plan(directory, created_at=f"{now.isoformat()}Z", not_after=f"{(now + dt.timedelta(days=3)).isoformat()}Z")
     people = [Reviewer.create(directory, name) for name in ("anna", "ben", "huyen", "eve")]
     register(directory / "reviewers", "".join(one.line() for one in people[:3]))
 
