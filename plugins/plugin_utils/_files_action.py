@@ -27,7 +27,7 @@ class FilesAction(ActionBase):  # type: ignore[misc]  # ansible-core has no type
 
     def files_for(self, args: Mapping[str, Any]) -> Mapping[str, str]:
         """Return the paths on the controller by the file's name on the target. Raises ``PhaseGateError``, ``OSError``."""
-        raise NotImplementedError
+        raise NotImplementedError  # each action of this kind names its own files
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Copy the files and run the module."""

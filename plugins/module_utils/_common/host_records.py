@@ -162,7 +162,7 @@ def _check_owner(path: str, status: os.stat_result, subject: str) -> None:
 
 
 def untrusted(path: str, expected: str, found: str, next_step: str = "", *, subject: str) -> PhaseGateError:
-    """Return the error for a path that somebody else could have written, or that is not what it must be."""
+    """Return the error for a path that another user can write, or that is of another type than required."""
     return PhaseGateError(
         f"The {subject} cannot be trusted: {path}",
         expected=expected,

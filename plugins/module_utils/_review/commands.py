@@ -155,7 +155,7 @@ def how_to_approve_and_execute(subject: Subject) -> List[Block]:
             ),
             "sh",
         ),
-        Paragraph(("Or let the collection do it:",)),
+        Paragraph(("Or use the playbook:",)),
         Listing(
             _command(
                 approve,
