@@ -19,6 +19,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal 
 from ansible_collections.incomex.phasegate.tests.support.bundle import Bundle, sha256
 from ansible_collections.incomex.phasegate.tests.support.cluster import SUPERUSER
 from ansible_collections.incomex.phasegate.tests.support.playbook import ROOT, environment
+from ansible_collections.incomex.phasegate.tests.support.small_disk import mounted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -408,21 +409,13 @@ def test_a_missing_program_is_told(target: Target) -> None:
 def small(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     """Mounts a small file system of its own as the directory of all runs."""
     root = tmp_path / "artefacts"
-    mounted = []
+    with contextlib.ExitStack() as mounts:
 
-    def mount(options: str) -> Path:
-        root.mkdir()
-        done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", root], capture_output=True, text=True, check=False
-        )
-        if done.returncode != 0:
-            pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
-        mounted.append(root)
-        return root
+        def mount(options: str) -> Path:
+            root.mkdir()
+            return mounts.enter_context(mounted(root, options))
 
-    yield mount
-    for path in mounted:
-        subprocess.run(["umount", path], check=True)
+        yield mount
 
 
 @pytest.mark.parametrize(

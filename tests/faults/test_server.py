@@ -21,6 +21,7 @@ from ansible_collections.incomex.phasegate.tests.support.cluster import (
 from ansible_collections.incomex.phasegate.tests.support.others import BEFORE
 from ansible_collections.incomex.phasegate.tests.support.phase_files import PhaseFiles
 from ansible_collections.incomex.phasegate.tests.support.runs import InBackground, Run, client_of, wait_for
+from ansible_collections.incomex.phasegate.tests.support.small_disk import mounted
 from ansible_collections.incomex.phasegate.tests.support.target import Target
 
 if TYPE_CHECKING:
@@ -102,17 +103,13 @@ def small_disk(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> It
     place = Path(tempfile.mkdtemp(prefix="phasegate-disk-", dir="/tmp"))
     owner = unprivileged_user()
     options = "size=1m,mode=0700" + (f",uid={pwd.getpwnam(owner).pw_uid}" if owner else "")
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", place], capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0:
+    try:
+        with mounted(place, options):
+            cluster.psql(f"CREATE TABLESPACE small LOCATION '{place}'")
+            yield "small"
+            cluster.psql("DROP TABLESPACE small")
+    finally:
         place.rmdir()
-        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
-    cluster.psql(f"CREATE TABLESPACE small LOCATION '{place}'")
-    yield "small"
-    cluster.psql("DROP TABLESPACE small")
-    subprocess.run(["umount", place], check=True)
-    place.rmdir()
 
 
 @pytest.mark.fault("disk-full-server")

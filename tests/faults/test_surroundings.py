@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ import pytest
 from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster, running_cluster
 from ansible_collections.incomex.phasegate.tests.support.playbook import ROOT
 from ansible_collections.incomex.phasegate.tests.support.runs import wait_for
+from ansible_collections.incomex.phasegate.tests.support.small_disk import mounted
 from ansible_collections.incomex.phasegate.tests.support.target import Target
 
 if TYPE_CHECKING:
@@ -93,18 +93,15 @@ def small_cluster() -> Iterator[Cluster]:
     """A cluster on a file system with less room than has to be free."""
     place = Path(tempfile.mkdtemp(prefix="phasegate-disk-", dir="/tmp"))
     place.chmod(0o755)
-    mount = ["mount", "-t", "tmpfs", "-o", "size=200m", "tmpfs", str(place)]
-    done = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        place.rmdir()
-        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
-    cluster = Cluster.create(place / "pg")
     try:
-        cluster.start()
-        yield cluster
+        with mounted(place, "size=200m"):
+            cluster = Cluster.create(place / "pg")
+            try:
+                cluster.start()
+                yield cluster
+            finally:
+                cluster.remove()
     finally:
-        cluster.remove()
-        subprocess.run(["umount", place], check=True)
         place.rmdir()
 
 
