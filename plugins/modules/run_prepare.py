@@ -79,6 +79,13 @@ applied:
   description: Whether an earlier run committed the same DDL on this database. RV(run_directory) is then that run's.
   returned: once the run is open
   type: bool
+remarks:
+  description:
+    - What happened to the database since that run, such as V(the database was renamed since, from a to b), or what of its changes is
+      missing; also shown as warnings.
+  returned: once the run is open
+  type: list
+  elements: str
 incomplete:
   description: >-
     Whether that run did not complete the statements after C(COMMIT). M(incomex.phasegate.migrate) then runs the remaining ones.

@@ -187,6 +187,26 @@ ROWS: dict[str, Fault] = {
         "an old rollback's approvals used again; a rollback of an execution that another one followed, or of a copy",
         "stop at the opening, with the rollback that ran or the newest execution",
     ),
+    "made-anew": Fault(
+        "a plan executed again on a database that was dropped and created again, empty or from a backup",
+        "stop at the opening: the database no longer has the changes; with all of them it is applied, and said to be made anew",
+    ),
+    "restored-older": Fault(
+        "a plan executed again on a database restored from an older backup, or on a copy of the cluster from before",
+        "stop at the opening, with what is missing and how cluster and database differ; a new rehearsal leads on",
+    ),
+    "not-the-recorded": Fault(
+        "a plan executed again after its changes were reverted by hand, or the database renamed",
+        "stop at the opening with the missing changes; a part that is missing and another name are said",
+    ),
+    "record-gone": Fault(
+        "a plan executed again after the run directories were deleted, or with another root",
+        "stop at the opening: the changes are in the database already, although no run accounts for them",
+    ),
+    "other-environment": Fault(
+        "a plan executed again under another environment's name, or after its directory was renamed",
+        "the phase is applied: it is verified read-only",
+    ),
     "no-bypass": Fault("extra-vars, --tags, --skip-tags, --start-at-task", "no gate is bypassed"),
     "canary": Fault(
         "a password, a passphrase, with -vvvv and a forced failure", "in no output, argument, bundle or temporary file"

@@ -16,7 +16,9 @@ _QUERY = """
 SELECT current_database(), current_user, current_setting('server_version'),
        (current_setting('server_version_num')::int / 10000)::text,
        (SELECT system_identifier::text FROM pg_control_system()),
-       pg_is_in_recovery()::text, current_setting('server_encoding')
+       pg_is_in_recovery()::text, current_setting('server_encoding'),
+       (SELECT oid::text FROM pg_database WHERE datname = current_database()),
+       (SELECT timeline_id::text FROM pg_control_checkpoint())
 """
 
 # What an inventory may declare of its target; documented in doc_fragments/_identity.py.
@@ -41,7 +43,9 @@ class Identity:
     """One database of one cluster as the server itself reports it, and the container it was reached in ('' if none).
 
     ``server_version`` is complete (``16.13``), ``server_major`` its first part; ``system_identifier`` was drawn
-    at initdb and distinguishes clusters.
+    at initdb and distinguishes clusters. ``database_oid`` is the database's own number, which one that is dropped and created
+    again does not get back; ``timeline`` is the cluster's, which a restore to an earlier moment and a failover change. Both
+    are '' where an earlier release recorded the identity.
     """
 
     container: str
@@ -52,6 +56,8 @@ class Identity:
     system_identifier: str
     in_recovery: bool
     encoding: str
+    database_oid: str = ""
+    timeline: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as a plain mapping."""
@@ -68,12 +74,53 @@ class Identity:
 
 def read_identity(session: Session, client: Client) -> Identity:
     """Query the identity of the server."""
-    database, user, version, major, system_identifier, recovery, encoding = (
+    database, user, version, major, system_identifier, recovery, encoding, oid, timeline = (
         field or "" for field in session.rows(_QUERY)[0]
     )
     return Identity(
-        client.container or "", database, user, version, major, system_identifier, recovery == "true", encoding
+        client.container or "",
+        database,
+        user,
+        version,
+        major,
+        system_identifier,
+        recovery == "true",
+        encoding,
+        oid,
+        timeline,
     )
+
+
+def is_recorded_database(recorded: Mapping[str, Any], found: Identity) -> bool:
+    """Return whether a recorded identity is of this database, by its name or by its OID, in this cluster."""
+    if recorded.get("system_identifier") != found.system_identifier:
+        return False
+    same_oid = bool(found.database_oid) and recorded.get("database_oid") == found.database_oid
+    return same_oid or recorded.get("database") == found.database
+
+
+def is_made_anew(recorded: Mapping[str, Any], found: Identity) -> bool:
+    """Return whether the database that was recorded is not the one that has its name now."""
+    known = recorded.get("database_oid")
+    return bool(known and found.database_oid) and known != found.database_oid
+
+
+def changes_of_identity(recorded: Mapping[str, Any], found: Identity) -> list[str]:
+    """Return in words what happened to database and cluster since an identity was recorded, as far as it shows."""
+    told = []
+    name, oid, timeline = (str(recorded.get(key) or "") for key in ("database", "database_oid", "timeline"))
+    if is_made_anew(recorded, found):
+        told.append(
+            f"database {name} was dropped and created again since, or another one got its name"
+            f" (its OID was {oid}, now {found.database_oid})"
+        )
+    elif name != found.database:
+        told.append(f"the database was renamed since, from {name} to {found.database}")
+    if timeline and found.timeline and timeline != found.timeline:
+        told.append(
+            f"the cluster was restored to an earlier moment or failed over since (timeline {timeline}, now {found.timeline})"
+        )
+    return told
 
 
 @dataclass(frozen=True)

@@ -2,21 +2,18 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The runs of a phase on a target: opening one, and the outcome of the earlier ones."""
+"""One earlier run: its outcome, its plan, and whether it can be sealed."""
 
 from __future__ import annotations
 
-import os
-from typing import Any, Iterator, Mapping, Type, TypeVar
+from typing import Any, Mapping, Sequence, Type, TypeVar
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory, name_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import (
     COMMAND,
     DONE,
     EXECUTE,
-    REHEARSAL,
     OutcomeResolved,
-    RunOpened,
     StatementFailed,
     Transacted,
     TransactionBegun,
@@ -24,7 +21,6 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import Entry
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import (
-    continued_runs,
     journaled_outcome,
     newest_end,
     opening_of,
@@ -44,11 +40,15 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.states i
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.strict_json import parse_json
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.commit_resolution import resolve_transaction
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import Identity, read_identity
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import (
+    Identity,
+    changes_of_identity,
+    is_recorded_database,
+    read_identity,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.role_copy import read_access
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.server_settings import server_facts
-from ansible_collections.incomex.phasegate.plugins.module_utils._report.sealing import seal_run
 
 T = TypeVar("T", bound=Transacted)
 
@@ -73,25 +73,16 @@ def is_incomplete(artefacts: RunDirectory) -> bool:
     return bool(statements_left(plan["ddl"]["statements"], artefacts.journal.entries(), COMMAND[EXECUTE]))
 
 
-def runs_below(root: str, prefix: str) -> Iterator[RunDirectory]:
-    """Yield the runs whose directory's name begins with ``prefix``, the newest first."""
-    names = sorted(os.listdir(root), reverse=True) if os.path.isdir(root) else []
-    for name in names:
-        artefacts = RunDirectory(os.path.join(root, name))
-        if name.startswith(prefix) and artefacts.has_run:
-            yield artefacts
+class UnknownOutcome(PhaseGateError):
+    """Nothing tells how the transaction of an earlier run ended (T-1)."""
 
 
-def ran_on(start: RunOpened | None, identity: Identity) -> bool:
-    """Return whether a run, by its opening, was on this database."""
-    there = start.identity if start else {}
-    return (there.get("system_identifier"), there.get("database")) == (identity.system_identifier, identity.database)
+def resolved_outcome(
+    client: Client, artefacts: RunDirectory, entries: Sequence[Entry], command: str, *, keep: bool = True
+) -> str:
+    """Return how a run's command ended; one that never reported is resolved on the server, and the answer journaled with ``keep``.
 
-
-def resolved_outcome(client: Client, artefacts: RunDirectory, entries: list[Entry], command: str) -> str:
-    """Return how a run's command ended; one that never reported is resolved on the server and the answer journaled.
-
-    Raises ``PhaseGateError`` when that is impossible.
+    Raises ``UnknownOutcome`` when that is impossible.
     """
     outcome = journaled_outcome(entries, command)
     if outcome is not None:
@@ -99,74 +90,17 @@ def resolved_outcome(client: Client, artefacts: RunDirectory, entries: list[Entr
     xid = records_of(entries, TransactionBegun, command)[-1].xid
     outcome = resolve_transaction(client, xid)
     if outcome == TransactionOutcome.UNKNOWN:
-        raise PhaseGateError(
+        raise UnknownOutcome(
             "An earlier run of this phase has an unknown outcome (T-1).",
             expected=f"pg_xact_status of transaction {xid} reports committed or aborted",
             found="the server cannot be queried, or no longer has the record",
-            next_step=f"find out by hand whether {artefacts.path} committed before you run anything else",
+            next_step=f"find out by hand whether {artefacts.path} committed before you run anything else;"
+            " if it did not, move this directory elsewhere",
         )
-    if not artefacts.sealed:
+    if keep and not artefacts.sealed:
         resolved = OutcomeResolved(outcome, xid)
         artefacts.journal.append(command, resolved.event, resolved.to_entry())
     return outcome
-
-
-def find_applied(
-    client: Client, root: str, environment: str, plan: Mapping[str, Any], identity: Identity
-) -> RunDirectory | None:
-    """Return the newest run that committed this plan's DDL on this database and was not rolled back since, or None."""
-    undone: set[str] = set()
-    # newest first; "rollback" sorts after every time stamp, so rollbacks come before the executions that they undid
-    for artefacts in runs_below(root, f"{plan['phase']['phase']}_{environment}_"):
-        entries = artefacts.journal.entries()
-        start = opening_of(entries)
-        if start is None or not ran_on(start, identity) or start.kind == REHEARSAL:
-            continue
-        kind = start.kind
-        if kind == EXECUTE and start.ddl_sha256 != plan["ddl"]["sha256"]:
-            continue
-        # a rollback of one undoes all
-        same = {name_of(artefacts), *continued_runs(entries)}
-        if kind == EXECUTE and same & undone:
-            undone |= same
-            continue
-        if resolved_outcome(client, artefacts, entries, COMMAND[kind]) != TransactionOutcome.COMMITTED:
-            continue
-        if kind == EXECUTE:
-            return artefacts
-        undone.add(start.execution or "")
-    return None
-
-
-def close_broken(root: str, environment: str, plan: Mapping[str, Any], identity: Identity) -> list[str]:
-    """Seal the interrupted earlier runs of this phase on this database, and return their names.
-
-    The caller holds the run's lock: no other run is active on this database. A run that committed is left for adoption.
-    """
-    names = []
-    for artefacts in runs_below(root, f"{plan['phase']['phase']}_{environment}_"):
-        if artefacts.sealed or artefacts.working:
-            continue
-        entries = artefacts.journal.entries()
-        start = opening_of(entries)
-        command = COMMAND.get(start.kind) if start else None
-        if (
-            ran_on(start, identity)
-            and command
-            and journaled_outcome(entries, command) not in (TransactionOutcome.COMMITTED, None)
-        ):
-            seal_run(artefacts, str(_broken_off(entries[-1])))
-            names.append(name_of(artefacts))
-    return names
-
-
-def _broken_off(last: Entry) -> PhaseGateError:
-    return PhaseGateError(
-        "The run was interrupted: nothing followed its last step, and its lock was released.",
-        expected="every step up to the seal",
-        found=f"{last.step} {last.event} at {last.at} as the last line of the journal",
-        next_step="find out what ended the controller; the next run, which sealed this one, starts from the beginning",
-    )
 
 
 def fetch_identity(client: Client) -> Identity:
@@ -253,11 +187,14 @@ def plan_of_execution(execution: RunDirectory, identity: Identity) -> dict[str, 
     found = (start and start.kind, outcome, there.get("system_identifier"), there.get("database"))
     expected = (EXECUTE, TransactionOutcome.COMMITTED, identity.system_identifier, identity.database)
     if found != expected:
+        since = changes_of_identity(there, identity) if is_recorded_database(there, identity) else []
         raise PhaseGateError(
             "C-09: the bundle does not belong to an execution that committed on this database.",
             expected="kind, outcome, system identifier, database: " + ", ".join(expected),
-            found=", ".join(str(fact) for fact in found),
-            next_step="give the artefact directory of the execution to undo",
+            found="; ".join([", ".join(str(fact) for fact in found), *since]),
+            next_step="give the database its former name for the rollback: ALTER DATABASE … RENAME TO …"
+            if since
+            else "give the artefact directory of the execution to undo",
         )
     data = read_found(execution.file("plan.json"))
     opened, found_digest = start.plan_sha256 if start else "", sha256_bytes(data)

@@ -184,11 +184,11 @@ def rehearsal_gate(
     )
 
 
-def no_self_advance_gate(request: MigrationRequest, identity: Identity, now: float) -> Gate:
+def no_self_advance_gate(request: MigrationRequest, identity: Identity, now: float, live: Snapshot) -> Gate:
     """G-11: no unexpected step ran in this run, and the required phases are in place and reviewed."""
     own = nothing_else_ran_gate(entry.step for entry in request.artefacts.journal.entries())
     root, reviews = os.path.dirname(request.artefacts.path.rstrip("/")), reviews_in(request.artefacts)
-    required = [required_phase_gate(root, phase, identity, reviews, now) for phase in request.phase["requires"]]
+    required = [required_phase_gate(root, phase, identity, reviews, now, live) for phase in request.phase["requires"]]
     return combine_gates([own, *required])
 
 
@@ -212,7 +212,7 @@ def plan_gates(
             plan["rollback"]["sha256"], sha256_file(rollback) if os.path.isfile(rollback) else None, rehearsed, record
         ),
         rehearsal_gate(session, request, base, record),
-        no_self_advance_gate(request, identity, now),
+        no_self_advance_gate(request, identity, now, base),
     ]
 
 

@@ -10,8 +10,11 @@ rolled back is spent, and an execution is rolled back once, the newest one only:
 
 from __future__ import annotations
 
+import json
+import os
+import re
 from dataclasses import dataclass, field
-from typing import Any, Mapping, Sequence
+from typing import Any, Iterator, Mapping, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory, name_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import (
@@ -19,7 +22,9 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
     EXECUTE,
     REHEARSAL,
     ROLLBACK,
+    RunOpened,
     SealBegun,
+    TransactionBegun,
     record_of,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import Entry
@@ -27,74 +32,110 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_fact
     continued_runs,
     journaled_outcome,
     opening_of,
+    records_of,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import open_found
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import TransactionOutcome
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import Client
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import Identity
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import (
+    Identity,
+    is_recorded_database,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.sealing import seal_run
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.earlier_runs import (
-    ran_on,
+    UnknownOutcome,
     resolved_outcome,
-    runs_below,
 )
 
 
 @dataclass(frozen=True)
-class Execution:
-    """An execution that committed: when it was opened, its directory, its plan's digest, and the runs that it continues."""
+class EarlierRun:
+    """An execution or rollback of a phase on this database.
 
-    at: str
+    ``name`` is the one that it was sealed with, whatever its directory is called; ``outcome`` how its transaction ended, None
+    when that is unknown; ``entries`` its journal.
+    """
+
     run: RunDirectory
-    plan_sha256: str
-    origins: frozenset[str]
+    name: str
+    start: RunOpened
+    outcome: str | None
+    entries: Sequence[Entry]
+
+    @property
+    def at(self) -> str:
+        """Return when it was opened."""
+        return self.entries[0].at
+
+    @property
+    def origins(self) -> frozenset[str]:
+        """Return the names of the runs that it continues."""
+        return frozenset(continued_runs(self.entries))
+
+    @property
+    def xid(self) -> str:
+        """Return the id of its newest transaction, '' without one."""
+        begun = records_of(self.entries, TransactionBegun, COMMAND[self.start.kind])
+        return begun[-1].xid if begun else ""
 
 
 @dataclass
 class History:
     """The runs of one phase: ``executions`` that committed on this database, by name; ``undone`` by which rollback.
 
-    ``elsewhere`` are names of runs on other databases, ``unclear`` why the outcome of a run is unknown.
+    ``elsewhere`` are names of runs on other databases. ``unclear`` are the runs whose outcome is unknown: when each was opened,
+    its name with the reason, and the error. ``unsealed`` are those without a seal.
     """
 
-    executions: dict[str, Execution] = field(default_factory=dict)
+    phase: str
+    executions: dict[str, EarlierRun] = field(default_factory=dict)
     undone: dict[str, str] = field(default_factory=dict)
     elsewhere: list[str] = field(default_factory=list)
-    unclear: list[str] = field(default_factory=list)
+    unclear: list[tuple[str, str, PhaseGateError | None]] = field(default_factory=list)
+    unsealed: list[EarlierRun] = field(default_factory=list)
 
-    def add(self, run: RunDirectory, phase: str, identity: Identity, client: Client | None) -> None:
-        """Classify one artefact directory."""
+    def add(self, run: RunDirectory, identity: Identity, client: Client | None, *, keep: bool) -> None:
+        """Read and classify one artefact directory."""
+        entries: Sequence[Entry] = ()
         try:
             entries = run.journal.entries()
+            start = opening_of(entries)
+            if start is None or start.phase != self.phase or start.kind == REHEARSAL:
+                return
+            if not is_recorded_database(start.identity, identity):
+                there = start.identity
+                self.elsewhere.append(f"{name_of(run)} on {there['database']} of cluster {there['system_identifier']}")
+                return
+            outcome = journaled_outcome(entries, COMMAND[start.kind])
+            if outcome is None and client is not None:
+                outcome = resolved_outcome(client, run, entries, COMMAND[start.kind], keep=keep)
+            self._known(EarlierRun(run, _recorded_name(run, entries), start, outcome, entries))
         except PhaseGateError as error:
-            self.unclear.append(f"{name_of(run)}: {error.what}")
-            return
-        start = opening_of(entries)
-        if start is None or start.phase != phase or start.kind == REHEARSAL:
-            return
-        if not ran_on(start, identity):
-            there = start.identity
-            self.elsewhere.append(f"{name_of(run)} on {there['database']} of cluster {there['system_identifier']}")
-            return
-        outcome = journaled_outcome(entries, COMMAND[start.kind])
-        if outcome is None and client is not None:
-            outcome = resolved_outcome(client, run, entries, COMMAND[start.kind])
-        name = _recorded_name(run, entries)
-        if outcome is None:
-            self.unclear.append(f"{name_of(run)}: its outcome is unknown")
-        elif outcome == TransactionOutcome.COMMITTED and start.kind == ROLLBACK:
-            self.undone[start.execution or ""] = name
+            at = entries[0].at if entries else _time_of(run)
+            self.unclear.append((at, f"{name_of(run)}: {error.what}", error))
+
+    def _known(self, one: EarlierRun) -> None:
+        if not one.run.sealed:
+            self.unsealed.append(one)
+        if one.outcome is None:
+            self.unclear.append((one.at, f"{name_of(one.run)}: its outcome is unknown", None))
+        elif one.outcome == TransactionOutcome.COMMITTED and one.start.kind == ROLLBACK:
+            self.undone[one.start.execution or ""] = one.name
         elif (
-            outcome == TransactionOutcome.COMMITTED
-            and start.kind == EXECUTE
-            and (name == name_of(run) or name not in self.executions)
+            one.outcome == TransactionOutcome.COMMITTED
+            and one.start.kind == EXECUTE
+            and (one.name == name_of(one.run) or one.name not in self.executions)
         ):
-            origins = frozenset(continued_runs(entries))
-            self.executions[name] = Execution(entries[0].at, run, start.plan_sha256, origins)
+            self.executions[one.name] = one
 
     def newest(self) -> str:
         """Return the name of the newest execution, whether it was rolled back or not; there has to be one."""
         continued = {origin for execution in self.executions.values() for origin in execution.origins}
-        return max(self.executions.keys() - continued, key=lambda name: (self.executions[name].at, name))
+        return max(self.executions.keys() - continued, key=self._order)
+
+    def _order(self, name: str) -> tuple[str, str]:
+        return self.executions[name].at, name
 
     def same(self, name: str) -> set[str]:
         """Return the names of an execution: its run's, those that it continues, and those that continue it."""
@@ -105,6 +146,104 @@ class History:
         """Return the name of the run that rolled an execution back, or ''."""
         return next((self.undone[one] for one in sorted(self.same(name)) if one in self.undone), "")
 
+    def in_place(self, ddl_sha256: str) -> EarlierRun | None:
+        """Return the newest execution of this DDL that was not rolled back.
+
+        Raises ``PhaseGateError`` when it is not known how a run ended that is as new.
+        """
+        names = [
+            name
+            for name, one in self.executions.items()
+            if one.start.ddl_sha256 == ddl_sha256 and not self.rollback_of(name)
+        ]
+        found = self.executions[max(names, key=self._order)] if names else None
+        self.require_known(since=found.at if found else "")
+        return found
+
+    def require_known(self, since: str = "") -> None:
+        """Raise ``PhaseGateError`` when it is not known how a run ended that was opened at this time or later."""
+        unclear = [one for one in self.unclear if one[0] >= since]
+        for _at, _text, error in unclear:
+            if isinstance(error, UnknownOutcome):
+                raise error
+        if unclear:
+            raise PhaseGateError(
+                "It is not known what an earlier run of this phase did to this database.",
+                expected="a journal that can be read, and an outcome, of each run",
+                found="; ".join(text for _at, text, _error in unclear),
+                next_step="find out by hand whether that run committed, and put its directory in order, before you run anything else",
+            )
+
+    def require_unspent(self, plan: Mapping[str, Any], plan_sha256: str) -> None:
+        """Raise ``PhaseGateError`` when an execution of exactly this rehearsed plan was rolled back.
+
+        A plan without a rehearsal cannot be approved, and has nothing in it that would tell it from the next one.
+        """
+        if "rehearsal" not in plan:
+            return
+        self.require_known()
+        for name, execution in sorted(self.executions.items()):
+            rollback = self.rollback_of(name)
+            if rollback and execution.start.plan_sha256 == plan_sha256:
+                raise PhaseGateError(
+                    "The plan is spent: it was executed on this database, and rolled back.",
+                    expected="a plan that was not executed here yet",
+                    found=f"{name} executed the plan with SHA-256 {plan_sha256}; {rollback} rolled it back",
+                    next_step=REHEARSE_AGAIN,
+                )
+
+    def require_newest(self, execution: RunDirectory) -> None:
+        """Raise ``PhaseGateError`` unless an execution is the newest one of its phase here, and was not rolled back."""
+        self.require_known()
+        name = name_of(execution)
+        rollback = self.rollback_of(name)
+        standing = [one for one in self.executions if not self.rollback_of(one)]
+        newest = max(standing, key=self._order, default=name)
+        if rollback:
+            raise PhaseGateError(
+                "C-09: the execution was rolled back already.",
+                expected=f"an execution of {self.phase} that is still in place",
+                found=f"{rollback} rolled {name} back",
+                next_step=f"read the report of {rollback}"
+                + (f"; to undo a later execution, give its own bundle: {newest}" if newest != name else ""),
+            )
+        if newest not in self.same(name):
+            raise PhaseGateError(
+                f"C-09: a later execution of {self.phase} follows the one to undo.",
+                expected=f"the newest execution of {self.phase} on this database: {newest}",
+                found=name,
+                next_step=f"roll {newest} back first, or give its bundle",
+            )
+
+    def close_broken(self) -> list[str]:
+        """Seal the interrupted runs, and return their names.
+
+        The caller holds the run's lock: no other run is active on this database. An execution that committed is left for
+        adoption; a rollback that committed is not repeated, so nobody else would seal it.
+        """
+        names = []
+        for one in self.unsealed:
+            left = one.outcome is None or (one.outcome == TransactionOutcome.COMMITTED and one.start.kind == EXECUTE)
+            if not left and not one.run.sealed and not one.run.working:
+                last = one.run.journal.entries()[-1]
+                seal_run(one.run, str(_broken_off(last, committed=one.outcome == TransactionOutcome.COMMITTED)))
+                names.append(name_of(one.run))
+        return names
+
+
+REHEARSE_AGAIN = "rehearse the phase again, and have the new plan approved: the old approvals permit nothing more"
+
+# Bytes of a journal's first line that are searched for the phase.
+_FIRST_LINE = 2**20
+
+_STAMP = re.compile(r"_([0-9]{4})([0-9]{2})([0-9]{2})T([0-9]{2})([0-9]{2})([0-9]{2})Z")
+
+
+def _time_of(run: RunDirectory) -> str:
+    """Return when a run was opened by its directory's name; one without a time counts as the newest."""
+    stamp = _STAMP.search(name_of(run))
+    return "{}-{}-{}T{}:{}:{}".format(*stamp.groups()) if stamp else "~"
+
 
 def _recorded_name(run: RunDirectory, entries: Sequence[Entry]) -> str:
     """Return the name that a run was sealed with: a directory may be a copy of another one, or renamed."""
@@ -112,68 +251,39 @@ def _recorded_name(run: RunDirectory, entries: Sequence[Entry]) -> str:
     return (seal.name if isinstance(seal, SealBegun) else None) or name_of(run)
 
 
-def runs_of(root: str, phase: str, identity: Identity, client: Client | None = None) -> History:
-    """Return what the runs of ``phase`` below ``root`` did to this database.
+def _broken_off(last: Entry, *, committed: bool) -> PhaseGateError:
+    return PhaseGateError(
+        "The run was interrupted: nothing followed its last step, and its lock was released.",
+        expected="every step up to the seal",
+        found=f"{last.step} {last.event} at {last.at} as the last line of the journal",
+        next_step="find out what ended the controller; "
+        + ("the rollback is done" if committed else "the next run, which sealed this one, starts from the beginning"),
+    )
 
-    With a ``client``, an outcome that a run never reported is resolved on the server; raises ``PhaseGateError`` when that is
-    impossible.
+
+def _runs_below(root: str, phase: str) -> Iterator[RunDirectory]:
+    """Yield the runs below ``root`` whose directory is called like one of this phase, or whose journal says that it is one."""
+    for name in sorted(os.listdir(root)) if os.path.isdir(root) else []:
+        run = RunDirectory(os.path.join(root, name))
+        if run.has_run and (name.startswith(f"{phase}_") or _opened_for(run, phase)):
+            yield run
+
+
+def _opened_for(run: RunDirectory, phase: str) -> bool:
+    """Return whether the first line of a journal names this phase: its directory may have been renamed."""
+    try:
+        with open_found(run.journal.path) as stream:
+            return json.dumps(phase).encode("utf-8") in stream.readline(_FIRST_LINE)
+    except (OSError, PhaseGateError):
+        return False
+
+
+def runs_of(root: str, phase: str, identity: Identity, client: Client | None = None, *, keep: bool = True) -> History:
+    """Return what the runs of ``phase`` below ``root`` did to this database. Each journal is read once.
+
+    With a ``client``, an outcome that a run never reported is resolved on the server, and journaled with ``keep``.
     """
-    history = History()
-    for artefacts in runs_below(root, f"{phase}_"):
-        history.add(artefacts, phase, identity, client)
-    return history
-
-
-def require_unspent(client: Client, root: str, plan: Mapping[str, Any], plan_sha256: str, identity: Identity) -> None:
-    """Raise ``PhaseGateError`` when an execution of exactly this rehearsed plan was rolled back.
-
-    A plan without a rehearsal cannot be approved, and has nothing in it that would tell it from the next one.
-    """
-    if "rehearsal" not in plan:
-        return
-    history = _known(runs_of(root, plan["phase"]["phase"], identity, client))
-    for name, execution in sorted(history.executions.items()):
-        rollback = history.rollback_of(name)
-        if rollback and execution.plan_sha256 == plan_sha256:
-            raise PhaseGateError(
-                "The plan is spent: it was executed on this database, and rolled back.",
-                expected="a plan that was not executed here yet",
-                found=f"{name} executed the plan with SHA-256 {plan_sha256}; {rollback} rolled it back",
-                next_step="rehearse the phase again, and have the new plan approved: the old approvals permit nothing more",
-            )
-
-
-def require_newest(client: Client, root: str, execution: RunDirectory, phase: str, identity: Identity) -> None:
-    """Raise ``PhaseGateError`` unless an execution is the newest one of its phase here, and was not rolled back."""
-    history = _known(runs_of(root, phase, identity, client))
-    name = name_of(execution)
-    rollback = history.rollback_of(name)
-    in_place = {one: what.at for one, what in history.executions.items() if not history.rollback_of(one)}
-    newest = max(in_place, key=lambda one: (in_place[one], one), default=name)
-    if rollback:
-        raise PhaseGateError(
-            "C-09: the execution was rolled back already.",
-            expected=f"an execution of {phase} that is still in place",
-            found=f"{rollback} rolled {name} back",
-            next_step=f"read the report of {rollback}"
-            + (f"; to undo a later execution, give its own bundle: {newest}" if newest != name else ""),
-        )
-    if newest not in history.same(name):
-        raise PhaseGateError(
-            f"C-09: a later execution of {phase} follows the one to undo.",
-            expected=f"the newest execution of {phase} on this database: {newest}",
-            found=name,
-            next_step=f"roll {newest} back first, or give its bundle",
-        )
-
-
-def _known(history: History) -> History:
-    """Return ``history``. Raises ``PhaseGateError`` when it is not known how a run in it ended."""
-    if history.unclear:
-        raise PhaseGateError(
-            "It is not known what an earlier run of this phase did to this database.",
-            expected="a journal that can be read, and an outcome, of each run",
-            found="; ".join(history.unclear),
-            next_step="find out by hand whether that run committed, and put its directory in order, before you run anything else",
-        )
+    history = History(phase)
+    for run in _runs_below(root, phase):
+        history.add(run, identity, client, keep=keep)
     return history

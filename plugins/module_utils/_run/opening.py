@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from dataclasses import replace
 from typing import Any, Mapping
@@ -51,9 +52,13 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._prerun_conditio
     Surroundings,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._report.sealing import require_key
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.applied import (
+    Applied,
+    Live,
+    applied_execution,
+    require_to_undo,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.earlier_runs import (
-    close_broken,
-    find_applied,
     is_incomplete,
     plan_of_execution,
     require_confirmation,
@@ -64,7 +69,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_evalua
     plan_gates,
     statements_gate,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.history import require_newest, require_unspent
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.history import History, runs_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.host_lock import (
     HostLock,
     acquire_host_lock,
@@ -155,6 +160,7 @@ def open_or_adopt(client: Client, params: Mapping[str, Any], *, check_mode: bool
             "identity": identity.as_dict(),
             "run_directory": "",
             "conditions": [],
+            "remarks": [],
             "lock": {},
         }
         if params.get("kind") == REHEARSAL:
@@ -201,13 +207,15 @@ def _opened_alone(
     declared_one = opening_target_gate(about.kind, plan, declared, identity).status == GateStatus.PASS
     if declared_one and not check_mode:
         lock, host = _locked(session, params, identity, at_end)
-    if execution and not isinstance(lock, Gate):
-        require_newest(client, root, execution, plan["phase"]["phase"], identity)
-    if not execution and not isinstance(lock, Gate):
-        applied = find_applied(client, root, params["environment"], plan, identity)
+    live = functools.lru_cache(maxsize=None)(lambda: take_snapshot(session, sections=sections_for_plan(plan)))
+    closed: list[str] = []
+    # of another target nothing is judged but that it is another one (G-4); of one that another run holds, only that (G-7)
+    if declared_one and not isinstance(lock, Gate):
+        history = runs_of(root, plan["phase"]["phase"], identity, client, keep=not check_mode)
+        closed = history.close_broken() if lock else []
+        applied = _applied(session, history, plan, about, identity, live, execution)
         if applied:
             return _adopted(session, params, applied, lock, host)
-        require_unspent(client, root, plan, about.plan_sha256, identity)
     if isinstance(lock, RunLock):
         # an interrupted transaction of ours has ended here: its outcome was resolved
         lock = free_transaction_lock(session, root) or lock
@@ -217,8 +225,6 @@ def _opened_alone(
     statements = plan["rollback" if execution else "ddl"]["statements"]
     if check_mode:
         return {**found, **_checked(session, params, plan, around, identity, declared_one=declared_one)}
-    alone = isinstance(lock, RunLock)
-    closed = close_broken(root, params["environment"], plan, identity) if alone else []
     if execution:
         files = {"rollback": execution.file(f"sql/{plan['rollback']['file']}")}
     artefacts = open_run(root, plan, replace(about, closed=closed), declared, files, lock)
@@ -226,7 +232,7 @@ def _opened_alone(
         if not execution:
             write_approvals(artefacts.file("plan.json"), *collect_approvals(os.path.join(params["files"], "plan.json")))
             write_reviews(artefacts, reviews_below(params["files"]))
-            check_before_run(session, params, artefacts, identity)
+            check_before_run(session, params, artefacts, identity, live)
         judged = evaluate_conditions(around.facts(), need, rules)
         found["conditions"] = [one.as_dict() for one in judged]
         ConditionsEvaluated(found["conditions"]).write(artefacts.journal)
@@ -235,6 +241,23 @@ def _opened_alone(
     assert host, "a run that got the lock has that of this host, too"
     keep_lock(session, artefacts, params["lock_idle"], params["operator"], host)
     return {**found, "run_directory": artefacts.path}
+
+
+def _applied(
+    session: Session,
+    history: History,
+    plan: Mapping[str, Any],
+    about: RunOpened,
+    identity: Identity,
+    live: Live,
+    execution: RunDirectory | None,
+) -> Applied | None:
+    """Return the execution that applied the plan, or None when the run may begin. Raises ``PhaseGateError`` when it may not."""
+    if execution is None:
+        return applied_execution(session, history, plan, about.plan_sha256, identity, live)
+    history.require_newest(execution)
+    require_to_undo(session, history, name_of(execution), identity, live)
+    return None
 
 
 def _locked(
@@ -299,12 +322,13 @@ def _require_key(params: Mapping[str, Any]) -> None:
 
 
 def _adopted(
-    session: Session, params: Mapping[str, Any], applied: RunDirectory, lock: RunLock | None, host: HostLock | None
+    session: Session, params: Mapping[str, Any], found: Applied, lock: RunLock | None, host: HostLock | None
 ) -> dict[str, Any]:
     """Return what differs from a new run's result when an earlier run committed this DDL; ``lock`` is None in check mode.
 
     A run that has to be finished continues under this lock; one that is sealed and complete is only read.
     """
+    applied = found.run
     incomplete = is_incomplete(applied)
     if incomplete and applied.sealed and lock:
         applied = reopen_run(applied, params["root"])
@@ -312,10 +336,12 @@ def _adopted(
         LockTaken(lock.as_dict()).write(applied.journal)
         keep_lock(session, applied, params["lock_idle"], params["operator"], host)
     about_it = {"applied": True, "incomplete": incomplete, "sealed": applied.sealed, "run_directory": applied.path}
-    return {"changed": incomplete, **about_it}
+    return {"changed": incomplete, "remarks": list(found.remarks), **about_it}
 
 
-def check_before_run(session: Session, params: Mapping[str, Any], artefacts: RunDirectory, identity: Identity) -> None:
+def check_before_run(
+    session: Session, params: Mapping[str, Any], artefacts: RunDirectory, identity: Identity, live: Live
+) -> None:
     """Evaluate the gates that follow from the plan, before a useless backup. C-07 evaluates them again. Raises ``PhaseGateError``.
 
     None of them fails for a plan that has no rehearsal and needs none, requires no phase, and needs no approval.
@@ -326,7 +352,7 @@ def check_before_run(session: Session, params: Mapping[str, Any], artefacts: Run
     if not demands and isinstance(approvals, Gate) and not failed_gates([approvals]):
         return
     request = MigrationRequest(plan, b"", artefacts, params["identity"] or {}, max_backup_age=0, lock_attempts=1)
-    gates = plan_gates(session, request, identity, take_snapshot(session, sections=sections_for_plan(plan)))
+    gates = plan_gates(session, request, identity, live())
     if failed_gates(gates):
         GatesEvaluated([gate.as_dict() for gate in gates]).write(artefacts.journal)
     stop_at_gates(gates)
@@ -341,9 +367,10 @@ def stop_at_held_lock(result: Mapping[str, Any]) -> None:
 
 
 def warnings(result: Mapping[str, Any]) -> list[str]:
-    """Return a line for each condition of ``opened``'s result that warns, and for a held lock."""
+    """Return a line for each condition of ``opened``'s result that warns, for a held lock, and for each remark."""
     held = result["lock"]
     lines = [f"G-7: {held['found']}; next step: {held['next_step']}"] if held else []
+    lines += [f"The phase is applied, but {remark}." for remark in result["remarks"]]
     return lines + [
         f"{one['id']}: {one['found']}; expected: {one['expected']}; next step: {one['next_step']}"
         for one in result["conditions"]

@@ -33,8 +33,10 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.files im
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import GateStatus, TransactionOutcome
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import Gate, make_gate, no_evidence_gate
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import Identity
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.applied import lost_since
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.earlier_runs import is_incomplete
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.history import runs_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
 
 _BUNDLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -45,11 +47,16 @@ REVIEWS = "reviews"
 Reviews = Dict[str, Tuple[Mapping[str, bytes], Notes]]
 
 
-def evidence_of(root: str, phase: str, identity: Identity) -> tuple[RunDirectory | None, str]:
-    """Return the sealed evidence below ``root`` that a phase is applied to this database; else None with what was found."""
+def evidence_of(
+    root: str, phase: str, identity: Identity, live: Snapshot | None = None
+) -> tuple[RunDirectory | None, str]:
+    """Return the sealed evidence below ``root`` that a phase is applied to this database; else None with what was found.
+
+    With ``live``, the schema as it is now, the database has to have the changes.
+    """
     runs = runs_of(root, phase, identity)
     if runs.unclear:
-        return None, "; ".join(runs.unclear)
+        return None, "; ".join(text for _at, text, _error in runs.unclear)
     if not runs.executions:
         elsewhere = f"; only {', '.join(runs.elsewhere)}" if runs.elsewhere else ""
         return None, f"no execution of {phase} that committed here{elsewhere}"
@@ -57,6 +64,9 @@ def evidence_of(root: str, phase: str, identity: Identity) -> tuple[RunDirectory
     undone = runs.rollback_of(newest)
     if undone:
         return None, f"{newest} was rolled back by {undone}"
+    lost = lost_since(runs.executions[newest], identity, live) if live else ""
+    if lost:
+        return None, f"{newest}: {lost}"
     artefacts = runs.executions[newest].run
     findings = verify_bundle(artefacts.path)
     if not findings and is_incomplete(artefacts):
@@ -76,12 +86,14 @@ def reviews_below(directory: str) -> Reviews:
     return {bundle: collect_approvals(review_file(os.path.join(directory, bundle))) for bundle in sorted(found)}
 
 
-def required_phase_gate(root: str, phase: str, identity: Identity, reviews: Reviews, now: float) -> Gate:
+def required_phase_gate(
+    root: str, phase: str, identity: Identity, reviews: Reviews, now: float, live: Snapshot | None = None
+) -> Gate:
     """Evaluate one required phase: its evidence is below ``root``, and ``reviews`` are what the run was given.
 
-    ``now`` is the database server's clock. Raises ``PhaseGateError`` when reviews cannot be verified at all.
+    ``now`` is the database server's clock, ``live`` the schema as it is now. Raises ``PhaseGateError`` when reviews cannot be verified at all.
     """
-    evidence, found = evidence_of(root, phase, identity)
+    evidence, found = evidence_of(root, phase, identity, live)
     if evidence is None:
         return no_evidence_gate(phase, root, found)
     request = review_request(name_of(evidence), sha256_file(evidence.file(SEAL)))

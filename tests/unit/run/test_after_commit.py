@@ -26,9 +26,9 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.after_commi
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.earlier_runs import (
     fetch_identity,
-    find_applied,
     is_incomplete,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.history import runs_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.new_run import open_run, reopen_run
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.names import SqlRules
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.phase_sql import analyse_file
@@ -300,7 +300,9 @@ def test_a_build_may_take_as_long_as_declared_whatever_the_lock_timeout(
 
 def applied(run: Run) -> RunDirectory | None:
     """Return what the next run of the phase finds."""
-    return find_applied(run.client, str(run.root), run.environment, run.plan, fetch_identity(run.client))
+    history = runs_of(str(run.root), run.plan["phase"]["phase"], fetch_identity(run.client), run.client)
+    found = history.in_place(run.plan["ddl"]["sha256"])
+    return found.run if found else None
 
 
 def test_a_sealed_run_is_continued_in_a_copy_once_the_invalid_index_is_gone(

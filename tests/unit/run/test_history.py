@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import (
@@ -21,11 +21,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors i
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import TransactionOutcome
 from ansible_collections.incomex.phasegate.plugins.module_utils._report.sealing import seal_run
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.earlier_runs import fetch_identity
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.history import (
-    require_newest,
-    require_unspent,
-    runs_of,
-)
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.history import History, runs_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.new_run import open_run
 from ansible_collections.incomex.phasegate.tests.support.phase_files import PhaseFiles
 from ansible_collections.incomex.phasegate.tests.support.runs import Run, client_of
@@ -79,16 +75,21 @@ def rolled_back(run: Run, outcome: TransactionOutcome | None = TransactionOutcom
     return artefacts
 
 
-def unspent(run: Run, **changes: Any) -> None:
+def history_of(run: Run) -> History:
+    """Return what the next run of the phase finds."""
+    return runs_of(str(run.root), "alpha", fetch_identity(run.client), run.client)
+
+
+def unspent(run: Run) -> None:
     """Require that the plan of ``run``, as if it was rehearsed, is not spent."""
-    plan = {**run.plan, "rehearsal": {}, **changes}
-    spent = next(iter(runs_of(str(run.root), "alpha", fetch_identity(run.client)).executions.values())).plan_sha256
-    require_unspent(run.client, str(run.root), plan, spent, fetch_identity(run.client))
+    history = history_of(run)
+    spent = next(iter(history.executions.values())).start.plan_sha256
+    history.require_unspent({"rehearsal": {}}, spent)
 
 
 def newest(run: Run) -> None:
     """Require that ``run`` may be rolled back."""
-    require_newest(run.client, str(run.root), run.artefacts, "alpha", fetch_identity(run.client))
+    history_of(run).require_newest(run.artefacts)
 
 
 @pytest.mark.fault("plan-spent")
@@ -100,7 +101,7 @@ def test_a_plan_is_spent_once_its_execution_was_rolled_back(app: Client, tmp_pat
         unspent(run)
     assert Path(undone.path).name in stopped.value.found
     # another plan is none of this
-    require_unspent(app, str(run.root), {**run.plan, "rehearsal": {}}, "0" * 64, fetch_identity(app))
+    history_of(run).require_unspent({"rehearsal": {}}, "0" * 64)
 
 
 @pytest.mark.fault("plan-spent")

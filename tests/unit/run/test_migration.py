@@ -23,9 +23,9 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run import migr
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.earlier_runs import (
     committed_outcome,
     fetch_identity,
-    find_applied,
     not_sealed,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.history import runs_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.migration import migration_script
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.new_run import NotOpened
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import MigrationResult, TransactionChecks
@@ -46,6 +46,7 @@ from ansible_collections.incomex.phasegate.tests.support.runs import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
     from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import Client
     from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
     from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import MigrationResult
@@ -754,9 +755,16 @@ def test_a_disk_that_is_full_after_the_commit_does_not_hide_it(app: Client, clus
     )
     assert "COMMITTED" not in str(told)
     filler.unlink()
-    found = find_applied(app, str(small_disk / "runs"), "test", run.plan, fetch_identity(app))
+    found = applied(run)
     assert found == run.artefacts
     assert tables(cluster, app) == "old t"
+
+
+def applied(run: Run) -> RunDirectory | None:
+    """Return what the next run of the phase finds."""
+    history = runs_of(str(run.root), run.plan["phase"]["phase"], fetch_identity(run.client), run.client)
+    found = history.in_place(run.plan["ddl"]["sha256"])
+    return found.run if found else None
 
 
 def killed_after(run: Run, event: str) -> None:
@@ -774,7 +782,7 @@ def test_a_run_that_died_after_its_commit_is_found_by_the_next(app: Client, tmp_
     run = small(app, tmp_path).prepare()
     assert run.migrate().message == ""
     killed_after(run, event)
-    found = find_applied(app, str(tmp_path / "runs"), "test", run.plan, fetch_identity(app))
+    found = applied(run)
     assert found == run.artefacts
     assert run.events("resolved")[0]["outcome"] == "COMMITTED"
 
@@ -783,7 +791,7 @@ def test_a_run_that_died_before_its_commit_is_not_applied(app: Client, tmp_path:
     run = small(app, tmp_path, verify=VERIFY_TWO).prepare()
     assert run.migrate().data["outcome"] == "ROLLED_BACK"
     killed_after(run, "transaction")
-    assert find_applied(app, str(tmp_path / "runs"), "test", run.plan, fetch_identity(app)) is None
+    assert applied(run) is None
     assert run.events("resolved")[0]["outcome"] == "ROLLED_BACK"
 
 

@@ -30,6 +30,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.earlier_run
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_evaluation import no_self_advance_gate
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.new_run import new_directory
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.required_phases import reviewable, write_reviews
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import take_snapshot
 from ansible_collections.incomex.phasegate.tests.support.phase_files import PhaseFiles
 from ansible_collections.incomex.phasegate.tests.support.reviewers import Reviewer, register, unregister
 from ansible_collections.incomex.phasegate.tests.support.runs import Run, client_of
@@ -98,7 +99,9 @@ def reviewers(app: Client, people: dict[str, Reviewer]) -> Iterator[Path]:
 
 def judged(run: Run) -> Gate:
     now = dt.datetime.now(dt.UTC).timestamp()
-    return no_self_advance_gate(run.request(), fetch_identity(run.client), now)
+    with run.client.session() as session:
+        live = take_snapshot(session)
+    return no_self_advance_gate(run.request(), fetch_identity(run.client), now, live)
 
 
 def given(run: Run, bundle: Path, *by: Reviewer, request: bytes = b"", notes: str = "") -> Run:
@@ -216,6 +219,12 @@ def test_an_execution_whose_outcome_nobody_knows(alpha: Path, beta: Run) -> None
     )
     later.journal.append("C-07", "transaction", {"xid": "777"})
     fails(beta, "its outcome is unknown")
+
+
+@pytest.mark.fault("not-the-recorded")
+def test_a_phase_whose_changes_were_reverted_by_hand(cluster: Cluster, alpha: Path, beta: Run) -> None:
+    cluster.psql("DROP TABLE app.t", beta.client.database)
+    fails(beta, f"{alpha.name}: none of its changes is there: table app.t")
 
 
 def test_no_review(beta: Run, reviewers: Path) -> None:
