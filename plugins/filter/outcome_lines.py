@@ -14,15 +14,32 @@ version_added: 0.1.0
 description:
   - Returns the summary of a sealed run with the paths and digests that an operator needs next, line by line. The roles execute,
     rehearse and rollback show it.
+  - For a phase that an earlier run applied, it is about the verification of this run, not about the earlier run.
 positional: _input
 options:
   _input:
-    description: What sealing the run returned. Empty for an execution in check mode, which seals nothing.
+    description: What sealing the run returned. Empty in check mode, which seals nothing.
     type: dict
     required: true
   run:
     description: What opening an execution returned, to tell a phase that was applied before.
     type: dict
+  kind:
+    description: What the run is for.
+    type: str
+    choices: [execute, rollback, rehearsal]
+    default: execute
+  phase:
+    description: The phase of an execution, C(plan.phase) of the result of M(incomex.phasegate.phase_plan).
+    type: dict
+  environment:
+    description: Short name of the environment of an execution.
+    type: str
+    default: ''
+  verification:
+    description: How many checks of an applied phase passed, as M(incomex.phasegate.checks) returns it in C(summary).
+    type: str
+    default: ''
   gates:
     description: The gate table of an execution in check mode.
     type: list
@@ -53,11 +70,11 @@ _value:
   elements: str
 """
 
+import os
 from typing import Any, Callable, Mapping, Sequence
 
-CHECK_MODE = "Check mode: nothing was changed, and C-07 and C-08 did not run."
-INCOMPLETE = "This phase was committed before; what it had left to run after COMMIT ran now."
-APPLIED = "This phase was applied before; it was verified read-only."
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import EXECUTE, VERIFICATION
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.outcomes import Ending, title_of, verdict_of
 
 
 def outcome_lines(
@@ -67,13 +84,20 @@ def outcome_lines(
     plan: Mapping[str, Any] | None = None,
     review: Mapping[str, Any] | None = None,
     kept: str = "",
+    kind: str = EXECUTE,
+    phase: Mapping[str, Any] | None = None,
+    environment: str = "",
+    verification: str = "",
 ) -> list[str]:
     """Return what an operator reads at the end of an execution, a rehearsal or a rollback."""
-    if not sealed:
-        return [CHECK_MODE, *gates]
-    lines = [*_before(run or {}), *sealed["summary"], _line("report", sealed["report"])]
+    if not sealed or not sealed.get("seal"):
+        return [verdict_of(kind, Ending.CHECKED).sentence, *gates]
+    run = run or {}
+    if run.get("applied") and run.get("sealed") and not run.get("incomplete"):
+        return _verified_again(sealed, phase or {}, environment, verification)
+    lines = [*_before(run), *sealed["summary"], _line("report", sealed["report"])]
     if plan is None:
-        lines += [_line("seal", sealed["seal"]), _line("signature", sealed["signature"])]
+        lines += _seal(sealed)
     else:
         lines.append(_line("plan", plan["path"]))
         lines += [_line("to review", review["html"])] if review else []
@@ -81,11 +105,36 @@ def outcome_lines(
     return [*lines, *([_line("kept", f"container {kept}")] if kept else [])]
 
 
+def _verified_again(
+    sealed: Mapping[str, Any], phase: Mapping[str, Any], environment: str, verification: str
+) -> list[str]:
+    """Return the lines of a run that found its phase applied: what ran now, and where the evidence of the execution is."""
+    verdict = verdict_of(VERIFICATION, Ending.SUCCESS)
+    name = f"{phase.get('phase', '')} {phase.get('revision', '')}".strip()
+    return [
+        title_of(VERIFICATION, name, environment, verdict.outcome),
+        verdict.sentence,
+        "",
+        _line("outcome", verdict.outcome.value),
+        _line("phase", name),
+        _line("environment", environment),
+        _line("verification", f"{verification}, of this run"),
+        "",
+        _line("applied by", os.path.basename(str(sealed["run_directory"]).rstrip("/"))),
+        _line("report", sealed["report"]),
+        *_seal(sealed),
+    ]
+
+
+def _seal(sealed: Mapping[str, Any]) -> list[str]:
+    return [_line("seal", sealed["seal"]), _line("signature", sealed["signature"])]
+
+
 def _before(run: Mapping[str, Any]) -> list[str]:
-    """Return the line about an earlier run of the same phase."""
+    """Return the line about an earlier run of the same phase, which this one went on with."""
     if run.get("incomplete"):
-        return [INCOMPLETE]
-    return [APPLIED] if run.get("applied") else []
+        return [verdict_of(VERIFICATION, Ending.COMPLETED).sentence]
+    return [verdict_of(VERIFICATION, Ending.ADOPTED).sentence] if run.get("applied") else []
 
 
 def _line(label: str, value: str) -> str:

@@ -44,6 +44,15 @@ options:
   phase:
     description: Slug of the phase, for a run that has no directory.
     type: str
+  kind:
+    description:
+      - What a run was for that has no directory. V(verification) is that of a phase that was applied before.
+    type: str
+    choices: [execute, rollback, rehearsal, verification]
+    default: execute
+  execution:
+    description: For a run that has no directory, the run directory of the execution that it rolls back or verifies.
+    type: path
   inventory_name:
     description: The target's name in the inventory, for the report of a run that has no directory.
     type: str
@@ -103,11 +112,19 @@ signature:
   type: str
 """
 
+import re
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import JOURNAL, RunDirectory
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import RunLeft, RunNotOpened
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import JOURNAL, RunDirectory, name_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import (
+    EXECUTE,
+    REHEARSAL,
+    ROLLBACK,
+    VERIFICATION,
+    RunLeft,
+    RunNotOpened,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import FORMAT
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of
@@ -115,6 +132,9 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.states i
 from ansible_collections.incomex.phasegate.plugins.module_utils._report.sealing import seal_and_sign
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.earlier_runs import not_sealed, unfinished
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.new_run import new_directory, require_place
+
+# What a file's name may have besides the name of a phase or an environment.
+_NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 def sealed(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
@@ -138,14 +158,32 @@ def sealed(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
             "signature": "",
         }
     if artefacts is None:
-        require_place(params["root"], params["environment"] or "")
-        artefacts = new_directory(params["root"], f"{params['phase']}_{params['environment']}")
-        RunNotOpened(params["phase"], params["environment"], params["inventory_name"], FORMAT).write(artefacts.journal)
+        artefacts = _not_opened(params)
     waiting = unfinished(artefacts) if params["reason"] else None
     if waiting:
         RunLeft(params["reason"]).write(artefacts.journal)
         raise waiting
     return seal_and_sign(artefacts, params["reason"], params.get("seal_key"), check_mode=check_mode)
+
+
+def _not_opened(params: dict[str, Any]) -> RunDirectory:
+    """Return a new directory, named as one of its kind is, with a journal that says what it was meant for."""
+    require_place(params["root"], params["environment"] or "")
+    kind, execution = params["kind"], params["execution"]
+    # a path that was given by mistake is no reason to have no evidence
+    phase = _NOT_IN_A_NAME.sub("-", params["phase"] or "").strip("-._") or "unknown"
+    stem = [phase, params["environment"], *([] if kind == EXECUTE else [kind])]
+    artefacts = new_directory(params["root"], "_".join(stem))
+    about = RunNotOpened(
+        kind=kind,
+        execution=name_of(RunDirectory(execution)) if execution else None,
+        phase=phase,
+        environment=params["environment"],
+        host=params["inventory_name"],
+        format=FORMAT,
+    )
+    about.write(artefacts.journal)
+    return artefacts
 
 
 def main() -> None:
@@ -156,6 +194,8 @@ def main() -> None:
             "root": {"type": "path"},
             "environment": {"type": "str"},
             "phase": {"type": "str"},
+            "kind": {"type": "str", "choices": [EXECUTE, ROLLBACK, REHEARSAL, VERIFICATION], "default": EXECUTE},
+            "execution": {"type": "path"},
             "inventory_name": {"type": "str", "default": ""},
             "reason": {"type": "str", "default": ""},
             "seal_key": {"type": "path", "no_log": False},

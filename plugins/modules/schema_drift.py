@@ -96,6 +96,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+outcome:
+  description: V(SUCCESS), or V(DRIFTED) with a change that is not permitted.
+  returned: once the schema was read
+  type: str
 drifted:
   description: Whether there is a change that is not permitted.
   returned: once the schema was read
@@ -138,6 +142,12 @@ import os
 from typing import Any, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.outcomes import (
+    DRIFT,
+    Ending,
+    drift_sentence,
+    verdict_of,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import atomic_file, file_error
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import fail_with
@@ -192,6 +202,7 @@ def store(reports: Reports, live: Snapshot) -> dict[str, Any]:
     reports.store(live)
     header = live.header
     result = {
+        "outcome": verdict_of(DRIFT, Ending.STORED).outcome.value,
         "database": header.database,
         "server_version": header.server_version,
         "fingerprint": live.fingerprint,
@@ -199,7 +210,7 @@ def store(reports: Reports, live: Snapshot) -> dict[str, Any]:
         "drifted": False,
     }
     lines = [
-        f"The schema of database {header.database} was stored as the baseline {reports.baseline}, "
+        f"{drift_sentence(Ending.STORED, header.database, reports.baseline)}, "
         f"{len(live)} facts, fingerprint {live.fingerprint}.",
         *(f"    not seen: {what}" for what in header.unseen),
     ]
@@ -273,7 +284,8 @@ def main() -> None:
     except (PhaseGateError, OSError) as error:
         stopped = error if isinstance(error, PhaseGateError) else file_error(error)
         with contextlib.suppress(OSError):
-            reports.write(str(stopped), error_junit(params["database"], stopped), {"error": str(stopped)})
+            failed = {"outcome": verdict_of(DRIFT, Ending.FAILED).outcome.value, "error": str(stopped)}
+            reports.write(str(stopped), error_junit(params["database"], stopped), failed)
         fail_with(module, stopped)
     else:
         if params["enforce"] and result["drifted"]:

@@ -407,7 +407,9 @@ def test_backup_gives_the_database_of_before(bundle: Bundle, shared_target: Targ
 
 def test_report_has_every_section(bundle: Bundle) -> None:
     report = bundle.text("report.md")
-    assert report.startswith("# Phase alpha r2 on local: SUCCESS (approvals were not enforced)\n")
+    assert report.startswith(
+        "# Execution of phase alpha r2 on local: SUCCESS (approvals were not enforced; not rehearsed)\n"
+    )
     sections = dict(
         zip(
             re.findall(r"^## (.*)$", report, re.MULTILINE),

@@ -29,6 +29,8 @@ FAILED = "failed"
 EXECUTE = "execute"
 ROLLBACK = "rollback"
 REHEARSAL = "rehearsal"
+# A phase that was applied before is verified again, read-only. Only a failed one has a directory of its own.
+VERIFICATION = "verification"
 COMMAND = {EXECUTE: "C-07", ROLLBACK: "C-09"}
 
 Rows = Sequence[Mapping[str, Any]]
@@ -119,9 +121,14 @@ class RunOpened(RunEvent):
 
 @dataclass(frozen=True)
 class RunNotOpened(RunEvent):
-    """A run failed before it could be opened; its directory holds the reason."""
+    """A run failed before it could be opened; its directory holds the reason.
+
+    ``kind`` is what it was meant for, ``execution`` what a rollback or a verification was about.
+    """
 
     event: ClassVar[str] = "not opened"
+    kind: str = EXECUTE
+    execution: str | None = None
     phase: str | None = ""
     environment: str | None = ""
     host: str = ""
@@ -369,9 +376,13 @@ class Migrated(Transacted):
 
 @dataclass(frozen=True)
 class RolledBack(Transacted):
-    """C-09. ``losses`` are the rows lost with it, by what; ``restored`` whether the schema is as before the phase."""
+    """C-09. ``losses`` are the rows lost with it, by what; ``restored`` whether the schema is as before the phase.
+
+    ``changes`` is what it changed in the schema, as text.
+    """
 
     step: ClassVar[str] = "C-09"
+    changes: str | None = None
     losses: Rows | None = None
     restored: bool | None = None
 

@@ -68,14 +68,28 @@ class TransactionOutcome(State):
 
 
 class RunOutcome(State):
-    """How a run ended. Only SUCCESS exits with zero."""
+    """How a run ended, as one word; ``_bundle/outcomes.py`` has the sentences. Only SUCCESS and CHECKED exit with zero."""
 
     SUCCESS = "SUCCESS"
     STOPPED = "STOPPED"
     ROLLED_BACK = "ROLLED_BACK"
+    #: A rollback that did not commit: the phase is still applied.
+    ABORTED = "ABORTED"
     COMMITTED_INCOMPLETE = "COMMITTED_INCOMPLETE"
     COMMITTED_NOT_VERIFIED = "COMMITTED_NOT_VERIFIED"
+    #: A phase that was applied before does not verify any more.
+    NOT_VERIFIED = "NOT_VERIFIED"
     UNKNOWN = "UNKNOWN"
+    #: A rehearsal whose rollback did not restore the copy's schema.
+    ROLLBACK_FAILED = "ROLLBACK_FAILED"
+    #: A rehearsal that could not migrate the copy again.
+    REPEAT_FAILED = "REPEAT_FAILED"
+    #: A rehearsal that failed after all its steps.
+    FAILED = "FAILED"
+    #: Check mode found nothing that would stop the run.
+    CHECKED = "CHECKED"
+    #: The schema differs from its baseline in a way that is not permitted.
+    DRIFTED = "DRIFTED"
 
 
 class TriggerStatus(State):

@@ -22,10 +22,10 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
     FAILED,
     REHEARSAL,
     ROLLBACK,
+    VERIFICATION,
     BackupMade,
     ConditionsEvaluated,
     CopyMigrated,
-    CopyMigratedAgain,
     CopyVerified,
     Migrated,
     PreflightRun,
@@ -38,25 +38,27 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
     StatementFailed,
     StepEnd,
     Transacted,
-    TransactionBegun,
     Verified,
     record_of,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import Entry
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.outcomes import (
+    Ending,
+    ending_of,
+    title_of,
+    verdict_of,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import (
     gates_of,
-    last_outcome,
     newest_end,
     opening_of,
     records_of,
     since_continued,
-    statements_left,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import (
     CheckStatus,
     GateStatus,
     RunOutcome,
-    TransactionOutcome,
     TriggerStatus,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import (
@@ -65,13 +67,13 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates imp
     not_reached_gates,
     nothing_else_ran_gate,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._report.vocabulary import COMMANDS, OF_KIND, TRIGGERS
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.vocabulary import COMMANDS, TRIGGERS
 
 FORMAT = "phasegate-report/1"
 
 
 def _gate_rows(entries: Sequence[Entry], command: str, requires: Sequence[str]) -> list[dict[str, Any]]:
-    """Return all eleven gates with their last status, or NOT REACHED. G-11 is evaluated over the whole journal.
+    """Return all eleven gates with their last status, or NOT REACHED. G-11 is evaluated over the whole journal of an opened run.
 
     The report cannot evaluate what the phase ``requires``: for such a phase the run's own G-11 is kept.
     """
@@ -79,27 +81,18 @@ def _gate_rows(entries: Sequence[Entry], command: str, requires: Sequence[str]) 
     if command == "C-09":
         judged.update({gate.id: gate.as_dict() for gate in gates_without_meaning_for_rollback()})
     judged.update({gate["id"]: dict(gate) for gate in gates_of(entries)})
+    if opening_of(entries) is None:
+        return [judged[name] for name in GATE_TITLES]
     last = nothing_else_ran_gate((entry.step for entry in entries), [command])
     if last.status == GateStatus.FAIL or not requires:
         judged[last.id] = last.as_dict()
     return [judged[name] for name in GATE_TITLES]
 
 
-def _outcome(
-    plan: Mapping[str, Any] | None, entries: Sequence[Entry], gates: Sequence[Mapping[str, Any]], command: str
-) -> RunOutcome:
-    migration = last_outcome(entries, command)
-    if migration is None and records_of(entries, TransactionBegun, command):
-        return RunOutcome.UNKNOWN
-    if migration in (None, TransactionOutcome.NOT_STARTED):
-        return RunOutcome.STOPPED
-    if migration != TransactionOutcome.COMMITTED:
-        return RunOutcome.ROLLED_BACK if migration == RunOutcome.ROLLED_BACK else RunOutcome.UNKNOWN
-    if plan and statements_left(plan["rollback" if command == "C-09" else "ddl"]["statements"], entries, command):
-        return RunOutcome.COMMITTED_INCOMPLETE
-    verified = _verified(entries) if command == "C-07" else bool(newest_end(entries, RolledBack).restored)
-    verified = verified and not any(gate["status"] == GateStatus.FAIL for gate in gates)
-    return RunOutcome.SUCCESS if verified else RunOutcome.COMMITTED_NOT_VERIFIED
+def _checked(kind: str, entries: Sequence[Entry], gates: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether what is checked after COMMIT was checked and passed, gates included."""
+    passed = bool(newest_end(entries, RolledBack).restored) if kind == ROLLBACK else _verified(entries)
+    return passed and not any(gate["status"] == GateStatus.FAIL for gate in gates)
 
 
 def _approved(gates: Sequence[Mapping[str, Any]]) -> bool:
@@ -107,11 +100,13 @@ def _approved(gates: Sequence[Mapping[str, Any]]) -> bool:
     return not any((gate["id"], gate["status"]) == ("G-1", GateStatus.NOT_ENFORCED) for gate in gates)
 
 
-def _rehearsed(entries: Sequence[Entry]) -> RunOutcome:
-    """Return SUCCESS when the last step of the rehearsal is done and no step failed."""
-    failed = any(entry.event == FAILED for entry in entries)
-    done = any((entry.step, entry.event) == (CopyMigratedAgain.step, DONE) for entry in entries)
-    return RunOutcome.SUCCESS if done and not failed else RunOutcome.STOPPED
+def _warnings(plan: Mapping[str, Any] | None, gates: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what nobody vouched for, for the headline of an execution or a rollback."""
+    rehearsed = not (plan and gates) or "rehearsal" in plan
+    return [
+        *([] if _approved(gates) else ["approvals were not enforced"]),
+        *([] if rehearsed else ["not rehearsed"]),
+    ]
 
 
 def _verified(entries: Sequence[Entry]) -> bool:
@@ -131,7 +126,7 @@ def _verified(entries: Sequence[Entry]) -> bool:
     )
 
 
-def _triggers(entries: Sequence[Entry], outcome: RunOutcome) -> list[dict[str, str]]:
+def _triggers(start: RunOpened, entries: Sequence[Entry], ending: Ending) -> list[dict[str, str]]:
     """Return T-1 ... T-9 with what was found. Only a committed or unknown migration can trigger one."""
     verified = newest_end(entries, Verified)
     offending = (verified.diff or {}).get("offending", [])
@@ -139,33 +134,40 @@ def _triggers(entries: Sequence[Entry], outcome: RunOutcome) -> list[dict[str, s
     gone = [c["name"] for c in offending if c["action"] != "added"]
     invalid = [one.left for one in records_of(entries, StatementFailed) if one.left]
     found_by = {
-        "T-1": [outcome.value] if outcome == RunOutcome.UNKNOWN else [],
+        "T-1": [RunOutcome.UNKNOWN.value] if ending == Ending.UNKNOWN else [],
         "T-2": failed,
         "T-3": list(verified.deviations or ()),
         "T-4": gone,
         "T-5": [c["name"] for c in offending if c["action"] == "added"],
         "T-6": [
             *(c["name"] for c in offending if c["action"] != "added" and c["kind"] in ("constraint", "index")),
-            *(invalid[-1:] if outcome == RunOutcome.COMMITTED_INCOMPLETE else []),
+            *(invalid[-1:] if ending == Ending.INCOMPLETE else []),
         ],
     }
-    concerned = outcome in (
-        RunOutcome.SUCCESS,
-        RunOutcome.COMMITTED_INCOMPLETE,
-        RunOutcome.COMMITTED_NOT_VERIFIED,
-        RunOutcome.UNKNOWN,
-    )
     rows = []
     for name, title in TRIGGERS.items():
         found = found_by.get(name, [])
-        if name in ("T-7", "T-8", "T-9"):
-            status, words = TriggerStatus.NOT_EVALUATED, "cannot be evaluated by this run"
-        elif not concerned:
-            status, words = TriggerStatus.NOT_EVALUATED, "nothing was committed"
+        why = _not_evaluated(start.kind, ending, name)
+        if start.kind == ROLLBACK and name == "T-9":
+            status, words = TriggerStatus.TRIGGERED, f"requested by {start.operator}" if start.operator else "requested"
+        elif why:
+            status, words = TriggerStatus.NOT_EVALUATED, why
         else:
             status, words = (TriggerStatus.TRIGGERED if found else TriggerStatus.NOT_TRIGGERED), "; ".join(found)
         rows.append({"id": name, "title": title, "status": status.value, "found": words})
     return rows
+
+
+def _not_evaluated(kind: str, ending: Ending, trigger: str) -> str:
+    """Return why this run cannot say whether a trigger is there; '' when it can."""
+    if kind == REHEARSAL:
+        return "a rehearsal changes nothing that could be rolled back"
+    if kind == ROLLBACK and trigger != "T-1":
+        return "evaluated by the execution that this run rolls back"
+    if trigger in ("T-7", "T-8", "T-9"):
+        return "cannot be evaluated by this run"
+    committed = (Ending.SUCCESS, Ending.INCOMPLETE, Ending.NOT_VERIFIED, Ending.UNKNOWN)
+    return "" if ending in committed else "nothing was committed"
 
 
 def _commands(entries: Sequence[Entry]) -> list[dict[str, Any]]:
@@ -206,8 +208,11 @@ def build_report(plan: Mapping[str, Any] | None, entries: Sequence[Entry], name:
     kind = start.kind
     command = COMMAND.get(kind, COMMAND[EXECUTE])
     requires = phase.get("requires", ()) if kind == EXECUTE else ()
-    gates = [] if kind == REHEARSAL else _gate_rows(entries, command, requires)
-    outcome = _rehearsed(entries) if kind == REHEARSAL else _outcome(plan, entries, gates, command)
+    gates = _gate_rows(entries, command, requires) if kind in COMMAND else []
+    ending = ending_of(plan, entries, verified=_checked(kind, entries, gates))
+    verdict = verdict_of(kind, ending)
+    outcome = verdict.outcome
+    warnings = _warnings(plan, gates)
     # R-3 of a rehearsal is what C-08 is of an execution; its preflight is inside the transaction
     changed: Transacted = newest_end(entries, {REHEARSAL: CopyMigrated, ROLLBACK: RolledBack}.get(kind, Migrated))
     verified = newest_end(entries, CopyVerified if kind == REHEARSAL else Verified)
@@ -218,11 +223,18 @@ def build_report(plan: Mapping[str, Any] | None, entries: Sequence[Entry], name:
     return {
         "format": FORMAT,
         "bundle": name,
+        "title": title_of(
+            kind, f"{start.phase} {phase.get('revision', '')}".strip(), start.environment, outcome, warnings
+        ),
         "outcome": outcome.value,
         "kind": kind,
         "approved": _approved(gates),
-        "sentence": OF_KIND[kind][outcome],
-        "undoes": start.execution or "",
+        "warnings": warnings,
+        "undone": kind == ROLLBACK and ending in (Ending.SUCCESS, Ending.NOT_VERIFIED, Ending.INCOMPLETE),
+        "sentence": verdict.sentence,
+        "next_step": verdict.next_step,
+        "undoes": (start.execution or "") if kind == ROLLBACK else "",
+        "verifies": (start.execution or "") if kind == VERIFICATION else "",
         "losses": undone.losses or [],
         "reason": "" if outcome == RunOutcome.SUCCESS else _reason(entries),
         "phase": {
@@ -255,12 +267,16 @@ def build_report(plan: Mapping[str, Any] | None, entries: Sequence[Entry], name:
         },
         "expected_tags": phase.get("expect", {}).get("tags", {}),
         "verification": verified.checks or [],
-        "diff": verified.diff or transaction.get("diff", {}),
+        # that of a rollback's transaction compares with the schema before the phase
+        "diff": ({"text": undone.changes} if undone.changes else {})
+        if kind == ROLLBACK
+        else verified.diff or transaction.get("diff", {}),
+        "restored": undone.restored if kind == ROLLBACK else None,
         "measured": verified.measured or [],
         "notes": [measure["note"] for measure in phase.get("measure", []) if measure.get("note")],
         "deviations": verified.deviations or [],
         "non_scope": _non_scope(phase, verified.non_scope or []),
-        "triggers": _triggers(entries, outcome),
+        "triggers": _triggers(start, entries, ending),
         "rollback_command": (
             rollback_command(start, name)
             if kind == EXECUTE and outcome in (RunOutcome.COMMITTED_NOT_VERIFIED, RunOutcome.COMMITTED_INCOMPLETE)

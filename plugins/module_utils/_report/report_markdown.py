@@ -25,10 +25,8 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.text imp
 from ansible_collections.incomex.phasegate.plugins.module_utils._report.report_text import (
     headline,
     passed,
-    qualified_outcome,
     tag_summary,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._report.vocabulary import next_step
 
 
 def markdown(report: Mapping[str, Any], sums: Mapping[str, str]) -> str:
@@ -38,10 +36,8 @@ def markdown(report: Mapping[str, Any], sums: Mapping[str, str]) -> str:
 
 def document(report: Mapping[str, Any], sums: Mapping[str, str]) -> Document:
     """Return the report's facts as a document; ``sums`` as for ``markdown``."""
-    phase = report["phase"]
-    title = f"Phase {phase['phase']} {phase['revision']} on {report['environment']}: {qualified_outcome(report)}"
     blocks = [*_front(report), *_sources(report, sums), *_execution(report), *_comparison(report), *_posture(report)]
-    return Document("", title, report["sentence"], "", blocks)
+    return Document("", report["title"], report["sentence"], "", blocks)
 
 
 def _text(value: Any) -> str:
@@ -138,7 +134,12 @@ def _execution(report: Mapping[str, Any]) -> List[Block]:
         blocks.append(_said("No statement was run."))
     if report["unchanged"] is not None:
         equal = "equals" if report["unchanged"] else "differs from"
-        blocks.append(_said(f"The schema fingerprint after the rollback {equal} the one before."))
+        blocks.append(
+            _said(f"The schema after the transaction was rolled back {equal} the one before it, by fingerprint.")
+        )
+    if report["restored"] is not None:
+        equal = "equals" if report["restored"] else "differs from"
+        blocks.append(_said(f"The schema after C-09 {equal} the one before the phase, by fingerprint."))
     return blocks
 
 
@@ -174,15 +175,17 @@ def _posture(report: Mapping[str, Any]) -> List[Block]:
     untouched = Table(head, _fields(report["non_scope"], names, codes=("found",)))
     blocks = _section("Not in scope", untouched if report["non_scope"] else _said("Nothing was declared."))
     if report["undoes"]:
-        undone = Paragraph(("This run is C-09, started by an operator: it undoes ", Code(report["undoes"]), "."))
-        losses = [f"Accepted loss: {loss['what']}, {loss['rows']} rows" for loss in report["losses"]]
+        undone = Paragraph(("This run is C-09, started by an operator, for ", Code(report["undoes"]), "."))
+        # counted before the first statement; lost only by a COMMIT
+        lost = "Lost with it, as accepted" if report["undone"] else "Would have been lost, had it committed"
+        losses = [f"{lost}: {loss['what']}, {loss['rows']} rows" for loss in report["losses"]]
         blocks += _section("Rollback", undone, *_bullets(losses))
     else:
         blocks += _section("Rollback", _said("C-09 did not run: a rollback never happens by itself."))
     blocks.append(Table(("trigger", *head[1:]), _fields(report["triggers"], names)))
     blocks += _bullets([f"A rollback cannot restore: {item}" for item in report["cannot_restore"]])
     blocks += _section("Final posture", _said(report["sentence"]))
-    blocks += _section("Next step", _said(next_step(report["outcome"], rollback=bool(report["undoes"]))))
+    blocks += _section("Next step", _said(report["next_step"]))
     if report["rollback_command"]:
         blocks.append(Listing(f"$ {report['rollback_command']}", "console"))
     references = tuple((f"{item['title']}: ", Code(item["ref"])) for item in report["cross_references"])

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Any, Iterable, List, Mapping, Sequence, Tuple
 
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import Transacted
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import RolledBack, Transacted
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import Entry
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.outcomes import qualified
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import TriggerStatus
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import escaped, indented, json_line
 
@@ -30,8 +31,8 @@ def passed(checks: Sequence[Mapping[str, Any]]) -> str:
 
 
 def qualified_outcome(report: Mapping[str, Any]) -> str:
-    """Return the outcome; one of a run without enforced approvals says so."""
-    return f"{report['outcome']}{'' if report['approved'] else ' (approvals were not enforced)'}"
+    """Return the outcome; one of a run without enforced approvals or without a rehearsal says so."""
+    return qualified(report["outcome"], report["warnings"])
 
 
 def headline(report: Mapping[str, Any]) -> List[Tuple[str, str]]:
@@ -39,8 +40,10 @@ def headline(report: Mapping[str, Any]) -> List[Tuple[str, str]]:
     lines = report["diff"].get("lines", {})
     rows = [
         ("outcome", qualified_outcome(report)),
+        *(("WARNING", warning) for warning in report["warnings"]),
         ("phase", f"{report['phase']['phase']} {report['phase']['revision']}".strip()),
-        *([("undoes", report["undoes"])] if report["undoes"] else []),
+        *([("undoes" if report["undone"] else "to undo", report["undoes"])] if report["undoes"] else []),
+        *([("verifies", report["verifies"])] if report["verifies"] else []),
         ("environment", report["environment"]),
         ("statements", tag_summary(report["migration"]["statements"] or []) or "none"),
     ]
@@ -74,7 +77,7 @@ def tag_summary(statements: Iterable[Mapping[str, Any]]) -> str:
 
 def summary(report: Mapping[str, Any]) -> str:
     """Return SUMMARY.txt."""
-    lines = [report["sentence"], ""]
+    lines = [escaped(report["title"]), report["sentence"], ""]
     lines += [escaped(f"{label:<13} {value}") for label, value in headline(report)]
     if report["reason"]:
         lines += ["", "Reason", *indented(report["reason"], "  ")]
@@ -111,5 +114,10 @@ def migration_log(end: Transacted) -> str:
     out += ["", "trailing SELECT"] + [json_line(row) for row in transaction.get("result") or []]
     out += ["", "checks inside the transaction"]
     out += [f"{c['id']}  {c['status']}  {c['found']}" for c in transaction.get("checks", [])]
-    out += ["", "structural diff inside the transaction", *transaction.get("diff", {}).get("text", "").split("\n")]
+    against = ", from the schema before the phase" if isinstance(end, RolledBack) else ""
+    out += [
+        "",
+        f"structural diff inside the transaction{against}",
+        *transaction.get("diff", {}).get("text", "").split("\n"),
+    ]
     return "".join(f"{escaped(line)}\n" for line in out)

@@ -2,36 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How a run can end and what its commands and triggers are called."""
+"""What the commands and triggers of a run are called."""
 
 from __future__ import annotations
-
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import RunOutcome
-
-SENTENCES = {
-    RunOutcome.SUCCESS: "The phase was committed and verified.",
-    RunOutcome.STOPPED: "The run stopped before the migration began. Nothing was changed.",
-    RunOutcome.ROLLED_BACK: "The migration was rolled back. Nothing was changed.",
-    RunOutcome.COMMITTED_INCOMPLETE: "The transaction was COMMITTED, but a statement that runs after it did not complete.",
-    RunOutcome.COMMITTED_NOT_VERIFIED: "The phase was COMMITTED, but its verification did not pass. Nothing is rolled back automatically.",
-    RunOutcome.UNKNOWN: "UNKNOWN outcome (T-1): the migration may or may not have committed. Resolve this before doing anything else.",
-}
-
-ROLLBACK_SENTENCES = {
-    RunOutcome.SUCCESS: "The phase was rolled back; the schema is the one from before the phase.",
-    RunOutcome.STOPPED: "The rollback stopped before it began. Nothing was changed.",
-    RunOutcome.ROLLED_BACK: "The rollback was aborted before COMMIT. The phase is still applied.",
-    RunOutcome.COMMITTED_INCOMPLETE: "The rollback was COMMITTED, but a statement that runs after it did not complete.",
-    RunOutcome.COMMITTED_NOT_VERIFIED: "The rollback was COMMITTED, but the schema differs from the one before the phase.",
-    RunOutcome.UNKNOWN: "UNKNOWN outcome (T-1): the rollback may or may not have committed. Resolve this before doing anything else.",
-}
-
-REHEARSAL_SENTENCES = {
-    RunOutcome.SUCCESS: "The rehearsal succeeded: migrated, verified, rolled back to the previous schema, and migrated again.",
-    RunOutcome.STOPPED: "The rehearsal failed. No plan was written; production was only read.",
-}
-
-OF_KIND = {"execute": SENTENCES, "rollback": ROLLBACK_SENTENCES, "rehearsal": REHEARSAL_SENTENCES}
 
 COMMANDS = {
     "C-01": "fresh backup",
@@ -63,17 +36,3 @@ TRIGGERS = {
     "T-8": "the evidence could not be completed after commit",
     "T-9": "an operator requests it",
 }
-
-
-def next_step(outcome: str, *, rollback: bool) -> str:
-    """Return what to do after a run that ended with ``outcome``."""
-    if rollback and outcome == RunOutcome.SUCCESS:
-        return "Review this report. See above for what a rollback cannot restore."
-    return {
-        RunOutcome.SUCCESS: "Review this report. No further phase starts by itself.",
-        RunOutcome.STOPPED: "Resolve the reason above, then start the phase again; it begins with a new backup.",
-        RunOutcome.ROLLED_BACK: "Resolve the reason above. A change of the DDL is a new revision.",
-        RunOutcome.COMMITTED_INCOMPLETE: "Follow the reason above, then run the same command again, or roll back.",
-        RunOutcome.COMMITTED_NOT_VERIFIED: "Keep everything as it is. Decide whether to roll back; nothing does it automatically.",
-        RunOutcome.UNKNOWN: "Ask the server for the status of the transaction named above before anything else runs.",
-    }[RunOutcome(outcome)]

@@ -48,6 +48,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.measurement
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.rollback_losses import data_baseline
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import (
+    AS_A_REVISION,
     MigrationResult,
     Script,
     TransactionChecks,
@@ -142,7 +143,7 @@ class MigrationChecks(TransactionChecks):
                 "C-07: verification failed inside the transaction; rolled back before COMMIT.",
                 expected="; ".join(expected for expected, _found in wrong),
                 found="; ".join(found for _expected, found in wrong),
-                next_step="the DDL does not produce what its phase declares: correct it as a new revision and rehearse it",
+                next_step=f"the DDL does not produce what its phase declares: correct one of them, then {AS_A_REVISION}",
             )
 
     def after_commit(self, session: Session, applied: MigrationResult) -> None:

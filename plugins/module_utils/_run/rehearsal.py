@@ -43,7 +43,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.rollback im
     RestoredSchema,
     rollback_script,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import MigrationResult
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import AS_A_REVISION, MigrationResult
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.transaction import run_script
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff import diff
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.policy import recording_policy
@@ -139,7 +139,7 @@ def _roll_back(rehearsal: Rehearsal, step: Step[CopyRolledBack], original: Snaps
             "C-09: the rollback does not restore the schema.",
             expected=f"fingerprint {original.fingerprint}",
             found=diff(original, after).text(),
-            next_step="correct the rollback SQL as a new revision",
+            next_step=f"correct the rollback SQL, then {AS_A_REVISION}",
         )
     return applied
 
@@ -190,7 +190,7 @@ def run_rehearsal(rehearsal: Rehearsal, archive: str, about: Mapping[str, Any]) 
                 "The second migration, after the rollback, resulted in a different schema.",
                 expected=f"fingerprint {result.fingerprint}",
                 found=diff(result.unlocated(), again).text(),
-                next_step="correct the DDL or the rollback SQL as a new revision",
+                next_step=f"correct the DDL or the rollback SQL, then {AS_A_REVISION}",
             )
         with client.session("phasegate:rehearse") as session:
             server, identity = server_facts(session), read_identity(session, client)

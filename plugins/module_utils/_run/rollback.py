@@ -278,7 +278,11 @@ def run_rollback(
         checks = RollbackChecks(original, undo, script, step, changes, known)
         applied = run_script(session, client, script, checks, base, step, request.lock_attempts)
         after = take_snapshot(session, sections=original.header.sections)
-    step.update(fingerprint=after.fingerprint, restored=after.fingerprint == original.fingerprint)
+    step.update(
+        changes=diff(base, after).text(),
+        fingerprint=after.fingerprint,
+        restored=after.fingerprint == original.fingerprint,
+    )
     if not step.end.restored:
         raise PhaseGateError(
             "C-09: after COMMIT the schema no longer matches the pre-phase snapshot, although it did before COMMIT.",

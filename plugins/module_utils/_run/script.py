@@ -14,6 +14,10 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors i
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import read_found
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
 
+# The next step where the SQL has to be changed. It is read after a first rehearsal, too, which nobody has approved yet.
+AS_A_REVISION = "rehearse it again, as a new revision if this one was approved"
+CORRECT = f"correct the SQL and {AS_A_REVISION}"
+
 
 @dataclass(frozen=True)
 class Script:

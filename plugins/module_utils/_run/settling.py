@@ -15,8 +15,7 @@ from typing import NamedTuple
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import Stopped
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session, SqlError
-
-_NEW_REVISION = "correct the DDL as a new revision, rehearse it, and have it reviewed"
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import CORRECT
 
 _TEMPORARY = r"^pg_(?:toast_)?temp_[0-9]+$"
 
@@ -123,7 +122,7 @@ def settle(session: Session, command: str, beginning: Beginning) -> None:
             f"{command}: the temporary objects could not be dropped; rolled back before COMMIT.",
             expected="no temporary object is left when the checks run",
             found=error.words(),
-            next_step=_NEW_REVISION,
+            next_step=CORRECT,
         ) from error
     session.set("transaction_read_only", "on", local=True)
     # A trigger that fired may have deferred its work again. Here it can only fail, and queue nothing more.
@@ -136,7 +135,7 @@ def settle(session: Session, command: str, beginning: Beginning) -> None:
             f"{command}: a permanent object depends on a temporary one; rolled back before COMMIT.",
             expected="no permanent object depends on an object in a pg_temp schema: it vanishes when that session ends",
             found="; ".join(sorted(leaning)),
-            next_step=_NEW_REVISION,
+            next_step=CORRECT,
         )
 
 
@@ -155,5 +154,5 @@ def _fire(session: Session, what: str) -> None:
             what,
             expected="every deferred constraint is satisfied after the last statement",
             found=error.words(),
-            next_step=_NEW_REVISION,
+            next_step=CORRECT,
         ) from error

@@ -53,6 +53,8 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrus
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.after_commit import run_after_commit
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import (
+    AS_A_REVISION,
+    CORRECT,
     MigrationResult,
     Script,
     TransactionChecks,
@@ -68,8 +70,6 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot
 T = TypeVar("T", bound=Transacted)
 
 LOCK_NOT_AVAILABLE = "55P03"
-
-NEW_REVISION = "correct the DDL as a new revision, rehearse it, and have it reviewed"
 
 # The locks of a prepared transaction have no pid; its lock on its own transaction id identifies it.
 _BLOCKERS = """
@@ -166,7 +166,7 @@ def _next_step(session: Session, script: Script, statement: Mapping[str, Any], e
     """Roll back and return the next step after a failed statement."""
     session.execute("ROLLBACK")
     if error.sqlstate != INSUFFICIENT_PRIVILEGE:
-        return NEW_REVISION
+        return CORRECT
     # it is this role that lacks something, and SET LOCAL ended with the transaction
     if script.role:
         session.set("role", script.role)
@@ -229,7 +229,7 @@ def _check_counts(script: Script, applied: MigrationResult) -> None:
             f"{script.command}: a count or result differs from the declared one; rolled back before COMMIT.",
             expected="; ".join(expected for expected, _found in wrong),
             found="; ".join(found for _expected, found in wrong),
-            next_step="the DDL differs from what its phase declares: correct one of them as a new revision and rehearse it",
+            next_step=f"the DDL differs from what its phase declares: correct one of them, then {AS_A_REVISION}",
         )
 
 

@@ -14,6 +14,12 @@ from dataclasses import dataclass
 from typing import Any, Iterable, Mapping, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.outcomes import (
+    DRIFT,
+    Ending,
+    drift_sentence,
+    verdict_of,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.seal import require_as_sealed
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff import Diff, diff
@@ -80,9 +86,17 @@ class Drift:
     rule: str
     unseen: tuple[str, ...]
 
+    @property
+    def ending(self) -> Ending:
+        """Return how the comparison ended."""
+        if self.verdict.ok:
+            return Ending.PERMITTED if self.changes else Ending.SUCCESS
+        return Ending.DRIFTED
+
     def as_dict(self) -> dict[str, Any]:
         """Return the result as JSON types."""
         return {
+            "outcome": verdict_of(DRIFT, self.ending).outcome.value,
             "database": self.live.header.database,
             "server_version": self.live.header.server_version,
             "baseline_fingerprint": self.baseline.fingerprint,
@@ -100,14 +114,14 @@ class Drift:
         was, now = self.baseline.header, self.live.header
         compared = f"{baseline}{'' if was.database == now.database else f' of database {was.database}'}"
         secrets = [f"    not compared: {what}" for what in self.unseen]
+        said = drift_sentence(self.ending, now.database, compared)
         if self.verdict.ok:
-            what = f"has {len(self.changes.changes)} permitted changes since" if self.changes else "matches"
-            lines = [f"The schema of database {now.database} {what} {compared}, fingerprint {self.live.fingerprint}."]
+            lines = [f"{said}, fingerprint {self.live.fingerprint}."]
             return "\n".join([*lines, *(f"    {change.text()}" for change in self.changes.changes), *secrets])
         offending = [f"    {change.severity.value}: {change.text()}" for change in self.verdict.offending]
         return str(
             PhaseGateError(
-                f"The schema of database {now.database} drifted: {count_changes(len(offending))} not permitted.",
+                f"{said}: {count_changes(len(offending))} not permitted.",
                 expected=f"{self.rule} since {compared}, fingerprint {self.baseline.fingerprint}",
                 found="\n".join([f"fingerprint {self.live.fingerprint}", *offending, *secrets]),
                 next_step=next_step,
@@ -126,6 +140,7 @@ class Drift:
             suite.skipped(what)
         return suite.document(
             {
+                "outcome": verdict_of(DRIFT, self.ending).outcome.value,
                 "server_version": self.live.header.server_version,
                 "baseline_fingerprint": self.baseline.fingerprint,
                 "fingerprint": self.live.fingerprint,

@@ -10,6 +10,7 @@ import re
 import xml.etree.ElementTree as ET
 from typing import Iterable, Mapping, Sequence
 
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.outcomes import DRIFT, Ending, verdict_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff import Change
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
@@ -24,14 +25,16 @@ def stored_junit(live: Snapshot) -> str:
     suite.case("baseline stored", [], [])
     for what in live.header.unseen:
         suite.skipped(what)
-    return suite.document({"server_version": live.header.server_version, "fingerprint": live.fingerprint})
+    outcome = verdict_of(DRIFT, Ending.STORED).outcome.value
+    about = {"outcome": outcome, "server_version": live.header.server_version, "fingerprint": live.fingerprint}
+    return suite.document(about)
 
 
 def error_junit(database: str, error: PhaseGateError) -> str:
     """Return the JUnit document of a run without a result, so that an old one is not mistaken for it."""
     suite = JUnitSuite(database)
     suite.error(error)
-    return suite.document({})
+    return suite.document({"outcome": verdict_of(DRIFT, Ending.FAILED).outcome.value})
 
 
 def count_changes(number: int) -> str:

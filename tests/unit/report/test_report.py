@@ -24,7 +24,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._report.report_t
     summary,
     tag_summary,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._report.vocabulary import OF_KIND, TRIGGERS, next_step
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.vocabulary import TRIGGERS
 from ansible_collections.incomex.phasegate.tests.support.markdown import (
     HOSTILE,
     INLINE,
@@ -139,14 +139,26 @@ ROLLED: Events = [
     ("C-09", "transaction", {"xid": "733"}),
 ]
 LOSS = {"what": "rows of public.t", "rows": 3}
-UNDONE = {"outcome": "COMMITTED", "transaction": TRANSACTION, "restored": True, "unchanged": True, "losses": [LOSS]}
+UNDONE = {"outcome": "COMMITTED", "transaction": TRANSACTION, "restored": True, "losses": [LOSS],
+    "changes": "1 removed (1 removal)"}  # fmt: skip
 REHEARSED: Events = [
     ("run", "open", {**OPEN, "kind": "rehearsal"}),
     ("R-2", "done", {"transaction": TRANSACTION}),
     ("R-3", "done", VERIFIED),
+    ("R-4", "done", {"restored": True}),
     ("R-5", "done", {}),
 ]
+COPY: Events = [REHEARSED[0], ("R-2", "intent", {}), ("R-2", "transaction", {"xid": "5"})]
 BETA_DONE: Events = [*COMMITTED, ("C-07", "statement", {"n": 14})]
+
+
+def not_opened(kind: str, **about: str) -> Events:
+    return [
+        ("run", "not opened", {"phase": "alpha", "environment": "prod", "kind": kind, **about}),
+        ("run", "failed", {"reason": "no file"}),
+        ("run", "seal", {}),
+    ]
+
 
 #: outcome → events and plan
 RUNS: dict[str, tuple[str, Events, dict[str, Any] | None]] = {
@@ -170,11 +182,21 @@ RUNS: dict[str, tuple[str, Events, dict[str, Any] | None]] = {
     "undone": ("SUCCESS", [*ROLLED, ("C-09", "done", UNDONE)], PLAN),
     "undone, other schema": ("COMMITTED_NOT_VERIFIED", [*ROLLED, ("C-09", "done", {**UNDONE, "restored": False})], PLAN),
     "undoing stopped": ("STOPPED", ROLLED[:2], PLAN),
-    "undoing rolled back": ("ROLLED_BACK", [*ROLLED, ("C-09", "failed", {"outcome": "ROLLED_BACK"})], PLAN),
+    "undoing refused": ("STOPPED", [*ROLLED[:2], ("C-09", "failed", {"outcome": "ROLLED_BACK", "losses": [LOSS]})], PLAN),
+    "undoing not opened": ("STOPPED", not_opened("rollback", execution="alpha_prod_1"), None),
+    "undoing aborted": ("ABORTED", [*ROLLED, ("C-09", "failed", {"outcome": "ROLLED_BACK"})], PLAN),
     "undoing unknown": ("UNKNOWN", ROLLED, PLAN),
     "rehearsed": ("SUCCESS", REHEARSED, PLAN),
-    "rehearsal failed": ("STOPPED", [*REHEARSED[:2], ("R-3", "failed", {"reason": "VA-1"})], PLAN),
-    "rehearsal unfinished": ("STOPPED", REHEARSED[:3], PLAN),
+    "rehearsal not opened": ("STOPPED", not_opened("rehearsal"), None),
+    "rehearsal stopped": ("STOPPED", [REHEARSED[0], ("R-1", "failed", {"reason": "no space"})], PLAN),
+    "rehearsal rolled back": ("ROLLED_BACK", [*COPY, ("R-2", "failed", {"outcome": "ROLLED_BACK", "reason": "C-07: no"})], PLAN),
+    "rehearsal unknown": ("UNKNOWN", COPY, PLAN),
+    "rehearsal not verified": ("COMMITTED_NOT_VERIFIED", [*REHEARSED[:2], ("R-3", "failed", {"reason": "VA-1"})], PLAN),
+    "rehearsal not undone": ("ROLLBACK_FAILED", [*REHEARSED[:3], ("R-4", "failed", {"reason": "C-09: no"})], PLAN),
+    "rehearsal unfinished": ("ROLLBACK_FAILED", REHEARSED[:3], PLAN),
+    "rehearsal not repeated": ("REPEAT_FAILED", REHEARSED[:4], PLAN),
+    "rehearsal failed after all": ("FAILED", [*REHEARSED, ("run", "failed", {"reason": "no space"})], PLAN),
+    "verified again in vain": ("NOT_VERIFIED", not_opened("verification", execution="alpha_prod_1"), None),
 }  # fmt: skip
 
 
@@ -189,13 +211,13 @@ def report(name: str) -> dict[str, Any]:
 def test_how_a_run_ended(name: str) -> None:
     built = report(name)
     assert built["outcome"] == RUNS[name][0]
-    assert built["sentence"] == OF_KIND[built["kind"]][built["outcome"]]
     # each form says it
-    assert summary(built).startswith(f"{built['sentence']}\n\noutcome       {built['outcome']}\n")
+    assert summary(built).startswith(f"{built['title']}\n{built['sentence']}\n\noutcome       {built['outcome']}\n")
     read = inline_texts(parse(markdown(built, SUMS)))
-    assert read[0].endswith(f"on {built['environment']}: {built['outcome']}")
+    assert read[0] == built["title"]
+    assert read[0].endswith(f" {built['environment']}: {built['outcome']}")
     assert read[1] == built["sentence"]
-    assert next_step(built["outcome"], rollback=built["kind"] == "rollback") in read
+    assert built["next_step"] in read
 
 
 def statuses(name: str) -> dict[str, str]:
@@ -229,6 +251,46 @@ def test_what_is_triggered(events: Events, triggered: dict[str, str]) -> None:
 def test_nothing_is_triggered_where_nothing_was_committed() -> None:
     assert set(statuses("rolled back").values()) == {"NOT EVALUATED"}
     assert set(statuses("success").values()) == {"not triggered", "NOT EVALUATED"}
+
+
+@pytest.mark.parametrize("name", ["undone", "undoing refused", "undoing not opened"])
+def test_a_rollback_was_requested_and_evaluates_no_other_trigger_than_its_own(name: str) -> None:
+    assert statuses(name) == {
+        "T-1": "NOT EVALUATED" if name != "undone" else "not triggered",
+        **{f"T-{number}": "NOT EVALUATED" for number in range(2, 9)},
+        "T-9": "TRIGGERED",
+    }
+    assert "T-9   TRIGGERED" in summary(report(name))
+
+
+def test_a_rehearsal_triggers_nothing() -> None:
+    assert {one["found"] for one in report("rehearsed")["triggers"]} == {
+        "a rehearsal changes nothing that could be rolled back"
+    }
+
+
+def test_a_refused_rollback_lost_nothing() -> None:
+    text = markdown(report("undoing refused"), {})
+    assert "- Would have been lost, had it committed: rows of public.t, 3 rows" in text
+    assert "Lost with it" not in text
+    assert "to undo       alpha_prod_1" in summary(report("undoing refused"))
+
+
+@pytest.mark.parametrize(
+    "name", ["without a plan", "undoing not opened", "rehearsal not opened", "verified again in vain"]
+)
+def test_a_run_that_was_not_opened_passed_no_gate(name: str) -> None:
+    assert {one["status"] for one in report(name)["gates"]} <= {"NOT REACHED", "N/A"}
+
+
+def test_each_kind_of_run_has_its_own_title() -> None:
+    titles = {name: report(name)["title"] for name in ("success", "undone", "rehearsed", "verified again in vain")}
+    assert titles == {
+        "success": "Execution of phase alpha r2 on prod: SUCCESS",
+        "undone": "Rollback of phase alpha r2 on prod: SUCCESS",
+        "rehearsed": "Rehearsal of phase alpha r2 for prod: SUCCESS",
+        "verified again in vain": "Verification of the applied phase alpha on prod: NOT_VERIFIED",
+    }
 
 
 def test_all_gates_are_there_each_as_judged_last() -> None:
@@ -383,7 +445,7 @@ def test_the_report_has_its_sections() -> None:
         (
             "success",
             [
-                "# Phase alpha r2 on prod: SUCCESS",
+                "# Execution of phase alpha r2 on prod: SUCCESS",
                 "| updated_at | 86 of 86 rows changed, distinct 3 -> 1 |",
                 "| G-1 | PASS | title of G-1 | e | f |",
                 "| in recovery | false |",
@@ -410,9 +472,11 @@ def test_the_report_has_its_sections() -> None:
         (
             "undone",
             [
-                "This run is C-09, started by an operator: it undoes `alpha_prod_1`.",
-                "- Accepted loss: rows of public.t, 3 rows",
-                "The schema fingerprint after the rollback equals the one before.",
+                "# Rollback of phase alpha r2 on prod: SUCCESS",
+                "This run is C-09, started by an operator, for `alpha_prod_1`.",
+                "- Lost with it, as accepted: rows of public.t, 3 rows",
+                "The schema after C-09 equals the one before the phase, by fingerprint.",
+                "1 removed (1 removal)",
                 "Review this report. See above for what a rollback cannot restore.",
             ],
         ),
@@ -450,7 +514,7 @@ def test_the_logs() -> None:
 # --- hostile texts -----------------------------------------------------------------------------------------------
 
 
-OWN = ("outcome", "kind", "status", "sentence")
+OWN = ("outcome", "kind", "status", "sentence", "next_step")
 
 
 def replaced(value: Any, text: str, key: str = "") -> Any:
