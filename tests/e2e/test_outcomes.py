@@ -1,0 +1,161 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Evidence and last lines say what this run did: its kind, how it ended, and nothing that an earlier run did."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from ansible_collections.incomex.phasegate.tests.support.cluster import SUPERUSER, bin_directory, running_cluster
+from ansible_collections.incomex.phasegate.tests.support.phase_files import PhaseFiles
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ansible_collections.incomex.phasegate.tests.support.bundle import Bundle
+    from ansible_collections.incomex.phasegate.tests.support.playbook import Play
+    from ansible_collections.incomex.phasegate.tests.support.target import Target
+
+UNVOUCHED = " (approvals were not enforced; not rehearsed)"
+
+
+@pytest.fixture
+def small(tmp_path: Path, target: Target) -> PhaseFiles:
+    """A phase that makes one table."""
+    target.cluster.psql("CREATE SCHEMA app", target.database)
+    directory = tmp_path / "phases" / "small"
+    directory.mkdir(parents=True)
+    return PhaseFiles(directory).write()
+
+
+@pytest.fixture
+def copies(target: Target) -> Iterator[dict[str, Any]]:
+    """What a rehearsal of the target needs, with a cluster for its copy."""
+    with running_cluster(rehearsal=True) as other:
+        connection = {"bindir": str(bin_directory()), "host": str(other.socket_directory), "user": SUPERUSER}
+        yield {
+            "phasegate_plans": str(target.directory / "plans"),
+            "phasegate_rehearsal": {**connection, "port": other.port, "database": "copy"},
+        }
+
+
+def newest(target: Target, known: set[Path]) -> Bundle:
+    """Return the bundle that a run added to those whose paths are known, and make it known."""
+    (bundle,) = (one for one in target.bundles() if one.path not in known)
+    known.add(bundle.path)
+    bundle.assert_sealed()
+    return bundle
+
+
+def titled(bundle: Bundle, title: str) -> None:
+    """Check that every form of the report has this title."""
+    assert bundle.json("report.json")["title"] == title
+    assert bundle.text("report.md").splitlines()[0] == f"# {title}"
+    assert bundle.text("SUMMARY.txt").splitlines()[0] == title
+
+
+def told(run: Play) -> list[str]:
+    """Return the last lines of a run."""
+    lines: list[str] = run.of("Show the outcome").res["msg"]
+    return lines
+
+
+def test_each_run_of_a_phase_says_what_it_did(target: Target, small: PhaseFiles) -> None:
+    known: set[Path] = set()
+    assert target.play_phase(small.directory).rc == 0
+    execution = newest(target, known)
+    titled(execution, f"Execution of phase small r1 on test: SUCCESS{UNVOUCHED}")
+    summary = execution.text("SUMMARY.txt")
+    assert "WARNING       approvals were not enforced\nWARNING       not rehearsed\n" in summary
+
+    again = target.play_phase(small.directory)
+    assert again.rc == 0, again.stdout
+    lines = told(again)
+    assert lines[:2] == [
+        "Verification of the applied phase small r1 on test: SUCCESS",
+        "This phase was applied before; it was verified read-only. This run changed nothing.",
+    ]
+    assert "verification  1/1, of this run" in lines
+    assert f"applied by    {execution.path.name}" in lines
+    # the gates and the seconds are those of the execution, whose report is named
+    assert not [line for line in lines if line.startswith(("G-", "seconds"))]
+
+    target.cluster.psql("INSERT INTO app.t VALUES (1), (2), (3)", target.database)
+    undo = {"phasegate_execution": str(execution.path), "phasegate_confirm": execution.path.name}
+    refused = target.play("playbooks/rollback.yml", extra_vars=undo)
+    assert refused.rc != 0
+    bundle = newest(target, known)
+    titled(bundle, f"Rollback of phase small r1 on test: STOPPED{UNVOUCHED}")
+    text = bundle.text("report.md")
+    assert "ROLLED_BACK" not in bundle.text("SUMMARY.txt")
+    assert "Would have been lost, had it committed: table app.t, 3 rows" in text
+    assert "Lost with it" not in text
+    assert target.value("SELECT count(*) FROM app.t") == 3
+
+    undone = target.play("playbooks/rollback.yml", extra_vars={**undo, "phasegate_accept_loss": 3})
+    assert undone.rc == 0, undone.stdout
+    bundle = newest(target, known)
+    titled(bundle, f"Rollback of phase small r1 on test: SUCCESS{UNVOUCHED}")
+    text = bundle.text("report.md")
+    assert "Lost with it, as accepted: table app.t, 3 rows" in text
+    assert "table app.t removed" in text
+    assert "no difference" not in text
+    requested = {one["id"]: one["status"] for one in bundle.json("report.json")["triggers"]}
+    assert requested["T-9"] == "TRIGGERED"
+    assert {requested[f"T-{number}"] for number in range(2, 9)} == {"NOT EVALUATED"}
+
+
+def test_an_applied_phase_that_does_not_verify_any_more_is_no_failed_execution(
+    target: Target, small: PhaseFiles
+) -> None:
+    known: set[Path] = set()
+    verify = [{"id": "VA-1", "title": "no row", "sql": "SELECT count(*) FROM app.t", "expect": 0}]
+    small.write({"verify": verify})
+    assert target.play_phase(small.directory).rc == 0
+    execution = newest(target, known)
+    target.cluster.psql("INSERT INTO app.t VALUES (1)", target.database)
+    assert target.play_phase(small.directory).rc != 0
+    bundle = newest(target, known)
+    assert bundle.path.name.startswith("small_test_verification_")
+    titled(bundle, "Verification of the applied phase small on test: NOT_VERIFIED")
+    assert f"verifies      {execution.path.name}" in bundle.text("SUMMARY.txt")
+    assert bundle.gates == {}
+
+
+def test_a_rollback_that_cannot_be_opened_is_shown_as_one(target: Target) -> None:
+    undo = {"phasegate_execution": str(target.root / "alpha_test_20260101T000000Z"), "phasegate_confirm": "x"}
+    assert target.play("playbooks/rollback.yml", extra_vars=undo).rc != 0
+    bundle = newest(target, set())
+    assert bundle.path.name.startswith("alpha_test_rollback_")
+    titled(bundle, "Rollback of phase alpha on test: STOPPED")
+    assert "PASS" not in bundle.gates.values()
+
+
+def test_a_rehearsal_that_cannot_be_opened_is_shown_as_one(target: Target, small: PhaseFiles, tmp_path: Path) -> None:
+    (small.directory / "phase.yml").write_text("phase: small\n", encoding="utf-8")
+    extra = {"phasegate_phase_file": small.path, "phasegate_plans": str(tmp_path / "plans")}
+    assert target.play("playbooks/rehearse.yml", extra_vars=extra).rc != 0
+    bundle = newest(target, set())
+    assert bundle.path.name.startswith("small_test_rehearsal_")
+    titled(bundle, "Rehearsal of phase small for test: STOPPED")
+    # no gate table of an execution, and no gate that passed
+    assert bundle.gates == {}
+    assert "G-11" not in bundle.text("report.md")
+
+
+def test_a_first_rehearsal_that_rolls_back_says_so_and_demands_no_review(
+    target: Target, small: PhaseFiles, copies: dict[str, Any]
+) -> None:
+    small.write(ddl=b"CREATE TABLE app.t (id int CHECK (id > 'x'));\n")
+    run = target.play("playbooks/rehearse.yml", extra_vars={**copies, "phasegate_phase_file": small.path})
+    assert run.rc != 0
+    bundle = newest(target, set())
+    titled(bundle, "Rehearsal of phase small r1 for test: ROLLED_BACK")
+    for text in (run.messages, bundle.text("report.md"), bundle.text("SUMMARY.txt")):
+        assert "review" not in text
+        assert "stopped before" not in text
+    assert "The migration of the copy was rolled back before COMMIT." in bundle.text("SUMMARY.txt")
+    assert not Path(copies["phasegate_plans"]).exists()
