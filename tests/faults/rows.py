@@ -243,6 +243,10 @@ ROWS: dict[str, Fault] = {
         "notices, errors and values that imitate psql's and the collection's own lines", "taken for what they are"
     ),
     "rollback-refused": Fault("a rollback that differs from the rehearsed one, or loses new data", "refused"),
+    "derived-data": Fault(
+        "a phase adds a view that fails, a generated column, a foreign table, an attribute of a composite type",
+        "only stored values that somebody wrote count as a rollback's loss; what cannot be read is named",
+    ),
 }
 
 

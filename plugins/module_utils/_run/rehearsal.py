@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Any, Mapping, TypeVar
+from typing import Any, Mapping, Sequence, TypeVar
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.restore import restore_backup
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
@@ -40,7 +40,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_evalua
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.measurements import Measurement
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.migration import MigrationChecks, migration_script
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.rollback import (
-    RestoredSchema,
+    RollbackChecks,
     rollback_script,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import AS_A_REVISION, MigrationResult
@@ -124,13 +124,18 @@ def _migrate(rehearsal: Rehearsal, step: Step[T], base: Snapshot, capture: str) 
     return applied, checks.measurement
 
 
-def _roll_back(rehearsal: Rehearsal, step: Step[CopyRolledBack], original: Snapshot) -> MigrationResult:
-    """Run C-09 on the copy and require that the schema is as before."""
+def _roll_back(
+    rehearsal: Rehearsal,
+    step: Step[CopyRolledBack],
+    original: Snapshot,
+    baseline: Sequence[Mapping[str, Any]] | None,
+) -> MigrationResult:
+    """Run C-09 on the copy and require that the schema is as before. ``baseline`` is what the migration recorded."""
     pinned = rollback_script(rehearsal.request.plan, rehearsal.rollback)
     script = dataclasses.replace(pinned, role=rehearsal.role)
-    checks = RestoredSchema(original, "the rehearsal", script)
     with rehearsal.client.session("phasegate:rehearse") as session:
         base = take_snapshot(session, sections=original.header.sections)
+        checks = RollbackChecks(original, "the rehearsal", script, step, base, baseline)
         applied = run_script(session, rehearsal.client, script, checks, base, step)
         after = take_snapshot(session, sections=original.header.sections)
     step.update(restored=after.fingerprint == original.fingerprint)
@@ -178,7 +183,7 @@ def run_rehearsal(rehearsal: Rehearsal, archive: str, about: Mapping[str, Any]) 
         changes = (verified.end.diff or {})["changes"]
     with Step(artefacts, CopyRolledBack).running() as rolled_back:
         # as for C-09, which reads it from a file: without the locators of catalog rows
-        undone = _roll_back(rehearsal, rolled_back, base.unlocated())
+        undone = _roll_back(rehearsal, rolled_back, base.unlocated(), migrated.end.baseline)
     with Step(artefacts, CopyMigratedAgain).running() as repeated:
         record_state(client, artefacts, "rehearsal_again", rehearsal.declared, sections)
         with client.session("phasegate:rehearse") as session:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import os
 from dataclasses import dataclass, field, replace
-from typing import Any, Mapping, Sequence
+from typing import Any, Mapping, Sequence, TypeVar
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._approval.approval_files import collect_approvals
 from ansible_collections.incomex.phasegate.plugins.module_utils._approval.approval_gates import (
@@ -54,9 +54,12 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_evalua
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.lock import lock_gate
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.rehearsal_record import rehearsal_record
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.rollback_losses import (
+    DataHolder,
     DataLoss,
+    data_holders,
     data_losses,
-    new_tables,
+    recorded_holders,
+    require_counted,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import (
     MigrationResult,
@@ -69,6 +72,8 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._schema.policy i
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import read_facts, take_snapshot
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
 from ansible_collections.incomex.phasegate.plugins.module_utils._ssh.signature import holds
+
+T = TypeVar("T", bound=RolledBack)
 
 
 @dataclass(frozen=True)
@@ -229,32 +234,46 @@ class RestoredSchema(TransactionChecks):
 class RollbackChecks(RestoredSchema):
     """What C-09 checks: the rows that are lost are those that were accepted, and the schema is restored.
 
-    ``changes`` are those since the phase, ``baseline`` the data that was there before it, as the execution recorded it.
+    ``name`` is what is undone; ``baseline`` the data right after COMMIT, as the execution recorded it, None when it was killed
+    before; ``undo`` has the accepted loss, None at a rehearsal, which accepts any.
     """
 
     def __init__(
         self,
         original: Snapshot,
-        undo: RollbackRequest,
+        name: str,
         script: Script,
-        step: Step[RolledBack],
-        changes: list[dict[str, Any]],
-        baseline: Sequence[Mapping[str, Any]],
+        step: Step[T],
+        base: Snapshot,
+        baseline: Sequence[Mapping[str, Any]] | None,
+        undo: RollbackRequest | None = None,
     ) -> None:
-        super().__init__(original, undo.name, script)
+        super().__init__(original, name, script)
         self.undo = undo
         self.step = step
-        self.changes = changes
+        self.base = base
         self.baseline = baseline
 
     def before(self, session: Session, applied: MigrationResult) -> None:
-        """Lock the phase's tables and count the rows that would be lost."""
+        """Lock the tables that hold the phase's data and count the rows that would be lost."""
         del applied
-        for table in new_tables(self.changes):
-            session.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
-        lost = data_losses(session, self.changes, self.baseline)
-        self.step.update(losses=[{"what": loss.what, "rows": loss.rows} for loss in lost])
-        require_accepted(self.undo, lost)
+        holders = phase_data(session, self.original, self.base, self.baseline)
+        for table in sorted({holder.relation for holder in holders}):
+            session.execute(f"LOCK TABLE ONLY {table} IN ACCESS EXCLUSIVE MODE")
+        lost = data_losses(session, holders, self.baseline or ())
+        self.step.update(losses=[loss.as_dict() for loss in lost])
+        require_counted(lost)
+        if self.undo:
+            require_accepted(self.undo, lost)
+
+
+def phase_data(
+    session: Session, original: Snapshot, base: Snapshot, baseline: Sequence[Mapping[str, Any]] | None
+) -> list[DataHolder]:
+    """Return what stores data of the phase: as the execution recorded it, else by what was added since ``original``."""
+    if baseline is not None:
+        return [one for one in recorded_holders(baseline) if one.exists(session)]
+    return data_holders(session, diff(original, base).as_list())
 
 
 def run_rollback(
@@ -266,16 +285,14 @@ def run_rollback(
     step.update(outcome=TransactionOutcome.NOT_STARTED, gates=[])
     original = Snapshot.load(undo.execution.file("schema/before.jsonl.gz"))
     # a statement after COMMIT may have failed, and a run that was killed recorded none of it
-    known = newest_end(undo.execution.journal.entries(), Migrated).baseline or ()
+    known = newest_end(undo.execution.journal.entries(), Migrated).baseline
     with client.session(f"phasegate:run:{os.path.basename(request.artefacts.path)}") as session:
         gates = _gates_of(session, client, request, undo)
         step.update(gates=[gate.as_dict() for gate in gates])
         stop_at_gates(gates)
         base = take_snapshot(session, sections=original.header.sections)
         require_recorded_schema(base, request)
-        changes = diff(original, base).as_list()
-
-        checks = RollbackChecks(original, undo, script, step, changes, known)
+        checks = RollbackChecks(original, undo.name, script, step, base, known, undo)
         applied = run_script(session, client, script, checks, base, step, request.lock_attempts)
         after = take_snapshot(session, sections=original.header.sections)
     step.update(

@@ -4,25 +4,127 @@
 
 """The data in objects that a phase added, which a rollback would lose.
 
+Data is what is stored because somebody wrote it: rows of ordinary tables and partitions, and values of their columns. What the
+server derives (columns of views and materialized views, generated columns) and what another server stores (foreign tables) is
+none. An attribute of a composite type holds data where a stored column uses the type, in an array, a domain, a range or another
+type as well.
+
 A new table's rows count as they are. A new column of an older table has values that the migration itself wrote; so its
 content is digested right after COMMIT (the *baseline*), and only a column whose content differs from that holds new data.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Mapping, Sequence
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any, Iterator, Mapping, Sequence
 
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import identifier, qualified
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session, SqlError
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import identifier, literal, qualified
+
+_LOCK_NOT_AVAILABLE = "55P03"
+
+# The shape of a relation, and whether its column is generated.
+_SHAPE = """
+SELECT c.relkind, coalesce(a.attgenerated <> '', false)
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = {column} AND a.attnum > 0 AND NOT a.attisdropped
+WHERE n.nspname = {schema} AND c.relname = {relation} AND (a.attname IS NOT NULL OR {column} = '')
+"""
+
+# The stored columns whose values contain rows of a relation's type, each with the way that leads there, outermost step first.
+_USES = """
+WITH RECURSIVE reached (type, way) AS (
+  SELECT c.reltype, ARRAY[]::text[] FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  WHERE n.nspname = {schema} AND c.relname = {relation} AND c.reltype <> 0
+  UNION ALL
+  SELECT more.type, more.step || r.way FROM reached r CROSS JOIN LATERAL (
+    SELECT y.oid, 'each' FROM pg_catalog.pg_type y
+    WHERE y.typelem = r.type AND y.typsubscript = 'pg_catalog.array_subscript_handler'::pg_catalog.regproc
+    UNION ALL SELECT y.oid, 'same' FROM pg_catalog.pg_type y WHERE y.typtype = 'd' AND y.typbasetype = r.type
+    UNION ALL SELECT g.rngtypid, 'ends' FROM pg_catalog.pg_range g WHERE g.rngsubtype = r.type
+    UNION ALL SELECT g.rngmultitypid, 'each' FROM pg_catalog.pg_range g WHERE g.rngtypid = r.type
+    UNION ALL SELECT c.reltype, 'of ' || (a.attname::text COLLATE "default") FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+    WHERE a.atttypid = r.type AND a.attnum > 0 AND NOT a.attisdropped AND c.reltype <> 0) AS more (type, step))
+SELECT n.nspname, c.relname, a.attname, pg_catalog.to_json(r.way) FROM reached r
+JOIN pg_catalog.pg_attribute a ON a.atttypid = r.type AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+JOIN pg_catalog.pg_class c ON c.oid = a.attrelid AND c.relkind = 'r' AND c.relpersistence <> 't'
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ORDER BY 1, 2, 3, 4::text
+"""
 
 
 @dataclass(frozen=True)
 class DataLoss:
-    """Rows of one object that a rollback would lose; for a column, its rows that have a value."""
+    """Rows of one object that a rollback would lose; for a column, its rows that have a value.
+
+    ``unread`` is why they could not be counted, '' when they were.
+    """
 
     what: str
     rows: int
+    unread: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as a plain mapping, without an empty ``unread``."""
+        return {name: value for name, value in asdict(self).items() if name != "unread" or value}
+
+
+@dataclass(frozen=True)
+class DataHolder:
+    """Something that a phase added and that stores data: a table (``column`` is ''), or a column of an older one.
+
+    For an attribute of a composite type, ``attribute`` is its name for people and ``way`` the steps from the column to it.
+    """
+
+    schema: str
+    table: str
+    column: str = ""
+    attribute: str = ""
+    way: Sequence[str] = field(default_factory=tuple)
+
+    @property
+    def name(self) -> str:
+        """Return the name for people: the kind of object and its name."""
+        if not self.column:
+            return f"table {self.schema}.{self.table}"
+        column = f"column {self.schema}.{self.table}.{self.column}"
+        return f"attribute {self.attribute} in {column}" if self.attribute else column
+
+    @property
+    def relation(self) -> str:
+        """Return the table's name, quoted."""
+        return qualified(self.schema, self.table)
+
+    def exists(self, session: Session) -> bool:
+        """Return whether it was not dropped or renamed since."""
+        return bool(_shape(session, self.schema, self.table, self.column)[0])
+
+    @property
+    def condition(self) -> str:
+        """Return SQL: whether a row holds a value here."""
+        if not self.column:
+            return "true"
+        return _holds(f"t.{identifier(self.column)}", [*self.way])
+
+
+def _holds(value: str, way: Sequence[str], depth: int = 0) -> str:
+    """Return SQL: whether a value, or what the way leads to in it, is there."""
+    if not way:
+        # of a composite value, IS NOT NULL would ask whether all its attributes are
+        return f"{value} IS DISTINCT FROM NULL"
+    step, rest = way[0], way[1:]
+    if step == "each":
+        element = f"phasegate_e{depth}"  # no attribute has this name: it would hide the value
+        inner = _holds(element, rest, depth + 1)
+        return f"EXISTS (SELECT FROM pg_catalog.unnest({value}) AS {element} WHERE {inner})"
+    if step == "ends":
+        ends = (_holds(f"pg_catalog.{end}({value})", rest, depth) for end in ("lower", "upper"))
+        return f"({' OR '.join(ends)})"
+    if step == "same":
+        return _holds(value, rest, depth)
+    return _holds(f"({value}).{identifier(step.partition(' ')[2])}", rest, depth)
 
 
 def _added(changes: Sequence[Mapping[str, Any]], kind: str) -> list[list[str]]:
@@ -34,43 +136,111 @@ def _added(changes: Sequence[Mapping[str, Any]], kind: str) -> list[list[str]]:
     ]
 
 
-def _content(session: Session, schema: str, table: str, column: str) -> tuple[int, str]:
-    """Return the number of values of a column and a digest of them that does not depend on the rows' order."""
-    name = identifier(column)
-    count, digest = session.rows(
-        f"SELECT count({name}), coalesce(sum(hashtextextended({name}::text, 0)::numeric), 0) "
-        f"FROM {qualified(schema, table)}"
-    )[0]
-    return int(count or 0), digest or ""
+def data_holders(session: Session, changes: Sequence[Mapping[str, Any]]) -> list[DataHolder]:
+    """Return what of the added objects stores data now."""
+    return list(_holders(session, changes))
+
+
+def _holders(session: Session, changes: Sequence[Mapping[str, Any]]) -> Iterator[DataHolder]:
+    for schema, table in _added(changes, "table"):
+        # the rows of a partitioned table are those of its partitions
+        if _shape(session, schema, table) == ("r", False):
+            yield DataHolder(schema, table)
+    for schema, relation, column in _added(changes, "column"):
+        if _shape(session, schema, relation, column) == ("r", False):
+            yield DataHolder(schema, relation, column)
+        for use_schema, table, use, way in session.rows(
+            _USES.format(schema=literal(schema), relation=literal(relation))
+        ):
+            steps = (*json.loads(way or "[]"), f"of {column}")
+            yield DataHolder(use_schema or "", table or "", use or "", f"{schema}.{relation}.{column}", steps)
+
+
+def _shape(session: Session, schema: str, relation: str, column: str = "") -> tuple[str, bool]:
+    """Return the relkind of a relation, '' when there is none, and whether its column is generated."""
+    names = {"schema": literal(schema), "relation": literal(relation), "column": literal(column)}
+    rows = session.rows(_SHAPE.format(**names))
+    return (rows[0][0] or "", rows[0][1] == "t") if rows else ("", False)
+
+
+def _content(session: Session, holder: DataHolder) -> tuple[int, str]:
+    """Return the number of rows with a value, and a digest of the values that does not depend on the rows' order.
+
+    A table has no digest. A transaction is open, and goes on whatever happens. Raises ``SqlError``, also where a policy would
+    hide rows.
+    """
+    digest = "''"
+    if holder.column:
+        digest = f"coalesce(sum(hashtextextended(t.{identifier(holder.column)}::text, 0)::numeric), 0)"
+    session.execute("SAVEPOINT phasegate_loss")
+    try:
+        session.set("row_security", "off", local=True)
+        query = f"SELECT count(*), {digest} FROM ONLY {holder.relation} AS t WHERE {holder.condition}"
+        count, found = session.rows(query)[0]
+    finally:
+        session.execute("ROLLBACK TO SAVEPOINT phasegate_loss")
+    return int(count or 0), found or ""
 
 
 def data_baseline(session: Session, changes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the digest of every new column of an older table: schema, table, column, digest."""
+    """Return what the added objects hold right after COMMIT: the fields of each ``DataHolder``, and its digest.
+
+    Nothing may fail here any more, nor wait for long: what cannot be read has the reason in ``unread``. No transaction is open.
+    """
+    known = []
+    session.execute("BEGIN READ ONLY")
+    session.set("lock_timeout", "5s", local=True)
+    for holder in data_holders(session, changes):
+        entry = {**asdict(holder), "way": list(holder.way)}
+        try:
+            entry["digest"] = _content(session, holder)[1]
+        except SqlError as error:
+            entry["unread"] = error.words()
+        known.append(entry)
+    session.execute("ROLLBACK")
+    return known
+
+
+def recorded_holders(recorded: Sequence[Mapping[str, Any]]) -> list[DataHolder]:
+    """Return the holders of a ``data_baseline``."""
     return [
-        {"schema": schema, "table": table, "column": column, "digest": _content(session, schema, table, column)[1]}
-        for schema, table, column in _added(changes, "column")
+        DataHolder(one["schema"], one["table"], one["column"], one["attribute"], tuple(one["way"])) for one in recorded
     ]
-
-
-def new_tables(changes: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the names of the tables that were added, quoted."""
-    return [qualified(schema, table) for schema, table in _added(changes, "table")]
 
 
 def data_losses(
-    session: Session, changes: Sequence[Mapping[str, Any]], recorded: Sequence[Mapping[str, str]]
+    session: Session, holders: Sequence[DataHolder], recorded: Sequence[Mapping[str, Any]]
 ) -> list[DataLoss]:
     """Return what a rollback would lose now, in the open transaction.
 
-    ``recorded`` is the ``baseline``; every value of a new column that is not in it counts.
+    ``recorded`` is the ``data_baseline``; every value of a column that is not in it counts.
     """
-    counted = [
-        DataLoss(f"table {schema}.{table}", int(session.value(f"SELECT count(*) FROM {qualified(schema, table)}") or 0))
-        for schema, table in _added(changes, "table")
-    ]
-    digests = {(known["schema"], known["table"], known["column"]): known["digest"] for known in recorded}
-    for schema, table, column in _added(changes, "column"):
-        values, digest = _content(session, schema, table, column)
-        if digest != digests.get((schema, table, column)):
-            counted.append(DataLoss(f"column {schema}.{table}.{column}", values))
-    return [loss for loss in counted if loss.rows]
+    digests = {_place(known): known.get("digest") for known in recorded}
+    losses = []
+    for holder in holders:
+        try:
+            rows, digest = _content(session, holder)
+        except SqlError as error:
+            if error.sqlstate == _LOCK_NOT_AVAILABLE:
+                raise
+            losses.append(DataLoss(holder.name, 0, error.words()))
+            continue
+        if not holder.column or digest != digests.get(_place(asdict(holder))):
+            losses.append(DataLoss(holder.name, rows))
+    return [loss for loss in losses if loss.rows or loss.unread]
+
+
+def _place(one: Mapping[str, Any]) -> tuple[str, ...]:
+    return one["schema"], one["table"], one["column"], *one["way"]
+
+
+def require_counted(losses: Sequence[DataLoss]) -> None:
+    """Raise ``PhaseGateError`` when something that would be lost cannot be counted."""
+    unread = [loss for loss in losses if loss.unread]
+    if unread:
+        raise PhaseGateError(
+            "C-09: it is not known what the rollback would lose.",
+            expected="a role that can count the rows of every table and column that the phase added",
+            found="; ".join(f"{loss.what}: {loss.unread}" for loss in unread),
+            next_step="give this role what it lacks (SELECT, BYPASSRLS, a longer statement_timeout), then run again",
+        )
