@@ -412,7 +412,8 @@ def _relation_problems(definition: Dict[str, Any], at: Places) -> Iterator[Probl
     names: List[Tuple[Path, str]] = [
         (("measure", n, "relation"), e["relation"]) for n, e in _entries(definition, "measure")
     ]
-    names += [(("scope", "rewrites", n), name) for n, name in enumerate(definition["scope"]["rewrites"])]
+    for part in ("scope", "rollback"):
+        names += [((part, "rewrites", n), name) for n, name in enumerate(definition[part]["rewrites"])]
     for index, entry in _entries(definition, "non_scope"):
         names += [(("non_scope", index, "only_if_exists", n), name) for n, name in enumerate(entry["only_if_exists"])]
     counted: Set[Tuple[str, str]] = set()

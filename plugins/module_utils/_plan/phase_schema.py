@@ -69,6 +69,11 @@ _RELATION: Schema = {
     "type": "string",
 }
 
+_REWRITES: Schema = {
+    **_list("tables that the server may rewrite, under a lock that blocks readers", _RELATION),
+    "default": [],
+}
+
 _FILE: Schema = {
     "description": "the name of a file beside phase.yml",
     "type": "string",
@@ -149,6 +154,10 @@ PHASE_SCHEMA: Schema = {
                     "sha256": _SHA256,
                     "statements": _STATEMENTS,
                     "rows": _ROWS,
+                    "rewrites": {
+                        **_REWRITES,
+                        "description": "tables that the server may rewrite in a rollback, besides those of scope.rewrites",
+                    },
                     "cannot_restore": {
                         **_list(
                             "what the rollback does not restore, one sentence each; [] if it restores everything",
@@ -193,10 +202,7 @@ PHASE_SCHEMA: Schema = {
                         ),
                         "default": [],
                     },
-                    "rewrites": {
-                        **_list("tables that the server may rewrite, under a lock that blocks readers", _RELATION),
-                        "default": [],
-                    },
+                    "rewrites": _REWRITES,
                 },
                 ["schemas", "statements"],
             ),
@@ -238,7 +244,7 @@ PHASE_SCHEMA: Schema = {
                                 ),
                                 "default": {},
                             },
-                            "note": {**_text("a sentence for the report"), "default": ""},
+                            "note": {"description": "a sentence for the report", "type": "string", "default": ""},
                         },
                         ["id", "relation", "key", "column"],
                     ),

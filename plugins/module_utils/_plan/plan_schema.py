@@ -178,6 +178,7 @@ _REHEARSAL = _object(
             "the rollback as it ran",
             {
                 "statements": _MEASURED,
+                "rewrites": _list("tables that it rewrote, by relfilenode", {"type": "string"}),
                 "restored": {"description": "the fingerprint was the base's again", "const": True},
             },
         ),

@@ -195,7 +195,7 @@ class PlanNeeds:
             locks=locks or len(names),
             measured=bool(locks),
             wal_bytes=int(rehearsal.get("wal_bytes", 0)),
-            rewrites=list(rehearsal.get("rewrites", ())),
+            rewrites=list((rehearsal.get("rollback", {}) if rollback else rehearsal).get("rewrites", ())),
         )
 
 

@@ -113,11 +113,9 @@ def out_of_scope(subject: Subject) -> List[Block]:
             (
                 ("Schemas that the DDL may name", Code(", ".join(scope["schemas"]))),
                 ("Statements that it may contain", ", ".join(scope["statements"])),
-                (
-                    "Functions with side effects that it may call",
-                    Code(", ".join(scope["functions"])) if scope["functions"] else "none",
-                ),
-                ("Tables that may be rewritten", Code(", ".join(scope["rewrites"])) if scope["rewrites"] else "none"),
+                ("Functions with side effects that it may call", _names(scope["functions"])),
+                ("Tables that may be rewritten", _names(scope["rewrites"])),
+                ("Tables that the rollback may rewrite", _names(phase["rollback"]["rewrites"])),
             )
         ),
     ]
@@ -126,6 +124,10 @@ def out_of_scope(subject: Subject) -> List[Block]:
         if items
         else blocks
     )
+
+
+def _names(names: Sequence[str]) -> Inline:
+    return Code(", ".join(names)) if names else "none"
 
 
 def how_to_approve_and_execute(subject: Subject) -> List[Block]:

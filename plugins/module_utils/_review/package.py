@@ -100,6 +100,8 @@ def _attention(subject: Subject) -> Notice:
                 )
             )
     items += [(Code(relation), ": the whole relation is rewritten.") for relation in subject.rehearsal["rewrites"]]
+    undone = subject.rehearsal["rollback"]["rewrites"]
+    items += [(Code(relation), ": the whole relation is rewritten by the rollback.") for relation in undone]
     for change in subject.rehearsal["changes"]:
         if change.get("severity") not in _HARMLESS:
             items.append(

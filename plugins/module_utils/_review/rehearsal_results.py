@@ -39,7 +39,7 @@ def what_was_measured(subject: Subject) -> List[Block]:
     cluster, server, backup = rehearsal["cluster"], rehearsal["server"], rehearsal["backup"]
     total = sum(one["microseconds"] for one in rehearsal["statements"])
     extensions = ", ".join(f"{name} {version}" for name, version in server["extensions"]) or "none"
-    rewrites = ", ".join(rehearsal["rewrites"]) or "none"
+    rewrites, undone = (", ".join(one["rewrites"]) or "none" for one in (rehearsal, rehearsal["rollback"]))
     return [
         Heading(2, "What the rehearsal measured"),
         Paragraph(
@@ -55,6 +55,7 @@ def what_was_measured(subject: Subject) -> List[Block]:
                 ("Statements took", duration(total)),
                 ("Write-ahead log", byte_size(rehearsal["wal_bytes"])),
                 ("Rewritten", rewrites),
+                ("Rewritten by the rollback", undone),
                 ("Rollback", "rehearsed; the schema matched the base again"),
                 ("TimeZone, encoding", f"{server['timezone']}, {server['encoding']}"),
                 ("Collation", f"{server['collation']['collate']}, {server['collation']['ctype']}"),

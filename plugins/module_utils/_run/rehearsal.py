@@ -31,13 +31,16 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._checks.verifica
     Verification,
     run_verification,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError, Stopped
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import read_identity
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.server_settings import server_facts
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_evaluation import MigrationRequest
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.measurements import Measurement
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.measurements import (
+    Measurement,
+    undeclared_rewrites,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.migration import MigrationChecks, migration_script
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.rollback import (
     RollbackChecks,
@@ -124,6 +127,27 @@ def _migrate(rehearsal: Rehearsal, step: Step[T], base: Snapshot, capture: str) 
     return applied, checks.measurement
 
 
+class MeasuredRollback(RollbackChecks):
+    """What C-09 checks, and that the phase declares what the rollback rewrites.
+
+    Production only records it: there, nobody could change the rollback's SQL any more.
+    """
+
+    declared_rewrites: Sequence[str] = ()
+
+    def before_commit(self, session: Session, applied: MigrationResult) -> None:
+        """Check, then compare the rewritten tables with the declared ones."""
+        super().before_commit(session, applied)
+        unexpected = undeclared_rewrites(session, self.rewritten, self.declared_rewrites, self.statements)
+        if unexpected:
+            raise Stopped(
+                "C-09: the rollback rewrites a table that the phase does not declare; rolled back before COMMIT.",
+                expected=f"tables that are rewritten (scope.rewrites, rollback.rewrites): {', '.join(self.declared_rewrites) or 'none'}",
+                found=f"rewritten: {', '.join(unexpected)}",
+                next_step="declare them in rollback.rewrites, or correct the rollback SQL, as a new revision",
+            )
+
+
 def _roll_back(
     rehearsal: Rehearsal,
     step: Step[CopyRolledBack],
@@ -135,7 +159,9 @@ def _roll_back(
     script = dataclasses.replace(pinned, role=rehearsal.role)
     with rehearsal.client.session("phasegate:rehearse") as session:
         base = take_snapshot(session, sections=original.header.sections)
-        checks = RollbackChecks(original, "the rehearsal", script, step, base, baseline)
+        checks = MeasuredRollback(original, "the rehearsal", script, step, base, baseline)
+        phase = rehearsal.request.phase
+        checks.declared_rewrites = sorted({*phase["scope"]["rewrites"], *phase["rollback"]["rewrites"]})
         applied = run_script(session, rehearsal.client, script, checks, base, step)
         after = take_snapshot(session, sections=original.header.sections)
     step.update(restored=after.fingerprint == original.fingerprint)
@@ -215,7 +241,7 @@ def run_rehearsal(rehearsal: Rehearsal, archive: str, about: Mapping[str, Any]) 
         "locks": measurement.locks,
         "rewrites": applied.rewrites,
         "wal_bytes": measurement.wal_bytes,
-        "rollback": {"statements": _statements(undone), "restored": True},
+        "rollback": {"statements": _statements(undone), "rewrites": undone.rewrites, "restored": True},
     }
     artefacts.write("rehearsal.json", json.dumps(proved, indent=2, ensure_ascii=False).encode("utf-8") + b"\n")
     return proved

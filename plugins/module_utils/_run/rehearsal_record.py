@@ -192,5 +192,6 @@ def _rollback_differs(plan: Mapping[str, Any], proved: Mapping[str, Any], entrie
             else []
         ),
         *_committed(undone),
+        *_compare("tables rewritten in R-4", (undone.transaction or {}).get("rewrites"), mine["rewrites"]),
         *_compare("schema restored in R-4", undone.restored, True),
     ]

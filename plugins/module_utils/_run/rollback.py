@@ -52,6 +52,10 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_evalua
     statements_gate,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.lock import lock_gate
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.measurements import (
+    rewritten_tables,
+    table_files,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.rehearsal_record import rehearsal_record
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.rollback_losses import (
     DataHolder,
@@ -208,6 +212,7 @@ class RestoredSchema(TransactionChecks):
     def __init__(self, original: Snapshot, name: str, script: Script) -> None:
         self.original = original
         self.name = name
+        self.statements = script.statements
         self.later = {one["after_commit"].replace('"', "") for one in script.statements if one["after_commit"]}
 
     def before_commit(self, session: Session, applied: MigrationResult) -> None:
@@ -253,10 +258,14 @@ class RollbackChecks(RestoredSchema):
         self.step = step
         self.base = base
         self.baseline = baseline
+        self.files: dict[str, str] = {}
+        #: the tables that the rollback rewrote, oid to name
+        self.rewritten: dict[str, str] = {}
 
     def before(self, session: Session, applied: MigrationResult) -> None:
         """Lock the tables that hold the phase's data and count the rows that would be lost."""
         del applied
+        self.files = table_files(session)
         holders = phase_data(session, self.original, self.base, self.baseline)
         for table in sorted({holder.relation for holder in holders}):
             session.execute(f"LOCK TABLE ONLY {table} IN ACCESS EXCLUSIVE MODE")
@@ -265,6 +274,12 @@ class RollbackChecks(RestoredSchema):
         require_counted(lost)
         if self.undo:
             require_accepted(self.undo, lost)
+
+    def before_commit(self, session: Session, applied: MigrationResult) -> None:
+        """Compare the schema with the one before the phase, and record which tables were rewritten."""
+        super().before_commit(session, applied)
+        self.rewritten = rewritten_tables(session, self.files, applied.xid)
+        applied.rewrites = sorted(self.rewritten.values())
 
 
 def phase_data(

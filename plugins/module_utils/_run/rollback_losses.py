@@ -149,11 +149,11 @@ def _holders(session: Session, changes: Sequence[Mapping[str, Any]]) -> Iterator
     for schema, relation, column in _added(changes, "column"):
         if _shape(session, schema, relation, column) == ("r", False):
             yield DataHolder(schema, relation, column)
-        for use_schema, table, use, way in session.rows(
+        for use_schema, use_table, use, way in session.rows(
             _USES.format(schema=literal(schema), relation=literal(relation))
         ):
             steps = (*json.loads(way or "[]"), f"of {column}")
-            yield DataHolder(use_schema or "", table or "", use or "", f"{schema}.{relation}.{column}", steps)
+            yield DataHolder(use_schema or "", use_table or "", use or "", f"{schema}.{relation}.{column}", steps)
 
 
 def _shape(session: Session, schema: str, relation: str, column: str = "") -> tuple[str, bool]:

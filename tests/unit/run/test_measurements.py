@@ -9,10 +9,20 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pytest
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import CopyRolledBack
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_bytes
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.rehearsal import MeasuredRollback
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.rollback import rollback_script
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.transaction import run_script
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import take_snapshot
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
 from ansible_collections.incomex.phasegate.tests.support.phase_files import PhaseFiles
 from ansible_collections.incomex.phasegate.tests.support.runs import Outcome, Run, client_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
@@ -108,3 +118,91 @@ def test_a_permitted_one_does(cluster: Cluster, empty_database: str, tmp_path: P
     outcome = change.run(cluster, empty_database, tmp_path)
     assert (outcome.data["outcome"], outcome.message) == ("COMMITTED", "")
     assert outcome.data["transaction"]["rewrites"] == change.rewrites
+
+
+@dataclass(frozen=True)
+class Undo:
+    """A phase, its rollback, the kinds of its statements, and the tables that the rollback rewrites."""
+
+    ddl: str
+    tags: dict[str, int]
+    rollback: str
+    kinds: list[str]
+    rewrites: list[str]
+
+    def roll_back(self, cluster: Cluster, database: str, directory: Path, declared: Sequence[str]) -> CopyRolledBack:
+        """Run it, and roll it back as a rehearsal does; return how that ended."""
+        cluster.psql(BEFORE + "CREATE TYPE app.kind AS ENUM ('a', 'b'); CREATE TABLE app.item (k app.kind);", database)
+        undo = self.rollback.encode()
+        pins = {"file": "rollback.sql", "sha256": sha256_bytes(undo), "statements": self.kinds}
+        files = PhaseFiles(directory).write(
+            {
+                "scope": {"schemas": ["app"], "statements": ["ALTER TABLE", *self.tags], "rewrites": ["app.parts"]},
+                "rollback": {**pins, "rewrites": list(declared), "cannot_restore": []},
+                "expect": {"tags": self.tags},
+                "preflight": [{"id": "P-1", "title": "one", "sql": "SELECT 1", "expect": 1}],
+                "diff": {"allow": [{"object": "*"}]},
+            },
+            ddl=self.ddl.encode(),
+            rollback=undo,
+        )
+        client = client_of(cluster, database)
+        run = Run.of(client, directory / "runs", files.path).prepare()
+        outcome = run.migrate()
+        assert outcome.message == ""
+        original = Snapshot.load(run.artefacts.file("schema/before.jsonl.gz"))
+        script, step = rollback_script(run.plan, run.rollback), Step(run.artefacts, CopyRolledBack)
+        with client.session() as session:
+            base = take_snapshot(session)
+            checks = MeasuredRollback(original, "the phase", script, step, base, outcome.data["baseline"])
+            checks.declared_rewrites = declared
+            with step.running():
+                run_script(session, client, script, checks, base, step)
+        return step.end
+
+
+UNDOS = {
+    "a label less": Undo(
+        "ALTER TYPE app.kind ADD VALUE 'c';\n",
+        {"ALTER TYPE": 1},
+        "ALTER TYPE app.kind RENAME TO kind_old;\nCREATE TYPE app.kind AS ENUM ('a', 'b');\n"
+        "ALTER TABLE app.item ALTER COLUMN k TYPE app.kind USING k::text::app.kind;\nDROP TYPE app.kind_old;\n",
+        ["ALTER TYPE RENAME", "CREATE TYPE", "ALTER TABLE ALTER COLUMN TYPE", "DROP TYPE"],
+        ["app.item"],
+    ),
+    "a narrower column": Undo(
+        "ALTER TABLE app.old ALTER COLUMN code TYPE varchar(20);\n",
+        ALTER,
+        "ALTER TABLE app.old ALTER COLUMN code TYPE varchar(10);\n",
+        ["ALTER TABLE ALTER COLUMN TYPE"],
+        ["app.old"],
+    ),
+    "a logged table": Undo(
+        "CREATE TABLE app.t (id int);\n",
+        {"CREATE TABLE": 1},
+        "DROP TABLE app.t;\nALTER TABLE app.old SET UNLOGGED;\nALTER TABLE app.old SET LOGGED;\n",
+        ["DROP TABLE", "ALTER TABLE SET UNLOGGED", "ALTER TABLE SET LOGGED"],
+        ["app.old"],
+    ),
+    "none": Undo("CREATE TABLE app.t (id int);\n", {"CREATE TABLE": 1}, "DROP TABLE app.t;\n", ["DROP TABLE"], []),
+}
+
+
+@pytest.mark.parametrize("undo", UNDOS.values(), ids=UNDOS.keys())
+def test_what_a_rollback_rewrites_is_measured(
+    cluster: Cluster, empty_database: str, tmp_path: Path, undo: Undo
+) -> None:
+    end = undo.roll_back(cluster, empty_database, tmp_path, undo.rewrites)
+    assert end.outcome == "COMMITTED"
+    assert (end.transaction or {})["rewrites"] == undo.rewrites
+
+
+@pytest.mark.fault("rewrite")
+@pytest.mark.parametrize("undo", [UNDOS["a label less"], UNDOS["a narrower column"]], ids=["enum", "column"])
+def test_an_undeclared_one_stops_its_rehearsal(
+    cluster: Cluster, empty_database: str, tmp_path: Path, undo: Undo
+) -> None:
+    with pytest.raises(PhaseGateError) as caught:
+        undo.roll_back(cluster, empty_database, tmp_path, ["app.parts"])
+    assert caught.value.expected == "tables that are rewritten (scope.rewrites, rollback.rewrites): app.parts"
+    assert caught.value.found == f"rewritten: {undo.rewrites[0]}"
