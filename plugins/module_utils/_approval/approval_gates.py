@@ -277,6 +277,7 @@ def _without_anchor(place: str, signatures: Mapping[str, bytes], gate_id: str) -
         "approvals by registered reviewers",
         why,
         "register the reviewers of this cluster on its host, so that nothing commits without them",
+        tuple(one.as_dict() for one in verdicts),
     )
     return Approvals(verdicts, gate)
 
@@ -429,7 +430,7 @@ def _gate(case: _Case, verdicts: Sequence[Approval]) -> Gate:
     if unclear and not case.anchor.author_may_approve:
         problems.append(f"the author's name is ambiguous: {unclear}")
     who = "distinct reviewers" + ("" if case.anchor.author_may_approve else " other than the plan's author")
-    return make_gate(
+    gate = make_gate(
         case.gate,
         len(counted) >= threshold and not problems,
         f"{threshold} approvals of the {case.what} with SHA-256 {case.sha256} by {who}",
@@ -438,3 +439,4 @@ def _gate(case: _Case, verdicts: Sequence[Approval]) -> Gate:
         if problems or any(one.status is SignatureStatus.PLAN_EXPIRED for one in rejected)
         else case.next_step.format(missing=threshold - len(counted)),
     )
+    return replace(gate, approvals=tuple(one.as_dict() for one in verdicts))

@@ -135,12 +135,11 @@ def run_verification(
     original = Snapshot.load(artefacts.file(f"schema/{before}.jsonl.gz"))
     taken = record_state(client, artefacts, after, wanted.declared, original.header.sections)
     measures = wanted.declared.measures
-    moved, wrong = wanted.declared.judge(
-        load_capture(artefacts, before, measures), load_capture(artefacts, after, measures)
-    )
+    now = load_capture(artefacts, after, measures)
+    moved, wrong = wanted.declared.judge(load_capture(artefacts, before, measures), now)
     changes, result = diff_states(artefacts, labels, (original, taken), wanted.policy)
     write_diff(step, changes, result)
-    step.update(**describe_snapshot(taken), measured=moved, deviations=wrong)
+    step.update(**describe_snapshot(taken), **now.state(), measured=moved, deviations=wrong)
     lines = result["lines"]
     with client.session("phasegate:verify") as session:
         builtins = {

@@ -11,6 +11,7 @@ from typing import Any, Callable, Dict, Iterable, List, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.document import (
     Block,
+    Board,
     Bullets,
     Card,
     Code,
@@ -19,9 +20,12 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.document
     Heading,
     Inline,
     Listing,
+    Node,
     Notice,
     Paragraph,
     Table,
+    Timeline,
+    Tree,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import LAYOUT, visible
 
@@ -93,6 +97,40 @@ def _card(block: Card) -> List[str]:
     return lines[:-1]
 
 
+def _board(block: Board) -> List[str]:
+    name, title = block.head
+    advised = any(check.next_step for check in block.checks)
+    head = [name, "status", title, *([] if block.brief else ["expected"]), "found", *(["next step"] if advised else [])]
+    rows = [
+        [
+            check.id,
+            check.status.text,
+            check.title,
+            *([] if block.brief else [check.expected]),
+            check.found,
+            *([check.next_step] if advised else []),
+        ]
+        for check in block.checks
+    ]
+    loud = [check for check in block.checks if block.brief and not check.quiet]
+    wanted = _items((f"{check.id} expected: ", check.expected) for check in loud)
+    return [*_table(head, rows), *(["", *wanted] if wanted else [])]
+
+
+def _timeline(block: Timeline) -> List[str]:
+    rows = [(span.label, *span.cells) for span in block.spans]
+    return _table(block.head, rows, block.numeric)
+
+
+def _nodes(nodes: Sequence[Node], indent: str = "") -> List[str]:
+    lines: List[str] = []
+    for node in nodes:
+        marks = [part for badge in node.badges for part in (" · ", badge.text)]
+        lines.append(f"{indent}- {_line([*node.parts, *marks])}")
+        lines += _nodes(node.nodes, indent + "  ")
+    return lines
+
+
 _BLOCKS: Dict[type, Callable[[Any], List[str]]] = {
     Heading: lambda block: [f"{'#' * block.level} {_line([block.text])}"],
     Paragraph: lambda block: [_line(block.parts)],
@@ -101,6 +139,9 @@ _BLOCKS: Dict[type, Callable[[Any], List[str]]] = {
     Bullets: lambda block: _items(block.items),
     Listing: _listing,
     Card: _card,
+    Board: _board,
+    Timeline: _timeline,
+    Tree: lambda block: _nodes(block.nodes),
     Notice: lambda block: [f"**{_line([block.title])}**", "", *_items(block.items)],
 }
 

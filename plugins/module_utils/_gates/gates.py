@@ -45,13 +45,17 @@ GATE_TITLES = {
 
 @dataclass(frozen=True)
 class Gate:
-    """One evaluated gate. ``status`` is PASS, FAIL, NOT ENFORCED, NOT REACHED or N/A; the texts are for people."""
+    """One evaluated gate. ``status`` is PASS, FAIL, NOT ENFORCED, NOT REACHED or N/A; the texts are for people.
+
+    ``approvals`` are the signatures that G-1 was evaluated from, as ``Approval.as_dict`` returns them; empty for others.
+    """
 
     id: str
     status: GateStatus
     expected: str
     found: str
     next_step: str = ""
+    approvals: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def title(self) -> str:
@@ -59,8 +63,14 @@ class Gate:
         return GATE_TITLES[self.id]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields and the title as a plain mapping."""
-        return {**asdict(self), "status": self.status.value, "title": self.title}
+        """Return the fields and the title as a plain mapping; without ``approvals`` where there are none."""
+        fields = asdict(self)
+        fields["approvals"] = list(fields["approvals"])
+        return {
+            **{name: value for name, value in fields.items() if name != "approvals" or value},
+            "status": self.status.value,
+            "title": self.title,
+        }
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,9 @@ SELECT current_database(), current_user, current_setting('server_version'),
        (SELECT system_identifier::text FROM pg_control_system()),
        pg_is_in_recovery()::text, current_setting('server_encoding'),
        (SELECT oid::text FROM pg_database WHERE datname = current_database()),
-       (SELECT timeline_id::text FROM pg_control_checkpoint())
+       (SELECT timeline_id::text FROM pg_control_checkpoint()),
+       (SELECT rolsuper::text FROM pg_roles WHERE rolname = current_user), version(),
+       coalesce(host(inet_server_addr()) || ' port ' || inet_server_port(), 'local socket')
 """
 
 # What an inventory may declare of its target; documented in doc_fragments/_identity.py.
@@ -42,10 +44,11 @@ DECLARABLE = ("container", "database", "user", "system_identifier", "server_vers
 class Identity:
     """One database of one cluster as the server itself reports it, and the container it was reached in ('' if none).
 
-    ``server_version`` is complete (``16.13``), ``server_major`` its first part; ``system_identifier`` was drawn
-    at initdb and distinguishes clusters. ``database_oid`` is the database's own number, which one that is dropped and created
-    again does not get back; ``timeline`` is the cluster's, which a restore to an earlier moment and a failover change. Both
-    are '' where an earlier release recorded the identity.
+    ``server_version`` is complete (``16.13``), ``server_major`` its first part, ``build`` all that ``version()`` returns;
+    ``system_identifier`` was drawn at initdb and distinguishes clusters. ``database_oid`` is the database's own number, which one
+    that is dropped and created again does not get back; ``timeline`` is the cluster's, which a restore to an earlier moment and a
+    failover change. ``superuser`` says whether the role is one, ``address`` is the server's side of the connection. These five have
+    no value where an earlier release recorded the identity.
     """
 
     container: str
@@ -58,6 +61,9 @@ class Identity:
     encoding: str
     database_oid: str = ""
     timeline: str = ""
+    superuser: bool | None = None
+    build: str = ""
+    address: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as a plain mapping."""
@@ -74,20 +80,23 @@ class Identity:
 
 def read_identity(session: Session, client: Client) -> Identity:
     """Query the identity of the server."""
-    database, user, version, major, system_identifier, recovery, encoding, oid, timeline = (
+    database, user, version, major, system_identifier, recovery, encoding, oid, timeline, superuser, build, address = (
         field or "" for field in session.rows(_QUERY)[0]
     )
     return Identity(
-        client.container or "",
-        database,
-        user,
-        version,
-        major,
-        system_identifier,
-        recovery == "true",
-        encoding,
-        oid,
-        timeline,
+        container=client.container or "",
+        database=database,
+        user=user,
+        server_version=version,
+        server_major=major,
+        system_identifier=system_identifier,
+        in_recovery=recovery == "true",
+        encoding=encoding,
+        database_oid=oid,
+        timeline=timeline,
+        superuser=superuser == "true",
+        build=build,
+        address=address,
     )
 
 

@@ -22,6 +22,12 @@ WHERE l.pid = pg_backend_pid() AND l.locktype = 'relation' AND l.granted
 """
 
 
+def held_locks(session: Session) -> list[dict[str, str]]:
+    """Return the locks that this transaction holds now, by relation and mode; all of them are held until it ends."""
+    held = {(relation or "", mode or "") for relation, mode in session.rows(_LOCKS)}
+    return [{"relation": relation, "mode": mode} for relation, mode in sorted(held)]
+
+
 @dataclass
 class Measurement:
     """The measurements of one transaction. Times in microseconds by the server's clock; ``wal_bytes`` of the cluster."""

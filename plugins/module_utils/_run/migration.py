@@ -42,6 +42,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_evalua
     require_recorded_schema,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.measurements import (
+    held_locks,
     rewritten_tables,
     table_files,
     undeclared_rewrites,
@@ -121,6 +122,7 @@ class MigrationChecks(TransactionChecks):
         }
         wrong = [(f"{r.id} {r.expected}", f"{r.id} {r.found}") for r in failed_checks(results)]
         wrong += [("data as declared", text) for text in moved]
+        applied.locks = held_locks(session)
         rewrites = rewritten_tables(session, self.files, applied.xid)
         applied.rewrites = sorted(rewrites.values())
         scope_of_rewrites = self.request.phase["scope"]["rewrites"]

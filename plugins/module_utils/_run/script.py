@@ -41,7 +41,8 @@ class Script:
 class MigrationResult:
     """The result. ``statements`` in file order, the file's own BEGIN and COMMIT left out; the rest before COMMIT.
 
-    ``rewrites`` are the tables that were rewritten.
+    Each has ``at``, when it was sent by this host's clock. ``locks`` are the relations that were locked right before COMMIT, each
+    with its mode; ``rewrites`` the tables that were rewritten.
     """
 
     xid: str = ""
@@ -49,6 +50,7 @@ class MigrationResult:
     attempts: int = 1
     statements: list[dict[str, Any]] = field(default_factory=list)
     rewrites: list[str] = field(default_factory=list)
+    locks: list[dict[str, Any]] = field(default_factory=list)
     result: Any = None
     preflight: list[dict[str, Any]] = field(default_factory=list)
     checks: list[dict[str, Any]] = field(default_factory=list)

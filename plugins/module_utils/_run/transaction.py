@@ -27,6 +27,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.checks import answers_equal, shape_answer
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.clock import utc_now
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError, Stopped
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import TransactionOutcome
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import json_line
@@ -183,6 +184,7 @@ def _run_statements(session: Session, script: Script, checks: TransactionChecks,
             continue
         text = script.data[statement["start"] : statement["end"]].decode("utf-8")
         where = f"statement {statement['n']} ({statement['tag']}, line {statement['line']})"
+        at = utc_now()
         try:
             answer = run_statement(session, text, returns_rows=statement["returns_rows"])
         except SqlError as error:
@@ -201,6 +203,7 @@ def _run_statements(session: Session, script: Script, checks: TransactionChecks,
                 "line": statement["line"],
                 "rows": answer.rows,
                 "milliseconds": round(answer.milliseconds, 3),
+                "at": at,
             }
         )
         if statement["returns_rows"]:
