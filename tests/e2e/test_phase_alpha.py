@@ -19,7 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import jsonschema
 import pytest
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.rendering import REPORTS, render_report
 from ansible_collections.incomex.phasegate.tests.support.bundle import Bundle, sha256, tree
 from ansible_collections.incomex.phasegate.tests.support.cluster import bin_directory
 from ansible_collections.incomex.phasegate.tests.support.playbook import ROOT, Play, environment, names, play
@@ -50,6 +52,7 @@ LAYOUT = {
     "backup.dump",
     "backup.json",
     "journal.jsonl",
+    "junit.xml",
     "logs/C-06.log",
     "logs/C-07.log",
     "logs/C-08.log",
@@ -76,6 +79,7 @@ LAYOUT = {
 SECTIONS = {
     "Gates": "G-11",
     "Target": "system identifier",
+    "Plan and approvals": "run without a rehearsal",
     "Pre-run conditions": "prepared_transactions",
     "Artefacts": "backup.dump",
     "DDL source": "migrate.sql",
@@ -432,8 +436,43 @@ def test_report_shows_the_added_lines(bundle: Bundle) -> None:
 def test_report_names_artefacts_with_their_digests(bundle: Bundle) -> None:
     report = bundle.text("report.md")
     # The report cannot hold its own digest, nor those of what is written after it.
-    for name in LAYOUT - {"SHA256SUMS", "SUMMARY.txt", "report.md", "report.json"}:
+    for name in LAYOUT - {"SHA256SUMS", *REPORTS}:
         assert f"| {name} | `{sha256(bundle.path / name)}` |" in report
+
+
+def test_report_is_valid_and_every_form_is_made_from_it_alone(bundle: Bundle) -> None:
+    report = bundle.json("report.json")
+    schema = json.loads((ROOT / "docs" / "report.schema.json").read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator(schema).validate(report)
+    for name, text in render_report(report).items():
+        assert (bundle.path / name).read_bytes() == text.encode("utf-8"), name
+
+
+def test_report_has_what_was_observed_in_the_transaction(bundle: Bundle) -> None:
+    report = bundle.json("report.json")
+    migration = report["migration"]
+    assert migration["outcome"] == "COMMITTED"
+    sent = [one["started"] for one in migration["statements"]]
+    assert sent == sorted(sent)
+    assert report["started"] < sent[0] <= sent[-1] <= migration["commit_sent"] < report["ended"]
+    (update,) = (one for one in migration["statements"] if one["tag"] == "UPDATE")
+    assert (update["rows"], update["expected_rows"], update["relations"]) == (86, 86, ["public.tac_logical_unit"])
+    assert update["sql"].startswith("-- 3.") or "UPDATE public.tac_logical_unit" in update["sql"]
+    assert all(one["found"] == one["expected"] for one in migration["result"])
+    modes = {(one["relation"], one["mode"]) for one in migration["locks"]}
+    assert ("public.tac_logical_unit", "AccessExclusiveLock") in modes
+    assert "AccessShareLock" not in {mode for _relation, mode in modes}
+    counted = {one["relation"]: (one["before"], one["after"]) for one in report["row_counts"]}
+    assert counted["public.tac_logical_unit"] == (86, 86)
+    assert counted["cutter_governance.canonical_address_alias"] == (None, 0)
+    (moved,) = report["measured"]
+    assert (moved["matches"], moved["expected"]["changed"]) == (True, 86)
+    assert moved["old_values"]["sha256"] == sha256(bundle.path / "backup.dump")
+    assert report["touched"] == {
+        "connected": True, "transaction": True, "statements": True, "committed": True, "rollback": False
+    }  # fmt: skip
+    assert report["identity"]["superuser"] is not None
+    assert report["identity"]["build"].startswith("PostgreSQL 16")
 
 
 def test_report_confirms_the_non_scope(bundle: Bundle) -> None:

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Callable, Dict, Iterable, List, Sequence
+from typing import Any, Callable, Dict, Iterable, List, Sequence, Tuple
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.document import (
     Block,
@@ -98,23 +98,20 @@ def _card(block: Card) -> List[str]:
 
 
 def _board(block: Board) -> List[str]:
-    name, title = block.head
-    advised = any(check.next_step for check in block.checks)
-    head = [name, "status", title, *([] if block.brief else ["expected"]), "found", *(["next step"] if advised else [])]
-    rows = [
-        [
-            check.id,
-            check.status.text,
-            check.title,
-            *([] if block.brief else [check.expected]),
-            check.found,
-            *([check.next_step] if advised else []),
-        ]
-        for check in block.checks
+    checks = block.checks
+    columns: List[Tuple[str, List[Inline]]] = [
+        (block.head[0], [check.id for check in checks]),
+        ("status", [check.status.text for check in checks]),
     ]
-    loud = [check for check in block.checks if block.brief and not check.quiet]
+    columns += [(block.head[1], [check.title for check in checks])] if block.head[1] else []
+    columns += [] if block.brief else [("expected", [check.expected for check in checks])]
+    columns.append(("found", [check.found for check in checks]))
+    if any(check.next_step for check in checks):
+        columns.append(("next step", [check.next_step for check in checks]))
+    loud = [check for check in checks if block.brief and check.expected and not check.quiet]
     wanted = _items((f"{check.id} expected: ", check.expected) for check in loud)
-    return [*_table(head, rows), *(["", *wanted] if wanted else [])]
+    table = _table([head for head, _cells in columns], list(zip(*(cells for _head, cells in columns))))
+    return [*table, *(["", *wanted] if wanted else [])]
 
 
 def _timeline(block: Timeline) -> List[str]:

@@ -2,15 +2,14 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The facts of a run's report, built from its plan and its journal and from nothing else. Pure; private.
+"""The facts of a run's report, built from its plan, its journal and the files beside them. Pure; private.
 
-``build`` returns the facts as one mapping (report.json); ``_report.markdown`` and ``_report.text`` render it. An
-auditor who has the bundle can build the same report again.
+``build_report`` returns the facts as one mapping (report.json, docs/report.schema.json); ``_report.rendering`` makes the other
+forms from that mapping alone.
 """
 
 from __future__ import annotations
 
-import datetime
 import shlex
 from dataclasses import replace
 from typing import Any, Mapping, Sequence
@@ -27,6 +26,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
     ConditionsEvaluated,
     CopyMigrated,
     CopyVerified,
+    DataRecorded,
     Migrated,
     PreflightRun,
     RolledBack,
@@ -67,9 +67,25 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates imp
     not_reached_gates,
     nothing_else_ran_gate,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._report.vocabulary import COMMANDS, TRIGGERS
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.evidence import Evidence
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.facts import (
+    approvals_of,
+    check_rows,
+    command_rows,
+    commit_time,
+    count_rows,
+    lock_rows,
+    measured_rows,
+    predecessor,
+    result_rows,
+    seconds_between,
+    statement_rows,
+    touched,
+    without_approvals,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.vocabulary import TRIGGERS
 
-FORMAT = "phasegate-report/1"
+FORMAT = "phasegate-report/2"
 
 
 def _gate_rows(entries: Sequence[Entry], command: str, requires: Sequence[str]) -> list[dict[str, Any]]:
@@ -170,39 +186,17 @@ def _not_evaluated(kind: str, ending: Ending, trigger: str) -> str:
     return "" if ending in committed else "nothing was committed"
 
 
-def _commands(entries: Sequence[Entry]) -> list[dict[str, Any]]:
-    """Return one row per command with its first intent, its last outcome, and the seconds between them."""
-    rows = []
-    for name, title in COMMANDS.items():
-        own = [entry for entry in entries if entry.step == name]
-        if not own and name[0] == "R":
-            continue
-        ends = [entry for entry in own if entry.event in (DONE, FAILED)]
-        rows.append(
-            {
-                "id": name,
-                "title": title,
-                "status": ends[-1].event if ends else ("unfinished" if own else "not run"),
-                "started": own[0].at if own else "",
-                "seconds": _seconds(own[0].at, ends[-1].at) if ends else None,
-            }
-        )
-    return rows
-
-
-def _seconds(start: str, end: str) -> float:
-    first, last = (datetime.datetime.fromisoformat(at.replace("Z", "+00:00")) for at in (start, end))
-    return round((last - first).total_seconds(), 3)
-
-
 def _reason(entries: Sequence[Entry]) -> str:
     entries = since_continued(entries)
     failed = (record_of(entry) for entry in entries if entry.event == FAILED)
     return next((one.reason for one in failed if isinstance(one, (RunFailed, StepEnd)) and one.reason), "")
 
 
-def build_report(plan: Mapping[str, Any] | None, entries: Sequence[Entry], name: str) -> dict[str, Any]:
+def build_report(
+    plan: Mapping[str, Any] | None, entries: Sequence[Entry], name: str, evidence: Evidence | None = None
+) -> dict[str, Any]:
     """Return the report's facts. ``name`` is the artefact directory's; ``plan`` is None when none could be loaded."""
+    evidence = evidence or Evidence()
     phase = plan["phase"] if plan else {}
     start = _start(entries)
     kind = start.kind
@@ -220,12 +214,21 @@ def build_report(plan: Mapping[str, Any] | None, entries: Sequence[Entry], name:
     backup, preflight = newest_end(entries, BackupMade), newest_end(entries, PreflightRun)
     conditions = records_of(entries, ConditionsEvaluated)[-1:]
     transaction = changed.transaction or {}
+    changing = CopyMigrated.step if kind == REHEARSAL else command
+    part = "rollback" if kind == ROLLBACK else "ddl"
+    expect = phase.get("rollback", {}) if kind == ROLLBACK else phase.get("expect", {})
+    sent = commit_time(entries, changing)
+    statements = statement_rows(
+        plan[part] if plan else None, expect.get("rows", {}), entries, changing, transaction, evidence.sql
+    )
+    rehearsal = (plan or {}).get("rehearsal") or {}
     return {
         "format": FORMAT,
         "bundle": name,
         "title": title_of(
             kind, f"{start.phase} {phase.get('revision', '')}".strip(), start.environment, outcome, warnings
         ),
+        "directory": start.path,
         "outcome": outcome.value,
         "kind": kind,
         "approved": _approved(gates),
@@ -237,42 +240,61 @@ def build_report(plan: Mapping[str, Any] | None, entries: Sequence[Entry], name:
         "verifies": (start.execution or "") if kind == VERIFICATION else "",
         "losses": undone.losses or [],
         "reason": "" if outcome == RunOutcome.SUCCESS else _reason(entries),
+        "touched": touched(start, entries, ending, command),
         "phase": {
             "phase": start.phase,
             "title": phase.get("title", ""),
             "revision": phase.get("revision", ""),
         },
+        "predecessor": predecessor(plan),
+        "approvals": approvals_of(gates),
         "environment": start.environment,
         "host": start.host,
         "operator": start.operator,
         "closed": start.closed or [],
         "started": entries[0].at if entries else "",
         "ended": entries[-1].at if entries else "",
-        "seconds": _seconds(entries[0].at, entries[-1].at) if entries else 0.0,
+        "seconds": seconds_between(entries[0].at, entries[-1].at) if entries else 0.0,
         "identity": start.identity,
         "digests": _digests(plan, start),
         "conditions": conditions[0].conditions if conditions else [],
         "backup": backup.backup or {},
         "removed": backup.removed or [],
+        "artefacts": list(evidence.artefacts),
         "fingerprints": {
             "before": newest_end(entries, SchemaRecorded).fingerprint or "",
             "after": verified.fingerprint or changed.fingerprint or "",
         },
         "unchanged": None if kind == REHEARSAL else changed.unchanged,
-        "commands": _commands(entries),
-        "gates": gates,
-        "preflight": preflight.checks or transaction.get("preflight", []),
+        "commands": command_rows(entries),
+        "gates": without_approvals(gates),
+        "preflight": check_rows(preflight.checks or transaction.get("preflight", [])),
         "migration": {
-            key: transaction.get(key) for key in ("xid", "pid", "attempts", "statements", "result", "checks")
+            "command": changing,
+            "xid": transaction.get("xid", ""),
+            "pid": transaction.get("pid"),
+            "attempts": transaction.get("attempts"),
+            "outcome": changed.outcome or "",
+            "commit_sent": sent,
+            "statements": statements,
+            "result": result_rows(expect.get("result"), transaction.get("result")),
+            "checks": check_rows(transaction.get("checks") or []),
+            "locks": lock_rows(transaction, rehearsal.get("locks", ()) if part == "ddl" else (), statements, sent),
+            "rewrites": list(transaction.get("rewrites") or ()),
         },
-        "expected_tags": phase.get("expect", {}).get("tags", {}),
-        "verification": verified.checks or [],
+        "expected_tags": expect.get("tags", {}),
+        "verification": check_rows(verified.checks or []),
         # that of a rollback's transaction compares with the schema before the phase
         "diff": ({"text": undone.changes} if undone.changes else {})
         if kind == ROLLBACK
         else verified.diff or transaction.get("diff", {}),
         "restored": undone.restored if kind == ROLLBACK else None,
-        "measured": verified.measured or [],
+        "objects": {
+            "before": newest_end(entries, SchemaRecorded).objects,
+            "after": verified.objects,
+        },
+        "row_counts": count_rows(phase, newest_end(entries, DataRecorded).row_counts or {}, verified.row_counts),
+        "measured": measured_rows(phase, verified.measured or [], evidence.rehearsed, backup.backup or {}),
         "notes": [measure["note"] for measure in phase.get("measure", []) if measure.get("note")],
         "deviations": verified.deviations or [],
         "non_scope": _non_scope(phase, verified.non_scope or []),
@@ -282,6 +304,7 @@ def build_report(plan: Mapping[str, Any] | None, entries: Sequence[Entry], name:
             if kind == EXECUTE and outcome in (RunOutcome.COMMITTED_NOT_VERIFIED, RunOutcome.COMMITTED_INCOMPLETE)
             else ""
         ),
+        "next_commands": _next_commands(start, outcome, name),
         "cannot_restore": phase.get("rollback", {}).get("cannot_restore", []),
         "cross_references": phase.get("cross_references", []),
     }
@@ -319,12 +342,34 @@ def _non_scope(phase: Mapping[str, Any], checked: Sequence[Mapping[str, Any]]) -
     return rows
 
 
+def _playbook(name: str, start: RunOpened, *words: str) -> str:
+    """Return the command of a playbook on the inventory that the run was opened with."""
+    inventory = [word for source in start.inventory for word in ("-i", source)]
+    return " ".join(shlex.quote(word) for word in ("ansible-playbook", f"incomex.phasegate.{name}", *inventory, *words))
+
+
 def rollback_command(start: RunOpened, name: str) -> str:
     """Return the one command that rolls an execution back, from how its run was opened; '' if that is not recorded."""
     if not start.path:
         return ""
-    words = ["ansible-playbook", "incomex.phasegate.rollback"]
-    for source in start.inventory:
-        words += ["-i", source]
-    words += ["-l", start.host, "-e", f"phasegate_execution={start.path}", "-e", f"phasegate_confirm={name}"]
-    return " ".join(shlex.quote(word) for word in words)
+    words = ("-l", start.host, "-e", f"phasegate_execution={start.path}", "-e", f"phasegate_confirm={name}")
+    return _playbook("rollback", start, *words)
+
+
+def _next_commands(start: RunOpened, outcome: RunOutcome, name: str) -> list[dict[str, str]]:
+    """Return the commands of the next step."""
+    commands = []
+    if start.path:
+        audit = _playbook("audit", start, "-e", f"phasegate_hosts={start.host}", "-e", f"phasegate_bundle={start.path}")
+        commands.append({"title": "Check this bundle", "command": audit})
+        if start.kind == EXECUTE and outcome == RunOutcome.SUCCESS:
+            # it runs on the controller, where a reviewer has their key
+            sign = " ".join(
+                [
+                    "ansible-playbook incomex.phasegate.approve -e",
+                    shlex.quote(f"phasegate_bundle=COPY_OF/{name}"),
+                    "-e phasegate_reviewer=NAME -e phasegate_key=KEY",
+                ]
+            )
+            commands.append({"title": "Sign this report, where a later phase requires it", "command": sign})
+    return commands

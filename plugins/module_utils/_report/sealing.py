@@ -6,19 +6,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from typing import Any, Iterator
 
-from ansible_collections.incomex.phasegate.plugins.module_utils._backup.record import FOLDERS
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import (
     SEAL,
     SIGNATURE,
     RunDirectory,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import FAILED, RunFailed, SealBegun
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import since_continued
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import (
+    FAILED,
+    ROLLBACK,
+    RunFailed,
+    SealBegun,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import opening_of, since_continued
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.seal import verify_bundle
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
@@ -30,12 +33,11 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.files im
     sha256_file,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._report.build import build_report
-from ansible_collections.incomex.phasegate.plugins.module_utils._report.report_markdown import markdown
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.evidence import read_evidence
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.rendering import REPORTS, render_report
 from ansible_collections.incomex.phasegate.plugins.module_utils._report.report_text import driver_log, summary
 from ansible_collections.incomex.phasegate.plugins.module_utils._ssh.allowed_signers import parse_allowed_signers
 from ansible_collections.incomex.phasegate.plugins.module_utils._ssh.signature import Verifier, parse_signature, sign
-
-REPORTS = ("report.json", "report.md", "SUMMARY.txt")
 
 
 def seal_run(artefacts: RunDirectory, reason: str) -> dict[str, Any]:
@@ -60,21 +62,19 @@ def _write_reports(artefacts: RunDirectory, reason: str) -> dict[str, Any]:
         SealBegun(os.path.basename(os.path.realpath(artefacts.path)), artefacts.directories()).write(artefacts.journal)
         entries = artefacts.journal.entries()
     name = os.path.basename(artefacts.path)
-    report = build_report(plan, entries, name)
-    if not artefacts.sealed:
-        artefacts.write("logs/driver.log", driver_log(entries).encode("utf-8"))
-        sums = artefacts.sums()
-        # those of a seal that was interrupted
-        sums = {item: digest for item, digest in sums.items() if item not in REPORTS}
-        texts = (
-            json.dumps(report, indent=2, ensure_ascii=False) + "\n",
-            # a backup of many files is represented by its listing
-            markdown(report, {item: sums[item] for item in sums if not item.startswith(FOLDERS)}),
-            summary(report),
-        )
-        for item, text in zip(REPORTS, texts):
-            sums[item] = artefacts.write(item, text.encode("utf-8"))
-        artefacts.seal(sums)
+    if artefacts.sealed:
+        # from the journal, which is chained: the report beside it is only a form of it
+        return build_report(plan, entries, name)
+    artefacts.write("logs/driver.log", driver_log(entries).encode("utf-8"))
+    sums = artefacts.sums()
+    # those of a seal that was interrupted
+    sums = {item: digest for item, digest in sums.items() if item not in REPORTS}
+    start = opening_of(entries)
+    part = "rollback" if start and start.kind == ROLLBACK else "ddl"
+    report = build_report(plan, entries, name, read_evidence(artefacts, plan, part, sums))
+    for item, text in render_report(report).items():
+        sums[item] = artefacts.write(item, text.encode("utf-8"))
+    artefacts.seal(sums)
     return report
 
 

@@ -47,7 +47,8 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates imp
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.canonical_json import canonical_json
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import Identity
-from ansible_collections.incomex.phasegate.plugins.module_utils._report.sealing import REPORTS, seal_run
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.rendering import REPORTS
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.sealing import seal_run
 
 
 def reopen_run(sealed: RunDirectory, root: str) -> RunDirectory:

@@ -8,14 +8,21 @@ from __future__ import annotations
 import functools
 import json
 import shlex
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import jsonschema
 import pytest
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import Migrated
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import Entry
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import LAYOUT, escaped, visible
-from ansible_collections.incomex.phasegate.plugins.module_utils._report.build import build_report
-from ansible_collections.incomex.phasegate.plugins.module_utils._report.report_markdown import markdown
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.build import FORMAT, build_report
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.evidence import Evidence
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.rendering import (
+    REPORTS,
+    render_report,
+    report_markdown,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._report.report_text import (
     driver_log,
     gate_table,
@@ -38,9 +45,16 @@ from ansible_collections.incomex.phasegate.tests.support.phase_files import BETA
 from ansible_collections.incomex.phasegate.tests.support.reviewers import frozen_plan
 from hypothesis import given, settings
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[3]
 PLAN, BETA_PLAN = frozen_plan(), frozen_plan(BETA)
 NAME = "alpha_prod_20260516T040000Z"
-SUMS = {"backup.dump": "1" * 64, "journal.jsonl": "2" * 64}
+EVIDENCE = Evidence(
+    artefacts=[{"name": "backup.dump", "sha256": "1" * 64, "size": 19322, "about": "the backup"}],
+    rehearsed=[{"id": "updated_at", "changed": 85, "distinct_after": 1, "minimum_after": "m", "maximum_after": "n"}],
+)
 
 Events = list[tuple[str, str, dict[str, Any]]]
 
@@ -75,6 +89,7 @@ STATEMENTS = [
 TRANSACTION: dict[str, Any] = {
     "xid": "732", "pid": 7, "attempts": 1, "statements": STATEMENTS, "result": [{"draft": 86, "name": "x"}],
     "checks": [check("VA-1")], "preflight": [check("P-1")], "diff": {"text": "no difference"},
+    "locks": [{"relation": "public.t", "mode": "AccessExclusiveLock"}, {"relation": "public.t", "mode": "AccessShareLock"}],
 }  # fmt: skip
 LINES = {"removed": 1, "added": 1, "removed_lines": ["CREATE TABLE a ("], "added_lines": ["CREATE TABLE b ("]}
 DIFF = {
@@ -84,7 +99,7 @@ DIFF = {
     "lines": LINES,
 }
 MEASURED = {
-    "relation": "public.t", "column": "updated_at", "rows": 86, "changed": 86, "distinct_before": 3, "distinct_after": 1,
+    "id": "updated_at", "relation": "public.t", "column": "updated_at", "rows": 86, "changed": 86, "distinct_before": 3, "distinct_after": 1,
     "minimum_before": "2026-04-29", "minimum_after": "2026-05-16", "maximum_before": "2026-04-30", "maximum_after": None,
 }  # fmt: skip
 CONDITION = {"id": "server_space", "status": "OK", "expected": "1 MiB free", "found": "2 MiB free", "next_step": ""}
@@ -127,7 +142,7 @@ def entries_of(events: Events) -> list[Entry]:
 
 
 def report_of(events: Events, plan: dict[str, Any] | None = PLAN) -> dict[str, Any]:
-    report = build_report(plan, entries_of(events), NAME)
+    report = build_report(plan, entries_of(events), NAME, EVIDENCE)
     # report.json is written from it
     assert json.loads(json.dumps(report)) == report
     return report
@@ -204,6 +219,40 @@ def report(name: str) -> dict[str, Any]:
     return report_of(*RUNS[name][1:])
 
 
+# --- its form ----------------------------------------------------------------------------------------------------
+
+
+SCHEMA = json.loads((ROOT / "docs" / "report.schema.json").read_text(encoding="utf-8"))
+
+
+def open_objects(schema: Any, path: str = "") -> Iterator[str]:
+    """Yield where a schema describes an object with keys that it does not name."""
+    if isinstance(schema, dict):
+        if "properties" in schema and schema.get("additionalProperties") is not False:
+            yield path
+        for name, value in schema.items():
+            yield from open_objects(value, f"{path}/{name}")
+
+
+def test_the_schema_is_one_and_names_every_key() -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    assert list(open_objects(SCHEMA)) == []
+    assert SCHEMA["properties"]["format"]["const"] == FORMAT
+    assert set(SCHEMA["required"]) == set(SCHEMA["properties"]) == set(report("success"))
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_every_report_is_valid(name: str) -> None:
+    jsonschema.Draft202012Validator(SCHEMA).validate(report(name))
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_every_form_is_made_from_report_json_alone(name: str) -> None:
+    texts = render_report(report(name))
+    assert tuple(texts) == REPORTS
+    assert render_report(json.loads(texts["report.json"])) == texts
+
+
 # --- the facts ---------------------------------------------------------------------------------------------------
 
 
@@ -213,7 +262,7 @@ def test_how_a_run_ended(name: str) -> None:
     assert built["outcome"] == RUNS[name][0]
     # each form says it
     assert summary(built).startswith(f"{built['title']}\n{built['sentence']}\n\noutcome       {built['outcome']}\n")
-    read = inline_texts(parse(markdown(built, SUMS)))
+    read = inline_texts(parse(report_markdown(built)))
     assert read[0] == built["title"]
     assert read[0].endswith(f" {built['environment']}: {built['outcome']}")
     assert read[1] == built["sentence"]
@@ -270,7 +319,7 @@ def test_a_rehearsal_triggers_nothing() -> None:
 
 
 def test_a_refused_rollback_lost_nothing() -> None:
-    text = markdown(report("undoing refused"), {})
+    text = report_markdown(report("undoing refused"))
     assert "- Would have been lost, had it committed: rows of public.t, 3 rows" in text
     assert "Lost with it" not in text
     assert "to undo       alpha_prod_1" in summary(report("undoing refused"))
@@ -345,7 +394,7 @@ def test_only_what_was_committed_unfinished_can_be_rolled_back(name: str) -> Non
     built = report(name)
     wanted = built["kind"] == "execute" and built["outcome"].startswith("COMMITTED_")
     assert bool(built["rollback_command"]) == wanted
-    for text in (summary(built), markdown(built, SUMS)):
+    for text in (summary(built), report_markdown(built)):
         assert ("incomex.phasegate.rollback" in text) == wanted
 
 
@@ -383,7 +432,7 @@ def test_an_outcome_without_enforced_approvals_says_so_wherever_people_read_it()
     built = report_of(events)
     said = "SUCCESS (approvals were not enforced)"
     assert dict(headline(built))["outcome"] == said
-    assert said in markdown(built, {}).splitlines()[0]
+    assert said in report_markdown(built).splitlines()[0]
     assert f"outcome       {said}\n" in summary(built)
     # programs read the plain word, and whether it was approved
     assert (built["outcome"], built["approved"]) == ("SUCCESS", False)
@@ -423,20 +472,20 @@ def test_the_summary_of_a_failure() -> None:
 
 
 SECTIONS = [
-    "Gates", "Target", "Pre-run conditions", "Artefacts", "DDL source", "Commands", "Preflight", "Migration",
+    "Gates", "Target", "Plan and approvals", "Pre-run conditions", "Artefacts", "DDL source", "Commands", "Preflight", "Migration",
     "Verification", "Measured columns", "Created and changed objects", "Not in scope", "Rollback", "Final posture",
     "Next step", "Cross-references",
 ]  # fmt: skip
 
 
 def test_the_report_has_its_sections() -> None:
-    text = markdown(report("success"), SUMS)
+    text = report_markdown(report("success"))
     assert [line[3:] for line in text.splitlines() if line.startswith("## ")] == SECTIONS
-    bare = markdown(report("without a plan"), {})
+    bare = report_markdown(report("without a plan"))
     assert [line[3:] for line in bare.splitlines() if line.startswith("## ")] == [
-        one for one in SECTIONS if one != "Pre-run conditions"
+        one for one in SECTIONS if one not in ("Plan and approvals", "Pre-run conditions")
     ]
-    assert "## Gates" not in markdown(report("rehearsed"), SUMS)
+    assert "## Gates" not in report_markdown(report("rehearsed"))
 
 
 @pytest.mark.parametrize(
@@ -447,24 +496,27 @@ def test_the_report_has_its_sections() -> None:
             [
                 "# Execution of phase alpha r2 on prod: SUCCESS",
                 "| updated_at | 86 of 86 rows changed, distinct 3 -> 1 |",
-                "| G-1 | PASS | title of G-1 | e | f |",
+                "| G-1 | PASS | title of G-1 | f |",
                 "| in recovery | false |",
                 "| run by | huyen@desk |",
-                "| server_space | OK | 1 MiB free | 2 MiB free |  |",
-                "| backup.dump | `" + "1" * 64 + "` |",
+                "| change committed | yes |",
+                "| server_space | OK | 1 MiB free | 2 MiB free |",
+                "| backup.dump | `" + "1" * 64 + "` | 19322 | the backup |",
                 "Interrupted runs that were sealed first: alpha_prod_1.",
                 "Backup: 19322 bytes, compression gzip, 37 TOC entries, read in full by pg_restore, SHA-256 unchanged.",
                 "Not in the backup: passwords of roles.",
                 "Leftovers of a killed backup, deleted: backup.dump.partial.",
                 "| P-2 | PASS | title of P-2 | `86` | `86` |",
                 "Transaction 732, attempt 1: 2 x SET, UPDATE 86.",
-                "| 8 | 29 | UPDATE | 86 | 1.5 |",
-                "| draft | `86` |",
+                "| 8 | 29 | UPDATE | 86 | 86 | 1.5 |  |",
+                "| draft | `86` |  |  |",
                 "DDL lines: removed 1, added 1.",
                 "-CREATE TABLE a (",
                 "+CREATE TABLE b (",
                 "`public.t.updated_at`: 86 of 86 rows changed.",
-                "| maximum | `2026-04-30` |  |",
+                "| rows changed |  | `86` | `86` | MATCH | `85` |",
+                "| distinct | `3` | `1` | `1` | MATCH | `1` |",
+                "| maximum | `2026-04-30` |  |  |  | `n` |",
                 "C-09 did not run: a rollback never happens by itself.",
                 "- Backfill rule for authority: `BR-4`",
             ],
@@ -486,7 +538,7 @@ def test_the_report_has_its_sections() -> None:
     ],
 )  # fmt: skip
 def test_what_the_report_says(name: str, lines: list[str]) -> None:
-    written = markdown(report(name), SUMS).splitlines()
+    written = report_markdown(report(name)).splitlines()
     for line in lines:
         assert line in written
 
@@ -520,8 +572,7 @@ OWN = ("outcome", "kind", "status", "sentence", "next_step")
 def replaced(value: Any, text: str, key: str = "") -> Any:
     """Return facts with each text in them replaced, except the words that are phasegate's own by construction."""
     if isinstance(value, dict):
-        new = {name: replaced(one, text, name) for name, one in value.items()}
-        return {text: next(iter(new.values()))} if key == "result" else new
+        return {name: replaced(one, text, name) for name, one in value.items()}
     if isinstance(value, list):
         return [replaced(one, text, key) for one in value]
     return text if isinstance(value, str) and value and key not in OWN else value
@@ -542,11 +593,11 @@ BOTH = ["a figure deviated", "undone"]
 @functools.cache
 def plain(name: str, form: str) -> list[Any]:
     built = hostile(name, "plain")
-    return structure(parse(markdown(built, {"plain": "plain"}))) if form == "report" else summary(built).splitlines()
+    return structure(parse(report_markdown(built))) if form == "report" else summary(built).splitlines()
 
 
 def assert_only_texts(name: str, text: str) -> None:
-    source = markdown(hostile(name, text), {text: text})
+    source = report_markdown(hostile(name, text))
     tokens = parse(source)
     assert structure(tokens) == plain(name, "report")
     assert inline_types(tokens) <= INLINE

@@ -1,0 +1,121 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a report has from the files of its run directory, besides the plan and the journal."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import Any, Mapping, Sequence
+
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup.record import FOLDERS
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import JOURNAL, SEAL, RunDirectory
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import CopyVerified
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import newest_end
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.seal import require_as_sealed
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
+    read_file,
+    sha256_bytes,
+    sha256_file,
+)
+
+# An SQL file above this size, in bytes, is not repeated in the report.
+SQL_LIMIT = 256 * 1024
+
+_ABOUT = (
+    (r"backup\.dump", "the backup of this run (pg_dump, custom format)"),
+    (r"backup\.(dir|base)\.sha256", "the digests of the backup's files"),
+    (r"backup\.json", "the backup's record: size, digest, when it began, how it was checked"),
+    (r"backup_contents\.json", "what the backup contained when it was made, to compare a restored copy with"),
+    (r"roles\.sql", "the cluster's roles, without passwords"),
+    (r"plan\.json", "the plan that reviewers sign"),
+    (r"plan\.json\..*\.notes\.md", "a reviewer's notes"),
+    (r"plan\.json\..*\.notes\.md\.sig", "the signature of a reviewer's notes"),
+    (r"plan\.json\..*\.sig", "a reviewer's signature over plan.json"),
+    (r"reviews/.*", "the review of a required phase"),
+    (r"journal\.jsonl", "every step's intent and outcome, each line chained to the one before"),
+    (r"rehearsal\.json", "what the rehearsal measured"),
+    (r"logs/driver\.log", "one line per entry of the journal"),
+    (r"logs/C-06\.log", "preflight, check by check"),
+    (r"logs/C-07\.log", "the migration: gates, statements, checks, difference"),
+    (r"logs/C-08\.log", "verification, check by check"),
+    (r"logs/C-09\.log", "the rollback: gates, statements, checks, difference"),
+    (r"schema/diff\.(json|txt)", "the structural difference of the schema, before to after"),
+    (r"schema/\w*\.jsonl\.gz", "the facts of the schema {moment}"),
+    (r"schema/\w*_state\.json", "row counts and measured extents {moment}"),
+    (r"schema/\w*\.sql", "pg_dump --schema-only {moment}"),
+    (r"schema/.*\.csv", "a measured column, every row by key, {moment}"),
+    (r"sql/.*", "an SQL file as it was frozen before the run"),
+)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """``artefacts`` are name, SHA-256, size in bytes and description of each file before the reports are written.
+
+    ``sql`` are the bytes of the file that ran, empty where they are not those that the plan pins, or too many. ``rehearsed`` are
+    the measured columns of the plan's rehearsal, None where its sealed bundle is not on this host.
+    """
+
+    artefacts: Sequence[Mapping[str, Any]] = ()
+    sql: bytes = b""
+    rehearsed: Sequence[Mapping[str, Any]] | None = None
+
+
+def describe_artefact(name: str) -> str:
+    """Return what a file of a run directory is; '' for one that phasegate does not write."""
+    moment = "after" if "after" in name else "before"
+    if "rehearsal" in name or "again" in name:
+        moment += " the migration of the copy"
+    found = (about for pattern, about in _ABOUT if re.fullmatch(pattern, name))
+    return next(found, "").format(moment=moment)
+
+
+def read_evidence(
+    artefacts: RunDirectory, plan: Mapping[str, Any] | None, part: str, sums: Mapping[str, str]
+) -> Evidence:
+    """Return the evidence of a run that is about to be sealed.
+
+    ``part`` is the plan's file that ran, ``ddl`` or ``rollback``; ``sums`` the SHA-256 of the files by name. Raises ``OSError``.
+    """
+    rows = [
+        {
+            "name": name,
+            "sha256": sums[name],
+            "size": os.path.getsize(artefacts.file(name)),
+            "about": describe_artefact(name),
+        }
+        for name in sorted(sums)
+        # a backup of many files is represented by its listing
+        if not name.startswith(FOLDERS)
+    ]
+    if plan is None:
+        return Evidence(rows)
+    return Evidence(rows, _frozen(artefacts, plan[part], sums), _rehearsed(artefacts, plan.get("rehearsal")))
+
+
+def _frozen(artefacts: RunDirectory, pinned: Mapping[str, Any], sums: Mapping[str, str]) -> bytes:
+    name = "sql/" + str(pinned["file"])
+    if name not in sums or os.path.getsize(artefacts.file(name)) > SQL_LIMIT:
+        return b""
+    data = read_file(artefacts.file(name)) or b""
+    return data if sha256_bytes(data) == pinned["sha256"] else b""
+
+
+def _rehearsed(artefacts: RunDirectory, rehearsal: Mapping[str, Any] | None) -> Sequence[Mapping[str, Any]] | None:
+    """Return what the rehearsal measured, when its bundle is beside this run's and is the one that the plan names."""
+    name = str((rehearsal or {}).get("bundle", ""))
+    if not name or os.path.basename(name) != name:
+        return None
+    bundle = RunDirectory(os.path.join(os.path.dirname(artefacts.path.rstrip("/")), name))
+    try:
+        if not bundle.sealed or sha256_file(bundle.file(SEAL)) != (rehearsal or {}).get("seal"):
+            return None
+        require_as_sealed(bundle, JOURNAL)
+        return newest_end(bundle.journal.entries(), CopyVerified).measured
+    except (PhaseGateError, OSError):
+        return None
