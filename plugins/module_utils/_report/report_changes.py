@@ -82,8 +82,8 @@ def _change(change: Mapping[str, Any]) -> Node:
     parts += [f" {attribute.replace('_', ' ')}"] if attribute else []
     before, after = change.get("before"), change.get("after")
     values = [Code(str(one)) for one in (before, after) if one is not None]
-    if values:
-        parts += [": ", values[0], *([" → ", values[1]] if len(values) == 2 else [])]  # noqa: PLR2004
+    for sign, value in zip((": ", " → "), values):
+        parts += [sign, value]
     if change.get("note"):
         parts.append(f" ({change['note']})")
     severity = str(change.get("severity", ""))
@@ -117,9 +117,12 @@ def _unchanged(report: Mapping[str, Any], changes: Sequence[Mapping[str, Any]]) 
     items: List[Tuple[Inline, ...]] = []
     objects = report["objects"]["before"]
     if objects is not None:
+        # a new object is not one that was there before; a change within one has a longer identity than its object
         touched = {
-            _owner(change) for change in changes if change["action"] != "added" or len(change.get("identity") or ()) > 2
-        }  # noqa: PLR2004
+            _owner(change)
+            for change in changes
+            if change["action"] != "added" or len(change.get("identity") or ()) > len(("schema", "object"))
+        }
         items.append((f"{max(objects - len(touched), 0)} of the {objects} objects that were there before",))
     if same:
         names = tuple(part for name in same for part in (Code(name), " "))

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Iterable, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.record import BackupRecord
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.document import (
@@ -282,7 +282,7 @@ def _migration(migration: Mapping[str, Any]) -> List[Block]:
     blocks.append(Facts(tuple(facts)))
     begun = next((one["started"] for one in statements if one["started"]), "")
     length = _offset(begun, migration["commit_sent"]) or sum(one["milliseconds"] for one in statements) / 1000
-    locks = {}
+    locks: Dict[Any, List[str]] = {}
     for lock in migration["locks"]:
         locks.setdefault(lock["statement"], []).append(f"{lock['mode']} on {lock['relation']}")
     spans = tuple(
