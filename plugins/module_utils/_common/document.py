@@ -146,11 +146,12 @@ class Timeline:
 
 @dataclass(frozen=True)
 class Node:
-    """A node of a tree: its text, its badges, and what is below it."""
+    """A node of a tree: its name, its badges, what else is to be said about it, and what is below it."""
 
     parts: Tuple[Inline, ...]
     badges: Tuple[Badge, ...] = ()
     nodes: Tuple[Node, ...] = ()
+    rest: Tuple[Inline, ...] = ()
 
 
 @dataclass(frozen=True)

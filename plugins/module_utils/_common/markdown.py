@@ -123,7 +123,8 @@ def _nodes(nodes: Sequence[Node], indent: str = "") -> List[str]:
     lines: List[str] = []
     for node in nodes:
         marks = [part for badge in node.badges for part in (" · ", badge.text)]
-        lines.append(f"{indent}- {_line([*node.parts, *marks])}")
+        rest = [": ", *node.rest] if node.rest else []
+        lines.append(f"{indent}- {_line([*node.parts, *marks, *rest])}")
         lines += _nodes(node.nodes, indent + "  ")
     return lines
 

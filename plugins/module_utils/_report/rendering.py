@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any, Callable, Mapping
 
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.html import render_page
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.junit import JUnit
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.markdown import render_markdown
 from ansible_collections.incomex.phasegate.plugins.module_utils._report.report_document import report_document, tone_of
@@ -20,6 +21,11 @@ SOURCE = "report.json"
 def report_markdown(report: Mapping[str, Any]) -> str:
     """Return report.md."""
     return render_markdown(report_document(report))
+
+
+def report_html(report: Mapping[str, Any]) -> str:
+    """Return report.html."""
+    return render_page(report_document(report))
 
 
 def report_junit(report: Mapping[str, Any]) -> str:
@@ -46,6 +52,7 @@ def report_junit(report: Mapping[str, Any]) -> str:
 #: The name of each form and what makes it.
 FORMS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "report.md": report_markdown,
+    "report.html": report_html,
     "junit.xml": report_junit,
     "SUMMARY.txt": summary,
 }

@@ -35,7 +35,7 @@ def object_tree(report: Mapping[str, Any]) -> List[Block]:
     if changes:
         blocks.append(Tree(_schemas(changes), folded=len(changes) > SHOWN))
     filled = [
-        (f"Rows written by statement {one['n']}, {one['tag']}: {one['rows']}", *_names(one["relations"]))
+        (f"Statement {one['n']}, {one['tag']}: {one['rows']} rows written of", *_names(one["relations"]))
         for one in report["migration"]["statements"]
         if one["tag"] in ("INSERT", "UPDATE", "DELETE", "MERGE", "COPY") and one["rows"] is not None
     ]
@@ -55,7 +55,7 @@ def _schemas(changes: Sequence[Mapping[str, Any]]) -> Tuple[Node, ...]:
         objects.setdefault(_owner(change), []).append(change)
     nodes = []
     for schema, objects in sorted(schemas.items()):
-        below = tuple(_object(name, own) for name, own in objects.items())
+        below = tuple(_object(name, own, brief=len(changes) > SHOWN) for name, own in objects.items())
         count = sum(len(own) for own in objects.values())
         label: Tuple[Inline, ...] = ("schema ", Code(schema)) if schema else ("outside of a schema",)
         nodes.append(Node(label, (Badge(f"{count} change{'' if count == 1 else 's'}"),), below))
@@ -70,27 +70,32 @@ def _owner(change: Mapping[str, Any]) -> str:
     return str(change["name"])
 
 
-def _object(name: str, changes: Sequence[Mapping[str, Any]]) -> Node:
+def _object(name: str, changes: Sequence[Mapping[str, Any]], *, brief: bool) -> Node:
     if len(changes) == 1 and changes[0]["name"] == name:
-        return _change(changes[0])
-    return Node((Code(name),), (), tuple(_change(change) for change in changes))
+        return _change(changes[0], brief=brief)
+    return Node((Code(name),), (), tuple(_change(change, brief=brief) for change in changes))
 
 
-def _change(change: Mapping[str, Any]) -> Node:
+def _change(change: Mapping[str, Any], *, brief: bool) -> Node:
+    """Return a change; ``brief``: one of so many that its parts are only named."""
     attribute = change.get("attribute")
     parts: List[Inline] = [f"{change['kind'].replace('_', ' ')} ", Code(str(change["name"]))]
     parts += [f" {attribute.replace('_', ' ')}"] if attribute else []
-    before, after = change.get("before"), change.get("after")
-    values = [Code(str(one)) for one in (before, after) if one is not None]
-    for sign, value in zip((": ", " → "), values):
-        parts += [sign, value]
+    rest: List[Inline] = []
+    values = [Code(str(one)) for one in (change.get("before"), change.get("after")) if one is not None]
+    for sign, value in zip(("", " → "), values):
+        rest += [sign, value]
     if change.get("note"):
-        parts.append(f" ({change['note']})")
+        rest.append(f" ({change['note']})")
     severity = str(change.get("severity", ""))
     badges = [Badge(str(change["action"]))]
     badges += [Badge(severity, _SEVERITIES.get(severity, "watch"))] if severity else []
     badges += [Badge("rewrites", "bad")] if change.get("rewrites") else []
-    return Node(tuple(parts), tuple(badges), tuple(Node((str(part),)) for part in change.get("parts") or ()))
+    below = tuple(Node((str(part),)) for part in change.get("parts") or ())
+    if brief and below:
+        rest.append(f"; with {', '.join(str(part) for part in change['parts'])}")
+        below = ()
+    return Node(tuple(parts), tuple(badges), below, tuple(rest))
 
 
 def _counts(rows: Sequence[Mapping[str, Any]]) -> List[Block]:

@@ -160,13 +160,13 @@ def _front(report: Mapping[str, Any]) -> List[Block]:
 def _origin(report: Mapping[str, Any]) -> List[Block]:
     """Return the target, and what came before this run: its plan, its rehearsal, the approvals."""
     identity, before = report["identity"], report["predecessor"]
-    rows = [("inventory host", report["host"])]
+    rows: List[Tuple[str, Inline]] = [("inventory host", report["host"])]
     rows += [(key.replace("_", " "), _text(value) or UNKNOWN * (key != "container")) for key, value in identity.items()]
     rehearsal = (before or {}).get("rehearsal")
     if identity and rehearsal:
         own, other = identity.get("system_identifier"), rehearsal["cluster"].get("system_identifier")
         rows.append(("rehearsal cluster", f"{other}, {'a different one' if own != other else 'the SAME cluster'}"))
-    target = Table(("fact", "value"), tuple(rows)) if identity else _said("Not read.")
+    target = Facts(tuple(rows)) if identity else _said("Not read.")
     blocks = _section("Target", target)
     if before is None:
         return blocks
@@ -228,7 +228,8 @@ def _sources(report: Mapping[str, Any]) -> List[Block]:
     files = tuple(
         (one["name"], Code(one["sha256"], copy=True), str(one["size"]), one["about"]) for one in report["artefacts"]
     )
-    blocks.append(Table(("file", "SHA-256", "bytes", "what it is"), files, (2,)))
+    table = Table(("file", "SHA-256", "bytes", "what it is"), files, (2,))
+    blocks.append(Card(f"The {len(files)} files and their checksums", (), (table,), folded=True))
     return [*blocks, *_section("DDL source", _digest_table("file", report["digests"].items()))]
 
 
@@ -240,13 +241,13 @@ def _execution(report: Mapping[str, Any]) -> List[Block]:
             one["id"],
             _offset(begun, one["started"]),
             one["seconds"],
-            (one["status"], one["title"], one["started"], _text(one["seconds"]), one["result"]),
+            (one["status"], one["title"], _time_of_day(one["started"]), _text(one["seconds"]), one["result"]),
             tone_of(one["status"]),
         )
         for one in report["commands"]
     )
     head = ("command", "status", "what", "started", "seconds", "result")
-    blocks = _section("Commands", Timeline(head, report["seconds"], spans, (4,)))
+    blocks = _section("Commands", Timeline(head, report["seconds"], spans, (3, 4)))
     blocks += [*_section("Preflight", *_check_blocks(report["preflight"])), Heading(2, "Migration")]
     if not migration["statements"]:
         blocks.append(_said("No statement was run."))
@@ -273,11 +274,19 @@ def _offset(begun: str, at: str) -> float | None:
         return None
 
 
+def _time_of_day(at: str) -> str:
+    """Return the time without its date, which is that of the run."""
+    return at[11:] if _TIME.fullmatch(at) else at
+
+
 def _migration(migration: Mapping[str, Any]) -> List[Block]:
     statements = migration["statements"]
     where = f"Transaction {migration['xid']}, attempt {migration['attempts']}: {tag_summary(statements)}."
     blocks: List[Block] = [_said(where)]
-    facts = [("outcome", migration["outcome"] or UNKNOWN), ("COMMIT sent", migration["commit_sent"] or "no")]
+    facts: List[Tuple[str, Inline]] = [
+        ("outcome", migration["outcome"] or UNKNOWN),
+        ("COMMIT sent", migration["commit_sent"] or "no"),
+    ]
     facts.append(("tables rewritten", ", ".join(migration["rewrites"]) or "none"))
     blocks.append(Facts(tuple(facts)))
     begun = next((one["started"] for one in statements if one["started"]), "")
@@ -355,7 +364,7 @@ def _locks(locks: Sequence[Mapping[str, Any]], begun: str, length: float) -> Lis
             (
                 lock["mode"],
                 _text(lock["statement"]) or UNKNOWN,
-                lock["since"] or UNKNOWN,
+                _time_of_day(lock["since"]) or UNKNOWN,
                 _text(lock["seconds"]) or UNKNOWN,
                 _text(lock["rehearsed_seconds"]) or UNKNOWN,
             ),
@@ -367,7 +376,7 @@ def _locks(locks: Sequence[Mapping[str, Any]], begun: str, length: float) -> Lis
     )
     words = "Observed right before COMMIT, and held until then; which statement took a lock first is known from the rehearsal."
     head = ("relation", "lock", "statement", "since", "seconds", "rehearsed")
-    return [Heading(3, "Locks"), _said(words), Timeline(head, length, spans, (2, 4, 5))]
+    return [Heading(3, "Locks"), _said(words), Timeline(head, length, spans, (2, 3, 4, 5))]
 
 
 def _comparison(report: Mapping[str, Any]) -> List[Block]:

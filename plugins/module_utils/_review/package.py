@@ -81,7 +81,14 @@ def review(subject: Subject) -> Document:
         + (f", {counted(after, 'statement')} after it," if after else "")
         + f" on {target['inventory_name']}, rehearsed on a copy. Reviewers approve it by signing exactly these bytes."
     )
-    return Document("Command review", phase["title"], lead, subject.sha256, blocks)
+    return Document(
+        "Command review",
+        phase["title"],
+        lead,
+        subject.sha256,
+        blocks,
+        digest_label="SHA-256 of plan.json, the digest to approve",
+    )
 
 
 def _attention(subject: Subject) -> Notice:
