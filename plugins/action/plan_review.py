@@ -20,9 +20,9 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.files im
     replace_file,
     resolved,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.html import render_page
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.markdown import render_markdown
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.plan_reader import HAS_JSONSCHEMA
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.html import render_page
 from ansible_collections.incomex.phasegate.plugins.module_utils._review.package import review
 from ansible_collections.incomex.phasegate.plugins.module_utils._review.squawk import (
     LintFinding,

@@ -13,7 +13,7 @@ short_description: Seal the directory of a run
 version_added: 0.1.0
 author: incomex.phasegate contributors (@incomex)
 description:
-  - Builds C(report.json) from the journal and the files of the run, renders C(report.md), C(junit.xml) and C(SUMMARY.txt) from
+  - Builds C(report.json) from the journal and the files of the run, renders C(report.md), C(report.html), C(junit.xml) and C(SUMMARY.txt) from
     it, and writes C(SHA256SUMS) last. No database connection is needed.
   - Fails if the run did not end in success, after sealing, so that the failure is both in the bundle and on the operator's
     screen. With O(reason) it always fails, in check mode too.

@@ -58,6 +58,7 @@ LAYOUT = {
     "logs/C-08.log",
     "logs/driver.log",
     "plan.json",
+    "report.html",
     "report.json",
     "report.md",
     "roles.sql",

@@ -30,11 +30,11 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
     TransactionBegun,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import Entry
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.outcomes import Ending
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import (
     newest_end,
     records_of,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.outcomes import Ending
 from ansible_collections.incomex.phasegate.plugins.module_utils._report.vocabulary import COMMANDS
 
 Row = Mapping[str, Any]

@@ -32,11 +32,10 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.document
     Timeline,
     Tree,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import visible
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.html import POLICY, render_page
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import visible
 from ansible_collections.incomex.phasegate.tests.support.markdown import HOSTILE, texts
 from hypothesis import given
-
 
 #: What marks a part of a text that is shown as code.
 MARKS = {

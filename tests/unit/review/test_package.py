@@ -27,9 +27,9 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.document
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_bytes
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.html import render_page
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.markdown import render_markdown
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.canonical_json import canonical_json
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.html import render_page
 from ansible_collections.incomex.phasegate.plugins.module_utils._review.package import review
 from ansible_collections.incomex.phasegate.plugins.module_utils._review.squawk import (
     LintFinding,
