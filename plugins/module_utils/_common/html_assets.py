@@ -70,7 +70,7 @@ details.card{padding:.55rem 1.1rem;margin:.45rem 0}details.card[open]{padding-bo
 .badge.bad{background:var(--bad-wash);color:var(--bad)}
 main ul.board{list-style:none;max-width:none;padding:0;margin:.8rem 0;border-top:1px solid var(--line)}
 .board li{margin:0;border-bottom:1px solid var(--line);padding:.4rem 0}.board li p{margin:0;max-width:none;display:flex;flex-wrap:wrap;gap:.25rem .6rem;align-items:baseline;padding-left:calc(.7em + .6rem)}
-.board .id{min-width:4.2rem}.board .what{flex:1 1 14rem}.board .badge{min-width:6.8rem;text-align:center}
+.board .id{min-width:4.2rem}.board .what{flex:1 1 14rem}.board .badge{min-width:7.2rem;text-align:center}
 .board dl{grid-template-columns:1fr;gap:.3rem;margin:.5rem 0 .3rem calc(.7em + .6rem)}.board dl div{display:grid;grid-template-columns:5.5rem 1fr;gap:.6rem}
 main ul.tree{list-style:none;padding-left:1.1rem;max-width:none;margin:.2rem 0}main>ul.tree{padding-left:0;margin:.8rem 0}
 .tree li{margin:.15rem 0}.tree li>.badge{margin-left:.5rem}.tree .rest{color:var(--soft)}.tree li>.rest{margin-left:.5rem}.tree summary>.rest{flex:1 1 100%;padding-left:1.3rem}

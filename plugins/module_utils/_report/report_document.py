@@ -229,7 +229,7 @@ def _sources(report: Mapping[str, Any]) -> List[Block]:
         (one["name"], Code(one["sha256"], copy=True), str(one["size"]), one["about"]) for one in report["artefacts"]
     )
     table = Table(("file", "SHA-256", "bytes", "what it is"), files, (2,))
-    blocks.append(Card(f"The {len(files)} files and their checksums", (), (table,), folded=True))
+    blocks.append(Card(f"Files and their checksums ({len(files)})", (), (table,), folded=True))
     return [*blocks, *_section("DDL source", _digest_table("file", report["digests"].items()))]
 
 
