@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, FrozenSet, Sequence
+from typing import Any, Callable, FrozenSet, Iterable, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.statement_kinds import (
     LOCAL_SETTINGS,
@@ -49,6 +49,25 @@ def check_calls(
                 report(problem, next_step="use SET LOCAL")
         elif far_reaching(name):
             _report_far_reaching(name, report)
+
+
+def check_attributes(
+    attributes: Iterable[str], declared: FrozenSet[str], search_path: Sequence[str], report: Callable[..., None]
+) -> None:
+    """Report names in attribute notation that may call a function: ``(x).f`` is ``f(x)`` where x has no column f.
+
+    Only pg_catalog and the search path are searched for it.
+    """
+    for name in sorted(attributes):
+        if any(full.rpartition(".")[2] == name for full in declared):
+            continue
+        if far_reaching(name):
+            _report_far_reaching(name, report)
+        elif search_path:
+            report(
+                f"(…).{name} calls a function {name} of settings.search_path where no column has that name",
+                next_step=f"leave settings.search_path empty, or add {search_path[0]}.{name} to scope.functions",
+            )
 
 
 def check_handed(node: Any, declared: FrozenSet[str], report: Callable[..., None]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, FrozenSet, List, Optional
 
-from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.calls import check_calls
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.calls import check_attributes, check_calls
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.names import collect_names
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.parsing import parse_sql
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.syntax_tree import is_node, walk
@@ -66,4 +66,5 @@ def _reading_problem(select: Any, functions: FrozenSet[str]) -> Optional[QueryPr
         found.append(QueryProblem(what, next_step))
 
     check_calls(names.calls, functions, (), report)
+    check_attributes(names.attributes, functions, (), report)
     return found[0] if found else None

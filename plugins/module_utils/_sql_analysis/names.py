@@ -98,6 +98,8 @@ class StatementNames:
     references: Set[Tuple[str, str]] = field(default_factory=set)
     schemas: Set[str] = field(default_factory=set)
     calls: List[Any] = field(default_factory=list)
+    #: names in attribute notation, ``(x).name``: PostgreSQL calls a function of that name where no column has it
+    attributes: Set[str] = field(default_factory=set)
     ctes: Set[str] = field(default_factory=set)
 
 
@@ -111,6 +113,7 @@ def names_inside(body: Body) -> StatementNames:
         names.references |= here.references
         names.schemas |= here.schemas
         names.calls += here.calls
+        names.attributes |= here.attributes
     return names
 
 
@@ -124,6 +127,8 @@ def collect_names(node: Any) -> StatementNames:
             names.relations.add((child.schemaname or "", child.relname, place in READ_PLACES))
         elif is_node(child, ast.FuncCall):
             names.calls.append(child)
+        elif is_node(child, ast.A_Indirection):
+            names.attributes |= {part.sval for part in child.indirection if is_node(part, ast.String)}
         elif is_node(child, ast.CommonTableExpr):
             names.ctes.add(child.ctename)
         elif is_node(child, ast.DefElem, ast.PublicationObjSpec):

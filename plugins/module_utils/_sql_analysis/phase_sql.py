@@ -26,7 +26,11 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._plan.statement_
     kind_allowed,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.bodies import Body, body_of
-from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.calls import check_calls, check_handed
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.calls import (
+    check_attributes,
+    check_calls,
+    check_handed,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.check_query import query_problem
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.classification import (
     RefusedError,
@@ -194,6 +198,8 @@ def _analysed(source: SourceFile, rules: SqlRules, problems: List[Problem]) -> L
             check_names(names, rules, temporary, report)
             check_names(inside, rules, temporary, report)
             check_calls([*names.calls, *inside.calls], rules.functions, rules.search_path, report)
+            attributes = names.attributes | inside.attributes
+            check_attributes(attributes, rules.functions, rules.search_path, report)
             check_handed(piece.node, rules.functions, report)
         seen[tag] += 1
         statements.append(

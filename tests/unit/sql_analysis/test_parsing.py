@@ -92,3 +92,13 @@ def test_long_sql_of_ordinary_depth_is_parsed() -> None:
     assert len(parse_sql("SELECT " + " AND ".join(["true"] * 20_000))) == 1
     with pytest.raises(ParseError, match="syntax error"):
         parse_sql("SELECT 1; " * 2000 + "SELEC")
+
+
+@pytest.mark.fault("attribute-call")
+@pytest.mark.parametrize("function", ["pg_read_file", "pg_terminate_backend", "lo_unlink"])
+def test_a_check_calls_no_far_reaching_function_in_attribute_notation(function: str) -> None:
+    problem = query_problem(f"SELECT (x.y).{function} FROM app.x", frozenset())
+    assert problem is not None
+    assert problem.what == f"the function {function} reaches beyond this transaction"
+    assert query_problem(f"SELECT (x.y).{function} FROM app.x", frozenset({f"pg_catalog.{function}"})) is None
+    assert query_problem("SELECT (x.y).city FROM app.x", frozenset()) is None

@@ -349,6 +349,17 @@ def test_refused_whatever_the_scope(ddl: bytes, line: int, what: str) -> None:
         (b"CREATE TABLE app.t (x int REFERENCES other.u)", "other.u is outside of scope.schemas", "add other"),
         (b"CREATE TABLE app.t (x text DEFAULT app.f())", "the function app.f has effects", "scope.functions"),
         (b"CREATE TABLE app.t (x text DEFAULT pg_read_file('/x'))", "pg_read_file reaches beyond", "scope.functions"),
+        (
+            b"CREATE TABLE app.t (x text DEFAULT ('/x'::text).pg_read_file)",
+            "pg_read_file reaches beyond",
+            "scope.functions",
+        ),
+        (
+            b"CREATE TABLE app.t (x bool DEFAULT (7).pg_terminate_backend)",
+            "pg_terminate_backend reaches",
+            "functions",
+        ),
+        (b"CREATE TABLE app.t (CHECK ((7::oid).lo_unlink = 1))", "lo_unlink reaches beyond", "scope.functions"),
         (b"CREATE TABLE app.t (x text COLLATE other.c)", "other.c is outside of scope.schemas", "add other"),
         (
             b"CREATE TABLE app.t (CHECK (1 OPERATOR(other.=) 2))",
@@ -435,6 +446,12 @@ def test_declared_functions_may_be_called(files: PhaseFiles) -> None:
     expect = {"tags": {"SELECT": 1}, "result": {"f": 1, "setval": 2}}
     files.write({"scope": scope, "expect": expect}, ddl=b"SELECT app.f(), setval('app.s', 2)")
     analyse_phase(load_phase(files.path))
+
+
+def test_with_a_search_path_an_attribute_may_be_a_function_of_it(files: PhaseFiles) -> None:
+    settings = {"search_path": ["app"]}
+    files.write({"settings": settings}, ddl=b"CREATE TABLE t (x home, CHECK ((x).wipe > 0))")
+    assert "(…).wipe calls a function wipe of settings.search_path" in problems_of(files)[0].what
 
 
 def test_with_a_search_path_relations_may_stand_alone_and_functions_not(files: PhaseFiles) -> None:
