@@ -82,6 +82,13 @@ ROWS: dict[str, Fault] = {
     "cut-anywhere": Fault("the DDL cut at every byte", "nothing persists"),
     "settings-changed": Fault("the SQL changes a timeout, role or search_path", "refused unless SET LOCAL"),
     "name-shadowed": Fault("a function of the same name earlier in the search_path", "not called"),
+    "attribute-call": Fault(
+        "the SQL calls a function in attribute notation, (x).f", "as f(x): rejected when it is planned"
+    ),
+    "lying-object": Fault(
+        "a trigger, a view's function, an operator or a cast that other roles own changes role, settings or data, or answers",
+        "settings and role set again after each statement; a check read-only and undone; answers and digests without it",
+    ),
     "lock-held": Fault(
         "a long transaction holds the lock",
         "bounded wait, another attempt, the blocker named; an application waits no longer than the lock timeout",

@@ -21,7 +21,6 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quotin
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrusted_sql import (
     Answer,
     run_query,
-    search_path,
 )
 
 NEXT_STEPS = {
@@ -117,7 +116,7 @@ def _absent(session: Session, relations: Sequence[str]) -> str | None:
     return next(absent, None)
 
 
-def _run_check(session: Session, check: Mapping[str, Any], builtins: Builtins) -> CheckResult:
+def _run_check(session: Session, check: Mapping[str, Any], builtins: Builtins, schemas: Sequence[str]) -> CheckResult:
     if check.get("builtin"):
         finding = builtins[check["builtin"]](check)
         status = (
@@ -130,7 +129,7 @@ def _run_check(session: Session, check: Mapping[str, Any], builtins: Builtins) -
         return CheckResult(
             check["id"], check.get("title") or "", CheckStatus.NOT_APPLICABLE, json_line(check.get("expect")), found
         )
-    answer = run_query(session, check["sql"])
+    answer = run_query(session, check["sql"], schemas)
     expect = check.get("expect")
     if answer.error:
         denied = answer.error.startswith(f"{INSUFFICIENT_PRIVILEGE}:")
@@ -155,10 +154,7 @@ def run_checks(
     ``schemas`` is the search_path between pg_catalog and pg_temp. ``builtins`` must have every built-in check
     that ``checks`` names.
     """
-    session.set("search_path", search_path(schemas), local=True)
-    results = [_run_check(session, check, builtins) for check in checks]
-    session.set("search_path", search_path(()), local=True)
-    return results
+    return [_run_check(session, check, builtins, schemas) for check in checks]
 
 
 def run_read_only(

@@ -23,9 +23,11 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_s
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import literal
 
-# Settings that change the text that the server deparses or prints, fixed for every session of phasegate.
-SESSION_SETTINGS = {
+# Settings that change what SQL means, or the text that the server deparses or prints. They are fixed for every session of
+# phasegate, no phase may change one, and they are set again after every statement of a phase: a trigger's function can change any.
+FIXED_SETTINGS = {
     "search_path": "pg_catalog, pg_temp",
+    "client_encoding": "UTF8",
     "TimeZone": "UTC",
     "DateStyle": "ISO, YMD",
     "IntervalStyle": "postgres",
@@ -35,6 +37,14 @@ SESSION_SETTINGS = {
     "quote_all_identifiers": "off",
     "standard_conforming_strings": "on",
     "client_min_messages": "notice",
+    "array_nulls": "on",
+    "transform_null_equals": "off",
+    # else an index returns some of its rows
+    "gin_fuzzy_search_limit": "0",
+}
+
+SESSION_SETTINGS = {
+    **FIXED_SETTINGS,
     "jit": "off",
     # the role's and the database's own are for applications: a run is ended by its own limits, and says so
     "lock_timeout": "0",

@@ -10,55 +10,109 @@ an embedded COMMIT, VACUUM, COPY FROM STDIN or a second statement in a check is 
 
 from __future__ import annotations
 
+import contextlib
+import decimal
 import json
 from dataclasses import dataclass, field
 from typing import Any, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.strict_json import DIGITS
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import FIXED_SETTINGS
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import ConnectionLost, Session
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import identifier, literal
 
 # More rows than this of a check or a trailing SELECT are counted, not kept: results go into a report.
 ROWS_KEPT = 200
 
-_EXECUTE = """
+# The author's search_path holds for the author's text alone. What reads its answer names every operator's schema: rows may be
+# fetched while that path is in force, and an operator of one of its schemas that fits better would be taken.
+_MILLISECONDS = (
+    "1000::pg_catalog.numeric OPERATOR(pg_catalog.*)"
+    " extract(epoch FROM (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) started))"
+)
+
+_EXECUTE = f"""
 DECLARE
   started pg_catalog.timestamptz := pg_catalog.clock_timestamp();
   n pg_catalog.int8;
 BEGIN
-  EXECUTE {sql};
+  PERFORM pg_catalog.set_config('search_path', {{path}}, true);
+  EXECUTE {{sql}};
   GET DIAGNOSTICS n = ROW_COUNT;
+  PERFORM {{own}};
   PERFORM pg_catalog.set_config('phasegate.answer', pg_catalog.json_build_object('rows', n, 'milliseconds',
-    1000 * extract(epoch FROM pg_catalog.clock_timestamp() - started))::text, true);
+    {_MILLISECONDS})::pg_catalog.text, true);
 END
 """
 
-_QUERY = """
-DECLARE
+# The rows of a query. row_to_json() calls a cast to json that a user made for a type: what a check found would be what its
+# function says. Those of extensions are a superuser's.
+_ROWS = """
+  FOR r IN EXECUTE {sql} LOOP
+    n := n OPERATOR(pg_catalog.+) 1::pg_catalog.int8;
+    IF n OPERATOR(pg_catalog.=) 1::pg_catalog.int8 THEN
+      SELECT pg_catalog.format_type(c.castsource, NULL) INTO lying FROM pg_catalog.pg_cast c
+      WHERE c.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid
+        AND c.casttarget OPERATOR(pg_catalog.=) 'pg_catalog.json'::pg_catalog.regtype::pg_catalog.oid
+        AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.objid OPERATOR(pg_catalog.=) c.oid
+          AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_cast'::pg_catalog.regclass::pg_catalog.oid
+          AND d.deptype OPERATOR(pg_catalog.=) 'e'::pg_catalog."char") LIMIT 1;
+      IF lying IS NOT NULL THEN
+        RAISE EXCEPTION 'a cast from % to json exists, which would decide what this answer says', lying
+          USING HINT = 'Drop the cast, or call its function by name where it is needed.';
+      END IF;
+    END IF;
+    IF n OPERATOR(pg_catalog.<=) {rows_kept}::pg_catalog.int8 THEN
+      kept := pg_catalog.array_append(kept, pg_catalog.row_to_json(r));
+    END IF;
+  END LOOP;
+"""
+
+_DECLARED = """
   started pg_catalog.timestamptz := pg_catalog.clock_timestamp();
   n pg_catalog.int8 := 0;
   r pg_catalog.record;
   kept pg_catalog.json[] := '{{}}';
-BEGIN
-  FOR r IN EXECUTE {sql} LOOP
-    n := n + 1;
-    IF n <= {rows_kept} THEN kept := kept || pg_catalog.row_to_json(r); END IF;
-  END LOOP;
+  lying pg_catalog.text;
+"""
+
+_KEEP_ANSWER = f"""
   PERFORM pg_catalog.set_config('phasegate.answer', pg_catalog.json_build_object('rows', n, 'milliseconds',
-    1000 * extract(epoch FROM pg_catalog.clock_timestamp() - started), 'result', kept)::text, true);
+    {_MILLISECONDS}, 'result', kept)::pg_catalog.text, true);
+"""
+
+_QUERY = f"""
+DECLARE {_DECLARED}
+BEGIN
+  PERFORM pg_catalog.set_config('search_path', {{path}}, true);
+  {_ROWS}
+  PERFORM {{own}};
+  {_KEEP_ANSWER}
 END
 """
 
-_CONTAINED = """
-DECLARE
+# A check runs in a read-only subtransaction that is always rolled back: what a function behind it does to data, settings or
+# the role ends with it. Only this block can set its own variable, so no error can pose as the end of the query.
+_CHECK = f"""
+DECLARE {_DECLARED}
+  whole pg_catalog.bool := false;
   state pg_catalog.text; message pg_catalog.text; detail pg_catalog.text; hint pg_catalog.text;
 BEGIN
-  {query};
-EXCEPTION WHEN OTHERS OR query_canceled THEN
-  GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL,
-    hint = PG_EXCEPTION_HINT;
-  PERFORM pg_catalog.set_config('phasegate.answer', pg_catalog.json_build_object('error',
-    pg_catalog.concat_ws(' ', state || ':', message, nullif(detail, ''), nullif(hint, '')))::text, true);
+  BEGIN
+    PERFORM pg_catalog.set_config('search_path', {{path}}, true), pg_catalog.set_config('transaction_read_only', 'on', true);
+    {_ROWS}
+    whole := true;
+    RAISE EXCEPTION 'the query is done';
+  EXCEPTION WHEN OTHERS OR query_canceled THEN
+    GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL,
+      hint = PG_EXCEPTION_HINT;
+  END;
+  IF whole THEN
+    {_KEEP_ANSWER}
+  ELSE
+    PERFORM pg_catalog.set_config('phasegate.answer', pg_catalog.json_build_object('error', pg_catalog.concat_ws(' ',
+      pg_catalog.concat(state, ':'), message, nullif(detail, ''), nullif(hint, '')))::pg_catalog.text, true);
+  END IF;
 END
 """
 
@@ -89,9 +143,23 @@ def search_path(schemas: Sequence[str]) -> str:
 def _answer(session: Session) -> Answer:
     text = session.value("SELECT pg_catalog.current_setting('phasegate.answer')") or "{}"
     try:
-        return Answer(**json.loads(text, parse_int=_integer))
+        return Answer(**json.loads(text, parse_int=_integer, parse_float=_number, object_pairs_hook=_unique))
     except RecursionError:
         return Answer(error="the answer has values nested too deeply to be compared")
+    except _Ambiguous as twice:
+        return Answer(error=f"the answer has two values under the name {twice}: give each column a name of its own")
+
+
+class _Ambiguous(ValueError):
+    """Two values of one object have the same name."""
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _value in pairs]
+        raise _Ambiguous(json.dumps(next(name for name in names if names.count(name) > 1)))
+    return found
 
 
 def _integer(text: str) -> int | str:
@@ -99,28 +167,64 @@ def _integer(text: str) -> int | str:
     return int(text) if len(text) <= DIGITS else text
 
 
-def run_statement(session: Session, sql: str, *, returns_rows: bool) -> Answer:
-    """Run one statement in the open transaction; an error of the server is raised as ``SqlError``."""
+def _number(text: str) -> float | str:
+    """Return a number with a fraction; one that no floating-point number equals stays a text, which equals no number."""
+    if len(text) > DIGITS:
+        return text
+    nearest = float(text)
+    return nearest if decimal.Decimal(repr(nearest)) == decimal.Decimal(text) else text
+
+
+def own_settings(role: str) -> str:
+    """Return the SQL expressions that set, for the transaction, what holds for every statement of phasegate.
+
+    They name no operator, so they do the same under any search_path. ``role`` is a role's name, or ``none``.
+    """
+    settings = {**FIXED_SETTINGS, "role": role or "none"}
+    return ", ".join(
+        f"pg_catalog.set_config({literal(name)}, {literal(value)}, true)" for name, value in settings.items()
+    )
+
+
+def run_statement(
+    session: Session, sql: str, schemas: Sequence[str] = (), *, returns_rows: bool, role: str = ""
+) -> Answer:
+    """Run one statement in the open transaction; an error of the server is raised as ``SqlError``.
+
+    ``schemas`` is the statement's search_path between pg_catalog and pg_temp. ``role`` is what SET ROLE has named, '' for
+    none; whatever the statement has made of it, or of ``FIXED_SETTINGS``, is undone.
+    """
     template = _QUERY if returns_rows else _EXECUTE
-    session.execute("DO " + literal(template.format(sql=literal(sql), rows_kept=ROWS_KEPT)))
+    session.execute("DO " + literal(_block(template, sql, schemas, own=own_settings(role))))
     return _answer(session)
 
 
-def run_alone(session: Session, sql: str) -> None:
+def _block(template: str, sql: str, schemas: Sequence[str], own: str = "") -> str:
+    return template.format(sql=literal(sql), path=literal(search_path(schemas)), rows_kept=ROWS_KEPT, own=own)
+
+
+def run_alone(session: Session, sql: str, schemas: Sequence[str] = ()) -> None:
     r"""Run one statement outside a transaction; an error of the server is raised as ``SqlError``.
+
+    ``schemas`` is the statement's search_path between pg_catalog and pg_temp.
 
     The server returns the literal as a row, and psql's ``\gexec`` sends the row's text unchanged: it interprets neither
     backslash commands nor variables in it (PostgreSQL manual, psql). A text of several statements is one implicit
     transaction, in which a statement with CONCURRENTLY fails.
     """
-    session.execute(f"SELECT {literal(sql)} \\gexec")
+    session.set("search_path", search_path(schemas))
+    try:
+        session.execute(f"SELECT {literal(sql)} \\gexec")
+    finally:
+        with contextlib.suppress(ConnectionLost):
+            session.set("search_path", search_path(()))
 
 
-def run_query(session: Session, sql: str) -> Answer:
-    """Run one query in the open transaction; an error of the server is the answer's ``error``.
+def run_query(session: Session, sql: str, schemas: Sequence[str] = ()) -> Answer:
+    """Run one query in the open transaction, read-only; an error of the server is the answer's ``error``.
 
-    The transaction stays usable: the query runs in a subtransaction that is rolled back when it fails.
+    The transaction stays as it was: the query runs in a subtransaction that is rolled back. ``schemas`` is its search_path
+    between pg_catalog and pg_temp.
     """
-    block = "<<guarded>>" + _QUERY.format(sql=literal(sql), rows_kept=ROWS_KEPT)
-    session.execute("DO " + literal(_CONTAINED.format(query=block)))
+    session.execute("DO " + literal(_block(_CHECK, sql, schemas)))
     return _answer(session)

@@ -39,7 +39,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_s
     SqlError,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import literal
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrusted_sql import run_alone, search_path
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrusted_sql import run_alone
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import MigrationResult, Script
 
 T = TypeVar("T", bound=Transacted)
@@ -140,7 +140,6 @@ def run_after_commit(session: Session, client: Client, script: Script, applied: 
             _run_one(session, client, script, statement, applied, step, pid or "")
     if script.role:
         session.set("role", "none")
-    session.set("search_path", search_path(()))
 
 
 def _run_one(
@@ -161,11 +160,10 @@ def _run_one(
     detach = statement["kinds"][0].startswith("ALTER TABLE")
     session.set("lock_timeout", script.settings["lock_timeout"] if detach else "0")
     session.set("statement_timeout", script.settings["after_commit_timeout"])
-    session.set("search_path", search_path(script.settings["search_path"]))
     step.note(StatementBegun(statement["n"], statement["tag"], statement["line"], statement["after_commit"]))
     started = time.monotonic()
     try:
-        run_alone(session, text)
+        run_alone(session, text, script.settings["search_path"])
     except SqlError as error:
         state, broken = fetch_statement_state(session, statement)
         step.note(StatementFailed(statement["n"], error.words(), broken))

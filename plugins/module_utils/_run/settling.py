@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import Stopped
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session, SqlError
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrusted_sql import own_settings
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import CORRECT
 
 _TEMPORARY = r"^pg_(?:toast_)?temp_[0-9]+$"
@@ -128,7 +129,8 @@ def settle(session: Session, command: str, beginning: Beginning) -> None:
     # A trigger that fired may have deferred its work again. Here it can only fail, and queue nothing more.
     _fire(session, f"{command}: a deferred trigger defers its work again, until COMMIT; rolled back before COMMIT.")
     session.execute("SET LOCAL SESSION AUTHORIZATION DEFAULT")
-    session.set("role", beginning.role, local=True)
+    # a trigger may have changed any of them
+    session.execute(f"SELECT {own_settings(beginning.role)} \\g /dev/null")
     leaning = [row[0] or "" for row in session.rows(_LEANING)] if session.rows(_ANYTHING_TEMPORARY) else []
     if leaning:
         raise Stopped(

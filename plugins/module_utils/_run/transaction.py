@@ -50,7 +50,6 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quotin
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrusted_sql import (
     Answer,
     run_statement,
-    search_path,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.after_commit import run_after_commit
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import (
@@ -177,8 +176,10 @@ def _next_step(session: Session, script: Script, statement: Mapping[str, Any], e
     return found
 
 
-def _run_statements(session: Session, script: Script, checks: TransactionChecks, applied: MigrationResult) -> None:
-    session.set("search_path", search_path(script.settings["search_path"]), local=True)
+def _run_statements(
+    session: Session, script: Script, checks: TransactionChecks, applied: MigrationResult, role: str
+) -> None:
+    schemas = script.settings["search_path"]
     for statement in script.statements:
         if not statement["run"] or statement["after_commit"]:
             continue
@@ -186,7 +187,7 @@ def _run_statements(session: Session, script: Script, checks: TransactionChecks,
         where = f"statement {statement['n']} ({statement['tag']}, line {statement['line']})"
         at = utc_now()
         try:
-            answer = run_statement(session, text, returns_rows=statement["returns_rows"])
+            answer = run_statement(session, text, schemas, returns_rows=statement["returns_rows"], role=role)
         except SqlError as error:
             if error.sqlstate == LOCK_NOT_AVAILABLE:
                 raise _no_lock(session, script, where, statement["relations"], error) from error
@@ -209,7 +210,6 @@ def _run_statements(session: Session, script: Script, checks: TransactionChecks,
         if statement["returns_rows"]:
             applied.result = answer.result
         checks.after_statement(session, statement)
-    session.set("search_path", search_path(()), local=True)
 
 
 def _check_counts(script: Script, applied: MigrationResult) -> None:
@@ -310,7 +310,7 @@ def _attempt(
     step.note(TransactionBegun(applied.xid, applied.pid, step.end.gates or ()))
     if script.role:
         session.set("role", script.role, local=True)
-    _run_statements(session, script, checks, applied)
+    _run_statements(session, script, checks, applied, script.role or beginning.role)
     settle(session, script.command, beginning)
     _check_counts(script, applied)
     with explain_privileges(session):

@@ -1,0 +1,195 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What other roles have put into a database decides neither how a statement's answer is read nor what runs after it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup.table_digests import (
+    read_table_digests,
+    table_differences,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres import untrusted_sql
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrusted_sql import (
+    run_alone,
+    run_query,
+    run_statement,
+)
+from ansible_collections.incomex.phasegate.tests.support.runs import client_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
+    from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
+
+SETUP = """
+CREATE SCHEMA app; CREATE SCHEMA evil;
+CREATE TABLE app.orders (id int, note text); INSERT INTO app.orders SELECT n, 'n' || n FROM generate_series(1, 3) n;
+CREATE TABLE app.audit (id int); INSERT INTO app.audit VALUES (1), (2);
+CREATE TABLE app.other (note text); INSERT INTO app.other VALUES ('A');
+CREATE FUNCTION evil.lower(text) RETURNS text LANGUAGE sql AS $$SELECT 'forged'$$;
+CREATE FUNCTION app.change() RETURNS int LANGUAGE plpgsql AS $$BEGIN
+  DELETE FROM app.audit;
+  PERFORM set_config('search_path', 'evil, pg_catalog', true), set_config('role', 'pg_monitor', true);
+  PERFORM set_config('standard_conforming_strings', 'off', true), set_config('TimeZone', 'Asia/Tokyo', true);
+  RETURN 1; END$$;
+CREATE VIEW app.seen AS SELECT app.change() AS one;
+CREATE FUNCTION app.on_update() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM app.change(); RETURN NULL; END$$;
+CREATE TRIGGER t BEFORE UPDATE ON app.orders FOR EACH STATEMENT EXECUTE FUNCTION app.on_update();
+"""
+
+FIXED = "SELECT current_setting('search_path'), current_setting('role'), current_setting('TimeZone')"
+
+
+@pytest.fixture
+def session(cluster: Cluster, empty_database: str) -> Iterator[Session]:
+    """A session in a transaction, in a database that others have prepared."""
+    cluster.psql(SETUP, empty_database)
+    with client_of(cluster, empty_database).session() as opened:
+        opened.execute("BEGIN")
+        yield opened
+        opened.execute("ROLLBACK")
+
+
+@pytest.mark.fault("lying-object")
+@pytest.mark.parametrize(
+    "forged",
+    [
+        "CREATE FUNCTION app.forge(json[], json) RETURNS json[] LANGUAGE sql AS"
+        " $$SELECT ARRAY['{\"n\": 10}'::json]$$;"
+        " CREATE OPERATOR app.|| (LEFTARG = json[], RIGHTARG = json, FUNCTION = app.forge)",
+        "CREATE FUNCTION app.forge(int8, int4) RETURNS bool LANGUAGE sql AS 'SELECT false';"
+        " CREATE OPERATOR app.<= (LEFTARG = int8, RIGHTARG = int4, FUNCTION = app.forge)",
+        "CREATE FUNCTION app.forge(int4, numeric) RETURNS numeric LANGUAGE sql AS 'SELECT 1 / 0.0';"
+        " CREATE OPERATOR app.* (LEFTARG = int4, RIGHTARG = numeric, FUNCTION = app.forge)",
+    ],
+)
+def test_an_operator_of_the_path_does_not_write_the_answer(session: Session, forged: str) -> None:
+    session.execute(forged)
+    for answer in (
+        run_query(session, "SELECT count(*) AS n FROM orders", ["app"]),
+        run_statement(session, "SELECT count(*) AS n FROM orders", ["app"], returns_rows=True),
+    ):
+        assert (answer.rows, answer.result, answer.error) == (1, [{"n": 3}], "")
+    assert run_statement(session, "DELETE FROM orders", ["app"], returns_rows=False).rows == 3
+
+
+def test_no_bare_operator_is_in_what_reads_an_answer() -> None:
+    for template in (untrusted_sql._EXECUTE, untrusted_sql._QUERY, untrusted_sql._CHECK):
+        text = re.sub(
+            r"OPERATOR\(pg_catalog\.[-+*/<>=]+\)|:=|n = ROW_COUNT|FOR r IN EXECUTE|HINT =|\w+ = \w+(?=,|;)|'[^']*'|\"\w+\"|count\(\*\)",
+            "",
+            template,
+        )
+        assert re.findall(r"[^\s\w;:,.(){}\[\]]+", text) == []
+        assert not re.search(r"\b(LIKE|IN|BETWEEN|SIMILAR|~)\b", text)
+
+
+@pytest.mark.fault("lying-object")
+def test_what_a_check_changes_ends_with_it(session: Session) -> None:
+    before = session.rows(FIXED)
+    answer = run_query(session, "SELECT one FROM app.seen")
+    assert answer.error.startswith("25006: cannot execute DELETE in a read-only transaction")
+    assert session.rows(FIXED) == before
+    session.execute(
+        "CREATE OR REPLACE VIEW app.seen AS SELECT length(set_config('search_path', 'evil, pg_catalog', true)) AS one"
+    )
+    assert run_query(session, "SELECT one FROM app.seen").error == ""
+    assert run_query(session, "SELECT lower('A') AS low").result == [{"low": "a"}]
+    assert session.rows(FIXED) == before
+    assert session.value("SELECT count(*) FROM app.audit") == "2"
+    # and the transaction still writes
+    session.execute("INSERT INTO app.audit VALUES (3)")
+
+
+@pytest.mark.fault("lying-object")
+@pytest.mark.parametrize("role", ["", "pg_read_all_data"])
+def test_what_a_trigger_changes_ends_with_its_statement(session: Session, role: str) -> None:
+    before = session.rows(FIXED)
+    run_statement(session, "UPDATE app.orders SET note = note", returns_rows=False, role=role)
+    (path, now, zone), (was_path, _none, was_zone) = session.rows(FIXED)[0], before[0]
+    assert (path, now, zone) == (was_path, role or "none", was_zone)
+    session.execute("RESET ROLE")
+    run_statement(session, "UPDATE app.other SET note = lower(note)", returns_rows=False)
+    assert session.value("SELECT note FROM app.other") == "a"
+
+
+def test_the_path_of_a_statement_alone_ends_with_it(session: Session) -> None:
+    session.execute("COMMIT")
+    before = session.rows(FIXED)
+    run_alone(session, "CREATE INDEX CONCURRENTLY by_id ON orders (id)", ["app"])
+    assert session.rows(FIXED) == before
+
+
+@pytest.mark.fault("lying-object")
+@pytest.mark.parametrize(
+    ("made", "query"),
+    [
+        ("CREATE TYPE app.state AS ENUM ('new')", "SELECT 'new'::app.state AS s"),
+        ("CREATE TYPE app.state AS (v text)", "SELECT row('new')::app.state AS s"),
+        ("CREATE TYPE app.state AS (v text)", "SELECT ARRAY[row('new')::app.state] AS s"),
+    ],
+)
+def test_a_cast_to_json_does_not_say_what_a_check_finds(session: Session, made: str, query: str) -> None:
+    session.execute(made)
+    session.execute(
+        "CREATE FUNCTION app.lie(app.state) RETURNS json LANGUAGE sql AS $$SELECT '\"paid\"'::json$$;"
+        " CREATE CAST (app.state AS json) WITH FUNCTION app.lie(app.state)"
+    )
+    assert "a cast from app.state to json exists" in run_query(session, query).error
+
+
+@pytest.mark.parametrize(
+    ("sql", "expect"),
+    [
+        ("SELECT 100000000000000000.01::numeric AS n", "100000000000000000.01"),
+        ("SELECT 9007199254740993.0::numeric AS n", "9007199254740993.0"),
+        ("SELECT 86.00::numeric AS n", 86),
+        ("SELECT 0.1::numeric AS n", 0.1),
+        ("SELECT 0.1::float8 AS n", 0.1),
+        ("SELECT 1e-7::float8 AS n", 1e-7),
+    ],
+)
+def test_a_number_that_no_float_equals_equals_no_number(session: Session, sql: str, expect: object) -> None:
+    assert run_query(session, sql).result == [{"n": expect}]
+
+
+def test_two_columns_of_one_name_are_no_answer(session: Session) -> None:
+    assert run_query(session, "SELECT 1 AS a, 2 AS a").error == (
+        'the answer has two values under the name "a": give each column a name of its own'
+    )
+
+
+@pytest.mark.fault("lying-object")
+@pytest.mark.parametrize(
+    ("made", "change"),
+    [
+        (
+            "CREATE FUNCTION app.tx(app.orders) RETURNS text LANGUAGE sql AS $$SELECT 'same'$$;"
+            " CREATE CAST (app.orders AS text) WITH FUNCTION app.tx(app.orders)",
+            "UPDATE app.orders SET note = 'changed'",
+        ),
+        (
+            "DROP TABLE app.orders; CREATE TABLE app.orders (t int, note text); INSERT INTO app.orders VALUES (1, 'a')",
+            "UPDATE app.orders SET note = 'changed'",
+        ),
+        (
+            "CREATE TYPE app.pair AS (t text); DROP TABLE app.orders; CREATE TABLE app.orders (t app.pair, note text);"
+            " INSERT INTO app.orders VALUES (row('x'), 'a')",
+            "UPDATE app.orders SET note = 'changed'",
+        ),
+    ],
+)
+def test_the_digest_of_a_table_covers_every_column(session: Session, made: str, change: str) -> None:
+    session.execute("ALTER TABLE app.orders DISABLE TRIGGER ALL")
+    session.execute(made)
+    before = read_table_digests(session)
+    session.execute(change)
+    assert table_differences(before, read_table_digests(session)) == [
+        '"app"."orders" has the same number of rows but different content'
+    ]
