@@ -3,13 +3,13 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""List and verify the approvals of a plan, or of an execution."""
+"""List and verify the approvals of a plan, of an execution, or of a rollback."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: plan_approvals_info
-short_description: List and verify the approvals of a plan, or of an execution
+short_description: List and verify the approvals of a plan, of an execution, or of a rollback
 version_added: 0.1.0
 author: incomex.phasegate contributors (@incomex)
 description:
@@ -18,7 +18,8 @@ description:
   - Fails for a plan that describes its SQL otherwise than PostgreSQL's own parser does, whoever signed it. A plan that was
     changed after it was frozen is reported with the status of each signature.
   - With O(bundle) it verifies the signatures beside the run directory of an execution, as gate G-11 of a phase that requires
-    this one does.
+    this one does. If it is the run directory of a rollback, it verifies what that bundle has, the signatures over the rollback and
+    over the executed plan, as gate G-1 of M(incomex.phasegate.rollback) did.
   - The reviewers are those in O(reviewers), or else those that this host registers for the plan's cluster.
   - It only reports; it does not enforce anything. When a plan is executed, M(incomex.phasegate.migrate) evaluates the gate again,
     on the target host, with the reviewers that are registered there and by the database server's clock.
@@ -31,7 +32,7 @@ options:
     description: Path of C(plan.json), with the SQL files beside it or in C(sql/), as in a run directory. Exactly one of O(plan) and O(bundle) is given.
     type: path
   bundle:
-    description: Path of the sealed run directory of an execution, or of a copy of it.
+    description: Path of the sealed run directory of an execution or a rollback, or of a copy of it.
     type: path
   reviewers:
     description:
@@ -43,7 +44,7 @@ options:
     description:
       - Time at which to verify, ISO 8601 with its zone, such as V(2026-05-16T03:12:00Z). An auditor gives the time of the
         execution.
-      - By default now, by this host's clock.
+      - By default now, by this host's clock; for a rollback the time at which it began.
     type: str
 requirements:
   - pglast >= 7, with O(plan)
@@ -68,7 +69,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 sha256:
-  description: SHA-256 of the approved document, C(plan.json) or C(<bundle>.review.json).
+  description: SHA-256 of the approved document, C(plan.json), C(<bundle>.review.json) or C(rollback.json).
   returned: success
   type: str
 approvals:
@@ -84,7 +85,7 @@ approvals:
     verdict: {description: 'V(PASS) or V(PASS_WITH_NOTES), empty unless valid.', type: str}
     notes: {description: The signed notes of a valid approval., type: str}
 gate:
-  description: Gate G-1, or gate G-11 with O(bundle).
+  description: Gate G-1, or gate G-11 with the O(bundle) of an execution.
   returned: success
   type: dict
   contains:
@@ -141,6 +142,10 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.module i
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.canonical_json import thawed
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.plan_reader import HAS_JSONSCHEMA
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.required_phases import identity_of, reviewable
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.rollback_evidence import (
+    is_rollback,
+    rollback_approvals,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.plan_check import read_checked_plan
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.syntax_tree import HAS_PGLAST
 
@@ -153,7 +158,7 @@ def anchor_for(plan: Dict[str, Any], reviewers: Optional[str]) -> Optional[Ancho
     return find_anchor(str(target.get("system_identifier", "")) if isinstance(target, dict) else "")
 
 
-def approvals_of_plan(path: str, reviewers: Optional[str], now: datetime.datetime) -> Dict[str, Any]:
+def approvals_of_plan(path: str, reviewers: Optional[str], at: Optional[datetime.datetime]) -> Dict[str, Any]:
     """Return the module's result for a plan. Raises ``PhaseGateError``, ``OSError``."""
     path = resolved(path)
     data = read_found(path)
@@ -164,20 +169,26 @@ def approvals_of_plan(path: str, reviewers: Optional[str], now: datetime.datetim
         plan, data = checked.plan, checked.data
     anchor = anchor_for(plan, reviewers)
     signatures, notes = collect_approvals(path)
+    now = at or datetime.datetime.now(datetime.timezone.utc)
     judged = evaluate_plan_approvals(
         data, signatures, notes, anchor, str(plan.get("author", "")), str(plan.get("not_after", "")), now
     )
     return result_of(data, anchor, judged)
 
 
-def approvals_of_bundle(bundle: str, reviewers: Optional[str], now: datetime.datetime) -> Dict[str, Any]:
-    """Return the module's result for an execution. Raises ``PhaseGateError``, ``OSError``."""
+def approvals_of_bundle(bundle: str, reviewers: Optional[str], at: Optional[datetime.datetime]) -> Dict[str, Any]:
+    """Return the module's result for an execution or a rollback. Raises ``PhaseGateError``, ``OSError``."""
     bundle = resolved(bundle)
+    if is_rollback(bundle):
+        anchor = read_anchor(reviewers) if reviewers else find_anchor(identity_of(bundle)["system_identifier"])
+        data, judged = rollback_approvals(bundle, anchor, at)
+        return result_of(data, anchor, judged)
     data = reviewable(bundle)
     author = str(read_json(os.path.join(bundle, "plan.json")).get("author", ""))
     system_identifier = identity_of(bundle)["system_identifier"]
     anchor = read_anchor(reviewers) if reviewers else find_anchor(system_identifier)
     signatures, notes = collect_approvals(review_file(bundle))
+    now = at or datetime.datetime.now(datetime.timezone.utc)
     judged = evaluate_review_approvals(data, signatures, notes, anchor, author, now)
     return result_of(data, anchor, judged)
 
@@ -213,8 +224,8 @@ def main() -> None:
             module.fail_json(msg=missing_required_lib(library, reason="on the controller"))
     approvals_of = approvals_of_plan if params["plan"] else approvals_of_bundle
     with errors_of(module, file_error=plan_file_error):
-        now = parse_time(params["at"]) if params["at"] else datetime.datetime.now(datetime.timezone.utc)
-        result = approvals_of(params["plan"] or params["bundle"], params["reviewers"], now)
+        at = parse_time(params["at"]) if params["at"] else None
+        result = approvals_of(params["plan"] or params["bundle"], params["reviewers"], at)
         module.exit_json(changed=False, **result)
 
 

@@ -57,6 +57,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.measurement
     table_files,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.rehearsal_record import rehearsal_record
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.rollback_evidence import keep_approvals
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.rollback_losses import (
     DataHolder,
     DataLoss,
@@ -98,6 +99,11 @@ class RollbackRequest:
         """Return the name of the execution's directory."""
         return name_of(self.execution)
 
+    @property
+    def request(self) -> bytes:
+        """Return the text that reviewers sign to permit it."""
+        return rollback_request(self.name, sha256_file(self.execution.file(SEAL)), self.accept_loss)
+
 
 def require_accepted(undo: RollbackRequest, lost: list[DataLoss]) -> None:
     """Raise ``PhaseGateError`` unless exactly the rows that would be lost are accepted."""
@@ -118,9 +124,10 @@ def rollback_approval_gate(undo: RollbackRequest, request: MigrationRequest, ide
         return anchor
     if anchor.rollback == "confirmation":
         return make_gate("G-1", True, f"a typed confirmation, as {anchor.path} requires", undo.confirm, "")
-    wanted = rollback_request(undo.name, sha256_file(undo.execution.file(SEAL)), undo.accept_loss)
     moment = datetime.datetime.fromtimestamp(now, datetime.timezone.utc)
-    return evaluate_rollback_approvals(wanted, undo.signatures, anchor, request.plan.get("author", ""), moment).gate
+    return evaluate_rollback_approvals(
+        undo.request, undo.signatures, anchor, request.plan.get("author", ""), moment
+    ).gate
 
 
 def executed_plan_gate(undo: RollbackRequest, request: MigrationRequest, identity: Identity, now: float) -> Gate | None:
@@ -297,6 +304,7 @@ def run_rollback(
     """Run C-09. Returns after a proven COMMIT; raises ``PhaseGateError`` otherwise. ``request.ddl`` is the rollback SQL."""
     require_confirmation(undo.execution, undo.confirm)
     script = rollback_script(request.plan, request.ddl)
+    keep_approvals(request.artefacts, undo.execution, undo.request, undo.signatures)
     step.update(outcome=TransactionOutcome.NOT_STARTED, gates=[])
     original = Snapshot.load(undo.execution.file("schema/before.jsonl.gz"))
     # a statement after COMMIT may have failed, and a run that was killed recorded none of it
