@@ -40,6 +40,14 @@ options:
         type: str
         choices: [required, registered]
         default: registered
+  ledger:
+    description:
+      - The table that M(incomex.phasegate.ledger) made, C(schema.table), to which every execution and rollback adds a row in its own
+        transaction. Empty for none.
+      - A plan that the ledger has an execution of, without a run directory here, is refused, and so is a row that is missing or
+        was changed. Once approvals were required for a row of this cluster, they stay required.
+    type: str
+    default: ''
   operator:
     description: Who opens the run and from where. Shown to a second operator and recorded in the report.
     type: str

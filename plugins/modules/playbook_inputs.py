@@ -27,7 +27,7 @@ options:
   playbook:
     description: Name of the playbook.
     type: str
-    choices: [approvals, approve, audit, drift, execute, prune, rehearse, review, rollback]
+    choices: [approvals, approve, audit, drift, execute, ledger, prune, rehearse, review, rollback]
     required: true
 seealso:
   - module: incomex.phasegate.phase_plan

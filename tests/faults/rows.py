@@ -214,6 +214,14 @@ ROWS: dict[str, Fault] = {
         "a plan executed again under another environment's name, or after its directory was renamed",
         "the phase is applied: it is verified read-only",
     ),
+    "ledger-replay": Fault(
+        "with a ledger: a plan executed again after its run directory was deleted, whatever it left in the catalog",
+        "stop at the opening with the ledger's row; its constraint lets no second row of the plan through",
+    ),
+    "ledger-forged": Fault(
+        "a row of the ledger removed, changed or added, by hand or by a phase; the table altered, or writable for others",
+        "refused with the row; a phase that does it is rolled back before COMMIT",
+    ),
     "no-bypass": Fault("extra-vars, --tags, --skip-tags, --start-at-task", "no gate is bypassed"),
     "canary": Fault(
         "a password, a passphrase, with -vvvv and a forced failure", "in no output, argument, bundle or temporary file"

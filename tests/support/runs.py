@@ -115,6 +115,7 @@ class Run:
     environment: str = "test"
     max_backup_age: int = 3600
     lock_attempts: int = 1
+    ledger: str | None = None
     artefacts: RunDirectory = field(default_factory=lambda: RunDirectory(""))
     sessions: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
@@ -170,6 +171,7 @@ class Run:
             identity=identity.as_dict(),
             host="test01",
             plan_sha256=sha256_bytes(canonical_json(self.plan)),
+            ledger=self.ledger,
         )
         files = {part: str(self.files() / self.plan[part]["file"]) for part in ("ddl", "rollback")}
         lock = None

@@ -133,7 +133,7 @@ def remember(anchor: Anchor, system_identifier: str) -> None:
 def registered(system_identifier: str, *, required: bool, keep: bool = True) -> Union[Anchor, Gate]:
     """Return who may approve changes to the cluster; without a register G-1, which fails where approvals are required.
 
-    ``required``: by the inventory. A register that was ever seen on this host requires them, too; ``keep``: remember this one.
+    ``required``: by the inventory, or as the ledger remembers. A register that was ever seen on this host requires them, too; ``keep``: remember this one.
     """
     anchor = find_anchor(system_identifier)
     if anchor is not None:
@@ -142,7 +142,13 @@ def registered(system_identifier: str, *, required: bool, keep: bool = True) -> 
         return anchor
     known = remembered(system_identifier)
     reasons = [f"{path} records that {register} was there" for path, register in known.items()]
-    reasons += ["phasegate_require of the inventory requires approvals"] if required else []
+    reasons += (
+        [
+            "phasegate_require of the inventory requires approvals, or the ledger of the database records that they were required"
+        ]
+        if required
+        else []
+    )
     place = anchor_path(system_identifier)
     return missing_register_gate(place, reasons, list(known)) if reasons else no_reviewers_gate(place)
 

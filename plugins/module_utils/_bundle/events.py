@@ -92,8 +92,9 @@ class RunEvent(Record):
 class RunOpened(RunEvent):
     """A run was opened: what for, where, by whom, with which plan.
 
-    ``closed`` names the broken runs that the opening sealed; ``execution`` is what a rollback undoes; ``roles``,
-    ``access`` and ``server`` are what a rehearsal's copy needs of the source.
+    ``closed`` names the broken runs that the opening sealed; ``execution`` is what a rollback undoes; ``earlier`` are the
+    executions of the phase on this database until now (``History.rows``); ``ledger`` is the table of the ledger; ``roles``, ``access`` and ``server`` are what a
+    rehearsal's copy needs of the source.
     """
 
     event: ClassVar[str] = "open"
@@ -108,6 +109,8 @@ class RunOpened(RunEvent):
     identity: Mapping[str, Any] = field(default_factory=dict)
     execution: str | None = None
     closed: Sequence[str] | None = None
+    earlier: Rows | None = None
+    ledger: str | None = None
     roles: Sequence[str] | None = None
     access: Mapping[str, Any] | None = None
     server: Mapping[str, Any] | None = None
@@ -353,7 +356,8 @@ class PreflightRun(StepEnd):
 class Transacted(StepEnd):
     """A command that changes the database.
 
-    ``unchanged`` says after a rollback whether the schema is as before, ``fingerprint`` what it is.
+    ``unchanged`` says after a rollback whether the schema is as before, ``fingerprint`` what it is; ``ledger`` is the row of
+    the ledger that was written in the transaction.
     """
 
     outcome: str | None = None
@@ -363,6 +367,8 @@ class Transacted(StepEnd):
     transaction: Mapping[str, Any] | None = None
     #: what a rollback would lose of what was there before, as name and digest
     baseline: Rows | None = None
+    #: LedgerRow
+    ledger: Mapping[str, Any] | None = None
     unchanged: bool | None = None
     fingerprint: str | None = None
 

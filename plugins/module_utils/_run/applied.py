@@ -106,10 +106,15 @@ def lost_since(execution: EarlierRun, identity: Identity, live: Snapshot) -> str
     return "; ".join([*changes_of_identity(execution.start.identity, identity), _missing(state)]) if lost else ""
 
 
+def is_lost(session: Session, execution: EarlierRun, identity: Identity, live: Live) -> bool:
+    """Return whether a database lost the changes of an execution: it was made anew, restored, or they were reverted."""
+    return _is_lost(session, execution, identity, presence_of(recorded_changes(execution, {}), live()))
+
+
 def _since(session: Session, execution: EarlierRun, identity: Identity) -> tuple[str, ...]:
     """Return in words what happened to database and cluster since an execution."""
     told = changes_of_identity(execution.start.identity, identity)
-    if _before_it(session, execution):
+    if before_it(session, execution):
         told.append(
             f"the server has not reached transaction {execution.xid}, which that run committed:"
             " it was restored to an earlier moment, or is a copy from before"
@@ -117,8 +122,8 @@ def _since(session: Session, execution: EarlierRun, identity: Identity) -> tuple
     return tuple(told)
 
 
-def _before_it(session: Session, execution: EarlierRun) -> bool:
-    """Return whether the transaction of an execution lies in the future of this server."""
+def before_it(session: Session, execution: EarlierRun) -> bool:
+    """Return whether the transaction of a run lies in the future of this server: it was restored, or is a copy from before."""
     next_xid = session.value("SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())") or "0"
     return execution.xid.isdigit() and int(execution.xid) >= int(next_xid)
 
@@ -128,7 +133,7 @@ def _is_lost(session: Session, execution: EarlierRun, identity: Identity, state:
 
     Of a database that was made anew all changes have to be seen: it may be restored from a backup of any moment.
     """
-    anew = is_made_anew(execution.start.identity, identity) or _before_it(session, execution)
+    anew = is_made_anew(execution.start.identity, identity) or before_it(session, execution)
     return state.all_gone or (anew and not state.all_there)
 
 

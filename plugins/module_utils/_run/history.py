@@ -82,7 +82,7 @@ class EarlierRun:
 
 @dataclass
 class History:
-    """The runs of one phase: ``executions`` that committed on this database, by name; ``undone`` by which rollback.
+    """The runs of one phase: ``executions`` and ``rollbacks`` that committed on this database, by name; ``undone`` by which rollback.
 
     ``elsewhere`` are names of runs on other databases. ``unclear`` are the runs whose outcome is unknown: when each was opened,
     its name with the reason, and the error. ``unsealed`` are those without a seal.
@@ -90,6 +90,7 @@ class History:
 
     phase: str
     executions: dict[str, EarlierRun] = field(default_factory=dict)
+    rollbacks: dict[str, EarlierRun] = field(default_factory=dict)
     undone: dict[str, str] = field(default_factory=dict)
     elsewhere: list[str] = field(default_factory=list)
     unclear: list[tuple[str, str, PhaseGateError | None]] = field(default_factory=list)
@@ -122,6 +123,7 @@ class History:
             self.unclear.append((one.at, f"{name_of(one.run)}: its outcome is unknown", None))
         elif one.outcome == TransactionOutcome.COMMITTED and one.start.kind == ROLLBACK:
             self.undone[one.start.execution or ""] = one.name
+            self.rollbacks[one.name] = one
         elif (
             one.outcome == TransactionOutcome.COMMITTED
             and one.start.kind == EXECUTE
@@ -145,6 +147,18 @@ class History:
     def rollback_of(self, name: str) -> str:
         """Return the name of the run that rolled an execution back, or ''."""
         return next((self.undone[one] for one in sorted(self.same(name)) if one in self.undone), "")
+
+    def rows(self) -> list[dict[str, str]]:
+        """Return the executions, oldest first: name, when it was opened, its plan, and the rollback that undid it or ''."""
+        return [
+            {
+                "execution": name,
+                "at": self.executions[name].at,
+                "plan_sha256": self.executions[name].start.plan_sha256,
+                "undone_by": self.rollback_of(name),
+            }
+            for name in sorted(self.executions, key=self._order)
+        ]
 
     def in_place(self, ddl_sha256: str) -> EarlierRun | None:
         """Return the newest execution of this DDL that was not rolled back.

@@ -29,9 +29,11 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_cap
     load_capture,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import Stopped
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_bytes
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import TransactionOutcome
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import preflight_gate, stop_at_gates
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.byte_ranges import check_cover
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.canonical_json import canonical_json
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.sql_lexer import check_statements
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import read_identity
@@ -41,6 +43,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_evalua
     early_gates,
     require_recorded_schema,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.ledger_record import LedgerEntry
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.measurements import (
     held_locks,
     rewritten_tables,
@@ -74,6 +77,7 @@ class MigrationChecks(TransactionChecks):
         self.base = base
         #: the file of every table before the first statement, by the table's oid
         self.files: dict[str, str] = {}
+        self.entry = LedgerEntry(request.artefacts, request.plan, sha256_bytes(canonical_json(request.plan)), step)
 
     def _builtins(self, session: Session) -> Builtins:
         return {
@@ -96,8 +100,14 @@ class MigrationChecks(TransactionChecks):
         stop_at_gates([gate])
         self.files = table_files(session)
 
+    def begun(self, session: Session, applied: MigrationResult) -> None:
+        """Write the row of the ledger."""
+        del applied
+        self.entry.add(session)
+
     def before_commit(self, session: Session, applied: MigrationResult) -> None:
         """Check verification, measured data, structural diff and rewritten tables on the uncommitted state."""
+        self.entry.require_untouched(session)
         # VA-16 needs pg_dump, which cannot see this transaction; the structural diff below replaces it
         checks = [
             check

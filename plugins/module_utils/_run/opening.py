@@ -75,6 +75,13 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.host_lock i
     acquire_host_lock,
     observed_host_lock,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.ledger_record import (
+    approvals_were_required,
+    judge_ledger,
+    opened_ledger,
+    require_by_ledger,
+    require_newest_by_ledger,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.lock import (
     acquire_lock,
     free_transaction_lock,
@@ -111,6 +118,7 @@ OPENING_ARGUMENTS: dict[str, Any] = {
     "inventory_sources": {"type": "list", "elements": "str", "default": []},
     "operator": {"type": "str", "default": ""},
     "require": REQUIRE_ARGUMENT,
+    "ledger": {"type": "str", "default": ""},
     "lock_idle": {"type": "int", "default": 60},
     "conditions": {"type": "dict", "default": {}},
     "limits": {"type": "dict", "default": {}},
@@ -208,11 +216,11 @@ def _opened_alone(
     if declared_one and not check_mode:
         lock, host = _locked(session, params, identity, at_end)
     live = functools.lru_cache(maxsize=None)(lambda: take_snapshot(session, sections=sections_for_plan(plan)))
-    closed: list[str] = []
     # of another target nothing is judged but that it is another one (G-4); of one that another run holds, only that (G-7)
     if declared_one and not isinstance(lock, Gate):
         history = runs_of(root, plan["phase"]["phase"], identity, client, keep=not check_mode)
-        closed = history.close_broken() if lock else []
+        about = replace(about, closed=history.close_broken() if lock else [])
+        about = _by_ledger(session, params["ledger"], history, plan, about, identity, live)
         applied = _applied(session, history, plan, about, identity, live, execution)
         if applied:
             return _adopted(session, params, applied, lock, host)
@@ -224,15 +232,19 @@ def _opened_alone(
     around = Surroundings(session, client, need, root, params["format"], identity)
     statements = plan["rollback" if execution else "ddl"]["statements"]
     if check_mode:
-        return {**found, **_checked(session, params, plan, around, identity, declared_one=declared_one)}
+        required = about.approvals_required
+        return {
+            **found,
+            **_checked(session, params, plan, around, identity, declared_one=declared_one, required=required),
+        }
     if execution:
         files = {"rollback": execution.file(f"sql/{plan['rollback']['file']}")}
-    artefacts = open_run(root, plan, replace(about, closed=closed), declared, files, lock)
+    artefacts = open_run(root, plan, about, declared, files, lock)
     with seal_when_stopped(artefacts):
         if not execution:
             write_approvals(artefacts.file("plan.json"), *collect_approvals(os.path.join(params["files"], "plan.json")))
             write_reviews(artefacts, reviews_below(params["files"]))
-            check_before_run(session, params, artefacts, identity, live)
+            check_before_run(session, params, artefacts, identity, live, required=about.approvals_required)
         judged = evaluate_conditions(around.facts(), need, rules)
         found["conditions"] = [one.as_dict() for one in judged]
         ConditionsEvaluated(found["conditions"]).write(artefacts.journal)
@@ -241,6 +253,27 @@ def _opened_alone(
     assert host, "a run that got the lock has that of this host, too"
     keep_lock(session, artefacts, params["lock_idle"], params["operator"], host)
     return {**found, "run_directory": artefacts.path}
+
+
+def _by_ledger(
+    session: Session,
+    relation: str,
+    history: History,
+    plan: Mapping[str, Any],
+    about: RunOpened,
+    identity: Identity,
+    live: Live,
+) -> RunOpened:
+    """Return the opening with the earlier executions and what the ledger adds to it. Raises ``PhaseGateError`` where it forbids the run."""
+    ledger, rows = opened_ledger(session, relation, history, plan)
+    if ledger:
+        judge_ledger(session, ledger, rows, history, identity, live)
+        if about.execution:
+            require_newest_by_ledger(ledger, rows, history, about.execution)
+        else:
+            require_by_ledger(ledger, rows, history, plan, about.plan_sha256)
+    required = about.approvals_required or approvals_were_required(rows, identity)
+    return replace(about, approvals_required=required, ledger=relation or None, earlier=history.rows())
 
 
 def _applied(
@@ -282,6 +315,7 @@ def _checked(
     identity: Identity,
     *,
     declared_one: bool,
+    required: bool,
 ) -> dict[str, Any]:
     """Evaluate what can be evaluated without a run (check mode), and return what differs from a new run's result."""
     rollback = bool(params.get("execution"))
@@ -292,23 +326,29 @@ def _checked(
         judged = evaluate_conditions(around.facts(), need, ConditionRules.of(params["conditions"], params["limits"]))
         stop_at_conditions(judged)
         conditions = [one.as_dict() for one in judged]
-        _check_without_run(session, params, identity, plan, rollback=rollback)
+        _check_without_run(session, params, identity, plan, rollback=rollback, required=required)
     held = observed_lock_gate(session, params["root"]) or observed_host_lock(params["root"], identity)
     return {"conditions": conditions, "lock": held.as_dict() if held else {}}
 
 
 def _check_without_run(
-    session: Session, params: Mapping[str, Any], identity: Identity, plan: Mapping[str, Any], *, rollback: bool
+    session: Session,
+    params: Mapping[str, Any],
+    identity: Identity,
+    plan: Mapping[str, Any],
+    *,
+    rollback: bool,
+    required: bool,
 ) -> None:
     """Evaluate what the opening of a run evaluates, without a run (check mode). Raises ``PhaseGateError``."""
     statements = plan["rollback" if rollback else "ddl"]["statements"]
     allowed = plan["phase"]["rollback" if rollback else "scope"]["statements"]
     requires = [] if rollback else plan["phase"]["requires"]
     reviews, now = reviews_below(params["files"] or ""), server_time(session)
-    required = [required_phase_gate(params["root"], phase, identity, reviews, now) for phase in requires]
-    approvals = registered(identity.system_identifier, required=_approvals_required(params), keep=False)
+    phases = [required_phase_gate(params["root"], phase, identity, reviews, now) for phase in requires]
+    approvals = registered(identity.system_identifier, required=required, keep=False)
     missing = [approvals] if isinstance(approvals, Gate) else []
-    stop_at_gates([*missing, statements_gate(statements, allowed), *required])
+    stop_at_gates([*missing, statements_gate(statements, allowed), *phases])
     require_privileges(session, statements)
 
 
@@ -340,15 +380,22 @@ def _adopted(
 
 
 def check_before_run(
-    session: Session, params: Mapping[str, Any], artefacts: RunDirectory, identity: Identity, live: Live
+    session: Session,
+    params: Mapping[str, Any],
+    artefacts: RunDirectory,
+    identity: Identity,
+    live: Live,
+    *,
+    required: bool,
 ) -> None:
     """Evaluate the gates that follow from the plan, before a useless backup. C-07 evaluates them again. Raises ``PhaseGateError``.
 
-    None of them fails for a plan that has no rehearsal and needs none, requires no phase, and needs no approval.
+    None of them fails for a plan that has no rehearsal and needs none, requires no phase, and needs no approval. ``required``:
+    by the inventory or the ledger.
     """
     plan, phase = params["plan"], params["plan"]["phase"]
     demands = "rehearsal" in plan or phase["requires"] or phase["diff"]["policy"] == "exact"
-    approvals = registered(identity.system_identifier, required=_approvals_required(params))
+    approvals = registered(identity.system_identifier, required=required)
     if not demands and isinstance(approvals, Gate) and not failed_gates([approvals]):
         return
     request = MigrationRequest(plan, b"", artefacts, params["identity"] or {}, max_backup_age=0, lock_attempts=1)

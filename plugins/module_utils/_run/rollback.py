@@ -27,7 +27,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_fact
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.clock import parse_time
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError, Stopped
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_file
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_bytes, sha256_file
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import TransactionOutcome
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import (
     Gate,
@@ -39,6 +39,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates imp
     target_gate,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.byte_ranges import check_cover
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.canonical_json import canonical_json
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.sql_lexer import check_statements
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import Identity, read_identity
@@ -51,6 +52,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_evalua
     require_recorded_schema,
     statements_gate,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.ledger_record import LedgerEntry
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.lock import lock_gate
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.measurements import (
     rewritten_tables,
@@ -268,6 +270,8 @@ class RollbackChecks(RestoredSchema):
         self.files: dict[str, str] = {}
         #: the tables that the rollback rewrote, oid to name
         self.rewritten: dict[str, str] = {}
+        #: what writes the row of the ledger
+        self.entry: LedgerEntry | None = None
 
     def before(self, session: Session, applied: MigrationResult) -> None:
         """Lock the tables that hold the phase's data and count the rows that would be lost."""
@@ -282,8 +286,16 @@ class RollbackChecks(RestoredSchema):
         if self.undo:
             require_accepted(self.undo, lost)
 
+    def begun(self, session: Session, applied: MigrationResult) -> None:
+        """Write the row of the ledger."""
+        del applied
+        if self.entry:
+            self.entry.add(session)
+
     def before_commit(self, session: Session, applied: MigrationResult) -> None:
-        """Compare the schema with the one before the phase, and record which tables were rewritten."""
+        """Compare ledger and schema with those before the phase, and record which tables were rewritten."""
+        if self.entry:
+            self.entry.require_untouched(session)
         super().before_commit(session, applied)
         self.rewritten = rewritten_tables(session, self.files, applied.xid)
         applied.rewrites = sorted(self.rewritten.values())
@@ -316,6 +328,8 @@ def run_rollback(
         base = take_snapshot(session, sections=original.header.sections)
         require_recorded_schema(base, request)
         checks = RollbackChecks(original, undo.name, script, step, base, known, undo)
+        plan_sha256 = sha256_bytes(canonical_json(request.plan))
+        checks.entry = LedgerEntry(request.artefacts, request.plan, plan_sha256, step, undo.name)
         applied = run_script(session, client, script, checks, base, step, request.lock_attempts)
         after = take_snapshot(session, sections=original.header.sections)
     step.update(

@@ -64,6 +64,9 @@ class TransactionChecks:
     def before(self, session: Session, applied: MigrationResult) -> None:
         """Check what has to hold before the first statement."""
 
+    def begun(self, session: Session, applied: MigrationResult) -> None:
+        """Write what belongs to the transaction, now that it has its id: the first statement follows."""
+
     def after_statement(self, session: Session, statement: Mapping[str, Any]) -> None:
         """Observe a statement that ran."""
 

@@ -308,6 +308,7 @@ def _attempt(
     _keep_xid(client)
     # the gates too: when this process dies, the journal is all that a later run can report from
     step.note(TransactionBegun(applied.xid, applied.pid, step.end.gates or ()))
+    checks.begun(session, applied)
     if script.role:
         session.set("role", script.role, local=True)
     _run_statements(session, script, checks, applied, script.role or beginning.role)
