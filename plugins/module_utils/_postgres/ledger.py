@@ -127,9 +127,7 @@ class LedgerRow:
     def describe(self) -> str:
         """Return the row in one line."""
         undoes = f" undoes {self.undoes}" if self.undoes else ""
-        return (
-            f"{self.n:>4}  {self.at}  {self.kind} {self.run}{undoes}, plan {self.plan_sha256[:12]}, by {self.executor}"
-        )
+        return f"{self.n:>4}  {self.at}  {self.kind} {self.run}{undoes}, by {self.executor}"
 
 
 @dataclass(frozen=True)
