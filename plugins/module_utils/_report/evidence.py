@@ -32,7 +32,7 @@ _ABOUT = (
     (r"backup\.json", "the backup's record: size, digest, when it began, how it was checked"),
     (r"backup_contents\.json", "what the backup contained when it was made, to compare a restored copy with"),
     (r"roles\.sql", "the cluster's roles, without passwords"),
-    (r"plan\.json", "the plan that reviewers sign"),
+    (r"plan\.json", "the plan of this run, which approvals are signatures of"),
     (r"plan\.json\..*\.notes\.md", "a reviewer's notes"),
     (r"plan\.json\..*\.notes\.md\.sig", "the signature of a reviewer's notes"),
     (r"plan\.json\..*\.sig", "a reviewer's signature over plan.json"),

@@ -15,6 +15,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.document
     Code,
     Heading,
     Inline,
+    Listing,
     Node,
     Paragraph,
     Table,
@@ -31,7 +32,10 @@ def object_tree(report: Mapping[str, Any]) -> List[Block]:
     """Return the difference as a tree by schema and object, row counts, backfilled rows, and what stayed unchanged."""
     diff = report["diff"]
     changes: Sequence[Mapping[str, Any]] = diff.get("changes") or ()
-    blocks: List[Block] = [Paragraph((diff.get("text", "").partition("\n")[0] or "no difference",))]
+    text = diff.get("text", "")
+    blocks: List[Block] = [Paragraph((text.partition("\n")[0] or "no difference",))]
+    if not changes and "\n" in text:
+        blocks = [Listing(text, "diff")]
     if changes:
         blocks.append(Tree(_schemas(changes), folded=len(changes) > SHOWN))
     filled = [

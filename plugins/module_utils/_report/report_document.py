@@ -168,7 +168,7 @@ def _origin(report: Mapping[str, Any]) -> List[Block]:
         rows.append(("rehearsal cluster", f"{other}, {'a different one' if own != other else 'the SAME cluster'}"))
     target = Facts(tuple(rows)) if identity else _said("Not read.")
     blocks = _section("Target", target)
-    if before is None:
+    if before is None or report["kind"] == "rehearsal":  # its plan is written after it
         return blocks
     blocks.append(Heading(2, "Plan and approvals"))
     facts: List[Tuple[str, Inline]] = [

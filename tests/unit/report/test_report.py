@@ -485,7 +485,15 @@ def test_the_report_has_its_sections() -> None:
     assert [line[3:] for line in bare.splitlines() if line.startswith("## ")] == [
         one for one in SECTIONS if one not in ("Plan and approvals", "Pre-run conditions")
     ]
-    assert "## Gates" not in report_markdown(report("rehearsed"))
+    rehearsed = report_markdown(report("rehearsed"))
+    assert "## Gates" not in rehearsed
+    assert "## Plan and approvals" not in rehearsed
+
+
+def test_a_difference_without_its_list_of_changes_is_shown_as_text() -> None:
+    changes = "1 removed (1 destructive)\ndestructive:\n  table app.t removed"
+    events = [*ROLLED, ("C-09", "done", {**UNDONE, "changes": changes})]
+    assert "  table app.t removed" in report_markdown(report_of(events)).splitlines()
 
 
 @pytest.mark.parametrize(
