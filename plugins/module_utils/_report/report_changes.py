@@ -32,11 +32,10 @@ def object_tree(report: Mapping[str, Any]) -> List[Block]:
     """Return the difference as a tree by schema and object, row counts, backfilled rows, and what stayed unchanged."""
     diff = report["diff"]
     changes: Sequence[Mapping[str, Any]] = diff.get("changes") or ()
-    text = diff.get("text", "")
-    blocks: List[Block] = [Paragraph((text.partition("\n")[0] or "no difference",))]
-    if not changes and "\n" in text:
-        blocks = [Listing(text, "diff")]
+    text = diff.get("text") or "no difference"
+    blocks: List[Block] = [] if changes else [Listing(text, "diff")]
     if changes:
+        blocks.append(Paragraph((text.partition("\n")[0],)))
         blocks.append(Tree(_schemas(changes), folded=len(changes) > SHOWN))
     filled = [
         (f"Statement {one['n']}, {one['tag']}: {one['rows']} rows written of", *_names(one["relations"]))
