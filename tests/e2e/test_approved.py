@@ -98,6 +98,23 @@ def approve(plan: Path, reviewer: Reviewer) -> None:
     assert run.rc == 0, run.stdout
 
 
+def assert_reported(report: dict[str, Any]) -> None:
+    """Check that the report has the approvals, and the rehearsal's figures beside its own."""
+    signed = {one["signer"]: one["status"] for one in report["approvals"]}
+    assert {name: signed[name] for name in ("anna", "ben", "huyen")} == {
+        "anna": "valid",
+        "ben": "valid",
+        "huyen": "author",
+    }
+    assert report["predecessor"]["author"] == "huyen"
+    # the rehearsal's figures are beside this run's, and so is the statement that took a lock first
+    assert [one["rehearsed"]["changed"] for one in report["measured"]] == [86]
+    taken = {(one["relation"], one["mode"]): one for one in report["migration"]["locks"]}
+    lock = taken["public.tac_logical_unit", "AccessExclusiveLock"]
+    assert lock["since"] < lock["until"] == report["migration"]["commit_sent"]
+    assert lock["seconds"] > 0 < lock["rehearsed_seconds"]
+
+
 @pytest.mark.fault("approvals", "rollback-refused", "plan-spent", "rollback-again")
 def test_the_chain(  # noqa: PLR0915 - each step needs those before it
     target: Target, people: list[Reviewer], reviewers: Path, plan: Path, tmp_path: Path
@@ -143,6 +160,7 @@ def test_the_chain(  # noqa: PLR0915 - each step needs those before it
     assert "SUCCESS" in said
     assert target.migrated
     execution = next(one for one in target.bundles() if '"COMMITTED"' in one.text("journal.jsonl"))
+    assert_reported(execution.json("report.json"))
 
     # the rollback needs signatures of its own, and tells how they are made
     def roll_back(*signatures: Path) -> str:

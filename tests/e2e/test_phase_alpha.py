@@ -472,6 +472,9 @@ def test_report_has_what_was_observed_in_the_transaction(bundle: Bundle) -> None
     assert report["touched"] == {
         "connected": True, "transaction": True, "statements": True, "committed": True, "rollback": False
     }  # fmt: skip
+    made = {one["column"]: one["type"] for one in report["new_columns"]}
+    assert len(made) == 9
+    assert (made["alias_id"], made["valid_from"]) == ("uuid", "timestamp with time zone")
     assert report["identity"]["superuser"] is not None
     assert report["identity"]["build"].startswith("PostgreSQL 16")
 

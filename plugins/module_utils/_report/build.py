@@ -289,6 +289,7 @@ def build_report(
         if kind == ROLLBACK
         else verified.diff or transaction.get("diff", {}),
         "restored": undone.restored if kind == ROLLBACK else None,
+        "new_columns": list(evidence.new_columns),
         "objects": {
             "before": newest_end(entries, SchemaRecorded).objects,
             "after": verified.objects,

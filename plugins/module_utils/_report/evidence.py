@@ -13,7 +13,14 @@ from typing import Any, Mapping, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.record import FOLDERS
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import JOURNAL, SEAL, RunDirectory
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import CopyVerified
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import (
+    REHEARSAL,
+    ROLLBACK,
+    CopyVerified,
+    Verified,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import Entry
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.outcomes import kind_of_run
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import newest_end
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.seal import require_as_sealed
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
@@ -22,6 +29,8 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.files im
     sha256_bytes,
     sha256_file,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.facts import decode_fact
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
 
 # An SQL file above this size, in bytes, is not repeated in the report.
 SQL_LIMIT = 256 * 1024
@@ -58,12 +67,14 @@ class Evidence:
     """``artefacts`` are name, SHA-256, size in bytes and description of each file before the reports are written.
 
     ``sql`` are the bytes of the file that ran, empty where they are not those that the plan pins, or too many. ``rehearsed`` are
-    the measured columns of the plan's rehearsal, None where its sealed bundle is not on this host.
+    the measured columns of the plan's rehearsal, None where its sealed bundle is not on this host. ``new_columns`` are schema, table,
+    column and type of each column of a new table.
     """
 
     artefacts: Sequence[Mapping[str, Any]] = ()
     sql: bytes = b""
     rehearsed: Sequence[Mapping[str, Any]] | None = None
+    new_columns: Sequence[Mapping[str, str]] = ()
 
 
 def describe_artefact(name: str) -> str:
@@ -76,11 +87,11 @@ def describe_artefact(name: str) -> str:
 
 
 def read_evidence(
-    artefacts: RunDirectory, plan: Mapping[str, Any] | None, part: str, sums: Mapping[str, str]
+    artefacts: RunDirectory, plan: Mapping[str, Any] | None, entries: Sequence[Entry], sums: Mapping[str, str]
 ) -> Evidence:
-    """Return the evidence of a run that is about to be sealed.
+    """Return the evidence of a run that is about to be sealed; ``sums`` are the SHA-256 of its files by name.
 
-    ``part`` is the plan's file that ran, ``ddl`` or ``rollback``; ``sums`` the SHA-256 of the files by name. Raises ``OSError``.
+    Raises ``OSError``.
     """
     rows = [
         {
@@ -95,7 +106,33 @@ def read_evidence(
     ]
     if plan is None:
         return Evidence(rows)
-    return Evidence(rows, _frozen(artefacts, plan[part], sums), _rehearsed(artefacts, plan.get("rehearsal")))
+    kind = kind_of_run(entries)
+    sql = _frozen(artefacts, plan["rollback" if kind == ROLLBACK else "ddl"], sums)
+    columns = _new_columns(artefacts, kind, entries, sums)
+    return Evidence(rows, sql, _rehearsed(artefacts, plan.get("rehearsal")), columns)
+
+
+def _new_columns(
+    artefacts: RunDirectory, kind: str, entries: Sequence[Entry], sums: Mapping[str, str]
+) -> list[dict[str, str]]:
+    """Return the columns of the tables that the phase made, by the facts of the schema after it."""
+    name = "schema/rehearsal_after.jsonl.gz" if kind == REHEARSAL else "schema/after.jsonl.gz"
+    end = newest_end(entries, CopyVerified if kind == REHEARSAL else Verified)
+    changes = (end.diff or {}).get("changes") or ()
+    new = {tuple(one["identity"]) for one in changes if one["action"] == "added" and one["kind"] == "table"}
+    if not new or name not in sums:
+        return []
+    try:
+        facts = Snapshot.load(artefacts.file(name)).facts
+    except PhaseGateError:
+        return []
+    columns = (decode_fact(line) for line in facts if line.startswith('["column",'))
+    found = [
+        {**dict(zip(("schema", "table", "column"), one.identity)), "type": str(one.attributes["type"])}
+        for one in columns
+        if one.identity[:2] in new
+    ]
+    return sorted(found, key=lambda one: (one["schema"], one["table"], one["column"]))
 
 
 def _frozen(artefacts: RunDirectory, pinned: Mapping[str, Any], sums: Mapping[str, str]) -> bytes:

@@ -25,6 +25,9 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.document
 # As many changes are shown at once; more are folded by schema.
 SHOWN = 60
 
+# The type of a column of a new table, by schema, table, and the column's name as a part.
+Types = Mapping[Tuple[str, ...], str]
+
 _SEVERITIES = {"additive": "good", "cosmetic": "plain"}
 
 
@@ -33,10 +36,13 @@ def object_tree(report: Mapping[str, Any]) -> List[Block]:
     diff = report["diff"]
     changes: Sequence[Mapping[str, Any]] = diff.get("changes") or ()
     text = diff.get("text") or "no difference"
-    blocks: List[Block] = [] if changes else [Listing(text, "diff")]
+    blocks: List[Block] = [Listing(text, "diff")]
     if changes:
-        blocks.append(Paragraph((text.partition("\n")[0],)))
-        blocks.append(Tree(_schemas(changes), folded=len(changes) > SHOWN))
+        types: Dict[Tuple[str, ...], str] = {
+            (one["schema"], one["table"], f"column {one['column']}"): one["type"] for one in report["new_columns"]
+        }
+        tree = Tree(_schemas(changes, types), folded=len(changes) > SHOWN)
+        blocks = [Paragraph((text.partition("\n")[0],)), tree]
     filled = [
         (f"Statement {one['n']}, {one['tag']}: {one['rows']} rows written of", *_names(one["relations"]))
         for one in report["migration"]["statements"]
@@ -50,36 +56,35 @@ def _names(relations: Sequence[str]) -> Tuple[Inline, ...]:
     return tuple(part for name in relations for part in (" ", Code(name)))
 
 
-def _schemas(changes: Sequence[Mapping[str, Any]]) -> Tuple[Node, ...]:
+def _schemas(changes: Sequence[Mapping[str, Any]], types: Types) -> Tuple[Node, ...]:
     """Return a node for each schema, with one for each object below it; a column is below its table."""
+    brief = len(changes) > SHOWN
     schemas: Dict[str, Dict[str, List[Mapping[str, Any]]]] = {}
     for change in changes:
         objects = schemas.setdefault(change.get("schema") or "", {})
         objects.setdefault(_owner(change), []).append(change)
     nodes = []
     for schema, objects in sorted(schemas.items()):
-        below = tuple(_object(name, own, brief=len(changes) > SHOWN) for name, own in objects.items())
+        below = []
+        for name, own in objects.items():
+            found = tuple(_change(change, types, brief=brief) for change in own)
+            single = len(own) == 1 and own[0]["name"] == name
+            below.append(found[0] if single else Node((Code(name),), (), found))
         count = sum(len(own) for own in objects.values())
         label: Tuple[Inline, ...] = ("schema ", Code(schema)) if schema else ("outside of a schema",)
-        nodes.append(Node(label, (Badge(f"{count} change{'' if count == 1 else 's'}"),), below))
+        nodes.append(Node(label, (Badge(f"{count} change{'' if count == 1 else 's'}"),), tuple(below)))
     return tuple(nodes)
 
 
 def _owner(change: Mapping[str, Any]) -> str:
     """Return the name of the object that a change is in; its own for an object."""
     identity = change.get("identity") or ()
-    if len(identity) > 2:  # noqa: PLR2004
+    if len(identity) > len(("schema", "object")):
         return ".".join(str(part) for part in identity[:2])
     return str(change["name"])
 
 
-def _object(name: str, changes: Sequence[Mapping[str, Any]], *, brief: bool) -> Node:
-    if len(changes) == 1 and changes[0]["name"] == name:
-        return _change(changes[0], brief=brief)
-    return Node((Code(name),), (), tuple(_change(change, brief=brief) for change in changes))
-
-
-def _change(change: Mapping[str, Any], *, brief: bool) -> Node:
+def _change(change: Mapping[str, Any], types: Types, *, brief: bool) -> Node:
     """Return a change; ``brief``: one of so many that its parts are only named."""
     attribute = change.get("attribute")
     parts: List[Inline] = [f"{change['kind'].replace('_', ' ')} ", Code(str(change["name"]))]
@@ -94,10 +99,13 @@ def _change(change: Mapping[str, Any], *, brief: bool) -> Node:
     badges = [Badge(str(change["action"]))]
     badges += [Badge(severity, _SEVERITIES.get(severity, "watch"))] if severity else []
     badges += [Badge("rewrites", "bad")] if change.get("rewrites") else []
-    below = tuple(Node((str(part),)) for part in change.get("parts") or ())
-    if brief and below:
-        rest.append(f"; with {', '.join(str(part) for part in change['parts'])}")
-        below = ()
+    names = [str(part) for part in change.get("parts") or ()]
+    if brief and names:
+        rest.append(f"; with {', '.join(names)}")
+        names = []
+    within = tuple((change.get("identity") or ())[:2])
+    known = [(name, types.get((*within, name), "")) for name in names]
+    below = tuple(Node((name,), (), (), (Code(kind),) if kind else ()) for name, kind in known)
     return Node(tuple(parts), tuple(badges), below, tuple(rest))
 
 

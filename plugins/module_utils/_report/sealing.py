@@ -15,13 +15,8 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.director
     SIGNATURE,
     RunDirectory,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import (
-    FAILED,
-    ROLLBACK,
-    RunFailed,
-    SealBegun,
-)
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import opening_of, since_continued
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import FAILED, RunFailed, SealBegun
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import since_continued
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.seal import verify_bundle
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
@@ -69,9 +64,7 @@ def _write_reports(artefacts: RunDirectory, reason: str) -> dict[str, Any]:
     sums = artefacts.sums()
     # those of a seal that was interrupted
     sums = {item: digest for item, digest in sums.items() if item not in REPORTS}
-    start = opening_of(entries)
-    part = "rollback" if start and start.kind == ROLLBACK else "ddl"
-    report = build_report(plan, entries, name, read_evidence(artefacts, plan, part, sums))
+    report = build_report(plan, entries, name, read_evidence(artefacts, plan, entries, sums))
     for item, text in render_report(report).items():
         sums[item] = artefacts.write(item, text.encode("utf-8"))
     artefacts.seal(sums)

@@ -53,6 +53,7 @@ PLAN, BETA_PLAN = frozen_plan(), frozen_plan(BETA)
 NAME = "alpha_prod_20260516T040000Z"
 EVIDENCE = Evidence(
     artefacts=[{"name": "backup.dump", "sha256": "1" * 64, "size": 19322, "about": "the backup"}],
+    new_columns=[{"schema": "public", "table": "t", "column": "id", "type": "uuid"}],
     rehearsed=[{"id": "updated_at", "changed": 85, "distinct_after": 1, "minimum_after": "m", "maximum_after": "n"}],
 )
 
