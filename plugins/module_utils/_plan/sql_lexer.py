@@ -45,7 +45,8 @@ _REST: Dict[str, Pattern[bytes]] = {
     "quoted": re.compile(rb'[^"]*(?:""[^"]*)*"(?!")'),
 }
 
-_CONTINUED = re.compile(rb"(?:[ \t\f\v]|--[^\n\r]*)*[\n\r](?:[ \t\n\r\f\v]|--[^\n\r]*[\n\r])*'")
+# Written so that no text can be matched in two ways: a comment goes on to the end of its line, so a line has one at most.
+_CONTINUED = re.compile(rb"[ \t\f\v]*(?:--[^\n\r]*)?[\n\r](?:[ \t\n\r\f\v]|--[^\n\r]*[\n\r])*'")
 
 _COMMENT_ENDS = re.compile(rb"/\*|\*/")
 

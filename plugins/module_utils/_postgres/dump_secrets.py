@@ -16,9 +16,16 @@ from typing import List
 #: What is written in place of a value.
 WITHHELD = b"'withheld by phasegate'"
 
-# Statements begin at the start of a line; the same words in a body or a comment are replaced as well, which does no harm.
+# A statement that may have secrets, at the start of a line; or, first, what is skipped whole: in a body, a string, a quoted
+# name or a comment the same words are no statement, and a quote is none that a string begins with.
 _STATEMENT = re.compile(
-    rb"^(?:CREATE|ALTER) (?P<kind>USER MAPPING|SUBSCRIPTION|SERVER|FOREIGN DATA WRAPPER|FOREIGN TABLE)\b", re.MULTILINE
+    rb"(?<![\w$\x80-\xff])(?P<tag>\$(?:[A-Za-z_\x80-\xff][A-Za-z0-9_\x80-\xff]*)?\$).*?(?P=tag)"
+    rb"|(?<![\w$\x80-\xff])[Ee]'(?:[^'\\]|''|\\.)*'"
+    rb"|'(?:[^']|'')*'"
+    rb"|\"(?:[^\"]|\"\")*\""
+    rb"|--[^\n]*"
+    rb"|^(?:CREATE|ALTER) (?P<kind>USER MAPPING|SUBSCRIPTION|SERVER|FOREIGN DATA WRAPPER|FOREIGN TABLE)\b",
+    re.MULTILINE | re.DOTALL,
 )
 
 # Options may hold backslashes only as E'\\', and quotes only doubled: quote_literal() writes them.
@@ -31,13 +38,16 @@ def without_secrets(text: bytes) -> bytes:
     """Return the text with the values of user mappings, connection strings, and options named like a secret replaced."""
     out: List[bytes] = []
     position = 0
+    looked = 0
     while True:
-        found = _STATEMENT.search(text, position)
+        found = _STATEMENT.search(text, looked)
         if found is None:
             out.append(text[position:])
             return b"".join(out)
-        out.append(text[position : found.end()])
-        position = _statement(text, found.end(), found["kind"], out)
+        looked = found.end()
+        if found["kind"]:
+            out.append(text[position:looked])
+            position = looked = _statement(text, looked, found["kind"], out)
 
 
 def _statement(text: bytes, position: int, kind: bytes, out: List[bytes]) -> int:

@@ -240,6 +240,11 @@ def test_the_first_kind_is_one_of_the_tag(kinds: list[str]) -> None:
         check_statements(statements, b"DELETE FROM t")
 
 
+@pytest.mark.parametrize("line", [b"-" * 5000, b"\t " * 5000 + b"x", b"-- " * 5000, b"--\n" * 5000 + b";"])
+def test_a_comment_after_a_string_is_read_in_one_way(line: bytes) -> None:
+    assert [one.leading[0] for one in commands(b"SELECT 'a' " + line)] == ["SELECT"]
+
+
 def test_a_cut_text_has_an_end_that_is_told() -> None:
     for text in ("SELECT 'a", 'SELECT "a', "SELECT $$a", "SELECT /* a", "SELECT E'a\\'", "SELECT 'a'\n'b"):
         with pytest.raises(LexError):

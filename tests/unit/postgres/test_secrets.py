@@ -72,6 +72,22 @@ def test_other_text_stays_as_it_is(text: bytes) -> None:
     assert without_secrets(text) == text
 
 
+@pytest.mark.fault("dumped-secrets")
+@pytest.mark.parametrize(
+    "before",
+    [
+        b"CREATE FUNCTION app.f() RETURNS void LANGUAGE plpgsql AS $_$BEGIN\n/*\nCREATE SERVER '\n*/ END$_$;\n",
+        b"CREATE FUNCTION app.f() RETURNS text LANGUAGE sql AS '\nCREATE SERVER ''\n';\n",
+        b"CREATE FUNCTION app.f() RETURNS text LANGUAGE sql AS E'\\\\\nCREATE SERVER \\';\n';\n",
+        b'CREATE TABLE app."\nCREATE SERVER \' (id int);\n";\n',
+        b"-- Name: it's\nCREATE TABLE app.a$b$ (x$b$ int);\n",
+    ],
+)
+def test_no_text_before_a_statement_hides_its_secret(before: bytes) -> None:
+    mapping = f"CREATE USER MAPPING FOR a SERVER s OPTIONS (password '{SECRET}');\n".encode()
+    assert without_secrets(before + mapping) == before + mapping.replace(f"'{SECRET}'".encode(), WITHHELD)
+
+
 @pytest.mark.parametrize(
     "text", [b"CREATE USER MAPPING FOR a SERVER s OPTIONS (x 'cut", b"CREATE SUBSCRIPTION s CONNECTION 'a"]
 )
