@@ -92,12 +92,18 @@ def _read_values(session: Session, measure: MeasuredColumn) -> tuple[dict[str, s
             next_step="correct measure in phase.yml, or grant USAGE on the schema",
         )
     key, column = identifier(measure.key), identifier(measure.column)
-    values = {
-        row[0] or "": row[1] or ""
-        for row in session.copy(f"SELECT {key}::text, {column}::text FROM {relation} ORDER BY {key}")
-    }
+    # COPY writes each value by its type's output function: a cast could be one that somebody made
+    pairs = [(row[0], row[1] or "") for row in session.copy(f"SELECT {key}, {column} FROM {relation} ORDER BY {key}")]
+    values = {name or "": value for name, value in pairs}
+    if len(values) != len(pairs) or any(name is None for name, _value in pairs):
+        raise PhaseGateError(
+            f"C-04: the key {measure.key} of {measure.relation} does not identify a row.",
+            expected=f"a value of {measure.key} in every row that no other row has",
+            found=f"{len(values)} keys in {len(pairs)} rows",
+            next_step="name a primary key or a unique column as the key of this measure in phase.yml",
+        )
     rows, distinct, minimum, maximum = session.rows(
-        f"SELECT count(*), count(DISTINCT {column}), min({column})::text, max({column})::text FROM {relation}"
+        f"SELECT count(*), count(DISTINCT {column}), min({column}), max({column}) FROM {relation}"
     )[0]
     return values, ColumnStats(int(rows or 0), int(distinct or 0), minimum, maximum)
 

@@ -193,9 +193,9 @@ PHASE_SCHEMA: Schema = {
                     "statements": {**_STATEMENTS, "minItems": 1},
                     "functions": {
                         **_list(
-                            "functions with effects of their own that the SQL may call",
+                            "functions with effects of their own that the SQL may call, and operators outside of pg_catalog",
                             {
-                                "description": "a function with its schema, such as public.next_code",
+                                "description": "a function or operator with its schema, such as public.next_code",
                                 "type": "string",
                                 "pattern": '^[^."\\s]+\\.[^."\\s]+$',
                             },

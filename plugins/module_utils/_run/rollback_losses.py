@@ -171,9 +171,12 @@ def _content(session: Session, holder: DataHolder) -> tuple[int, str]:
     """
     digest = "''"
     if holder.column:
-        digest = f"coalesce(sum(hashtextextended(t.{identifier(holder.column)}::text, 0)::numeric), 0)"
+        # by the types' output functions: a cast could be one that the owner of a type made
+        text = f"textin(record_out(ROW(t.{identifier(holder.column)})))"
+        digest = f"coalesce(sum(hashtextextended({text}, 0)::numeric), 0)"
     session.execute("SAVEPOINT phasegate_loss")
     try:
+        session.set("transaction_read_only", "on", local=True)
         session.set("row_security", "off", local=True)
         query = f"SELECT count(*), {digest} FROM ONLY {holder.relation} AS t WHERE {holder.condition}"
         count, found = session.rows(query)[0]

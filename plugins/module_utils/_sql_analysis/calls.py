@@ -27,6 +27,25 @@ else:
     HAS_PGLAST = True
 
 
+#: What CREATE OPERATOR and CREATE AGGREGATE call the functions that they take.
+_CALLED = frozenset(
+    [
+        "combinefunc",
+        "deserialfunc",
+        "finalfunc",
+        "function",
+        "join",
+        "mfinalfunc",
+        "minvfunc",
+        "msfunc",
+        "procedure",
+        "restrict",
+        "serialfunc",
+        "sfunc",
+    ]
+)
+
+
 def check_calls(
     calls: Sequence[Any], declared: FrozenSet[str], search_path: Sequence[str], report: Callable[..., None]
 ) -> None:
@@ -71,7 +90,10 @@ def check_attributes(
 
 
 def check_handed(node: Any, declared: FrozenSet[str], report: Callable[..., None]) -> None:
-    """Report a far-reaching function that becomes part of an operator, an aggregate or a cast, which then calls it."""
+    """Report a function that becomes part of an operator, an aggregate or a cast, which then calls it, and operators by schema.
+
+    A function of pg_catalog counts when it is far-reaching, one of another schema always, like an operator of one.
+    """
     for _, child in walk(node):
         if is_node(child, ast.TypeName, ast.ObjectWithArgs):
             schema, name = name_pair(
@@ -79,6 +101,23 @@ def check_handed(node: Any, declared: FrozenSet[str], report: Callable[..., None
             )
             if schema in ("", "pg_catalog") and f"pg_catalog.{name}" not in declared and far_reaching(name):
                 _report_far_reaching(name, report)
+        elif is_node(child, ast.DefElem) and child.defname in _CALLED and is_node(child.arg, ast.TypeName):
+            _check_own(string_list(child.arg.names) or ("",), "function", declared, report)
+        elif is_node(child, ast.A_Expr):
+            _check_own(string_list(child.name) or ("",), "operator", declared, report)
+    if is_node(node, ast.CreateCastStmt) and node.func:
+        _check_own(string_list(node.func.objname) or ("",), "function", declared, report)
+
+
+def _check_own(parts: Sequence[str], what: str, declared: FrozenSet[str], report: Callable[..., None]) -> None:
+    """Report a function, or the function behind an operator, of another schema than pg_catalog that is not declared."""
+    schema, name = name_pair(parts)
+    full = f"{schema}.{name}"
+    if schema not in ("", "pg_catalog") and full not in declared:
+        report(
+            f"the {what} {full} has effects that cannot be analysed",
+            next_step=f"add {full} to scope.functions if it is intended",
+        )
 
 
 def _report_far_reaching(name: str, report: Callable[..., None]) -> None:

@@ -9,7 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, FrozenSet, List, Optional
 
-from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.calls import check_attributes, check_calls
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.calls import (
+    check_attributes,
+    check_calls,
+    check_handed,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.names import collect_names
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.parsing import parse_sql
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.syntax_tree import is_node, walk
@@ -67,4 +71,5 @@ def _reading_problem(select: Any, functions: FrozenSet[str]) -> Optional[QueryPr
 
     check_calls(names.calls, functions, (), report)
     check_attributes(names.attributes, functions, (), report)
+    check_handed(select, functions, report)
     return found[0] if found else None

@@ -448,6 +448,23 @@ def test_declared_functions_may_be_called(files: PhaseFiles) -> None:
     analyse_phase(load_phase(files.path))
 
 
+@pytest.mark.parametrize(
+    ("kind", "ddl", "what"),
+    [
+        ("CREATE OPERATOR", b"CREATE OPERATOR app.@@@ (RIGHTARG = int, FUNCTION = app.wipe)", "the function app.wipe"),
+        ("CREATE CAST", b"CREATE CAST (app.t AS int) WITH FUNCTION app.wipe(app.t)", "the function app.wipe"),
+        ("CREATE AGGREGATE", b"CREATE AGGREGATE app.s(int) (SFUNC = app.wipe, STYPE = app.t)", "the function app.wipe"),
+        ("CREATE TABLE", b"CREATE TABLE app.t (CHECK (1 OPERATOR(app.@@@) 2 > 0))", "the operator app.@@@"),
+    ],
+)
+@pytest.mark.fault("attribute-call")
+def test_what_calls_a_function_unseen_is_declared(files: PhaseFiles, kind: str, ddl: bytes, what: str) -> None:
+    scope = {"schemas": ["app"], "statements": [kind]}
+    expect = {"tags": {kind: 1}}
+    files.write({"scope": scope, "expect": expect}, ddl=ddl)
+    assert f"{what} has effects that cannot be analysed" in [problem.what for problem in problems_of(files)]
+
+
 def test_with_a_search_path_an_attribute_may_be_a_function_of_it(files: PhaseFiles) -> None:
     settings = {"search_path": ["app"]}
     files.write({"settings": settings}, ddl=b"CREATE TABLE t (x home, CHECK ((x).wipe > 0))")
