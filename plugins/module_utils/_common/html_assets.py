@@ -94,8 +94,8 @@ td:empty{display:none}.n{text-align:left!important;white-space:normal}td>svg.bar
 button.copy{grid-column:2;justify-self:start;margin-left:0}}
 @media print{:root{color-scheme:light;--paper:#fff;--card:#fff;--ink:#000;--soft:#444;--line:#bbb;--wash:#f4f4f4;--accent:#000;--good:#0b4d2b;--good-wash:#fff;
 --watch:#6b4000;--watch-wash:#fff;--bad:#8b0000;--bad-wash:#fff;--string:#5a2e00;--comment:#555;--rail:#e6e6e6}
-@page{size:A4;margin:16mm 14mm}html{font-size:8pt}header.page,body>nav,main{max-width:none;padding:0}body>nav,.tools,button,.skip{display:none!important}
-h2{margin-top:1.6rem}h2,h3,h4,header,summary{break-after:avoid}tr,li,dl div{break-inside:avoid}.notice,.verdict{border:1px solid var(--line)}
+@page{size:A4;margin:13mm 13mm}html{font-size:7.5pt}body{line-height:1.4}header.page,body>nav,main{max-width:none;padding:0}body>nav,.tools,button,.skip{display:none!important}
+h2{margin:1.3rem 0 .5rem;padding-top:.5rem}h2,h3,h4,header,summary{break-after:avoid}tr,li,dl div{break-inside:avoid}.notice,.verdict{border:1px solid var(--line)}
 pre{max-height:none}svg.bar{print-color-adjust:exact;-webkit-print-color-adjust:exact}
 dl{grid-template-columns:repeat(3,1fr);gap:.4rem 1.2rem;margin:.8rem 0}.board dl{grid-template-columns:1fr}tbody th,td{padding-top:.2rem;padding-bottom:.2rem}.board li{padding:.15rem 0}}
 """

@@ -40,7 +40,7 @@ def report_junit(report: Mapping[str, Any]) -> str:
             name = f"{one['id']} {one.get('title', '')}".strip()
             said = f"expected: {one.get('expected', '')}\nfound: {one['found']}"
             tone = tone_of(one["status"])
-            if tone == "bad":
+            if tone == "bad" and not (kind == "triggers" and report["kind"] == "rollback"):
                 suite.failed(name, f"{one['status']}: {one['found']}", said, kind=kind)
             elif tone == "good":
                 suite.passed(name)
