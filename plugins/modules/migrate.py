@@ -113,6 +113,7 @@ gates:
     expected: {description: What was expected., type: str}
     found: {description: What was found., type: str}
     next_step: {description: What to do about a failed gate., type: str}
+    approvals: {description: For V(G-1) the signatures that it was evaluated from., type: list, elements: dict}
 gate_table:
   description: The gates as lines of text.
   returned: in check mode
@@ -126,7 +127,11 @@ transaction:
     xid: {description: Transaction id., type: str}
     pid: {description: Process id of the server's backend., type: int}
     attempts: {description: Number of attempts., type: int}
-    statements: {description: 'Number, tag, line, rows and milliseconds of every statement.', type: list, elements: dict}
+    statements:
+      description: Number, tag, line, rows and milliseconds of every statement, and when it was sent.
+      type: list
+      elements: dict
+    locks: {description: 'Relation and mode of the locks held right before C(COMMIT).', type: list, elements: dict}
     result: {description: Rows of the trailing C(SELECT)., type: list, elements: dict}
     preflight: {description: Preflight results inside the transaction., type: list, elements: dict}
     checks: {description: Verification results before C(COMMIT)., type: list, elements: dict}

@@ -84,6 +84,7 @@ main ul.tree{list-style:none;padding-left:1.1rem;max-width:none;margin:.2rem 0}m
 button{font:inherit;font-size:.8rem;padding:.1rem .5rem;border:1px solid var(--line);border-radius:.3rem;background:var(--card);color:var(--soft);cursor:pointer}
 button.copy{margin-left:.4rem;padding:0 .4rem}pre>button.copy{float:right;margin:0}
 [hidden]{display:none!important}
+@media screen and (min-width:48.01rem){td>code,tbody th>code{overflow-wrap:break-word}}
 @media screen and (max-width:48rem){header.page,body>nav,main{padding-left:1rem;padding-right:1rem}header.page{padding-top:1.4rem}
 h1{font-size:1.5rem}h2{font-size:1.2rem;margin-top:2.3rem}.card{padding:.8rem .85rem}pre{font-size:.8rem}
 table,tbody,tr,tbody th,td{display:block}thead{display:none}
