@@ -18,6 +18,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.files im
     resolved,
     sha256_bytes,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import blank_error, blank_options
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_file import (
     HAS_JSONSCHEMA,
     Phase,
@@ -59,6 +60,13 @@ def result_of(plan: Dict[str, Any], source: str) -> Dict[str, Any]:
     }
 
 
+ARGUMENTS: Dict[str, Any] = {
+    "path": {"type": "path"},
+    "plan": {"type": "path"},
+    "reviews": {"type": "list", "elements": "path", "default": []},
+}
+
+
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types
     """The action behind ``incomex.phasegate.phase_plan``."""
 
@@ -72,14 +80,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             if not present:
                 raise AnsibleActionFail(missing_required_lib(library, reason="on the controller"))
         _validated, params = self.validate_argument_spec(
-            {
-                "path": {"type": "path"},
-                "plan": {"type": "path"},
-                "reviews": {"type": "list", "elements": "path", "default": []},
-            },
+            ARGUMENTS,
             mutually_exclusive=[("path", "plan")],
             required_one_of=[("path", "plan")],
         )
+        blank = blank_error(blank_options(ARGUMENTS, params))
+        if blank:
+            return {**result, "failed": True, "msg": str(blank)}
         try:
             source = resolved(params["plan"] or params["path"])
             plan = read_checked_plan(source).plan if params["plan"] else plan_of(load_phase(source))

@@ -22,6 +22,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.files im
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.html import render_page
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.markdown import render_markdown
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import blank_error, blank_options
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.plan_reader import HAS_JSONSCHEMA
 from ansible_collections.incomex.phasegate.plugins.module_utils._review.package import review
 from ansible_collections.incomex.phasegate.plugins.module_utils._review.squawk import (
@@ -77,6 +78,9 @@ def write(files: dict[str, bytes], *, check_mode: bool) -> bool:
     return bool(differing)
 
 
+ARGUMENTS = {"plan": {"type": "path", "required": True}}
+
+
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types
     """The action behind ``incomex.phasegate.plan_review``."""
 
@@ -89,7 +93,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         for library, present in (("pglast", HAS_PGLAST), ("jsonschema", HAS_JSONSCHEMA)):
             if not present:
                 raise AnsibleActionFail(missing_required_lib(library, reason="on the controller"))
-        _validated, params = self.validate_argument_spec({"plan": {"type": "path", "required": True}})
+        _validated, params = self.validate_argument_spec(ARGUMENTS)
+        error = blank_error(blank_options(ARGUMENTS, params))
+        if error:
+            return {**result, "failed": True, "msg": str(error)}
         try:
             files, about = package(resolved(params["plan"]))
             changed = write(files, check_mode=self._task.check_mode)

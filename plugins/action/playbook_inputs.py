@@ -16,10 +16,13 @@ from ansible.utils.vars import load_extra_vars
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.playbook_inputs import (
     PREFIX,
     Unresolved,
+    hosts_problem,
     input_error,
     input_problems,
     names_read,
 )
+
+HOSTS = f"{PREFIX}hosts"
 
 SPECIFICATIONS = os.path.normpath(
     os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "playbooks", "vars", "inputs.yml")
@@ -59,7 +62,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
                     given[name] = Unresolved(str(error))
             elif name.startswith(PREFIX):
                 given[name] = None
-        found = input_problems(specified, playbook, given, load_extra_vars(self._loader))
+        extra = load_extra_vars(self._loader)
+        found = input_problems(specified, playbook, given, extra)
         if found:
             return {**result, "failed": True, "msg": str(input_error(playbook, found))}
+        # a variable of the inventory does not choose the hosts of a play
+        chosen = bool(task_vars.get("ansible_limit")) or HOSTS in extra
+        unchosen = hosts_problem(playbook, task_vars.get("ansible_play_hosts_all", ()), chosen=chosen)
+        if unchosen and HOSTS in read:
+            return {**result, "failed": True, "msg": str(unchosen)}
         return {**result, "changed": False}

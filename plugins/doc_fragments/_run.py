@@ -43,11 +43,10 @@ options:
   ledger:
     description:
       - The table that M(incomex.phasegate.ledger) made, C(schema.table), to which every execution and rollback adds a row in its own
-        transaction. Empty for none.
+        transaction. Without it there is none.
       - A plan that the ledger has an execution of, without a run directory here, is refused, and so is a row that is missing or
         was changed. Once approvals were required for a row of this cluster, they stay required.
     type: str
-    default: ''
   operator:
     description: Who opens the run and from where. Shown to a second operator and recorded in the report.
     type: str
@@ -86,7 +85,6 @@ options:
   plan_sha256:
     description: The plan's SHA-256 as M(incomex.phasegate.phase_plan) returns it.
     type: str
-    default: ''
   source:
     description:
       - Path of C(phase.yml) or C(plan.json) on the controller as M(incomex.phasegate.phase_plan) returns it. Required with

@@ -132,7 +132,7 @@ def pretend(client: Client) -> dict[str, Any]:
     """Connect, and report what would be done."""
     with client.session() as session:
         read_identity(session, client)
-    return {"changed": True, "msg": f"would back up {client.database} from {client.place}"}
+    return {"changed": True}
 
 
 def main() -> None:

@@ -160,7 +160,11 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._checks.verifica
     verification_fields,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import fail_with, run_directory_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import (
+    fail_with,
+    given_params,
+    run_directory_of,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import TransactionOutcome
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import format_gate_table
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import CONNECTION_ARGUMENTS, Client
@@ -209,7 +213,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    params = module.params
+    params = given_params(module)
     client = Client.of_module(module)
     migrated: Step[Migrated] | None = None
     verified: Step[Verified] | None = None
@@ -248,6 +252,7 @@ def main() -> None:
                 run_verification(client, artefacts, wanted, verified)
         if params["verify"] and params["seal"]:
             sealed = seal_and_sign(artefacts, "", params["seal_key"])
+            del sealed["stop"]
     except OSError as error:
         committed = migrated is not None and migrated.end.outcome == TransactionOutcome.COMMITTED
         fail_with(module, not_sealed(params["run_directory"], error, seen(migrated)), changed=committed)

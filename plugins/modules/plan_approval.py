@@ -55,7 +55,6 @@ options:
   notes:
     description: Notes on the plan or the execution, in Markdown. Without them, the notes of an earlier approval are deleted.
     type: str
-    default: ''
 requirements:
   - pglast >= 7
   - jsonschema >= 4
@@ -231,7 +230,7 @@ def main() -> None:
             "bundle": {"type": "path"},
             "reviewer": {"type": "str", "required": True},
             "key": {"type": "path", "required": True, "no_log": False},
-            "notes": {"type": "str", "default": ""},
+            "notes": {"type": "str"},
         },
         mutually_exclusive=[("plan", "bundle")],
         required_one_of=[("plan", "bundle")],
@@ -243,7 +242,7 @@ def main() -> None:
             module.fail_json(msg=missing_required_lib(library, reason="on the controller"))
     with errors_of(module, file_error=plan_file_error):
         document = plan_to_sign(params["plan"]) if params["plan"] else review_to_sign(params["bundle"])
-        notes = params["notes"].strip()
+        notes = (params["notes"] or "").strip()
         result = approve(document, params["reviewer"], params["key"], notes, check_mode=module.check_mode)
         module.exit_json(**result)
 

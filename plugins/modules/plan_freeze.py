@@ -222,9 +222,9 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = module.params
-    data = canonical_json(document(params))
     directory = params["directory"].rstrip("/")
     with errors_of(module, file_error=plan_file_error):
+        data = canonical_json(document(params))
         # last: a directory with a plan is complete
         files = {**rehearsed_sql(params["source"], params["plan"]), "plan.json": data}
         if not module.check_mode:

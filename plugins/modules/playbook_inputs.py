@@ -17,7 +17,9 @@ description:
     C(playbooks/vars/inputs.yml), and fails with all problems in one message.
   - A name that no playbook reads is refused with the known name that is nearest to it, wherever it was given. So is a name that
     only other playbooks read when it was given by C(-e); variables of the inventory reach every playbook.
-  - A required input must be there; an input that is given must have a value, of the right type and among the choices.
+  - A required input must be there; an input that is given must have a value, of the right type and among the choices. One that is
+    empty or only blanks, or that contains such a value, is refused.
+  - A play on several hosts is refused unless the operator chose them by C(-l) or C(-e phasegate_hosts=PATTERN).
   - Runs on the controller, whatever the host. It neither connects to the host nor writes a file.
 extends_documentation_fragment:
   - incomex.phasegate._attributes

@@ -45,7 +45,6 @@ options:
   confirm:
     description: The name of O(execution)'s directory, typed by the operator.
     type: str
-    default: ''
   accept_loss:
     description: The exact number of rows in objects of the phase that may be lost.
     type: int
@@ -178,7 +177,7 @@ def main() -> None:
             "identity": IDENTITY_ARGUMENT,
             "run_directory": {"type": "path"},
             "execution": {"type": "path", "required": True},
-            "confirm": {"type": "str", "default": ""},
+            "confirm": {"type": "str"},
             "accept_loss": {"type": "int", "default": 0},
             "signatures": {"type": "list", "elements": "path", "default": []},
             "files": {"type": "path"},
@@ -189,11 +188,13 @@ def main() -> None:
     )
     params = module.params
     signatures = signatures_in(params["files"])
-    undo = RollbackRequest(RunDirectory(params["execution"]), params["confirm"], params["accept_loss"], signatures)
+    undo = RollbackRequest(
+        RunDirectory(params["execution"]), params["confirm"] or "", params["accept_loss"], signatures
+    )
     with errors_of(module):
         require_confirmation(undo.execution, undo.confirm)
         if module.check_mode:
-            module.exit_json(changed=True, msg=f"would roll back {undo.name}")
+            module.exit_json(changed=True)
         artefacts = RunDirectory(run_directory_of(module, "C-09"))
         module.exit_json(**run(Client.from_params(params), params, artefacts, undo))
 

@@ -60,7 +60,6 @@ options:
   confirm:
     description: The name of the directory in O(execution), typed by the operator. Without it no rollback is opened.
     type: str
-    default: ''
   format:
     description: The format in which the run will be backed up, as in M(incomex.phasegate.backup), to check the free space.
     type: str
@@ -167,7 +166,7 @@ def main() -> None:
         **OPENING_ARGUMENTS,
         "kind": {"type": "str", "choices": [EXECUTE, REHEARSAL], "default": EXECUTE},
         "execution": {"type": "path"},
-        "confirm": {"type": "str", "default": ""},
+        "confirm": {"type": "str"},
         "format": {"type": "str", "choices": list(NAMES), "default": "custom"},
     }
     arguments.update({name: {**arguments[name], "required": True} for name in ("root", "environment")})

@@ -15,8 +15,9 @@ author: incomex.phasegate contributors (@incomex)
 description:
   - Builds C(report.json) from the journal and the files of the run, renders C(report.md), C(report.html), C(junit.xml) and C(SUMMARY.txt) from
     it, and writes C(SHA256SUMS) last. No database connection is needed.
-  - Fails if the run did not end in success, after sealing, so that the failure is both in the bundle and on the operator's
-    screen. With O(reason) it always fails, in check mode too.
+  - Fails if the run did not end in success, after sealing, with the reason, so that the failure is both in the bundle and on the
+    operator's screen. With O(reason) it always fails, in check mode too. The steps before it can therefore return their failure as
+    data, by C(failed_when) set to false, as the roles of this collection do. Then the reason is shown once.
   - A run that stopped before it had a directory gets one below O(root), with the reason.
 extends_documentation_fragment:
   - incomex.phasegate._attributes
@@ -94,7 +95,7 @@ outcome:
   returned: once sealed, and in check mode
   type: str
 summary:
-  description: The lines of C(SUMMARY.txt). On failure they are the message.
+  description: The lines of C(SUMMARY.txt). On failure the message has the reason, the outcome and the path of the report.
   returned: success
   type: list
   elements: str
@@ -126,6 +127,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
     RunNotOpened,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import FORMAT
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.outcomes import Ending, verdict_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import RunOutcome
@@ -207,12 +209,13 @@ def main() -> None:
     with errors_of(module, file_error=lambda error: not_sealed(params["run_directory"], error)):
         result = sealed(params, check_mode=module.check_mode)
         if params["reason"] or result["outcome"] not in ("", RunOutcome.SUCCESS):
-            lines = (
-                [*result.pop("summary"), f"report        {result['report']}"]
-                if result["report"]
-                else [params["reason"]]
-            )
+            del result["summary"]
+            if result["report"]:
+                lines = [*result.pop("stop"), f"report        {result['report']}"]
+            else:
+                lines = [params["reason"], "", verdict_of(params["kind"], Ending.CHECK_STOPPED).sentence]
             module.fail_json(msg="\n".join(lines), **result)
+        result.pop("stop", None)
         module.exit_json(**result)
 
 

@@ -150,7 +150,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.outcomes
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import atomic_file, file_error
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import fail_with
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import fail_with, given_params
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import CONNECTION_ARGUMENTS, Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.drift import (
     BASELINE,
@@ -272,7 +272,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    params = module.params
+    params = given_params(module)
     if params["renew"] and params["baseline"]:
         module.fail_json(msg="renew and baseline are mutually exclusive: renew stores a new baseline in directory.")
     # before a report names the connection

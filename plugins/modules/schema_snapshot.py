@@ -198,8 +198,8 @@ def main() -> None:
         else:
             declared = DataExpectations.from_definition(params["measure"], params["row_counts"])
             sections: Tuple[str, ...] = SECTIONS
-            if os.path.isfile(artefacts.file("plan.json")):
-                sections = sections_for_plan(_plan_of(artefacts.file("plan.json")))
+            if os.path.isfile(artefacts.plan_path):
+                sections = sections_for_plan(_plan_of(artefacts.plan_path))
             result = {"changed": True, **record_state_steps(client, artefacts, params["label"], declared, sections)}
         module.exit_json(**result)
 

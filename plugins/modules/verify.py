@@ -156,7 +156,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._schema.policy i
 def policy_of(params: dict[str, Any]) -> Mapping[str, Any]:
     """Return the diff's policy; what ``exact`` compares with is in the plan of the run."""
     policy: Mapping[str, Any] = params["diff"]
-    path = os.path.join(params["run_directory"], "plan.json")
+    path = RunDirectory(params["run_directory"]).plan_path
     if policy.get("policy") != "exact" or not os.path.isfile(path):
         return policy
     plan = read_json(path)
@@ -204,7 +204,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     if module.check_mode:
-        module.exit_json(changed=False, msg="check mode: nothing was migrated, so nothing is verified")
+        module.exit_json(changed=False)
     artefacts = RunDirectory(module.params["run_directory"])
     result: dict[str, Any] = {}
     with errors_of(module, result):

@@ -129,9 +129,9 @@ def test_a_role_that_may_only_connect_is_enough(guest: Target) -> None:
 def test_two_hosts_are_both_looked_at(target: Target) -> None:
     hosts = {name: {**target.entry(), "phasegate_root": str(target.directory / name)} for name in ("one", "two")}
     inventory = write_inventory(target.directory / "both.yml", hosts)
-    assert play(target.directory, PLAYBOOK, inventory=inventory).rc == 0
+    assert play(target.directory, PLAYBOOK, inventory=inventory, limit="all").rc == 0
     target.cluster.psql(STRAY, target.database)
-    run = play(target.directory, PLAYBOOK, inventory=inventory)
+    run = play(target.directory, PLAYBOOK, inventory=inventory, limit="all")
     assert run.rc != 0
     assert sorted(failure.host for failure in run.failures) == ["one", "two"]
 
@@ -152,7 +152,9 @@ def test_an_input_that_cannot_be_meant_is_refused(target: Target) -> None:
         name: {**target.entry(), **{f"phasegate_drift_{key}": value for key, value in inputs.items()}}
         for name, (inputs, _words) in WRONG.items()
     }
-    run = play(target.directory, PLAYBOOK, inventory=write_inventory(target.directory / "wrong.yml", hosts))
+    run = play(
+        target.directory, PLAYBOOK, inventory=write_inventory(target.directory / "wrong.yml", hosts), limit="all"
+    )
     assert {failure.host for failure in run.failures} == set(WRONG)
     for failure in run.failures:
         for word in WRONG[failure.host][1]:

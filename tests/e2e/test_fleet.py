@@ -40,7 +40,7 @@ def fleet(target: Target, elsewhere: Target, tmp_path: Path) -> dict[str, Target
 
 def run(fleet: dict[str, Target], directory: Path) -> Play:
     inventory = write_inventory(directory / "hosts.yml", {name: target.entry() for name, target in fleet.items()})
-    return play(directory, "incomex.phasegate.phase_alpha", inventory=inventory)
+    return play(directory, "incomex.phasegate.phase_alpha", inventory=inventory, limit="all")
 
 
 def test_two_targets_are_migrated_by_one_play(fleet: dict[str, Target], tmp_path: Path) -> None:

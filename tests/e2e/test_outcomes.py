@@ -5,12 +5,17 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible_collections.incomex.phasegate.tests.support.cluster import SUPERUSER, bin_directory, running_cluster
 from ansible_collections.incomex.phasegate.tests.support.phase_files import PhaseFiles
+from ansible_collections.incomex.phasegate.tests.support.playbook import environment, play, write_inventory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +42,7 @@ def copies(target: Target) -> Iterator[dict[str, Any]]:
     with running_cluster(rehearsal=True) as other:
         connection = {"bindir": str(bin_directory()), "host": str(other.socket_directory), "user": SUPERUSER}
         yield {
+            "phasegate_author": "huyen",
             "phasegate_plans": str(target.directory / "plans"),
             "phasegate_rehearsal": {**connection, "port": other.port, "database": "copy"},
         }
@@ -136,7 +142,11 @@ def test_a_rollback_that_cannot_be_opened_is_shown_as_one(target: Target) -> Non
 
 def test_a_rehearsal_that_cannot_be_opened_is_shown_as_one(target: Target, small: PhaseFiles, tmp_path: Path) -> None:
     (small.directory / "phase.yml").write_text("phase: small\n", encoding="utf-8")
-    extra = {"phasegate_phase_file": small.path, "phasegate_plans": str(tmp_path / "plans")}
+    extra = {
+        "phasegate_phase_file": small.path,
+        "phasegate_author": "huyen",
+        "phasegate_plans": str(tmp_path / "plans"),
+    }
     assert target.play("playbooks/rehearse.yml", extra_vars=extra).rc != 0
     bundle = newest(target, set())
     assert bundle.path.name.startswith("small_test_rehearsal_")
@@ -159,3 +169,68 @@ def test_a_first_rehearsal_that_rolls_back_says_so_and_demands_no_review(
         assert "stopped before" not in text
     assert "The migration of the copy was rolled back before COMMIT." in bundle.text("SUMMARY.txt")
     assert not Path(copies["phasegate_plans"]).exists()
+
+
+def test_two_rehearsals_of_one_play_are_apart(target: Target, small: PhaseFiles, copies: dict[str, Any]) -> None:
+    """They name the same cluster and the same database for the copy; one of them fails."""
+    target.cluster.psql("CREATE TABLE app.t (id int)", target.database)
+    with running_cluster() as second:
+        second.psql("CREATE DATABASE second")
+        second.psql("CREATE SCHEMA app", "second")
+        other = {
+            **target.entry(),
+            "phasegate_host": str(second.socket_directory),
+            "phasegate_port": second.port,
+            "phasegate_database": "second",
+            "phasegate_root": str(target.directory / "second"),
+            "phasegate_identity": {"database": "second"},
+        }
+        inventory = write_inventory(target.directory / "two.yml", {"target": target.entry(), "other": other})
+        extra = {**copies, "phasegate_phase_file": small.path}
+        unlimited = play(target.directory, "playbooks/rehearse.yml", inventory=inventory, extra_vars=extra)
+        assert unlimited.rc != 0
+        assert "Playbook rehearse would run on 2 hosts of the inventory." in unlimited.messages
+        assert not target.root.exists()
+        run = play(target.directory, "playbooks/rehearse.yml", inventory=inventory, limit="all", extra_vars=extra)
+    assert {(one.host, one.task.rpartition(" : ")[2]) for one in run.failures} == {
+        ("target", "Seal | Build the report and seal the evidence")
+    }
+    failed = target.bundle()
+    assert '42P07: relation "t" already exists' in failed.reason
+    titled(failed, "Rehearsal of phase small r1 for test: ROLLED_BACK")
+    # the other one ended as it would have alone, and its plan is there
+    assert told_by(run, "other")[0] == "Rehearsal of phase small r1 for test: SUCCESS"
+    (plan,) = Path(copies["phasegate_plans"]).glob("*/plan.json")
+    assert f"plan          {plan}" in told_by(run, "other")
+
+
+def told_by(run: Play, host: str) -> list[str]:
+    """Return the last lines of a run on one host."""
+    lines: list[str] = run.of("Show the outcome", host).res["msg"]
+    return lines
+
+
+def test_plans_are_below_the_directory_that_the_playbook_was_started_in(
+    target: Target, small: PhaseFiles, copies: dict[str, Any], tmp_path: Path
+) -> None:
+    here = tmp_path / "desk"
+    here.mkdir()
+    inventory = write_inventory(tmp_path / "here.yml", {"target": target.entry()})
+    extra = {**copies, "phasegate_phase_file": small.path}
+    del extra["phasegate_plans"]
+    argv = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(inventory), "incomex.phasegate.rehearse"]
+    done = subprocess.run(
+        [*argv, "-e", json.dumps(extra)],
+        cwd=here,
+        env={**os.environ, **environment({})},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (plan,) = (here / "plans").glob("*/plan.json")
+    assert f"plan          {plan}" in done.stdout
+    # the bundle's own has another name: it is not what people approve
+    bundle = target.bundle()
+    assert "phase_plan.json" in bundle.files
+    assert "plan.json" not in bundle.files

@@ -112,6 +112,8 @@ class Module:
 
     def __init__(self, **params: Any) -> None:
         self.params = params
+        self.argument_spec: dict[str, Any] = {name: {"type": "str"} for name in params}
+        self.check_mode = False
 
     def fail_json(self, **result: Any) -> None:
         raise EndedError(**result)
@@ -145,6 +147,11 @@ def test_an_error_of_a_file_has_the_message_of_what_the_file_is_for() -> None:
         errors_of(Module(), file_error=lambda e: PhaseGateError(f"The plan: {e}")),
     ):
         raise FileNotFoundError(2, "No such file or directory", "plan.json")
+
+
+def test_an_option_that_was_given_and_is_empty_is_refused_before_the_block() -> None:
+    with pytest.raises(EndedError, match="empty or only blanks: plan"), errors_of(Module(plan=" ", name=None)):
+        raise AssertionError("the block ran")
 
 
 def test_another_error_is_a_bug_and_goes_on() -> None:

@@ -32,6 +32,11 @@ SIGNATURE = "SHA256SUMS.sig"
 
 JOURNAL = "journal.jsonl"
 
+# The plan that a run carries out, and the one that a rehearsal tries: what people review and approve is made from that, has the
+# rehearsal's result in it, and is called plan.json as well. Rehearsals of earlier releases have it under that name, too.
+PLAN = "plan.json"
+TRIED_PLAN = "phase_plan.json"
+
 FOLDERS = ("schema", "sql", "logs")
 
 # How the directory of a run is called: phase, environment, and when it was opened.
@@ -125,6 +130,12 @@ class RunDirectory:
         finally:
             os.close(descriptor)
         return False
+
+    @property
+    def plan_path(self) -> str:
+        """Return the path of the run's plan, that of ``PLAN`` when it has none."""
+        tried = self.file(TRIED_PLAN)
+        return tried if os.path.lexists(tried) else self.file(PLAN)
 
     def sign_of_life(self) -> tuple[int, ...]:
         """Return a value that changes with every line of the journal; an empty tuple without a journal."""

@@ -89,7 +89,7 @@ class Verdict:
     next_step: str
 
 
-_AGAIN = "Resolve the reason above, then run the same command again."
+_AGAIN = "Follow the next step of the reason above, then start again."
 _KEEP = "Keep everything as it is. Decide whether to roll back; nothing does it automatically."
 _ASK = "Ask the server for the status of the transaction named above before anything else runs."
 _REVIEW = "Review this report. No further phase starts by itself."
@@ -170,7 +170,7 @@ TABLE: Mapping[Tuple[str, Ending], Verdict] = {
     (ROLLBACK, Ending.ROLLED_BACK): Verdict(
         RunOutcome.ABORTED,
         "The rollback was aborted before COMMIT. The phase is still applied.",
-        "Resolve the reason above, then run the same command again.",
+        _AGAIN,
     ),
     (ROLLBACK, Ending.INCOMPLETE): Verdict(
         RunOutcome.COMMITTED_INCOMPLETE,

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Callable, Iterator, Mapping, NoReturn
+from typing import Any, Callable, Iterator, Mapping, NoReturn, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import file_error
@@ -17,6 +17,51 @@ def fail_with(module: Any, error: object, **result: Any) -> NoReturn:
     """End an ``AnsibleModule`` as failed, with the error's text as the message and ``result`` beside it."""
     module.fail_json(msg=str(error), **result)
     raise AssertionError("fail_json returned")
+
+
+def blank_options(specification: Mapping[str, Any], params: Mapping[str, Any], within: str = "") -> list[str]:
+    """Return the options that were given and are empty or only blanks, such as a shell variable that is not set.
+
+    None of them is read as "not given". ``specification`` and ``params`` are those of a module, or of the suboptions of
+    the option ``within``; a value that is the option's own default was not given.
+    """
+    found = []
+    for name, option in specification.items():
+        value, path = params.get(name), within + name
+        if isinstance(value, str):
+            found += [path] if not value.strip() and value != option.get("default") else []
+        elif isinstance(value, Mapping) and option.get("options"):
+            found += blank_options(option["options"], value, f"{path}.")
+        elif isinstance(value, Sequence):
+            for number, one in enumerate(value):
+                if isinstance(one, str):
+                    found += [f"{path}[{number}]"] if not one.strip() else []
+                elif isinstance(one, Mapping) and option.get("options"):
+                    found += blank_options(option["options"], one, f"{path}[{number}].")
+    return found
+
+
+def blank_error(names: Sequence[str]) -> PhaseGateError | None:
+    """Return the error for options that were given and are empty, None without any."""
+    if not names:
+        return None
+    return PhaseGateError(
+        "An empty value was given.",
+        expected=f"a value for {', '.join(names)}, or none of them given at all",
+        found=f"empty or only blanks: {', '.join(names)}",
+        next_step="find out which variable is not set; leave the option out if it is not meant",
+    )
+
+
+def given_params(module: Any) -> dict[str, Any]:
+    """Return the parameters of an ``AnsibleModule``, or end it as failed when one was given and is empty or only blanks."""
+    # in check mode a run has no directory, and the module that opened it returned an empty text
+    own = {name: value for name, value in module.params.items() if not (module.check_mode and name == "run_directory")}
+    error = blank_error(blank_options(module.argument_spec, own))
+    if error:
+        fail_with(module, error)
+    params: dict[str, Any] = module.params
+    return params
 
 
 @contextlib.contextmanager
@@ -29,8 +74,9 @@ def errors_of(
     """End an ``AnsibleModule`` as failed when the block raises ``PhaseGateError`` or ``OSError``.
 
     ``result`` is returned beside the message as it is when the error occurs: the block may fill it.
-    ``file_error`` gives the message for an ``OSError``.
+    ``file_error`` gives the message for an ``OSError``. An option that was given and is empty is refused first.
     """
+    given_params(module)
     try:
         yield
     except PhaseGateError as error:

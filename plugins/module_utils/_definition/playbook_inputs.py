@@ -17,6 +17,9 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.text imp
 #: What the name of an input begins with.
 PREFIX = "phasegate_"
 
+# How many hosts a message names.
+_NAMED = 5
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -59,6 +62,23 @@ def input_problems(
     return found
 
 
+def hosts_problem(playbook: str, hosts: Collection[str], *, chosen: bool) -> PhaseGateError | None:
+    """Return the error of a play on several hosts that nobody has chosen, None otherwise.
+
+    :param chosen: whether the operator limited the play, by ``-l`` or ``-e phasegate_hosts``.
+    """
+    if chosen or len(hosts) <= 1:
+        return None
+    named = sorted(hosts)
+    more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
+    return PhaseGateError(
+        f"Playbook {playbook} would run on {len(named)} hosts of the inventory.",
+        expected="-l or -e phasegate_hosts, with the host or the group to run on",
+        found=f"neither, and the hosts {', '.join(named[:_NAMED])}{more}",
+        next_step="run again with -l <host or group>; -l all is every host",
+    )
+
+
 def input_error(playbook: str, found: Collection[Problem]) -> PhaseGateError:
     """Return the one message for all problems of a playbook's inputs."""
     return PhaseGateError(
@@ -78,8 +98,9 @@ def _missing(specification: Mapping[str, Any], given: Mapping[str, Any]) -> Iter
 
 
 def _value_problems(name: str, option: Mapping[str, Any], value: Any) -> Iterator[Problem]:
-    if value is None or (isinstance(value, str) and not value.strip()):
-        yield Problem(f"a value for {name}, or no {name} at all", f"{name} is empty")
+    blanks = list(_blanks(name, value))
+    if blanks:
+        yield Problem(f"a value for {', '.join(blanks)}, or no {name} at all", f"{', '.join(blanks)} is empty")
         return
     if isinstance(value, Unresolved):
         yield Problem(f"a value for {name}", f"{name} cannot be resolved: {value.reason}")
@@ -91,6 +112,22 @@ def _value_problems(name: str, option: Mapping[str, Any], value: Any) -> Iterato
         yield Problem(f"{name} of type {option['type']}{of}", f"{name} is {short_json(value, 60)}")
     elif "choices" in option and result.validated_parameters[name] not in option["choices"]:
         yield Problem(f"{name} is one of {', '.join(option['choices'])}", f"{name} is {short_json(value, 60)}")
+
+
+def _blanks(name: str, value: Any) -> Iterator[str]:
+    """Yield what is empty or only blanks in an input that was given: the input itself, or what is in it."""
+    if (
+        value is None
+        or (isinstance(value, str) and not value.strip())
+        or (isinstance(value, (list, dict)) and not value)
+    ):
+        yield name
+    elif isinstance(value, dict):
+        for key, one in value.items():
+            yield from _blanks(f"{name}.{key}", one)
+    elif isinstance(value, list):
+        for number, one in enumerate(value):
+            yield from _blanks(f"{name}[{number}]", one)
 
 
 def _name_problems(

@@ -46,14 +46,20 @@ FIXES: tuple[tuple[int, tuple[str, ...]], ...] = (
 )  # fmt: skip
 
 
+# How many CVEs a message names; the page has all of them.
+_NAMED = 3
+
+PAGE = "https://www.postgresql.org/support/security/16/"
+
+
 def missing_fixes(minor: int) -> str:
     """Return the CVEs that 16.``minor`` still has and a later release fixed, '' when the table lists none.
 
-    They are many, so the year is given once: ``CVE-2026-6472, -6473``.
+    They are many, so the first ones are named, and where the rest is: ``CVE-2026-6472, CVE-2026-6473 and 7 more: <page>``.
     """
-    numbers = [number.split("-") for fixed, all_of_it in FIXES if fixed > minor for number in all_of_it]
-    years = sorted({year for year, _number in numbers})
-    return ", ".join(f"CVE-{year}-" + ", -".join(one for its, one in numbers if its == year) for year in years)
+    numbers = [number for fixed, all_of_it in FIXES if fixed > minor for number in all_of_it]
+    named, more = ", ".join(f"CVE-{number}" for number in numbers[:_NAMED]), len(numbers[_NAMED:])
+    return f"{named} and {more} more: {PAGE}" if more else named
 
 
 def newest_release() -> int:

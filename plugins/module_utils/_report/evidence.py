@@ -42,6 +42,7 @@ _ABOUT = (
     (r"backup_contents\.json", "what the backup contained when it was made, to compare a restored copy with"),
     (r"roles\.sql", "the cluster's roles, without passwords"),
     (r"plan\.json", "the plan of this run, which approvals are signatures of"),
+    (r"phase_plan\.json", "the plan of the phase that was tried, without the rehearsal's result"),
     (r"plan\.json\..*\.notes\.md", "a reviewer's notes"),
     (r"plan\.json\..*\.notes\.md\.sig", "the signature of a reviewer's notes"),
     (r"plan\.json\..*\.sig", "a reviewer's signature over plan.json"),

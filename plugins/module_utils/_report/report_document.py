@@ -10,6 +10,7 @@ import re
 from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.record import BackupRecord
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import PLAN, TRIED_PLAN
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.document import (
     Badge,
     Block,
@@ -449,9 +450,8 @@ def _references(report: Mapping[str, Any]) -> Block:
     rehearsal = (report["predecessor"] or {}).get("rehearsal")
     items: List[Tuple[Inline, ...]] = [(f"{item['title']}: ", Code(item["ref"])) for item in report["cross_references"]]
     if report["digests"].get("plan"):
-        items.append(
-            ("Plan: ", Code("plan.json"), " in this bundle, SHA-256 ", Code(report["digests"]["plan"], copy=True))
-        )
+        name = TRIED_PLAN if TRIED_PLAN in {one["name"] for one in report["artefacts"]} else PLAN
+        items.append(("Plan: ", Code(name), " in this bundle, SHA-256 ", Code(report["digests"]["plan"], copy=True)))
     if rehearsal:
         items.append(("Rehearsal: ", Code(rehearsal["bundle"]), ", seal ", Code(rehearsal["seal"], copy=True)))
         words = "beside the plan on the controller; it can be written again from the plan (playbook review)"

@@ -12,7 +12,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import Entry
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.outcomes import qualified
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import TriggerStatus
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import escaped, indented, json_line
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import LAYOUT, escaped, indented, json_line
 
 
 def gate_table(report: Mapping[str, Any]) -> str:
@@ -83,13 +83,25 @@ def summary(report: Mapping[str, Any]) -> str:
         lines += ["", "Reason", *indented(report["reason"], "  ")]
     if report["gates"]:
         lines += ["", *gate_table(report).splitlines()]
+    lines += [*_to_decide(report), "", f"bundle        {escaped(report['bundle'])}"]
+    return "\n".join(lines) + "\n"
+
+
+def _to_decide(report: Mapping[str, Any]) -> List[str]:
+    """Return the triggers that are there, and the command that rolls back, each below an empty line."""
+    lines = []
     triggered = [trigger for trigger in report["triggers"] if trigger["status"] == TriggerStatus.TRIGGERED]
     if triggered:
         lines += ["", *(_row(one, f"{one['title']}: {one['found']}") for one in triggered)]
     if report["rollback_command"]:
         lines += ["", "To roll back, which nothing does automatically", escaped(report["rollback_command"])]
-    lines += ["", f"bundle        {escaped(report['bundle'])}"]
-    return "\n".join(lines) + "\n"
+    return lines
+
+
+def stop_lines(report: Mapping[str, Any]) -> List[str]:
+    """Return what an operator reads, once, of a run that did not succeed: the reason first, then what it means."""
+    reason = escaped(report["reason"], keep=LAYOUT).rstrip().splitlines()
+    return [*reason, *([""] if reason else []), escaped(report["title"]), report["sentence"], *_to_decide(report)]
 
 
 def driver_log(entries: Sequence[Entry]) -> str:

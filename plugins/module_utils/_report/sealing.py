@@ -30,7 +30,11 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.files im
 from ansible_collections.incomex.phasegate.plugins.module_utils._report.build import build_report
 from ansible_collections.incomex.phasegate.plugins.module_utils._report.evidence import read_evidence
 from ansible_collections.incomex.phasegate.plugins.module_utils._report.rendering import REPORTS, render_report
-from ansible_collections.incomex.phasegate.plugins.module_utils._report.report_text import driver_log, summary
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.report_text import (
+    driver_log,
+    stop_lines,
+    summary,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._ssh.allowed_signers import parse_allowed_signers
 from ansible_collections.incomex.phasegate.plugins.module_utils._ssh.signature import Verifier, parse_signature, sign
 
@@ -46,7 +50,7 @@ def seal_run(artefacts: RunDirectory, reason: str) -> dict[str, Any]:
 
 
 def _write_reports(artefacts: RunDirectory, reason: str) -> dict[str, Any]:
-    path = artefacts.file("plan.json")
+    path = artefacts.plan_path
     plan = None
     if os.path.lexists(path):
         plan = read_json(path)
@@ -132,6 +136,7 @@ def seal_and_sign(artefacts: RunDirectory, reason: str, key: str | None, *, chec
         "run_directory": artefacts.path,
         "outcome": report["outcome"],
         "summary": summary(report).splitlines(),
+        "stop": stop_lines(report),
         "report": artefacts.file("report.md"),
         "seal": sha256_file(artefacts.file(SEAL)),
         "signature": signature_of(artefacts),

@@ -16,12 +16,15 @@ from typing import Any, Iterator, Mapping
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import (
     JOURNAL,
+    PLAN,
     SEAL,
+    TRIED_PLAN,
     RunDirectory,
     name_of,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import (
     EXECUTE,
+    REHEARSAL,
     RunContinued,
     RunFailed,
     RunLock,
@@ -111,7 +114,7 @@ def open_run(
     files: Mapping[str, str],
     lock: RunLock | Gate | None = None,
 ) -> RunDirectory:
-    """Make the directory with ``plan.json``, a journal, and the frozen SQL (C-05).
+    """Make the directory with the plan, a journal, and the frozen SQL (C-05).
 
     Raises ``NotOpened`` when the target differs (G-4), another run holds it (G-7), or the SQL differs from the plan.
     ``files`` are the paths of the plan's ``ddl`` and ``rollback`` on this host.
@@ -121,7 +124,7 @@ def open_run(
     identity = Identity(**about.identity)
     stem = [plan["phase"]["phase"], about.environment] + ([] if about.kind == EXECUTE else [about.kind])
     artefacts = new_directory(root, "_".join(stem))
-    artefacts.write("plan.json", canonical_json(plan))
+    artefacts.write(TRIED_PLAN if about.kind == REHEARSAL else PLAN, canonical_json(plan))
     replace(
         about,
         lock=lock.as_dict() if isinstance(lock, RunLock) else None,

@@ -118,12 +118,12 @@ OPENING_ARGUMENTS: dict[str, Any] = {
     "inventory_sources": {"type": "list", "elements": "str", "default": []},
     "operator": {"type": "str", "default": ""},
     "require": REQUIRE_ARGUMENT,
-    "ledger": {"type": "str", "default": ""},
+    "ledger": {"type": "str"},
     "lock_idle": {"type": "int", "default": 60},
     "conditions": {"type": "dict", "default": {}},
     "limits": {"type": "dict", "default": {}},
     "plan": {"type": "dict"},
-    "plan_sha256": {"type": "str", "default": ""},
+    "plan_sha256": {"type": "str"},
     "source": {"type": "path"},
     "reviews": {"type": "list", "elements": "path", "default": []},
     "files": {"type": "path"},
@@ -139,7 +139,7 @@ def open_or_adopt(client: Client, params: Mapping[str, Any], *, check_mode: bool
     """
     require_place(params["root"], params["environment"])
     found = sha256_bytes(canonical_json(params["plan"])) if params["plan"] else ""
-    if params["plan_sha256"] not in ("", found):
+    if (params["plan_sha256"] or found) != found:
         raise PhaseGateError(
             "The plan differs from the validated one.",
             expected=f"SHA-256 {params['plan_sha256']}",
@@ -208,7 +208,7 @@ def _opened_alone(
     execution = RunDirectory(params["execution"]) if params.get("execution") else None
     if execution:
         plan = found["plan"] = plan_of_execution(execution, identity)
-        require_confirmation(execution, params["confirm"])
+        require_confirmation(execution, params["confirm"] or "")
         about = replace(about, kind=ROLLBACK, execution=name_of(execution))
     lock: RunLock | Gate | None = None
     host: HostLock | None = None
@@ -220,7 +220,7 @@ def _opened_alone(
     if declared_one and not isinstance(lock, Gate):
         history = runs_of(root, plan["phase"]["phase"], identity, client, keep=not check_mode)
         about = replace(about, closed=history.close_broken() if lock else [])
-        about = _by_ledger(session, params["ledger"], history, plan, about, identity, live)
+        about = _by_ledger(session, params["ledger"] or "", history, plan, about, identity, live)
         applied = _applied(session, history, plan, about, identity, live, execution)
         if applied:
             return _adopted(session, params, applied, lock, host)

@@ -57,7 +57,7 @@ def rehearsal_record(plan: Mapping[str, Any], root: str, anchor: Optional[Anchor
         return RehearsalRecord(unusable=unusable, required=required)
     try:
         entries = bundle.journal.entries()
-        start, same = opening_of(entries), _json(bundle, "plan.json")
+        start, same = opening_of(entries), _json(bundle, os.path.basename(bundle.plan_path))
         proved = _json(bundle, "rehearsal.json")
         foreign = _foreign(plan, start)
         if foreign:

@@ -14,6 +14,7 @@ import yaml
 from ansible_collections.incomex.phasegate.plugins.action.playbook_inputs import specifications
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.playbook_inputs import (
     Unresolved,
+    hosts_problem,
     input_error,
     input_problems,
     names_read,
@@ -55,7 +56,29 @@ def found(given: dict[str, Any], extra_vars: set[str] | None = None) -> list[tup
 def test_nothing_is_wrong_with_good_inputs() -> None:
     assert found({**GOOD, "phasegate_minutes": "5", "phasegate_heat": "low", "phasegate_salted": "yes"}) == []
     assert found({**GOOD, "phasegate_spices": "1,2"}) == []
-    assert found({**GOOD, "phasegate_spices": []}) == []
+
+
+@pytest.mark.parametrize("value", ["", "  ", "\n", None, [], {}, [""], [1, " "], {"a": ""}, {"a": [{"b": None}]}])
+@pytest.mark.parametrize("name", ["phasegate_dish", "phasegate_minutes", "phasegate_spices", "phasegate_pot"])
+def test_what_is_given_and_empty_is_refused(name: str, value: Any) -> None:
+    ((expected, was),) = found({**GOOD, name: value})
+    assert expected.endswith(f", or no {name} at all")
+    assert was.startswith(name)
+    assert was.endswith(" is empty")
+
+
+@pytest.mark.parametrize(
+    ("hosts", "chosen", "refused"), [("a", False, False), ("ab", True, False), ("ab", False, True)]
+)
+def test_a_play_on_several_hosts_is_chosen_by_the_operator(hosts: str, chosen: bool, refused: bool) -> None:
+    error = hosts_problem("execute", list(hosts), chosen=chosen)
+    assert bool(error) == refused
+
+
+def test_a_few_of_many_hosts_are_named() -> None:
+    error = hosts_problem("drift", [f"h{number:02}" for number in range(30)], chosen=False)
+    assert "on 30 hosts" in str(error)
+    assert "h00, h01, h02, h03, h04 and 25 more" in str(error)
 
 
 @pytest.mark.parametrize(
