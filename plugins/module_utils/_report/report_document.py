@@ -138,6 +138,7 @@ def _front(report: Mapping[str, Any]) -> List[Block]:
         ("author", (report["predecessor"] or {}).get("author") or UNKNOWN),
         ("target connected", _yes(touched["connected"])),
         ("transaction begun", _yes(touched["transaction"])),
+        ("phase's SQL sent", _yes(touched["statements"])),
         ("change committed", _yes(touched["committed"])),
         ("rollback run", _yes(touched["rollback"])),
     ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -240,6 +241,15 @@ def test_the_schema_is_one_and_names_every_key() -> None:
     assert list(open_objects(SCHEMA)) == []
     assert SCHEMA["properties"]["format"]["const"] == FORMAT
     assert set(SCHEMA["required"]) == set(SCHEMA["properties"]) == set(report("success"))
+
+
+def test_the_documentation_says_where_every_key_is() -> None:
+    page = (ROOT / "docs" / "report.md").read_text(encoding="utf-8")
+    assert set(SCHEMA["properties"]) - {"format"} <= set(re.findall(r"`([a-z_]+)", page))
+    sections = {
+        part.strip() for row in re.findall(r"^\| [^|]+ \| ([^|]+) \|", page, re.MULTILINE) for part in row.split(",")
+    }
+    assert set(SECTIONS) <= sections
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -508,6 +518,7 @@ def test_a_difference_without_its_list_of_changes_is_shown_as_text() -> None:
                 "| G-1 | PASS | title of G-1 | f |",
                 "| in recovery | false |",
                 "| run by | huyen@desk |",
+                "| phase's SQL sent | yes |",
                 "| change committed | yes |",
                 "| server_space | OK | 1 MiB free | 2 MiB free |",
                 "| backup.dump | `" + "1" * 64 + "` | 19322 | the backup |",
