@@ -221,7 +221,7 @@ def build_report(
     statements = statement_rows(
         plan[part] if plan else None, expect.get("rows", {}), entries, changing, transaction, evidence.sql
     )
-    rehearsal = (plan or {}).get("rehearsal") or {}
+    known_locks = evidence.locks or ((plan or {}).get("rehearsal") or {}).get("locks", ())
     return {
         "format": FORMAT,
         "bundle": name,
@@ -279,7 +279,7 @@ def build_report(
             "statements": statements,
             "result": result_rows(expect.get("result"), transaction.get("result")),
             "checks": check_rows(transaction.get("checks") or []),
-            "locks": lock_rows(transaction, rehearsal.get("locks", ()) if part == "ddl" else (), statements, sent),
+            "locks": lock_rows(transaction, known_locks if part == "ddl" else (), statements, sent),
             "rewrites": list(transaction.get("rewrites") or ()),
         },
         "expected_tags": expect.get("tags", {}),

@@ -26,6 +26,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.seal imp
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
     read_file,
+    read_json,
     sha256_bytes,
     sha256_file,
 )
@@ -34,6 +35,9 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot
 
 # An SQL file above this size, in bytes, is not repeated in the report.
 SQL_LIMIT = 256 * 1024
+
+# What a rehearsal measured, written at its end.
+MEASUREMENTS = "rehearsal.json"
 
 _ABOUT = (
     (r"backup\.dump", "the backup of this run (pg_dump, custom format)"),
@@ -69,13 +73,14 @@ class Evidence:
 
     ``sql`` are the bytes of the file that ran, empty where they are not those that the plan pins, or too many. ``rehearsed`` are
     the measured columns of the plan's rehearsal, None where its sealed bundle is not on this host. ``new_columns`` are schema, table,
-    column and type of each column of a new table.
+    column and type of each column of a new table; ``locks`` what a rehearsal measured itself, empty for another run.
     """
 
     artefacts: Sequence[Mapping[str, Any]] = ()
     sql: bytes = b""
     rehearsed: Sequence[Mapping[str, Any]] | None = None
     new_columns: Sequence[Mapping[str, str]] = ()
+    locks: Sequence[Mapping[str, Any]] = ()
 
 
 def describe_artefact(name: str) -> str:
@@ -110,7 +115,9 @@ def read_evidence(
     kind = kind_of_run(entries)
     sql = _frozen(artefacts, plan["rollback" if kind == ROLLBACK else "ddl"], sums)
     columns = _new_columns(artefacts, kind, entries, sums)
-    return Evidence(rows, sql, _rehearsed(artefacts, plan.get("rehearsal")), columns)
+    measured = kind == REHEARSAL and MEASUREMENTS in sums
+    locks = read_json(artefacts.file(MEASUREMENTS))["locks"] if measured else ()
+    return Evidence(rows, sql, _rehearsed(artefacts, plan.get("rehearsal")), columns, locks)
 
 
 def _new_columns(

@@ -173,6 +173,14 @@ def test_every_file_has_its_digest_size_and_description(run: RunDirectory) -> No
     assert describe_artefact("mine.txt") == ""
 
 
+def test_a_rehearsal_has_the_locks_that_it_measured_itself(rehearsal: RunDirectory) -> None:
+    locks = [{"relation": "t", "mode": "ShareLock", "statement": 1, "held_microseconds": 5}]
+    rehearsal.write("rehearsal.json", json.dumps({"locks": locks}).encode())
+    entries = rehearsal.journal.entries()
+    assert read_evidence(rehearsal, PLAN, entries, rehearsal.sums()).locks == locks
+    assert read_evidence(rehearsal, PLAN, [], rehearsal.sums()).locks == ()
+
+
 def test_the_sql_is_that_of_the_plan_or_none(run: RunDirectory) -> None:
     assert read_evidence(run, PLAN, [], run.sums()).sql == DDL
     run.write("sql/migrate.sql", DDL + b"-- more\n")
