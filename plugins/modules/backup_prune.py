@@ -16,7 +16,8 @@ description:
   - Lists the backups in the directories directly below O(root) and deletes those that are neither among the newest O(keep) of
     their database nor within O(max_age_days). No database connection is needed.
   - A backup that a sealed bundle refers to is deleted only if O(archive) has a copy of the whole bundle that verifies and has the
-    same seal. All other files of the bundle stay. An audit of the remaining bundle then reports that the backup is missing.
+    same seal. All other files of the bundle stay. A record beside the bundle
+    (C(<bundle>.pruned.json)) has the reason, and an audit reports the backup as pruned.
   - The backup of a run that is not sealed is never deleted.
 extends_documentation_fragment:
   - incomex.phasegate._attributes

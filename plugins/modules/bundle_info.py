@@ -13,11 +13,14 @@ short_description: Verify the sealed bundle of a run
 version_added: 0.1.0
 author: incomex.phasegate contributors (@incomex)
 description:
-  - Compares every file of a sealed run directory, or of a copy of it, with C(SHA256SUMS), and checks the hash chain of the
-    journal. No database connection is needed.
-  - With O(allowed_signers) it also verifies the signature of the seal.
+  - Audits a sealed run directory, or a copy of it, without a database connection. The same file does it that is in every bundle
+    as C(audit.py), and that can be run alone.
+  - Every file is compared with C(SHA256SUMS), the hash chain of the journal is followed, and the digests that the journal
+    recorded are compared with the files.
   - The name of the run and the set of its directories are sealed, too. Another run's bundle under this name, a renamed
     directory, an added and a missing directory are findings.
+  - Signatures of the seal, of its statement, and of the approvals are verified; with O(allowed_signers) also who made them.
+  - The bundles that this one names, such as that of the plan's rehearsal, are compared if they are in the same directory.
   - Modes that let other users change the bundle, and hard links, are warnings (RV(doubts)).
   - A path without a bundle is reported as such, and not as tampering.
   - Fails if the bundle is not intact. RV(findings) then has the reasons.
@@ -32,9 +35,16 @@ options:
     required: true
   allowed_signers:
     description:
-      - Path of the auditor's list of those who may sign a seal, in the format of ssh-keygen(1).
-      - With it, a seal that is unsigned or signed by anyone else fails verification.
+      - Path of the auditor's list of those who may sign a seal and approve plans, in the format of ssh-keygen(1).
+      - With it, a seal that is unsigned or signed by anyone else fails verification, and so do approvals of which too few
+        are by people on the list.
     type: path
+  seal:
+    description:
+      - The SHA-256 of C(SHA256SUMS) as it was recorded elsewhere when the run ended.
+      - With it, a bundle that was sealed anew fails verification.
+    type: str
+    default: ''
 seealso:
   - module: incomex.phasegate.run_seal
   - module: incomex.phasegate.plan_approvals_info
@@ -48,7 +58,7 @@ EXAMPLES = r"""
   incomex.phasegate.bundle_info:
     run_directory: /var/lib/phasegate/alpha_prod_20260516T031200Z
 
-- name: Audit a copy of it, and who sealed it
+- name: Audit a copy of it, who sealed it, and who approved
   incomex.phasegate.bundle_info:
     run_directory: /mnt/archive/phasegate/alpha_prod_20260516T031200Z
     allowed_signers: /etc/auditors/allowed_signers
@@ -64,10 +74,34 @@ findings:
   returned: always
   type: list
   elements: str
+unchecked:
+  description:
+    - What could not be checked, one sentence each; also shown as warnings. A pruned backup, a file that cannot be read, or
+      signatures on a host without ssh-keygen.
+  returned: success
+  type: list
+  elements: str
 doubts:
   description:
     - What does not change the bundle but lets other users do so; also shown as warnings. Files and directories that others can
       write, and files with several names (hard links).
+  returned: success
+  type: list
+  elements: str
+facts:
+  description: What was verified, or is known, by subject, such as the people who were entitled to approve and those who did.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    about:
+      description: The subject, such as V(signature), V(register), V(approvals), or V(link).
+      type: str
+    text:
+      description: One sentence.
+      type: str
+lines:
+  description: The result for people, as C(audit.py) prints it.
   returned: success
   type: list
   elements: str
@@ -76,33 +110,38 @@ seal:
   returned: success
   type: str
 signature:
-  description: Fingerprint of the key that signed the seal, or V(UNSIGNED). It is verified only with O(allowed_signers).
+  description: Fingerprint of the key that signed the seal, or V(UNSIGNED). Who owns it is verified only with O(allowed_signers).
   returned: success
   type: str
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import SEAL, RunDirectory
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.seal import (
-    bundle_warnings,
-    require_bundle,
-    verify_bundle,
-)
+from ansible_collections.incomex.phasegate.plugins.module_utils._audit import audit
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import SEAL
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import resolved, sha256_file
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import SMALL, read_found, resolved
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of, fail_with
-from ansible_collections.incomex.phasegate.plugins.module_utils._report.sealing import seal_findings, signature_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._ssh.allowed_signers import parse_allowed_signers
 
 
-def findings_of(path: str, allowed_signers: str | None) -> list[str]:
-    """Return what is wrong with a bundle, and with its signature when the auditor gives the list of signers.
+def signers_of(path: str | None) -> audit.Signers | None:
+    """Return the auditor's list. Raises ``PhaseGateError``, ``OSError``."""
+    if not path:
+        return None
+    known = read_found(resolved(path), SMALL)
+    # a list that ssh-keygen would read in part must stop here
+    parse_allowed_signers(known, path)
+    return audit.Signers(known, path)
 
-    Raises ``PhaseGateError``, ``OSError``.
-    """
-    findings = verify_bundle(path)
-    if allowed_signers and not findings:
-        findings = list(seal_findings(RunDirectory(path), allowed_signers))[:1]
-    return findings
+
+def no_such_bundle(path: str, found: str) -> PhaseGateError:
+    """Return the operator's message for a path without a bundle: a mistake, not tampering."""
+    return PhaseGateError(
+        f"No such bundle: {path}",
+        expected="the path of a run directory, or of a complete copy of it",
+        found=found,
+        next_step="correct the path; if it is right, the bundle was removed or emptied",
+    )
 
 
 def not_intact(path: str, allowed_signers: str | None, findings: list[str]) -> PhaseGateError:
@@ -110,9 +149,19 @@ def not_intact(path: str, allowed_signers: str | None, findings: list[str]) -> P
     return PhaseGateError(
         f"The bundle {path} does not verify.",
         expected=f"every file as {SEAL} lists it, an unbroken journal"
-        + (f", and a signature of the seal by somebody in {allowed_signers}" if allowed_signers else ""),
+        + (f", and signatures by people in {allowed_signers}" if allowed_signers else ""),
         found="; ".join(findings),
         next_step="do not rely on this bundle; compare it with another copy and find out who changed it",
+    )
+
+
+def not_checked(allowed_signers: str, unchecked: list[str]) -> PhaseGateError:
+    """Return the operator's message for a seal whose signature could not be verified although a list was given."""
+    return PhaseGateError(
+        "The signature of the seal could not be verified on this host.",
+        expected=f"ssh-keygen of OpenSSH 8.7 or newer, to compare it with {allowed_signers}",
+        found="; ".join(unchecked),
+        next_step="install the OpenSSH client (package openssh-client or openssh), or audit on another host",
     )
 
 
@@ -122,26 +171,34 @@ def main() -> None:
         argument_spec={
             "run_directory": {"type": "path", "required": True},
             "allowed_signers": {"type": "path"},
+            "seal": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )
     path, allowed_signers = resolved(module.params["run_directory"]), module.params["allowed_signers"]
     with errors_of(module):
-        require_bundle(path)
-        findings = findings_of(path, allowed_signers)
-        if findings:
-            fail_with(module, not_intact(path, allowed_signers, findings), findings=findings)
-        artefacts = RunDirectory(path)
-        doubts = bundle_warnings(path)
-        for doubt in doubts:
-            module.warn(doubt)
+        result = audit.audit(path, signers_of(allowed_signers), module.params["seal"])
+        if result.missing:
+            raise no_such_bundle(path, result.missing)
+        known = result.as_dict()
+        if result.findings:
+            fail_with(module, not_intact(path, allowed_signers, known["findings"]), findings=known["findings"])
+        if allowed_signers and not result.sealed_by:
+            raise not_checked(allowed_signers, known["unchecked"])
+        for text in known["warnings"]:
+            module.warn(text)
+        for text in known["unchecked"]:
+            module.warn(f"NOT CHECKED: {text}")
         module.exit_json(
             changed=False,
             run_directory=path,
             findings=[],
-            doubts=doubts,
-            seal=sha256_file(artefacts.file(SEAL)),
-            signature=signature_of(artefacts),
+            unchecked=known["unchecked"],
+            doubts=known["warnings"],
+            facts=known["facts"],
+            lines=result.lines(),
+            seal=result.seal,
+            signature=result.signature,
         )
 
 

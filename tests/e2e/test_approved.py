@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible_collections.incomex.phasegate.plugins.module_utils._approval.register import read_anchor
+from ansible_collections.incomex.phasegate.plugins.module_utils._audit.audit import SEAL_NAMESPACE
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.seal import verify_bundle
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.canonical_json import canonical_json, freeze
-from ansible_collections.incomex.phasegate.plugins.module_utils._report.sealing import SEAL_NAMESPACE
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.rehearsal_record import rehearsal_record
 from ansible_collections.incomex.phasegate.tests.support.bundle import sha256
 from ansible_collections.incomex.phasegate.tests.support.cluster import SUPERUSER, bin_directory, running_cluster

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
 
 ERROR = re.compile(r"^\[ERROR\]: .*?(?=\n\n|\nOrigin: |\Z)", re.DOTALL | re.MULTILINE)
+AUDITOR = ROOT / "plugins" / "module_utils" / "_audit" / "audit.py"
 #: They have plays on localhost, which a limit would leave out.
 ON_THE_CONTROLLER = {"playbooks/approve.yml", "playbooks/approvals.yml", "playbooks/audit.yml"}
 RECAP = re.compile(r"^local01 +: ok=.*$", re.MULTILINE)
@@ -263,6 +264,7 @@ def consoles(tour: Tour, known: Path) -> None:
     first = 'docker() { shift; [ "$1" != -i ] || shift; shift; "$@"; }'
     shown = {
         "cd /var/lib/phasegate/alpha_prod_20260516T031200Z": f"cd {bundle}",
+        "python3 audit.py alpha_prod_20260516T031200Z": f"python3 {AUDITOR} {bundle}",
         "cd alpha_prod_20260516T031200Z": f"cd {bundle}",
         "-f allowed_signers": "-f ../allowed_signers",
     }

@@ -169,6 +169,10 @@ ROWS: dict[str, Fault] = {
     "evidence-open": Fault("a bundle that others can write, hard links into it", "intact, with a warning for each"),
     "no-bundle": Fault("the audit is given a wrong path", "no such bundle; not called tampering"),
     "evidence-tampered": Fault("evidence edited, deleted, added, linked, re-signed", "each found with its own message"),
+    "auditor-alone": Fault(
+        "journal reordered or cut, bundle of another run, register replaced, re-signed by a stranger, file emptied, odd names",
+        "the auditor finds each without the collection, on Python 3.8 too, and says what it is",
+    ),
     "plan-relabelled": Fault(
         "a plan whose statements have other ranges, tags, kinds or needs than their bytes, summed and signed",
         "review, approve, approvals and execute refuse it; the statement and the field named",

@@ -60,7 +60,7 @@ class Anchor:
 
     ``allowed_signers`` and ``revoked_keys`` are the files' bytes, ``signers`` the first one's lines. ``rollback`` is
     the requirement for a rollback: ``approval`` or ``confirmation``. ``seal_signers`` are the bytes of the list of keys of which
-    one has to have signed the seal of a rehearsal, None when its seal needs no signature.
+    one has to have signed the seal of a rehearsal, None when its seal needs no signature. ``policy`` are the bytes of policy.json.
     """
 
     path: str
@@ -71,6 +71,17 @@ class Anchor:
     threshold: int = 2
     author_may_approve: bool = False
     rollback: str = "approval"
+    policy: Optional[bytes] = None
+
+    def files(self) -> Dict[str, bytes]:
+        """Return the files of the register as they were read, by name."""
+        files = {
+            ALLOWED_SIGNERS: self.allowed_signers,
+            REVOKED_KEYS: self.revoked_keys,
+            SEAL_SIGNERS: self.seal_signers,
+            POLICY: self.policy,
+        }
+        return {name: data for name, data in files.items() if data is not None}
 
     def names_of(self, key: bytes) -> FrozenSet[str]:
         """Return every name of the person whose key this is: keys and names that share a line are one person's."""
@@ -197,7 +208,7 @@ def _read(path: str, directory: int) -> Anchor:
     if sealers is not None:
         # a list that cannot be read must stop here, not let everything through
         parse_allowed_signers(sealers, os.path.join(path, SEAL_SIGNERS))
-    return Anchor(path, signers, lines, revoked, sealers, **_policy(policy, os.path.join(path, POLICY)))
+    return Anchor(path, signers, lines, revoked, sealers, policy=policy, **_policy(policy, os.path.join(path, POLICY)))
 
 
 def _policy(data: Optional[bytes], path: str) -> Dict[str, Any]:

@@ -10,10 +10,12 @@ bundle is intact and has the same seal.
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ansible_collections.incomex.phasegate.plugins.module_utils._audit.audit import PRUNED
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.record import (
     CONTENTS,
     LISTING,
@@ -24,8 +26,10 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._backup.record i
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import SEAL, RunDirectory
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.seal import verify_bundle
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.clock import utc_now
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
+    atomic_file,
     read_json,
     remove_path,
     sha256_file,
@@ -137,12 +141,22 @@ def evaluate_retention(root: str, rule: RetentionRule, now: float) -> list[Reten
 def delete_backups(root: str, verdict: RetentionVerdict) -> None:
     """Delete the backup of a verdict. Raises ``BlockingIOError`` when its directory is in use.
 
-    Of a bundle only the backup itself is deleted, so that the rest remains evidence; the audit then reports it missing.
+    Of a bundle only the backup itself is deleted, so that the rest remains evidence; a record beside the bundle, made first, tells
+    an auditor that the backup was pruned, and why.
     Of a plain directory everything of the backup is deleted, its marker last: until then it is found again.
     """
     artefacts = RunDirectory(os.path.join(root, verdict.bundle))
     names = (verdict.file,) if artefacts.sealed else (verdict.file, verdict.file + LISTING, ROLES, CONTENTS, MARKER)
     with artefacts.busy(wait=False):
+        if artefacts.sealed:
+            record = {
+                "format": "phasegate-pruned/1",
+                "bundle": verdict.bundle,
+                "seal": sha256_file(artefacts.file(SEAL)),
+            }
+            record.update(file=verdict.file, at=utc_now(), why=verdict.why)
+            with atomic_file(artefacts.path + PRUNED) as out:
+                out.write(json.dumps(record, indent=1).encode("utf-8") + b"\n")
         for path in map(artefacts.file, names):
             if os.path.lexists(path):
                 remove_path(path)

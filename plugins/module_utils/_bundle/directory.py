@@ -12,10 +12,10 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import re
 from dataclasses import dataclass
 from typing import Iterable, Iterator, Mapping
 
+from ansible_collections.incomex.phasegate.plugins.module_utils._audit import audit
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import Journal
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
@@ -25,12 +25,12 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.files im
     sha256_file,
 )
 
-SEAL = "SHA256SUMS"
+SEAL = audit.SEAL
 
 # An SSH signature over the seal, where there is a key for it.
-SIGNATURE = "SHA256SUMS.sig"
+SIGNATURE = audit.SIGNATURE
 
-JOURNAL = "journal.jsonl"
+JOURNAL = audit.JOURNAL
 
 # The plan that a run carries out, and the one that a rehearsal tries: what people review and approve is made from that, has the
 # rehearsal's result in it, and is called plan.json as well. Rehearsals of earlier releases have it under that name, too.
@@ -38,11 +38,6 @@ PLAN = "plan.json"
 TRIED_PLAN = "phase_plan.json"
 
 FOLDERS = ("schema", "sql", "logs")
-
-# How the directory of a run is called: phase, environment, and when it was opened.
-RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*_[0-9]{8}T[0-9]{6}Z(\.[0-9]+)?")
-
-SUM_LINE = re.compile(r"^(?P<digest>[0-9a-f]{64})  (?P<name>[^\0\n]+)$")
 
 
 @dataclass(frozen=True)
@@ -156,8 +151,8 @@ class RunDirectory:
         return out.sha256
 
     def names(self) -> list[str]:
-        """Return the names of all files below the directory, sorted, the seal and its signature left out."""
-        return sorted(name for name in _walk(self.path) if name not in (SEAL, SIGNATURE))
+        """Return the names of all files below the directory, sorted, without the seal and what is written after it."""
+        return sorted(name for name in _walk(self.path) if name not in audit.OUTSIDE)
 
     def directories_found(self) -> list[str]:
         """Return the names of all directories below the directory, sorted; links to one are among ``names``."""

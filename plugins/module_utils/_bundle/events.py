@@ -4,12 +4,11 @@
 
 """The events of a run's journal: one record each, with every key that its entry can have.
 
-Whoever writes an entry builds its record; whoever reads one gets a record back. A field that is None is not in the
-entry. The nested mappings are those of ``as_dict`` of the class that the field's comment names.
+Whoever writes an entry builds its record; whoever reads one gets a record back. A field that is None is not in the entry. The nested
+mappings are those of ``as_dict`` of the class that the field's comment names.
 
-``StepEnd`` and its subclasses are the outcome of a command (C-01 … C-09, R-0 … R-5): ``done``, or ``failed`` with a
-reason and what was known by then. ``RunEvent`` and its subclasses belong to the run as a whole, ``Note`` and its
-subclasses to the middle of a command.
+``StepEnd`` and its subclasses are the outcome of a command (C-01 … C-09, R-0 … R-5): ``done``, or ``failed`` with a reason and what was
+known by then. ``RunEvent`` and its subclasses belong to the run as a whole, ``Note`` and its subclasses to the middle of a command.
 """
 
 from __future__ import annotations
@@ -59,9 +58,6 @@ class Record:
                 found=", ".join(entry.data) or str(error),
                 next_step="use the release of the collection that wrote this run directory",
             ) from None
-
-
-# --- the run as a whole ------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -176,6 +172,15 @@ class GatesEvaluated(RunEvent):
 
 
 @dataclass(frozen=True)
+class RegisterRead(RunEvent):
+    """The register of reviewers at ``path`` was read for G-1; ``files`` are its files' SHA-256, which are below ``register/``."""
+
+    event: ClassVar[str] = "register"
+    path: str = ""
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class RunFailed(RunEvent):
     """The run failed outside of its commands."""
 
@@ -200,9 +205,6 @@ class SealBegun(RunEvent):
     event: ClassVar[str] = "seal"
     name: str | None = None
     directories: Sequence[str] | None = None
-
-
-# --- the middle of a command -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -11,24 +11,20 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import os
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.incomex.phasegate.plugins.module_utils._audit import audit
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.clock import utc_now
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
     read_found,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.strict_json import parse_json
 
 # The form of a journal whose first entry names none is 1: the keys are the same.
 FORMAT = "phasegate-journal/2"
 FORMATS = (None, FORMAT)
-
-# What the first line carries in place of a predecessor's digest.
-GENESIS = "0" * 64
 
 
 @dataclass(frozen=True)
@@ -40,11 +36,11 @@ class Entry:
     step: str
     event: str
     data: dict[str, Any] = field(default_factory=dict)
-    prev: str = GENESIS
+    prev: str = audit.GENESIS
 
     def line(self) -> str:
         """Return the line without its newline; keys stay in their order, so that a result's columns do."""
-        return json.dumps(self.__dict__, ensure_ascii=False, separators=(",", ":"))
+        return audit.journal_line(self.__dict__)
 
 
 def _line_digest(line: str) -> str:
@@ -57,31 +53,15 @@ def parse_journal(data: bytes) -> list[Entry]:
     A last line without its newline was never acknowledged and is left out. Raises ``PhaseGateError`` naming the
     first line that is not JSON, is out of sequence, or does not carry its predecessor's digest.
     """
-    entries: list[Entry] = []
-    prev = GENESIS
-    complete, newline, _torn = data.rpartition(b"\n")
-    for number, raw in enumerate(complete.split(b"\n") if newline else [], start=1):
-        try:
-            line = raw.decode("utf-8")
-            entry = Entry(**parse_json(line))
-        except (ValueError, TypeError):
-            raise _broken(number, "a JSON object of the journal's form", "something else") from None
-        if entry.seq != number or entry.line() != line:
-            raise _broken(number, f"entry {number} as this collection writes it", f"entry {entry.seq} or other bytes")
-        if entry.prev != prev:
-            raise _broken(number, f"the digest of line {number - 1}, {prev}", str(entry.prev))
-        entries.append(entry)
-        prev = _line_digest(line)
-    return entries
-
-
-def _broken(number: int, expected: str, found: str) -> PhaseGateError:
-    return PhaseGateError(
-        f"The journal is not intact at line {number}.",
-        expected=expected,
-        found=found,
-        next_step="treat this artefact directory as evidence of tampering or damage; do not continue a run from it",
-    )
+    try:
+        return [Entry(**entry) for entry in audit.journal_entries(data)]
+    except audit.BrokenJournalError as broken:
+        raise PhaseGateError(
+            f"The journal is not intact at line {broken.number}.",
+            expected=broken.expected,
+            found=broken.found,
+            next_step="treat this artefact directory as evidence of tampering or damage; do not continue a run from it",
+        ) from None
 
 
 def _require_format(entries: list[Entry]) -> None:
@@ -117,7 +97,7 @@ class Journal:
             fcntl.flock(stream, fcntl.LOCK_EX)
             content = stream.read()
             entries = parse_journal(content)
-            prev = _line_digest(entries[-1].line()) if entries else GENESIS
+            prev = _line_digest(entries[-1].line()) if entries else audit.GENESIS
             entry = Entry(len(entries) + 1, utc_now(), step, event, data or {}, prev)
             # a torn last line is overwritten: it was never acknowledged
             stream.seek(content.rfind(b"\n") + 1)

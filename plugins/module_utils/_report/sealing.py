@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
-import tempfile
 from typing import Any, Iterator
 
+from ansible_collections.incomex.phasegate.plugins.module_utils._audit import audit
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import (
     SEAL,
     SIGNATURE,
@@ -24,7 +26,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.files im
     read_file,
     read_found,
     read_json,
-    resolved,
+    sha256_bytes,
     sha256_file,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._report.build import build_report
@@ -36,7 +38,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._report.report_t
     summary,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._ssh.allowed_signers import parse_allowed_signers
-from ansible_collections.incomex.phasegate.plugins.module_utils._ssh.signature import Verifier, parse_signature, sign
+from ansible_collections.incomex.phasegate.plugins.module_utils._ssh.signature import parse_signature, sign
 
 
 def seal_run(artefacts: RunDirectory, reason: str) -> dict[str, Any]:
@@ -65,6 +67,7 @@ def _write_reports(artefacts: RunDirectory, reason: str) -> dict[str, Any]:
         # from the journal, which is chained: the report beside it is only a form of it
         return build_report(plan, entries, name)
     artefacts.write("logs/driver.log", driver_log(entries).encode("utf-8"))
+    artefacts.write(audit.AUDITOR, audit.source())
     sums = artefacts.sums()
     # those of a seal that was interrupted
     sums = {item: digest for item, digest in sums.items() if item not in REPORTS}
@@ -75,13 +78,10 @@ def _write_reports(artefacts: RunDirectory, reason: str) -> dict[str, Any]:
     return report
 
 
-#: Namespace of a signature over SHA256SUMS: no approval of a plan can replace it.
-SEAL_NAMESPACE = "seal@phasegate.incomex"
-
 #: Namespace of the signature that shows that a key can sign; it is valid for nothing else.
 TRIAL_NAMESPACE = "trial@phasegate.incomex"
 
-UNSIGNED = "UNSIGNED"
+UNSIGNED = audit.UNSIGNED
 
 
 def signature_of(artefacts: RunDirectory) -> str:
@@ -104,11 +104,12 @@ def require_key(key: str) -> None:
 
 
 def sign_seal(artefacts: RunDirectory, key: str) -> None:
-    """Sign the seal of a bundle, once. ``key`` is a path on this host. Raises ``PhaseGateError``."""
+    """Sign the seal of a bundle, and a statement about it, once. ``key`` is a path on this host. Raises ``PhaseGateError``."""
     if os.path.lexists(artefacts.file(SIGNATURE)):
         return
     try:
-        signature = sign(read_file(artefacts.file(SEAL)) or b"", key, SEAL_NAMESPACE)
+        statement = _statement(artefacts, key)
+        signature = sign(read_file(artefacts.file(SEAL)) or b"", key, audit.SEAL_NAMESPACE)
     except PhaseGateError as error:
         raise PhaseGateError(
             f"{artefacts.path} is sealed, but its seal is {UNSIGNED}: {error.what}",
@@ -116,7 +117,29 @@ def sign_seal(artefacts: RunDirectory, key: str) -> None:
             found=error.found,
             next_step="correct the key; then run module run_seal on this directory again, which signs it",
         ) from None
+    artefacts.write(audit.STATEMENT, statement)
     artefacts.write(SIGNATURE, signature)
+
+
+def _statement(artefacts: RunDirectory, key: str) -> bytes:
+    """Return the in-toto Statement about a sealed bundle in a DSSE envelope. Raises ``PhaseGateError``."""
+    seal = read_found(artefacts.file(SEAL))
+    sums, _findings = audit.parse_sums(seal)
+    about = audit.statement_of(sums, sha256_bytes(seal), read_json(artefacts.file("report.json")))
+    body = json.dumps(about, ensure_ascii=False, indent=1).encode("utf-8")
+    signature = sign(audit.pae(audit.PAYLOAD_TYPE, body), key, audit.STATEMENT_NAMESPACE)
+    parsed = parse_signature(signature)
+    envelope = {
+        "payloadType": audit.PAYLOAD_TYPE,
+        "payload": base64.b64encode(body).decode("ascii"),
+        "signatures": [
+            {
+                "keyid": parsed.fingerprint if parsed else "",
+                "sig": base64.b64encode(audit.unarmored(signature)).decode("ascii"),
+            }
+        ],
+    }
+    return json.dumps(envelope, indent=1).encode("ascii") + b"\n"
 
 
 def seal_and_sign(artefacts: RunDirectory, reason: str, key: str | None, *, check_mode: bool = False) -> dict[str, Any]:
@@ -143,43 +166,23 @@ def seal_and_sign(artefacts: RunDirectory, reason: str, key: str | None, *, chec
     }
 
 
-def seal_findings(artefacts: RunDirectory, allowed_signers: str) -> Iterator[str]:
-    """Yield the reasons why the seal is not signed by a signer in a file, the most specific first.
-
-    ``allowed_signers`` is the path of the auditor's list, in the format of ssh-keygen(1). Raises ``PhaseGateError``,
-    ``OSError``.
-    """
-    known = read_found(resolved(allowed_signers), SMALL)
-    yield from signer_findings(artefacts, known, allowed_signers)
-
-
 def signer_findings(
     artefacts: RunDirectory, known: bytes, allowed_signers: str, revoked: bytes | None = None
 ) -> Iterator[str]:
-    """Yield what ``seal_findings`` yields, by the list ``known``, whose path is ``allowed_signers``; ``revoked`` are keys."""
-    data = read_file(artefacts.file(SIGNATURE), SMALL)
-    if data is None:
-        yield f"the seal is {UNSIGNED}: {SIGNATURE} is missing"
-        return
-    signature = parse_signature(data)
-    if signature is None:
-        yield f"{SIGNATURE} is not an SSH signature, or it is damaged"
-        return
-    if signature.namespace != SEAL_NAMESPACE:
-        yield f"{SIGNATURE} was made for another purpose: namespace {signature.namespace!r} instead of {SEAL_NAMESPACE}"
-    names = [
-        name
-        for line in parse_allowed_signers(known, allowed_signers)
-        if line.key == signature.key
-        for name in line.principals
-    ]
-    if not names:
-        yield f"the seal was signed by an unknown key: {signature.fingerprint} is not in {allowed_signers}"
-    sums = read_file(artefacts.file(SEAL)) or b""
-    with tempfile.TemporaryDirectory(prefix="phasegate-") as directory:
-        verifier = Verifier(directory, known, revoked)
-        if not verifier.over(data, SEAL_NAMESPACE, sums):
-            yield f"{SIGNATURE} does not match this {SEAL}: the bundle was sealed again"
-        said = verifier.problem(data, SEAL_NAMESPACE, sums, names, revoked=revoked is not None)
-        if said:
-            yield f"ssh-keygen rejects the signature of the seal: {said}"
+    """Yield the reasons why the seal is not signed by a signer in a list, the most specific first.
+
+    ``known`` is the list, in the format of ssh-keygen(1), ``allowed_signers`` its path; ``revoked`` are keys. Raises
+    ``PhaseGateError``, ``OSError``.
+    """
+    parse_allowed_signers(known, allowed_signers)
+    try:
+        yield from audit.seal_signature_findings(
+            audit.Tree(artefacts.path), audit.Signers(known, allowed_signers, revoked=revoked)
+        )
+    except audit.NotCheckedError as error:
+        raise PhaseGateError(
+            "The signature of a seal cannot be verified on this host.",
+            expected="ssh-keygen of OpenSSH 8.7 or newer",
+            found=str(error),
+            next_step="install the OpenSSH client (package openssh-client or openssh)",
+        ) from None

@@ -60,6 +60,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.server
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.lock import lock_gate
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.lock_holders import other_sessions
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.register_copy import keep_register
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.rehearsal_record import rehearsal_record
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.required_phases import (
     required_phase_gate,
@@ -135,6 +136,7 @@ def approval_gate(request: MigrationRequest, identity: Identity, now: float) -> 
     anchor = registered(identity.system_identifier, required=request.approvals_required)
     if isinstance(anchor, Gate):
         return anchor
+    keep_register(request.artefacts, anchor)
     if "rehearsal" not in request.plan:
         return never_rehearsed_gate(anchor.path)
     signatures, notes = collect_approvals(path)

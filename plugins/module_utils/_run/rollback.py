@@ -58,6 +58,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.measurement
     rewritten_tables,
     table_files,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.register_copy import keep_register
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.rehearsal_record import rehearsal_record
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.rollback_evidence import keep_approvals
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.rollback_losses import (
@@ -124,6 +125,7 @@ def rollback_approval_gate(undo: RollbackRequest, request: MigrationRequest, ide
     anchor = registered(identity.system_identifier, required=request.approvals_required)
     if isinstance(anchor, Gate):
         return anchor
+    keep_register(request.artefacts, anchor)
     if anchor.rollback == "confirmation":
         return make_gate("G-1", True, f"a typed confirmation, as {anchor.path} requires", undo.confirm, "")
     moment = datetime.datetime.fromtimestamp(now, datetime.timezone.utc)

@@ -9,25 +9,38 @@ OpenSSH alone verifies a signature; the parser here only distinguishes people an
 
 from __future__ import annotations
 
-import base64
-import binascii
 import datetime
-import hashlib
 import os
 import re
 import shutil
 import struct
 import subprocess
 import tempfile
-from dataclasses import dataclass
-from typing import List, Optional, Sequence
+from typing import Optional, Sequence
 
+from ansible_collections.incomex.phasegate.plugins.module_utils._audit.audit import (
+    PROGRAM_PATH,
+    Signature,
+    decoded,
+    fingerprint,
+    parse_signature,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 
-# Neither PATH nor any other variable of the caller decides which program verifies a signature.
-_PROGRAM_PATH = "/usr/bin:/bin:/usr/local/bin:/opt/homebrew/bin:/run/current-system/sw/bin"
+_ENVIRONMENT = {"PATH": PROGRAM_PATH, "LC_ALL": "C", "TZ": "UTC"}
 
-_ENVIRONMENT = {"PATH": _PROGRAM_PATH, "LC_ALL": "C", "TZ": "UTC"}
+# what reads a signature is the auditor's; its names are here for whoever makes or verifies one
+__all__ = [
+    "Signature",
+    "Verifier",
+    "decoded",
+    "fingerprint",
+    "holds",
+    "parse_signature",
+    "sign",
+    "ssh_keygen",
+    "string",
+]
 
 _ANY_LINE = re.IGNORECASE | re.MULTILINE
 
@@ -35,59 +48,9 @@ _ANY_LINE = re.IGNORECASE | re.MULTILINE
 _PATIENCE = 60.0
 
 
-@dataclass(frozen=True)
-class Signature:
-    """The claims in an SSH signature (PROTOCOL.sshsig); none of them is verified yet."""
-
-    key: bytes
-    namespace: str
-
-    @property
-    def fingerprint(self) -> str:
-        """Return the key's fingerprint as ssh-keygen prints it."""
-        return fingerprint(self.key)
-
-
-def fingerprint(key: bytes) -> str:
-    """Return the SHA-256 fingerprint of a public key's blob as ssh-keygen prints it."""
-    return "SHA256:" + base64.b64encode(hashlib.sha256(key).digest()).decode("ascii").rstrip("=")
-
-
-_ARMOR = re.compile(rb"-----BEGIN SSH SIGNATURE-----\r?\n(.+?)-----END SSH SIGNATURE-----\s*", re.DOTALL)
-
-
-def decoded(text: str) -> bytes:
-    """Return the bytes of a Base64 text; what is not Base64 becomes empty."""
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        return b""
-
-
 def string(data: bytes) -> bytes:
     """Return a string as the SSH protocol writes it."""
     return struct.pack(">I", len(data)) + data
-
-
-def parse_signature(data: bytes) -> Optional[Signature]:
-    """Return the claims in a signature file, or None when it is not a signature."""
-    match = _ARMOR.fullmatch(data)
-    blob = decoded(b"".join(match[1].split()).decode("ascii", "replace")) if match else b""
-    if not blob.startswith(b"SSHSIG" + struct.pack(">I", 1)):
-        return None
-    fields: List[bytes] = []
-    position = 10
-    while position + 4 <= len(blob):
-        (length,) = struct.unpack_from(">I", blob, position)
-        fields.append(blob[position + 4 : position + 4 + length])
-        position += 4 + length
-    # public key, namespace, reserved, hash algorithm, signature
-    if position != len(blob) or len(fields) != 5 or not fields[0] or not fields[4]:  # noqa: PLR2004
-        return None
-    try:
-        return Signature(fields[0], fields[1].decode("utf-8"))
-    except UnicodeDecodeError:
-        return None
 
 
 class Verifier:
@@ -171,11 +134,11 @@ class Verifier:
 
 def ssh_keygen() -> str:
     """Return the path of the program. Raises ``PhaseGateError`` when there is none."""
-    program = shutil.which("ssh-keygen", path=_PROGRAM_PATH)
+    program = shutil.which("ssh-keygen", path=PROGRAM_PATH)
     if program is None:
         raise PhaseGateError(
             "ssh-keygen is missing on this host; without it, approvals cannot be verified.",
-            expected="ssh-keygen of OpenSSH 8.7 or newer in one of " + _PROGRAM_PATH,
+            expected="ssh-keygen of OpenSSH 8.7 or newer in one of " + PROGRAM_PATH,
             found="none",
             next_step="install the OpenSSH client (package openssh-client or openssh)",
         )

@@ -716,7 +716,7 @@ def test_the_options_of_a_line() -> None:
 
 def test_without_ssh_keygen(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "ansible_collections.incomex.phasegate.plugins.module_utils._ssh.signature._PROGRAM_PATH", str(tmp_path)
+        "ansible_collections.incomex.phasegate.plugins.module_utils._ssh.signature.PROGRAM_PATH", str(tmp_path)
     )
     with pytest.raises(PhaseGateError, match="ssh-keygen is missing"):
         world.judge(world.signed(world.anna))
@@ -730,7 +730,7 @@ def test_an_ssh_keygen_of_before_signatures(world: World, tmp_path: Path, monkey
     program.chmod(0o755)
     signatures = world.signed(world.anna)
     monkeypatch.setattr(
-        "ansible_collections.incomex.phasegate.plugins.module_utils._ssh.signature._PROGRAM_PATH", str(tmp_path)
+        "ansible_collections.incomex.phasegate.plugins.module_utils._ssh.signature.PROGRAM_PATH", str(tmp_path)
     )
     with pytest.raises(PhaseGateError, match="too old"):
         world.judge(signatures)

@@ -14,13 +14,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
+from ansible_collections.incomex.phasegate.plugins.module_utils._audit.audit import NO_BUNDLE, audit
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import SEAL, RunDirectory
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import PreflightRun, SqlFrozen
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.seal import (
-    bundle_warnings,
-    require_bundle,
-    verify_bundle,
-)
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.seal import verify_bundle
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step, evidence_incomplete
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
@@ -346,7 +343,7 @@ def test_a_copy_under_its_own_name_and_a_link_to_it_verify(bundle: Path) -> None
 
 @pytest.mark.fault("evidence-open")
 def test_a_bundle_that_others_can_change(bundle: Path) -> None:
-    assert bundle_warnings(str(bundle)) == []
+    assert audit(str(bundle)).warnings == []
     bundle.chmod(0o777)
     (bundle / "sql").chmod(0o770)
     (bundle / "report.md").chmod(0o666)
@@ -354,7 +351,7 @@ def test_a_bundle_that_others_can_change(bundle: Path) -> None:
     assert verify_bundle(str(bundle)) == ["plan.link is not listed in SHA256SUMS"]
     (bundle / "plan.link").rename(bundle.parent / "outside")
     assert verify_bundle(str(bundle)) == []
-    assert bundle_warnings(str(bundle)) == [
+    assert audit(str(bundle)).warnings == [
         "the bundle can be changed by other users: mode 0777",
         "sql can be changed by other users: mode 0770",
         "SUMMARY.txt has 2 names (hard links): it can be changed through another one",
@@ -366,12 +363,14 @@ def test_a_bundle_that_others_can_change(bundle: Path) -> None:
 @pytest.mark.fault("no-bundle")
 def test_a_mistyped_path_is_no_tampering(bundle: Path, name: str) -> None:
     (bundle.parent / "empty").mkdir()
-    with pytest.raises(PhaseGateError, match="No such bundle"):
-        require_bundle(str(bundle.parent / name))
-    require_bundle(str(bundle))
+    result = audit(str(bundle.parent / name))
+    assert (result.code, result.findings) == (NO_BUNDLE, [])
+    assert result.verdict.startswith("no such bundle: ")
+    assert not audit(str(bundle)).missing
     # a bundle whose seal was taken away is one: that is a finding
     (bundle / SEAL).unlink()
-    require_bundle(str(bundle))
+    assert not audit(str(bundle)).missing
+    assert audit(str(bundle)).findings == ["the bundle is not sealed: SHA256SUMS is missing"]
 
 
 @pytest.mark.parametrize(

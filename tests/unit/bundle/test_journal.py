@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from ansible_collections.incomex.phasegate.plugins.module_utils._audit.audit import GENESIS
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import (
-    GENESIS,
     Entry,
     Journal,
     _line_digest,
