@@ -417,8 +417,8 @@ def parse_signature(data: bytes) -> Optional[Signature]:
         return None
 
 
-def _run(program: str, arguments: Sequence[str], message: bytes, files: Mapping[str, bytes]) -> str:
-    """Run a program and return '' when it accepts, else its message; an argument that is a key of ``files`` becomes its path.
+def _output(program: str, arguments: Sequence[str], message: bytes, files: Mapping[str, bytes]) -> Tuple[int, str]:
+    """Run a program and return its exit code and what it said; an argument that is a key of ``files`` becomes its path.
 
     Raises ``NotCheckedError`` where the program is missing.
     """
@@ -438,10 +438,15 @@ def _run(program: str, arguments: Sequence[str], message: bytes, files: Mapping[
             env={"PATH": PROGRAM_PATH, "LC_ALL": "C", "TZ": "UTC"},
             check=False,
         )
-    said = run.stdout.decode("utf-8", "replace").strip()
-    if run.returncode and re.search(r"(?im)^usage:|(unknown|illegal) option|unsupported operation", said):
+    return run.returncode, run.stdout.decode("utf-8", "replace").strip()
+
+
+def _run(program: str, arguments: Sequence[str], message: bytes, files: Mapping[str, bytes]) -> str:
+    """Run a program and return '' when it accepts, else its message; as ``_output``."""
+    code, said = _output(program, arguments, message, files)
+    if code and re.search(r"(?im)^usage:|(unknown|illegal) option|unsupported operation", said):
         raise NotCheckedError(f"{program} on this host is too old: {said.splitlines()[0]}")
-    return (said or f"exit code {run.returncode}") if run.returncode else ""
+    return (said or f"exit code {code}") if code else ""
 
 
 _KEY = re.compile(r"(?<!\S)(?:ssh|ecdsa|sk)-\S+\s+(?P<key>[A-Za-z0-9+/]+=*)(?!\S)")
@@ -644,15 +649,22 @@ def verify(path: str, unread: Tuple[str, ...] = ()) -> Audit:
     return _Auditor(path, unread=unread).audit
 
 
-def audit(path: str, signers: Optional[Signers] = None, seal: str = "", others: Sequence[str] = ()) -> Audit:
+def audit(
+    path: str,
+    signers: Optional[Signers] = None,
+    seal: str = "",
+    others: Sequence[str] = (),
+    authorities: bytes = b"",
+) -> Audit:
     """Audit a bundle: seal, journal, signatures, approvals, register, and the bundles that it names.
 
     ``signers`` is the auditor's list, ``seal`` the recorded SHA-256 of SHA256SUMS, ``others`` are paths of further bundles; those
-    beside the bundle are found, too. Raises ``OSError``.
+    beside the bundle are found, too. ``authorities`` are certificates (PEM) of time-stamp authorities. Raises ``OSError``.
     """
     if no_bundle(path):
         return Audit(path, missing=no_bundle(path))
     auditor = _Auditor(path, signers, others)
+    auditor.authorities = authorities
     auditor.everything(seal)
     return auditor.audit
 
@@ -724,6 +736,7 @@ class _Auditor:
         return files
 
     pruned = recorded = ""
+    authorities = b""
 
     def _journal(self, unread: Tuple[str, ...]) -> None:
         if JOURNAL in self.tree.files and not self.tree.regular(JOURNAL):
@@ -817,7 +830,7 @@ class _Auditor:
         )
         self._warn()
         for check in (
-            self._seal_signature, lambda: self._statement(report), self._own_copy, self._register,
+            self._seal_signature, lambda: self._statement(report), self._timestamp, self._own_copy, self._register,
             self._approvals, self._requests, self._links,
         ):  # fmt: skip
             try:
@@ -912,6 +925,38 @@ class _Auditor:
         signature = parse_signature(data)
         if signature and not findings:
             self.fact("statement", self._who(signature.key))
+
+    def _timestamp(self) -> None:
+        """Verify the RFC 3161 time-stamp of the seal; who made it only with the auditor's authorities."""
+        if not self.tree.regular(TIMESTAMP):
+            return
+        data = self.tree.read(TIMESTAMP, _SMALL)
+        # the imprint, as DER has a string of 32 bytes
+        if b"\x04\x20" + bytes.fromhex(self.audit.seal) not in data:
+            self.find(
+                [f"{TIMESTAMP} is no time-stamp of this {SEAL}: the bundle was sealed again, or it is another one's"]
+            )
+            return
+        if not self.authorities:
+            self.fact("time-stamp", "of this seal, compared with no authority (--tsa-ca)")
+            return
+        files = {"@stamp": data, "@seal": self.tree.read(SEAL), "@ca": self.authorities}
+        _code, text = _output("openssl", ["ts", "-reply", "-in", "@stamp", "-text"], b"", files)
+        stamped = re.search(r"(?m)^Time stamp: (.*) GMT$", text)
+        try:
+            moment = datetime.datetime.strptime(f"{stamped[1] if stamped else ''} +0000", "%b %d %H:%M:%S %Y %z")
+        except ValueError:
+            self.find([f"{TIMESTAMP} is not a time-stamp that openssl can read"])
+            return
+        # a certificate that expired since was valid when it stamped
+        at = str(int(moment.timestamp()))
+        verify = ["ts", "-verify", "-in", "@stamp", "-data", "@seal", "-CAfile", "@ca", "-attime", at]
+        said = _run("openssl", verify, b"", files)
+        if said:
+            self.find([f"openssl rejects {TIMESTAMP}: {said.splitlines()[-1]}"])
+            return
+        when = moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+        self.fact("time-stamp", f"sealed before {when}, verified with your authorities")
 
     def _own_copy(self) -> None:
         if AUDITOR not in self.listed:
@@ -1163,21 +1208,26 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     parser.add_argument(
         "--seal", metavar="SHA256", default="", help="the seal of the first bundle as it was recorded elsewhere"
     )
+    parser.add_argument(
+        "--tsa-ca", metavar="FILE", help="certificates (PEM) of the authorities whose time-stamps you trust"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    signers = None
+    signers, authorities = None, b""
     try:
+        if options.tsa_ca:
+            authorities = read(os.path.realpath(options.tsa_ca), _SMALL)
         if options.allowed_signers:
             signers = Signers(read(os.path.realpath(options.allowed_signers), _SMALL), options.allowed_signers)
     except (OSError, NotCheckedError) as error:
-        parser.error(escaped(f"the list of signers cannot be read: {error}"))
+        parser.error(escaped(f"the list of signers, or of authorities, cannot be read: {error}"))
     results = []
     for number, path in enumerate(options.bundle):
         try:
-            result = audit(path, signers, options.seal if number == 0 else "", options.bundle)
+            result = audit(path, signers, options.seal if number == 0 else "", options.bundle, authorities)
         except OSError as error:
             result = Audit(path, unchecked=[f"{path} cannot be read: {error}"])
         results.append(result)

@@ -429,7 +429,7 @@ def test_a_mistyped_path_is_no_tampering(archive: Archive, tmp_path: Path) -> No
         assert "FINDING" not in run.stdout
     wrong = run_alone(archive, tmp_path, str(archive.execution), "--allowed-signers", f"{archive.signers}x")
     assert wrong.returncode == 2
-    assert "the list of signers cannot be read" in wrong.stderr
+    assert "the list of signers, or of authorities, cannot be read" in wrong.stderr
 
 
 @pytest.mark.fault("evidence-open")
@@ -523,6 +523,59 @@ def test_openssh_alone_verifies_the_statement(archive: Archive, tmp_path: Path) 
     assert {name: digest for name, digest in subjects.items() if name != "SHA256SUMS"} == listed
     assert statement["predicate"]["plan_sha256"] == listed["plan.json"]
     assert statement["predicate"]["gates"]["G-1"] == "PASS"
+
+
+TSA = """
+[tsa]
+default_tsa = tsa1
+[tsa1]
+serial = {0}/serial
+signer_digest = sha256
+default_policy = 1.2.3.4
+digests = sha256
+[req]
+distinguished_name = name
+[name]
+[usage]
+extendedKeyUsage = critical,timeStamping
+"""
+
+
+def stamp(bundle: Path, place: Path) -> Path:
+    """Time-stamp a seal as docs/auditing.md describes it, by an authority of our own; return its certificate."""
+
+    def openssl(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], check=True, capture_output=True, cwd=place)
+
+    place.mkdir(exist_ok=True)
+    (place / "tsa.cnf").write_text(TSA.format(place), encoding="utf-8")
+    (place / "serial").write_text("01", encoding="utf-8")
+    made = ["-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "ca.pem", "-subj", "/CN=an authority"]
+    openssl("req", "-x509", *made, "-config", "tsa.cnf", "-extensions", "usage", "-days", "9")
+    openssl("ts", "-query", "-data", str(bundle / "SHA256SUMS"), "-sha256", "-cert", "-out", "query.tsq")
+    reply = ["-queryfile", "query.tsq", "-inkey", "key.pem", "-signer", "ca.pem"]
+    openssl("ts", "-reply", "-config", "tsa.cnf", *reply, "-out", str(bundle / "SHA256SUMS.tsr"))
+    return place / "ca.pem"
+
+
+def test_a_time_stamp_of_the_seal(archive: Archive, tmp_path: Path) -> None:
+    authority, stranger_too = (
+        stamp(archive.execution, tmp_path / "one"),
+        stamp(archive.root / REHEARSAL, tmp_path / "two"),
+    )
+    run = run_alone(archive, tmp_path)
+    assert run.returncode == 0, run.stdout
+    assert "time-stamp    of this seal, compared with no authority" in run.stdout
+    run = run_alone(archive, tmp_path, str(archive.execution), "--tsa-ca", str(authority))
+    assert run.returncode == 0, run.stdout
+    assert re.search(r"time-stamp +sealed before \S+Z, verified with your authorities", run.stdout)
+    run = run_alone(archive, tmp_path, str(archive.execution), "--tsa-ca", str(stranger_too))
+    assert run.returncode == 1
+    assert "openssl rejects SHA256SUMS.tsr" in run.stdout
+    shutil.copy(archive.root / REHEARSAL / "SHA256SUMS.tsr", archive.execution / "SHA256SUMS.tsr")
+    run = run_alone(archive, tmp_path)
+    assert run.returncode == 1
+    assert "SHA256SUMS.tsr is no time-stamp of this SHA256SUMS" in run.stdout
 
 
 def mutated(value: Any, data: st.DataObject) -> Any:
