@@ -15,7 +15,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors i
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
     resolved,
 )
-from ansible_collections.incomex.phasegate.plugins.plugin_utils._files_action import FilesAction
+from ansible_collections.incomex.phasegate.plugins.plugin_utils._files_action import FilesAction, named_once
 
 
 def files_of_phase(source: str, plan: Mapping[str, Any], reviews: list[str]) -> dict[str, str]:
@@ -53,9 +53,9 @@ class ActionModule(FilesAction):
     """The action behind ``incomex.phasegate.run_open`` and ``incomex.phasegate.run_prepare``."""
 
     def files_for(self, args: Mapping[str, Any]) -> Mapping[str, str]:
-        """Return the files of the phase; none for the opening of a rollback, whose SQL is in the bundle."""
+        """Return the files of the phase; for a rollback, whose SQL is in the bundle, the reviewers' signatures."""
         if not args.get("plan"):
-            return {}
+            return named_once(list(args.get("signatures") or []))
         if not args.get("source"):
             raise PhaseGateError(
                 "The source of the plan is missing.",

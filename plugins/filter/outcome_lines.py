@@ -91,7 +91,8 @@ def outcome_lines(
 ) -> list[str]:
     """Return what an operator reads at the end of an execution, a rehearsal or a rollback."""
     if not sealed or not sealed.get("seal"):
-        return [verdict_of(kind, Ending.CHECKED).sentence, *gates]
+        judged = [f"{one['id']:<5} {one['status']:<13} {one['title']}" for one in (run or {}).get("gates", ())]
+        return [verdict_of(kind, Ending.CHECKED).sentence, *(judged or gates)]
     run = run or {}
     if run.get("applied") and run.get("sealed") and not run.get("incomplete"):
         return _verified_again(sealed, phase or {}, environment, verification)

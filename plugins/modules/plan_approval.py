@@ -3,13 +3,13 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Approve a plan, or an execution, by signing it."""
+"""Approve a plan, an execution, or a rollback, by signing it."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: plan_approval
-short_description: Approve a plan, or an execution, by signing it with an SSH key
+short_description: Approve a plan, an execution, or a rollback, by signing it with an SSH key
 version_added: 0.1.0
 author: incomex.phasegate contributors (@incomex)
 description:
@@ -22,11 +22,15 @@ description:
   - With O(bundle) it approves an execution instead, for a phase that requires this one. Read its report first. The signed
     document is C(<bundle>.review.json), a line beside the directory with its name and its seal. Fails if the directory is not
     intact, or is not that of a committed execution.
+  - With O(execution) it approves a rollback of this execution, with the loss of O(accept_loss) or O(accept_loss_at_most) rows. The
+    signed document is C(<execution>.rollback.json), a line beside the directory with its name, its seal and the loss. Give the
+    signatures to the rollback.
   - Run it on the controller. Whether the reviewer may approve is checked on the target host, where the reviewers of a cluster
     are registered.
 extends_documentation_fragment:
   - incomex.phasegate._attributes
   - incomex.phasegate._attributes.group_offline
+  - incomex.phasegate._loss
 attributes:
   check_mode:
     support: full
@@ -39,10 +43,13 @@ attributes:
     details: An approval with the same key and the same notes is left as it is.
 options:
   plan:
-    description: Path of C(plan.json), with the SQL files beside it. Exactly one of O(plan) and O(bundle) is given.
+    description: Path of C(plan.json), with the SQL files beside it. Exactly one of O(plan), O(bundle) and O(execution) is given.
     type: path
   bundle:
     description: Path of a sealed run directory, or of a copy of it.
+    type: path
+  execution:
+    description: Path of the sealed run directory of the execution to roll back, or of a copy of it.
     type: path
   reviewer:
     description: The name under which the reviewer is registered.
@@ -53,7 +60,8 @@ options:
     type: path
     required: true
   notes:
-    description: Notes on the plan or the execution, in Markdown. Without them, the notes of an earlier approval are deleted.
+    description: Notes on the plan or the execution, in Markdown. Without them, the notes of an earlier approval are deleted. A
+      rollback has none.
     type: str
 requirements:
   - pglast >= 7
@@ -86,11 +94,19 @@ EXAMPLES = r"""
     reviewer: anna
     key: ~/.ssh/id_ed25519
   delegate_to: localhost
+
+- name: Approve a rollback that may lose 120 rows
+  incomex.phasegate.plan_approval:
+    execution: /srv/reviews/alpha_prod_20260516T031200Z
+    accept_loss_at_most: 120
+    reviewer: anna
+    key: ~/.ssh/id_ed25519
+  delegate_to: localhost
 """
 
 RETURN = r"""
 sha256:
-  description: SHA-256 of the approved document, C(plan.json) or C(<bundle>.review.json).
+  description: SHA-256 of the approved document, C(plan.json), C(<bundle>.review.json) or C(<execution>.rollback.json).
   returned: success
   type: str
 verdict:
@@ -116,14 +132,18 @@ from typing import Any, Dict, Optional
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.incomex.phasegate.plugins.module_utils._approval.approval_files import ApprovalFiles
 from ansible_collections.incomex.phasegate.plugins.module_utils._approval.requests import (
+    LOSS_ARGUMENTS,
     NOTES_NAMESPACE,
     PASS,
     PASS_WITH_NOTES,
     PLAN_NAMESPACE,
     REVIEW_NAMESPACE,
+    ROLLBACK_NAMESPACE,
+    AcceptedLoss,
     notes_header,
     review_file,
     review_name,
+    rollback_file,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.clock import parse_time
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
@@ -137,7 +157,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.files im
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.plan_reader import HAS_JSONSCHEMA
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.required_phases import reviewable
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.required_phases import reviewable, revocable
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.plan_check import read_checked_plan
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.syntax_tree import HAS_PGLAST
 from ansible_collections.incomex.phasegate.plugins.module_utils._ssh.signature import holds, parse_signature, sign
@@ -173,6 +193,34 @@ def review_to_sign(bundle: str) -> Document:
     """Return the review of an execution that may be signed. Raises ``PhaseGateError``, ``OSError``."""
     bundle = resolved(bundle)
     return Document(review_file(bundle), reviewable(bundle), review_name(bundle), REVIEW_NAMESPACE)
+
+
+def rollback_to_sign(execution: str, accepted: AcceptedLoss) -> Document:
+    """Return the request for a rollback that may be signed. Raises ``PhaseGateError``, ``OSError``."""
+    execution = resolved(execution)
+    return Document(rollback_file(execution), revocable(execution, accepted), "rollback request", ROLLBACK_NAMESPACE)
+
+
+def to_sign(params: Dict[str, Any]) -> Document:
+    """Return what the module's options name. Raises ``PhaseGateError``, ``OSError``."""
+    accepted = AcceptedLoss.of(params)
+    if params["execution"]:
+        if (params["notes"] or "").strip():
+            raise PhaseGateError(
+                "A rollback is approved without notes.",
+                expected="no notes",
+                found="notes",
+                next_step="tell the operator, or do not sign",
+            )
+        return rollback_to_sign(params["execution"], accepted)
+    if accepted != AcceptedLoss():
+        raise PhaseGateError(
+            "An accepted loss belongs to the approval of a rollback.",
+            expected="accept_loss or accept_loss_at_most only with execution",
+            found=f"a loss of {accepted}",
+            next_step="give the execution to roll back, or leave the loss out",
+        )
+    return plan_to_sign(params["plan"]) if params["plan"] else review_to_sign(params["bundle"])
 
 
 def documents(files: ApprovalFiles, document: Document, notes: str) -> Dict[str, bytes]:
@@ -228,12 +276,14 @@ def main() -> None:
         argument_spec={
             "plan": {"type": "path"},
             "bundle": {"type": "path"},
+            "execution": {"type": "path"},
+            **LOSS_ARGUMENTS,
             "reviewer": {"type": "str", "required": True},
             "key": {"type": "path", "required": True, "no_log": False},
             "notes": {"type": "str"},
         },
-        mutually_exclusive=[("plan", "bundle")],
-        required_one_of=[("plan", "bundle")],
+        mutually_exclusive=[("plan", "bundle", "execution")],
+        required_one_of=[("plan", "bundle", "execution")],
         supports_check_mode=True,
     )
     params = module.params
@@ -241,7 +291,7 @@ def main() -> None:
         if params["plan"] and not present:
             module.fail_json(msg=missing_required_lib(library, reason="on the controller"))
     with errors_of(module, file_error=plan_file_error):
-        document = plan_to_sign(params["plan"]) if params["plan"] else review_to_sign(params["bundle"])
+        document = to_sign(params)
         notes = (params["notes"] or "").strip()
         result = approve(document, params["reviewer"], params["key"], notes, check_mode=module.check_mode)
         module.exit_json(**result)

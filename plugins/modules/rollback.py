@@ -15,13 +15,14 @@ author: incomex.phasegate contributors (@incomex)
 description:
   - Runs the pinned rollback SQL of a sealed execution in one transaction (C-09). Nothing else starts it.
   - Before C(COMMIT) the whole schema must have the same facts as before the phase; otherwise the transaction is rolled back.
-  - Fails if objects of the phase contain data that would be lost, unless exactly that number of rows is accepted.
+  - Fails if objects of the phase contain data that would be lost, unless that number of rows is accepted.
   - The phase definition and the report list what the rollback cannot restore. It can be restored from the backup only.
 extends_documentation_fragment:
   - incomex.phasegate._attributes
   - incomex.phasegate._attributes.group_phasegate
   - incomex.phasegate._connection
   - incomex.phasegate._identity
+  - incomex.phasegate._loss
 attributes:
   check_mode:
     support: full
@@ -45,10 +46,6 @@ options:
   confirm:
     description: The name of O(execution)'s directory, typed by the operator.
     type: str
-  accept_loss:
-    description: The exact number of rows in objects of the phase that may be lost.
-    type: int
-    default: 0
   signatures:
     description:
       - Paths of the files with the reviewers' signatures over exactly this rollback, on the controller. They are required if the register of the
@@ -105,17 +102,14 @@ losses:
     rows: {description: Number of rows., type: int}
 """
 
-import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.approval_files import signatures_in
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.requests import LOSS_ARGUMENTS, AcceptedLoss
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import RolledBack
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
-    SMALL,
-    read_file,
-)
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of, run_directory_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import CONNECTION_ARGUMENTS, Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import IDENTITY_ARGUMENT
@@ -161,14 +155,6 @@ def run(client: Client, params: dict[str, Any], artefacts: RunDirectory, undo: R
     return {"changed": True, **result_of(step.end)}
 
 
-def signatures_in(directory: str | None) -> dict[str, bytes]:
-    """Return the signatures that were copied to the target, by file name."""
-    names = sorted(os.listdir(directory)) if directory else []
-    return {
-        name: read_file(os.path.join(directory or "", name), SMALL) or b"" for name in names if name.endswith(".sig")
-    }
-
-
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
@@ -178,7 +164,7 @@ def main() -> None:
             "run_directory": {"type": "path"},
             "execution": {"type": "path", "required": True},
             "confirm": {"type": "str"},
-            "accept_loss": {"type": "int", "default": 0},
+            **LOSS_ARGUMENTS,
             "signatures": {"type": "list", "elements": "path", "default": []},
             "files": {"type": "path"},
             "max_backup_age": {"type": "int", "default": 3600},
@@ -188,10 +174,9 @@ def main() -> None:
     )
     params = module.params
     signatures = signatures_in(params["files"])
-    undo = RollbackRequest(
-        RunDirectory(params["execution"]), params["confirm"] or "", params["accept_loss"], signatures
-    )
     with errors_of(module):
+        accepted = AcceptedLoss.of(params)
+        undo = RollbackRequest(RunDirectory(params["execution"]), params["confirm"] or "", accepted, signatures)
         require_confirmation(undo.execution, undo.confirm)
         if module.check_mode:
             module.exit_json(changed=True)

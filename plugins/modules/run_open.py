@@ -15,6 +15,8 @@ author: incomex.phasegate contributors (@incomex)
 description:
   - Creates C(<root>/<phase>_<environment>_<UTC stamp>/) with the plan, a hash-chained journal and the frozen SQL (C-05), after it
     checked the identity of the target. If an earlier run of the same DDL has committed on this database, that run is returned.
+  - A rollback is refused before its backup if a gate fails that needs none, or if it would lose rows that are not accepted.
+    M(incomex.phasegate.rollback) evaluates both again.
   - If reviewers are registered, and for a plan that was rehearsed or requires other phases, every gate that needs neither
     the backup nor the transaction is evaluated. M(incomex.phasegate.migrate) evaluates them again.
   - Refuses a rehearsed plan whose execution was rolled back on this database, the rollback of an execution that was rolled back
@@ -29,11 +31,12 @@ extends_documentation_fragment:
   - incomex.phasegate._connection
   - incomex.phasegate._identity
   - incomex.phasegate._run
+  - incomex.phasegate._loss
 attributes:
   check_mode:
     support: full
-    details: Nothing is written and RV(run_directory) is empty. Of the required phases only the evidence is checked. A held lock is
-      reported and fails the module at its end.
+    details: Nothing is written and RV(run_directory) is empty. All that would stop the run is evaluated, also after a failure, and
+      reported as one error.
   diff_mode:
     support: N/A
     details: A new directory has nothing to compare with.
@@ -60,6 +63,11 @@ options:
   confirm:
     description: The name of the directory in O(execution), typed by the operator. Without it no rollback is opened.
     type: str
+  signatures:
+    description: Paths of the files with the reviewers' signatures over exactly this rollback, as in M(incomex.phasegate.rollback).
+    type: list
+    elements: path
+    default: []
   format:
     description: The format in which the run will be backed up, as in M(incomex.phasegate.backup), to check the free space.
     type: str
@@ -125,6 +133,11 @@ lock:
       it evaluated the rest. Otherwise empty.
   returned: success, and failure in check mode
   type: dict
+gates:
+  description: The gates, each with C(id), C(status), C(title), C(expected), C(found) and C(next_step).
+  returned: in check mode, for the declared target
+  type: list
+  elements: dict
 conditions:
   description:
     - The pre-run conditions, each with C(id), C(status), C(expected), C(found) and C(next_step).
@@ -146,8 +159,10 @@ identity:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.requests import LOSS_ARGUMENTS
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.record import NAMES
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import EXECUTE, REHEARSAL
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import noted, raise_noted
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of, fail_with
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import CONNECTION_ARGUMENTS, Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.new_run import NotOpened
@@ -167,6 +182,8 @@ def main() -> None:
         "kind": {"type": "str", "choices": [EXECUTE, REHEARSAL], "default": EXECUTE},
         "execution": {"type": "path"},
         "confirm": {"type": "str"},
+        **LOSS_ARGUMENTS,
+        "signatures": {"type": "list", "elements": "path", "default": []},
         "format": {"type": "str", "choices": list(NAMES), "default": "custom"},
     }
     arguments.update({name: {**arguments[name], "required": True} for name in ("root", "environment")})
@@ -176,14 +193,18 @@ def main() -> None:
         required_together=[("plan", "source")],
         supports_check_mode=True,
     )
-    with errors_of(module):
+    result: dict[str, Any] = {}
+    with errors_of(module, result):
         try:
-            result = open_or_adopt(Client.from_params(module.params), module.params, check_mode=module.check_mode)
+            result.update(open_or_adopt(Client.from_params(module.params), module.params, check_mode=module.check_mode))
         except NotOpened as error:
             fail_with(module, error, run_directory=error.artefacts.path)
+        problems = result.pop("problems", None)
         for line in warnings(result):
             module.warn(line)
-        stop_at_held_lock(result)
+        with noted(problems):
+            stop_at_held_lock(result)
+        raise_noted(problems)
         module.exit_json(**result)
 
 

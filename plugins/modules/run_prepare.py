@@ -105,6 +105,11 @@ lock:
       it evaluated the rest. Otherwise empty.
   returned: success, and failure in check mode
   type: dict
+gates:
+  description: The gates, as M(incomex.phasegate.run_open) returns them.
+  returned: in check mode, for the declared target
+  type: list
+  elements: dict
 conditions:
   description: The pre-run conditions, as M(incomex.phasegate.run_open) returns them.
   returned: once the run is open
@@ -141,6 +146,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._checks.state_ca
     fetch_fingerprint,
     record_state_steps,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import noted, raise_noted
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of, fail_with
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import CONNECTION_ARGUMENTS, Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.check_step import CheckRun, run_check_step
@@ -181,6 +187,9 @@ def prepare(client: Client, params: dict[str, Any], result: dict[str, Any], *, c
         finally:
             known = step.end.to_entry()
             result.update({key: known[key] for key in ("checks", "summary") if key in known})
+            judged = {gate["id"]: gate for gate in known.get("gates", ())}
+            if "gates" in result:
+                result["gates"] = [judged.get(gate["id"], gate) for gate in result["gates"]]
 
 
 def main() -> None:
@@ -195,11 +204,15 @@ def main() -> None:
             result.update(open_or_adopt(client, module.params, check_mode=module.check_mode))
         except NotOpened as error:
             fail_with(module, error, run_directory=error.artefacts.path)
+        problems = result.pop("problems", None)
         for line in warnings(result):
             module.warn(line)
         if not result["applied"]:
-            prepare(client, module.params, result, check_mode=module.check_mode)
-        stop_at_held_lock(result)
+            with noted(problems):
+                prepare(client, module.params, result, check_mode=module.check_mode)
+        with noted(problems):
+            stop_at_held_lock(result)
+        raise_noted(problems)
         module.exit_json(**result)
 
 

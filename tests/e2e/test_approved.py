@@ -29,6 +29,7 @@ from ansible_collections.incomex.phasegate.tests.support.reviewers import Review
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from ansible_collections.incomex.phasegate.tests.support.playbook import Play
     from ansible_collections.incomex.phasegate.tests.support.target import Target
 
 AUTHOR = "huyen"
@@ -163,26 +164,58 @@ def test_the_chain(  # noqa: PLR0915 - each step needs those before it
     assert_reported(execution.json("report.json"))
 
     # the rollback needs signatures of its own, and tells how they are made
-    def roll_back(*signatures: Path) -> str:
+    def roll_back(*signatures: Path, **loss: int) -> Play:
         extra = {
             "phasegate_execution": str(execution.path),
             "phasegate_confirm": execution.path.name,
             "phasegate_rollback_approvals": [str(one) for one in signatures],
+            **loss,
         }
-        return target.play("playbooks/rollback.yml", extra_vars=extra).stdout
+        return target.play("playbooks/rollback.yml", extra_vars=extra)
 
-    said = roll_back(plan.with_name("plan.json.anna.sig"), plan.with_name("plan.json.ben.sig"))
-    assert "signed for another purpose" in said
+    def write(rows: int) -> None:
+        target.cluster.psql(
+            "INSERT INTO cutter_governance.canonical_address_alias (target_unit_id, alias_text, alias_kind)"
+            f" SELECT unit_id, 'former', 'former' FROM public.tac_logical_unit LIMIT {rows}",
+            target.database,
+        )
+
+    # both are told at once, before a backup
+    write(3)
+    refused = roll_back(plan.with_name("plan.json.anna.sig"), plan.with_name("plan.json.ben.sig"))
+    assert "Stopped for 2 reasons: 1. Stopped at G-1 (" in refused.messages
+    assert "2. C-09: the rollback would lose 3 rows." in refused.messages
+    assert "signed for another purpose" in refused.messages
+    assert not refused.reached("C-01")
     assert target.migrated
-    request = re.search(r"printf '%s\\n' '(\{[^']*\})'", said)
-    assert request is not None, said
-    assert json.loads(request[1])["execution"] == execution.path.name
-    signatures = []
-    for one in (anna, ben):
-        signatures.append(tmp_path / f"{one.name}.sig")
-        signatures[-1].write_bytes(one.sign(request[1].encode() + b"\n", "rollback@phasegate.incomex"))
-    said = roll_back(*signatures)
-    assert "SUCCESS" in said
+
+    # an application goes on writing: a bound is signed, once by hand and once by the playbook
+    most = {"phasegate_accept_loss_at_most": 5}
+    refused = roll_back(**most)
+    assert "Stopped at G-1 (" in refused.messages
+    assert not refused.reached("C-01")
+    request = re.search(r"printf '%s\\n' '(\{[^']*\})'", refused.messages)
+    assert request is not None, refused.messages
+    assert json.loads(request[1])["accept_loss_at_most"] == 5
+    by_hand = tmp_path / "anna.sig"
+    by_hand.write_bytes(anna.sign(request[1].encode() + b"\n", "rollback@phasegate.incomex"))
+    copy_of_it = shutil.copytree(execution.path, tmp_path / "copies" / execution.path.name)
+    signing = {
+        "phasegate_execution": str(copy_of_it),
+        "phasegate_reviewer": "ben",
+        "phasegate_key": str(ben.key),
+        **most,
+    }
+    run = play(tmp_path, "playbooks/approve.yml", inventory=ROOT / "inventory" / "local", extra_vars=signing)
+    assert run.rc == 0, run.stdout
+    assert copy_of_it.with_name(f"{copy_of_it.name}.rollback.json").read_text(encoding="utf-8") == request[1] + "\n"
+    signatures = [by_hand, copy_of_it.with_name(f"{copy_of_it.name}.rollback.json.ben.sig")]
+    # another bound was not signed
+    assert "0 of 2" in roll_back(*signatures, phasegate_accept_loss_at_most=6).messages
+    write(1)
+    done = roll_back(*signatures, **most)
+    assert done.rc == 0, done.stdout
+    assert "table cutter_governance.canonical_address_alias, 4 rows" in target.bundles()[-1].text("report.md")
     assert target.dump("--schema-only") == schema
 
     # the same signatures permit nothing a second time
@@ -190,7 +223,7 @@ def test_the_chain(  # noqa: PLR0915 - each step needs those before it
     assert "The plan is spent: it was executed on this database, and rolled back." in execute()
     target.hostvars["phasegate_environment"] = "elsewhere"
     assert "The plan is spent" in execute()
-    assert "C-09: the execution was rolled back already." in roll_back(*signatures)
+    assert "C-09: the execution was rolled back already." in roll_back(*signatures, **most).messages
     assert target.state() == undone
 
 

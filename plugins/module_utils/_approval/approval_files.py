@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Dict, List, Mapping, Tuple
+from typing import Dict, List, Mapping, Optional, Tuple
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
@@ -90,3 +90,13 @@ def write_approvals(plan: str, signatures: Mapping[str, bytes], notes: Notes) ->
     for path, data in contents.items():
         with atomic_file(path) as out:
             out.write(data)
+
+
+def signatures_in(directory: Optional[str]) -> Dict[str, bytes]:
+    """Return the signatures that were copied to the target, by file name."""
+    names = sorted(os.listdir(directory)) if directory else []
+    return {
+        name: read_file(os.path.join(directory or "", name), SMALL) or b""
+        for name in names
+        if name.endswith(_SIGNATURE)
+    }

@@ -7,7 +7,10 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
+from typing import Any, Mapping, Optional
 
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.canonical_json import canonical_json
 
 #: Namespace of a signature over plan.json that approves it without notes.
@@ -33,14 +36,63 @@ def notes_header(sha256: str, what: str = "plan") -> bytes:
     return f"Notes on the {what} with SHA-256 {sha256}\n".encode("ascii")
 
 
-def rollback_request(execution: str, seal: str, accept_loss: int) -> bytes:
+# Arguments of whatever accepts a loss; documented in doc_fragments/_loss.py.
+LOSS_ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
+    "accept_loss": {"type": "int", "default": 0},
+    "accept_loss_at_most": {"type": "int", "default": -1},
+}
+
+
+@dataclass(frozen=True)
+class AcceptedLoss:
+    """The loss that is accepted for a rollback: exactly ``rows``, or any number of rows up to ``at_most``.
+
+    An exact number tells whether anything was written since it was counted; where an application writes all the time, only a
+    bound can be kept.
+    """
+
+    rows: int = 0
+    at_most: Optional[int] = None
+
+    @classmethod
+    def of(cls, params: Mapping[str, Any]) -> AcceptedLoss:
+        """Return what the values of ``LOSS_ARGUMENTS`` accept. Raises ``PhaseGateError`` for both, or a number below 0."""
+        at_most = params["accept_loss_at_most"]
+        accepted = cls(params["accept_loss"], None if at_most == -1 else at_most)
+        if min(accepted.rows, accepted.at_most or 0) < 0 or (accepted.rows and accepted.at_most is not None):
+            raise PhaseGateError(
+                "Invalid accepted loss.",
+                expected="accept_loss, an exact number of rows, or accept_loss_at_most, a bound; at least 0",
+                found=f"accept_loss {accepted.rows}, accept_loss_at_most {accepted.at_most}",
+                next_step="give one of the two",
+            )
+        return accepted
+
+    def permits(self, rows: int) -> bool:
+        """Return whether the loss of this number of rows is accepted."""
+        return rows == self.rows if self.at_most is None else rows <= self.at_most
+
+    def as_dict(self) -> dict[str, int]:
+        """Return what is accepted, as it is signed."""
+        return {"accept_loss": self.rows} if self.at_most is None else {"accept_loss_at_most": self.at_most}
+
+    def __str__(self) -> str:
+        """Return it for people."""
+        return f"{self.rows} rows" if self.at_most is None else f"at most {self.at_most} rows"
+
+
+def rollback_request(execution: str, seal: str, accepted: AcceptedLoss) -> bytes:
     """Return the text that reviewers sign to roll back one execution; it depends on the arguments only.
 
-    ``execution`` is the name of the execution's directory, ``seal`` the SHA-256 of its SHA256SUMS, ``accept_loss`` the
-    number of rows that may be lost.
+    ``execution`` is the name of the execution's directory, ``seal`` the SHA-256 of its SHA256SUMS.
     """
-    request = {"format": "phasegate-rollback/1", "execution": execution, "seal": seal, "accept_loss": accept_loss}
+    request = {"format": "phasegate-rollback/1", "execution": execution, "seal": seal, **accepted.as_dict()}
     return canonical_json(request)
+
+
+def rollback_file(bundle: str) -> str:
+    """Return the path of the request to roll an execution back: beside its artefact directory, with the signatures beside it."""
+    return bundle.rstrip("/") + ".rollback.json"
 
 
 def review_file(bundle: str) -> str:

@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+from typing import Iterator, List, Optional
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import LAYOUT, escaped
 
@@ -46,6 +48,32 @@ class PhaseGateError(Exception):
 
 class Stopped(PhaseGateError):
     """The migration must not continue; raised before COMMIT, so nothing persists."""
+
+
+@contextlib.contextmanager
+def noted(problems: Optional[List[PhaseGateError]]) -> Iterator[None]:
+    """Add what stops the block to ``problems`` and go on after it; with None, let it be raised."""
+    try:
+        yield
+    except PhaseGateError as error:
+        if problems is None:
+            raise
+        problems.append(error)
+
+
+def raise_noted(problems: Optional[List[PhaseGateError]]) -> None:
+    """Raise what ``noted`` noted as one error, if there is anything."""
+    if not problems:
+        return
+    if len(problems) == 1:
+        raise problems[0]
+    numbered = list(enumerate(problems, start=1))
+    raise Stopped(
+        f"Stopped for {len(problems)} reasons: " + " ".join(f"{n}. {one.what}" for n, one in numbered),
+        expected="; ".join(f"{n}. {one.expected}" for n, one in numbered if one.expected),
+        found="; ".join(f"{n}. {one.found}" for n, one in numbered if one.found),
+        next_step="; ".join(f"{n}. {one.next_step}" for n, one in numbered if one.next_step),
+    )
 
 
 def advice(error: OSError) -> str:

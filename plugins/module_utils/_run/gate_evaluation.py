@@ -76,7 +76,8 @@ class MigrationRequest:
     """Everything that C-07 needs, gathered by the module from files and parameters.
 
     ``ddl`` is the buffer that was read once and is hashed and run; ``declared`` the target's identity by the
-    inventory; ``max_backup_age`` in seconds; ``lock_attempts`` the maximum number of attempts after lock timeouts; ``capture`` the label of the data before.
+    inventory; ``max_backup_age`` in seconds; ``lock_attempts`` the maximum number of attempts after lock timeouts; ``capture`` the label of the data before. ``root`` is where all runs are, None where it is the directory
+    of ``artefacts``; ``keep`` whether the register of reviewers is remembered on this host: check mode writes nothing there.
     """
 
     plan: Mapping[str, Any]
@@ -86,6 +87,13 @@ class MigrationRequest:
     max_backup_age: int
     lock_attempts: int
     capture: str = "before"
+    root: str | None = None
+    keep: bool = True
+
+    @property
+    def runs(self) -> str:
+        """Return the directory of all runs."""
+        return self.root or os.path.dirname(self.artefacts.path.rstrip("/"))
 
     @property
     def phase(self) -> Mapping[str, Any]:
@@ -133,7 +141,7 @@ def approval_gate(request: MigrationRequest, identity: Identity, now: float) -> 
             found=f"SHA-256 {sha256_bytes(canonical_json(request.plan))}",
             next_step="open a new run with the plan to execute",
         )
-    anchor = registered(identity.system_identifier, required=request.approvals_required)
+    anchor = registered(identity.system_identifier, required=request.approvals_required, keep=request.keep)
     if isinstance(anchor, Gate):
         return anchor
     keep_register(request.artefacts, anchor)
@@ -165,9 +173,7 @@ def rehearsal_gate(
         return no_provenance_gate(request.phase["diff"]["policy"])
     required, now = rehearsal["base_fingerprint"], normalise(base)
     difference = ""
-    path = os.path.join(
-        os.path.dirname(request.artefacts.path), rehearsal["bundle"], "schema/rehearsal_before.jsonl.gz"
-    )
+    path = os.path.join(request.runs, rehearsal["bundle"], "schema/rehearsal_before.jsonl.gz")
     if now.fingerprint != required and os.path.isfile(path):
         rehearsed = normalise(Snapshot.load(path))
         # only the snapshot that the plan pins shows the true difference
@@ -189,8 +195,10 @@ def rehearsal_gate(
 def no_self_advance_gate(request: MigrationRequest, identity: Identity, now: float, live: Snapshot) -> Gate:
     """G-11: no unexpected step ran in this run, and the required phases are in place and reviewed."""
     own = nothing_else_ran_gate(entry.step for entry in request.artefacts.journal.entries())
-    root, reviews = os.path.dirname(request.artefacts.path.rstrip("/")), reviews_in(request.artefacts)
-    required = [required_phase_gate(root, phase, identity, reviews, now, live) for phase in request.phase["requires"]]
+    reviews = reviews_in(request.artefacts)
+    required = [
+        required_phase_gate(request.runs, phase, identity, reviews, now, live) for phase in request.phase["requires"]
+    ]
     return combine_gates([own, *required])
 
 
@@ -204,8 +212,7 @@ def plan_gates(
     plan, now = request.plan, server_time(session)
     rollback = request.artefacts.file("sql/" + plan["rollback"]["file"])
     rehearsed = plan["rehearsal"]["bundle"] if "rehearsal" in plan else None
-    root = os.path.dirname(request.artefacts.path.rstrip("/"))
-    record = rehearsal_record(plan, root, find_anchor(identity.system_identifier)) if rehearsed else None
+    record = rehearsal_record(plan, request.runs, find_anchor(identity.system_identifier)) if rehearsed else None
     return [
         approval_gate(request, identity, now),
         target_gate(request.declared, identity, [*foreign, *foreign_plan(plan, identity)], pinned="target" in plan),

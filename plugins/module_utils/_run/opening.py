@@ -13,25 +13,26 @@ from dataclasses import replace
 from typing import Any, Mapping
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._approval.approval_files import (
-    collect_approvals,
-    write_approvals,
+    signatures_in,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._approval.register import registered
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory, name_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.requests import AcceptedLoss
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import (
     EXECUTE,
     REHEARSAL,
     ROLLBACK,
     ConditionsEvaluated,
-    GatesEvaluated,
     LockTaken,
     RunLock,
     RunOpened,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError, noted
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_bytes
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import GateStatus
-from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import Gate, failed_gates, stop_at_gates
+from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import (
+    Gate,
+    stop_at_gates,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.canonical_json import canonical_json
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import (
@@ -41,14 +42,12 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identi
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.privileges import require_privileges
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.server_settings import server_time
 from ansible_collections.incomex.phasegate.plugins.module_utils._prerun_conditions.evaluation import (
     ConditionRules,
     evaluate_conditions,
     stop_at_conditions,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._prerun_conditions.facts import (
-    PlanNeeds,
     Surroundings,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._report.sealing import require_key
@@ -58,22 +57,22 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.applied imp
     applied_execution,
     require_to_undo,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.before_backup import (
+    Case,
+    judge_without_run,
+    keep_approvals,
+    stop_before_backup,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.earlier_runs import (
     is_incomplete,
     plan_of_execution,
     require_confirmation,
     source_facts,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_evaluation import (
-    MigrationRequest,
-    plan_gates,
-    statements_gate,
-)
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.history import History, runs_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.host_lock import (
     HostLock,
     acquire_host_lock,
-    observed_host_lock,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.ledger_record import (
     approvals_were_required,
@@ -87,7 +86,6 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.lock import
     free_transaction_lock,
     keep_lock,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.lock_holders import observed_lock_gate
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.new_run import (
     open_run,
     opening_target_gate,
@@ -95,10 +93,8 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.new_run imp
     require_place,
     seal_when_stopped,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.required_phases import (
-    required_phase_gate,
-    reviews_below,
-    write_reviews,
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.rollback import (
+    RollbackRequest,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import take_snapshot
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.sections import sections_for_plan
@@ -204,52 +200,57 @@ def _opened_alone(
     """Open an execution or a rollback under this database's lock, and return what differs from a new run's result."""
     root, declared, plan = params["root"], params["identity"] or {}, params["plan"]
     rules = ConditionRules.of(params["conditions"], params["limits"])
-    found: dict[str, Any] = {}
-    execution = RunDirectory(params["execution"]) if params.get("execution") else None
-    if execution:
-        plan = found["plan"] = plan_of_execution(execution, identity)
-        require_confirmation(execution, params["confirm"] or "")
-        about = replace(about, kind=ROLLBACK, execution=name_of(execution))
+    # check mode goes on after what would stop the run
+    problems: list[PhaseGateError] | None = [] if check_mode else None
+    undo = _undo(params)
+    if undo:
+        plan = plan_of_execution(undo.execution, identity)
+        files = {"rollback": undo.execution.file(f"sql/{plan['rollback']['file']}")}
+        about = replace(about, kind=ROLLBACK, execution=undo.name)
+        with noted(problems):
+            require_confirmation(undo.execution, undo.confirm)
+    found: dict[str, Any] = {"plan": plan} if undo else {}
     lock: RunLock | Gate | None = None
     host: HostLock | None = None
     declared_one = opening_target_gate(about.kind, plan, declared, identity).status == GateStatus.PASS
     if declared_one and not check_mode:
         lock, host = _locked(session, params, identity, at_end)
     live = functools.lru_cache(maxsize=None)(lambda: take_snapshot(session, sections=sections_for_plan(plan)))
+    case = Case(plan, about, identity, files, undo, live, root, declared)
     # of another target nothing is judged but that it is another one (G-4); of one that another run holds, only that (G-7)
     if declared_one and not isinstance(lock, Gate):
-        history = runs_of(root, plan["phase"]["phase"], identity, client, keep=not check_mode)
-        about = replace(about, closed=history.close_broken() if lock else [])
-        about = _by_ledger(session, params["ledger"] or "", history, plan, about, identity, live)
-        applied = _applied(session, history, plan, about, identity, live, execution)
+        applied: Applied | None = None
+        with noted(problems):
+            history = runs_of(root, plan["phase"]["phase"], identity, client, keep=not check_mode)
+            about = replace(about, closed=history.close_broken() if lock else [])
+            case = replace(
+                case, about=_by_ledger(session, params["ledger"] or "", history, plan, about, identity, live)
+            )
+            applied = _applied(session, history, case)
         if applied:
             return _adopted(session, params, applied, lock, host)
     if isinstance(lock, RunLock):
         # an interrupted transaction of ours has ended here: its outcome was resolved
         lock = free_transaction_lock(session, root) or lock
-    _require_key(params)
-    need = PlanNeeds.of_plan(plan, rollback=execution is not None)
-    around = Surroundings(session, client, need, root, params["format"], identity)
-    statements = plan["rollback" if execution else "ddl"]["statements"]
-    if check_mode:
-        required = about.approvals_required
+    with noted(problems):
+        _require_key(params)
+    around = Surroundings(session, client, case.need, root, params["format"], identity)
+    if problems is not None:
         return {
             **found,
-            **_checked(session, params, plan, around, identity, declared_one=declared_one, required=required),
+            **judge_without_run(session, case, params["files"], around, rules, problems),
+            "problems": problems,
         }
-    if execution:
-        files = {"rollback": execution.file(f"sql/{plan['rollback']['file']}")}
-    artefacts = open_run(root, plan, about, declared, files, lock)
+    artefacts = open_run(root, plan, case.about, declared, files, lock)
     with seal_when_stopped(artefacts):
-        if not execution:
-            write_approvals(artefacts.file("plan.json"), *collect_approvals(os.path.join(params["files"], "plan.json")))
-            write_reviews(artefacts, reviews_below(params["files"]))
-            check_before_run(session, params, artefacts, identity, live, required=about.approvals_required)
-        judged = evaluate_conditions(around.facts(), need, rules)
+        if not undo:
+            keep_approvals(artefacts, params["files"])
+        stop_before_backup(session, case, artefacts)
+        judged = evaluate_conditions(around.facts(), case.need, rules)
         found["conditions"] = [one.as_dict() for one in judged]
         ConditionsEvaluated(found["conditions"]).write(artefacts.journal)
         stop_at_conditions(judged)
-        require_privileges(session, statements)
+        require_privileges(session, case.statements)
     assert host, "a run that got the lock has that of this host, too"
     keep_lock(session, artefacts, params["lock_idle"], params["operator"], host)
     return {**found, "run_directory": artefacts.path}
@@ -276,20 +277,20 @@ def _by_ledger(
     return replace(about, approvals_required=required, ledger=relation or None, earlier=history.rows())
 
 
-def _applied(
-    session: Session,
-    history: History,
-    plan: Mapping[str, Any],
-    about: RunOpened,
-    identity: Identity,
-    live: Live,
-    execution: RunDirectory | None,
-) -> Applied | None:
+def _undo(params: Mapping[str, Any]) -> RollbackRequest | None:
+    """Return the rollback that a run is opened for, None for an execution."""
+    if not params.get("execution"):
+        return None
+    execution, signatures = RunDirectory(params["execution"]), signatures_in(params["files"])
+    return RollbackRequest(execution, params["confirm"] or "", AcceptedLoss.of(params), signatures)
+
+
+def _applied(session: Session, history: History, case: Case) -> Applied | None:
     """Return the execution that applied the plan, or None when the run may begin. Raises ``PhaseGateError`` when it may not."""
-    if execution is None:
-        return applied_execution(session, history, plan, about.plan_sha256, identity, live)
-    history.require_newest(execution)
-    require_to_undo(session, history, name_of(execution), identity, live)
+    if case.undo is None:
+        return applied_execution(session, history, case.plan, case.about.plan_sha256, case.identity, case.live)
+    history.require_newest(case.undo.execution)
+    require_to_undo(session, history, case.undo.name, case.identity, case.live)
     return None
 
 
@@ -305,51 +306,6 @@ def _locked(
         return host, None
     at_end.callback(host.leave)
     return lock, host
-
-
-def _checked(
-    session: Session,
-    params: Mapping[str, Any],
-    plan: Mapping[str, Any],
-    around: Surroundings,
-    identity: Identity,
-    *,
-    declared_one: bool,
-    required: bool,
-) -> dict[str, Any]:
-    """Evaluate what can be evaluated without a run (check mode), and return what differs from a new run's result."""
-    rollback = bool(params.get("execution"))
-    need = PlanNeeds.of_plan(plan, rollback=rollback)
-    conditions: list[dict[str, Any]] = []
-    # the following checks refuse another target
-    if declared_one:
-        judged = evaluate_conditions(around.facts(), need, ConditionRules.of(params["conditions"], params["limits"]))
-        stop_at_conditions(judged)
-        conditions = [one.as_dict() for one in judged]
-        _check_without_run(session, params, identity, plan, rollback=rollback, required=required)
-    held = observed_lock_gate(session, params["root"]) or observed_host_lock(params["root"], identity)
-    return {"conditions": conditions, "lock": held.as_dict() if held else {}}
-
-
-def _check_without_run(
-    session: Session,
-    params: Mapping[str, Any],
-    identity: Identity,
-    plan: Mapping[str, Any],
-    *,
-    rollback: bool,
-    required: bool,
-) -> None:
-    """Evaluate what the opening of a run evaluates, without a run (check mode). Raises ``PhaseGateError``."""
-    statements = plan["rollback" if rollback else "ddl"]["statements"]
-    allowed = plan["phase"]["rollback" if rollback else "scope"]["statements"]
-    requires = [] if rollback else plan["phase"]["requires"]
-    reviews, now = reviews_below(params["files"] or ""), server_time(session)
-    phases = [required_phase_gate(params["root"], phase, identity, reviews, now) for phase in requires]
-    approvals = registered(identity.system_identifier, required=required, keep=False)
-    missing = [approvals] if isinstance(approvals, Gate) else []
-    stop_at_gates([*missing, statements_gate(statements, allowed), *phases])
-    require_privileges(session, statements)
 
 
 def _approvals_required(params: Mapping[str, Any]) -> bool:
@@ -377,32 +333,6 @@ def _adopted(
         keep_lock(session, applied, params["lock_idle"], params["operator"], host)
     about_it = {"applied": True, "incomplete": incomplete, "sealed": applied.sealed, "run_directory": applied.path}
     return {"changed": incomplete, "remarks": list(found.remarks), **about_it}
-
-
-def check_before_run(
-    session: Session,
-    params: Mapping[str, Any],
-    artefacts: RunDirectory,
-    identity: Identity,
-    live: Live,
-    *,
-    required: bool,
-) -> None:
-    """Evaluate the gates that follow from the plan, before a useless backup. C-07 evaluates them again. Raises ``PhaseGateError``.
-
-    None of them fails for a plan that has no rehearsal and needs none, requires no phase, and needs no approval. ``required``:
-    by the inventory or the ledger.
-    """
-    plan, phase = params["plan"], params["plan"]["phase"]
-    demands = "rehearsal" in plan or phase["requires"] or phase["diff"]["policy"] == "exact"
-    approvals = registered(identity.system_identifier, required=required)
-    if not demands and isinstance(approvals, Gate) and not failed_gates([approvals]):
-        return
-    request = MigrationRequest(plan, b"", artefacts, params["identity"] or {}, max_backup_age=0, lock_attempts=1)
-    gates = plan_gates(session, request, identity, live())
-    if failed_gates(gates):
-        GatesEvaluated([gate.as_dict() for gate in gates]).write(artefacts.journal)
-    stop_at_gates(gates)
 
 
 def stop_at_held_lock(result: Mapping[str, Any]) -> None:

@@ -20,7 +20,12 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._approval.approv
     evaluate_review_approvals,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._approval.register import anchor_path, find_anchor
-from ansible_collections.incomex.phasegate.plugins.module_utils._approval.requests import review_file, review_request
+from ansible_collections.incomex.phasegate.plugins.module_utils._approval.requests import (
+    AcceptedLoss,
+    review_file,
+    review_request,
+    rollback_request,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import SEAL, RunDirectory, name_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import COMMAND, EXECUTE
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import journaled_outcome, opening_of
@@ -140,6 +145,17 @@ def identity_of(bundle: str) -> dict[str, Any]:
 
 def reviewable(bundle: str) -> bytes:
     """Return the review of an execution that may be signed. Raises ``PhaseGateError`` for any other directory."""
+    artefacts = _committed_evidence(bundle)
+    return review_request(name_of(artefacts), sha256_file(artefacts.file(SEAL)))
+
+
+def revocable(bundle: str, accepted: AcceptedLoss) -> bytes:
+    """Return the request to roll an execution back that may be signed. Raises ``PhaseGateError`` for any other directory."""
+    artefacts = _committed_evidence(bundle)
+    return rollback_request(name_of(artefacts), sha256_file(artefacts.file(SEAL)), accepted)
+
+
+def _committed_evidence(bundle: str) -> RunDirectory:
     artefacts = RunDirectory(os.path.abspath(bundle))
     findings = verify_bundle(artefacts.path)
     entries = [] if findings else artefacts.journal.entries()
@@ -152,4 +168,4 @@ def reviewable(bundle: str) -> bytes:
             found="; ".join(findings) or f"a run of kind {found[0]} with outcome {found[1]}",
             next_step="give the artefact directory of the execution, or a complete copy of it",
         )
-    return review_request(name_of(artefacts), sha256_file(artefacts.file(SEAL)))
+    return artefacts

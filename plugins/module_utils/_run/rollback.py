@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import os
 from dataclasses import dataclass, field, replace
-from typing import Any, Mapping, Sequence, TypeVar
+from typing import Any, Callable, Mapping, Sequence, TypeVar
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._approval.approval_files import collect_approvals
 from ansible_collections.incomex.phasegate.plugins.module_utils._approval.approval_gates import (
@@ -19,6 +19,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._approval.approv
 from ansible_collections.incomex.phasegate.plugins.module_utils._approval.register import find_anchor, registered
 from ansible_collections.incomex.phasegate.plugins.module_utils._approval.requests import (
     PLAN_NAMESPACE,
+    AcceptedLoss,
     rollback_request,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import SEAL, RunDirectory, name_of
@@ -33,6 +34,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates imp
     Gate,
     combine_gates,
     digest_gate,
+    gate_order,
     make_gate,
     rollback_ready_gate,
     stop_at_gates,
@@ -42,7 +44,11 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._plan.byte_range
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.canonical_json import canonical_json
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.sql_lexer import check_statements
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import Client
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import Identity, read_identity
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import (
+    Identity,
+    Mismatch,
+    read_identity,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.server_settings import server_time
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.earlier_runs import require_confirmation
@@ -88,13 +94,12 @@ T = TypeVar("T", bound=RolledBack)
 class RollbackRequest:
     """A rollback: the sealed ``execution`` that it undoes, the operator's confirmation, and the accepted loss.
 
-    ``confirm`` must be the name of the execution's directory; ``accept_loss`` the exact number of rows that are lost;
-    ``signatures`` are reviewers' over exactly this rollback, by a label.
+    ``confirm`` must be the name of the execution's directory; ``signatures`` are reviewers' over exactly this rollback, by a label.
     """
 
     execution: RunDirectory
     confirm: str
-    accept_loss: int
+    accepted: AcceptedLoss = field(default_factory=AcceptedLoss)
     signatures: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
@@ -105,24 +110,25 @@ class RollbackRequest:
     @property
     def request(self) -> bytes:
         """Return the text that reviewers sign to permit it."""
-        return rollback_request(self.name, sha256_file(self.execution.file(SEAL)), self.accept_loss)
+        return rollback_request(self.name, sha256_file(self.execution.file(SEAL)), self.accepted)
 
 
 def require_accepted(undo: RollbackRequest, lost: list[DataLoss]) -> None:
-    """Raise ``PhaseGateError`` unless exactly the rows that would be lost are accepted."""
+    """Raise ``PhaseGateError`` unless the loss of these rows is accepted."""
     rows = sum(loss.rows for loss in lost)
-    if rows != undo.accept_loss:
+    if not undo.accepted.permits(rows):
         raise Stopped(
             f"C-09: the rollback would lose {rows} rows.",
-            expected=f"the loss of {undo.accept_loss} rows, as accepted",
+            expected=f"the loss of {undo.accepted}, as accepted",
             found="; ".join(f"{loss.what}: {loss.rows} rows" for loss in lost) or "no row would be lost",
-            next_step=f"save the data first, or accept the loss with -e phasegate_accept_loss={rows}",
+            next_step=f"save the data first, or accept the loss with -e phasegate_accept_loss={rows}; if rows are written all the"
+            " time, with a bound: -e phasegate_accept_loss_at_most=<rows>",
         )
 
 
 def rollback_approval_gate(undo: RollbackRequest, request: MigrationRequest, identity: Identity, now: float) -> Gate:
     """G-1 of a rollback: what the register of the cluster's reviewers requires. ``now`` is the database server's clock."""
-    anchor = registered(identity.system_identifier, required=request.approvals_required)
+    anchor = registered(identity.system_identifier, required=request.approvals_required, keep=request.keep)
     if isinstance(anchor, Gate):
         return anchor
     keep_register(request.artefacts, anchor)
@@ -174,26 +180,60 @@ def executed_plan_gate(undo: RollbackRequest, request: MigrationRequest, identit
     )
 
 
-def _gates_of(session: Session, client: Client, request: MigrationRequest, undo: RollbackRequest) -> list[Gate]:
-    """Evaluate the gates of a rollback: all but preflight and provenance, which belong to C-07, and G-11."""
+def gates_before_backup(
+    session: Session,
+    request: MigrationRequest,
+    undo: RollbackRequest,
+    identity: Identity,
+    foreign: Sequence[Mismatch] = (),
+) -> list[Gate]:
+    """Evaluate the gates of a rollback that need neither a backup nor the lock; ``request.ddl`` is the rollback SQL.
+
+    ``foreign`` are the mismatches of the backup's cluster.
+    """
     rollback = request.plan["rollback"]
-    identity = read_identity(session, client)
     now = server_time(session)
-    of_backup, foreign = backup_gates(identity, request, now)
-    bundle, root = request.plan.get("rehearsal", {}).get("bundle"), os.path.dirname(request.artefacts.path.rstrip("/"))
-    record = rehearsal_record(request.plan, root, find_anchor(identity.system_identifier)) if bundle else None
+    bundle = request.plan.get("rehearsal", {}).get("bundle")
+    record = rehearsal_record(request.plan, request.runs, find_anchor(identity.system_identifier)) if bundle else None
     executed = executed_plan_gate(undo, request, identity, now)
     approval = rollback_approval_gate(undo, request, identity, now)
     return [
         combine_gates([approval, executed]) if executed else approval,
-        *of_backup,
         digest_gate(rollback["sha256"], request.ddl_sha256),
         # the database was compared with the execution's own
         target_gate(request.declared, identity, foreign, pinned=True),
-        lock_gate(session, request.artefacts.journal.entries(), os.path.dirname(request.artefacts.path)),
         statements_gate(rollback["statements"], request.phase["rollback"]["statements"]),
         rollback_ready_gate(rollback["sha256"], request.ddl_sha256, bundle, record),
     ]
+
+
+def _gates_of(session: Session, client: Client, request: MigrationRequest, undo: RollbackRequest) -> list[Gate]:
+    """Evaluate the gates of a rollback: all but preflight and provenance, which belong to C-07, and G-11."""
+    identity = read_identity(session, client)
+    of_backup, foreign = backup_gates(identity, request, server_time(session))
+    gates = [
+        *gates_before_backup(session, request, undo, identity, foreign),
+        *of_backup,
+        lock_gate(session, request.artefacts.journal.entries(), request.runs),
+    ]
+    return sorted(gates, key=gate_order)
+
+
+def loss_before_backup(session: Session, undo: RollbackRequest, live: Callable[[], Snapshot]) -> list[DataLoss]:
+    """Return what the rollback would lose now, before anything is locked for it. ``live`` reads the schema.
+
+    Raises ``PhaseGateError`` when that cannot be counted. C-09 counts again, under its locks.
+    """
+    known = newest_end(undo.execution.journal.entries(), Migrated).baseline
+    original = Snapshot.load(undo.execution.file("schema/before.jsonl.gz"))
+    base = original if known is not None else live()
+    session.execute("BEGIN READ ONLY")
+    try:
+        lost = data_losses(session, phase_data(session, original, base, known), known or ())
+    finally:
+        session.execute("ROLLBACK")
+    require_counted(lost)
+    return lost
 
 
 def rollback_script(plan: Mapping[str, Any], data: bytes) -> Script:

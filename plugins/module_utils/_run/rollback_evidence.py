@@ -133,8 +133,9 @@ def _contradictions(run: RunDirectory, execution: str, lost: int) -> list[str]:
         if said.get("execution") == execution
         else [f"{REQUEST} is about {said.get('execution')}, the rollback undid {execution}"]
     )
-    if lost > said.get("accept_loss", 0):
-        found.append(f"{REQUEST} accepts the loss of {said.get('accept_loss')} rows, the rollback lost {lost}")
+    most = said.get("accept_loss_at_most", said.get("accept_loss", 0))
+    if lost > most:
+        found.append(f"{REQUEST} accepts the loss of {most} rows, the rollback lost {lost}")
     beside = RunDirectory(os.path.join(os.path.dirname(run.path.rstrip("/")), execution))
     if beside.sealed and sha256_file(beside.file(SEAL)) != said.get("seal"):
         found.append(f"{REQUEST} names the seal {said.get('seal')}, and {beside.path} has another one")

@@ -31,6 +31,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._approval.reques
     NOTES_NAMESPACE,
     PLAN_NAMESPACE,
     ROLLBACK_NAMESPACE,
+    AcceptedLoss,
     notes_header,
     rollback_request,
 )
@@ -457,7 +458,7 @@ def test_signed_notes_are_no_approval(world: World) -> None:
 
 # --- a rollback ------------------------------------------------------------------------------------------------
 
-REQUEST = rollback_request("alpha_prod_20260516T031200Z", "5" * 64, 3)
+REQUEST = rollback_request("alpha_prod_20260516T031200Z", "5" * 64, AcceptedLoss(3))
 
 
 def judge_rollback(world: World, signatures: dict[str, bytes], **policy: Any) -> Approvals:
@@ -486,13 +487,14 @@ def test_an_approval_of_the_plan_is_none_of_its_rollback(world: World) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("alpha_prod_20260516T031201Z", "5" * 64, 3),
-        ("alpha_prod_20260516T031200Z", "6" * 64, 3),
-        ("alpha_prod_20260516T031200Z", "5" * 64, 4),
+        ("alpha_prod_20260516T031201Z", "5" * 64, AcceptedLoss(3)),
+        ("alpha_prod_20260516T031200Z", "6" * 64, AcceptedLoss(3)),
+        ("alpha_prod_20260516T031200Z", "5" * 64, AcceptedLoss(4)),
+        ("alpha_prod_20260516T031200Z", "5" * 64, AcceptedLoss(at_most=3)),
     ],
 )
 @pytest.mark.fault("rollback-refused")
-def test_a_rollback_of_something_else_is_not_approved(world: World, arguments: tuple[str, str, int]) -> None:
+def test_a_rollback_of_something_else_is_not_approved(world: World, arguments: tuple[str, str, AcceptedLoss]) -> None:
     other = rollback_request(*arguments)
     judged = judge_rollback(world, signed_rollback(world.anna, world.ben, request=other))
     assert {one.status for one in judged.verdicts} == {SignatureStatus.OTHER_PLAN}

@@ -95,6 +95,7 @@ class Controller:
             "confirm": "",
             "operator": "anna@ctl1",
             "lock_idle": LONG,
+            "ledger": "",
             "conditions": {},
             "limits": {},
             "format": "custom",
