@@ -39,9 +39,10 @@ attributes:
     details: Every call makes a new backup and replaces the one in the directory.
 options:
   run_directory:
-    description: Directory on the target host, of an open run or any other. It is created if absent.
+    description:
+      - Directory on the target host, of an open run or any other. It is created if absent.
+      - Required, except in check mode.
     type: path
-    required: true
   contents:
     description:
       - Whether to also count and hash the rows of every table, under the dump's own snapshot, into C(backup_contents.json).
@@ -123,7 +124,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._backup.steps im
     start_backup,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import open_run_directory
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of, run_directory_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import CONNECTION_ARGUMENTS, Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import read_identity
 
@@ -140,7 +141,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **CONNECTION_ARGUMENTS,
-            "run_directory": {"type": "path", "required": True},
+            "run_directory": {"type": "path"},
             **BACKUP_ARGUMENTS,
             "contents": {"type": "bool", "default": False},
             "background": {"type": "bool", "default": False},
@@ -151,7 +152,8 @@ def main() -> None:
     client = Client.of_module(module)
     wanted = backup_options(params, contents=params["contents"])
     with errors_of(module):
-        artefacts = open_run_directory(params["run_directory"], check_mode=module.check_mode)
+        path = params["run_directory"] if module.check_mode else run_directory_of(module, "C-01")
+        artefacts = open_run_directory(path, check_mode=module.check_mode)
         if artefacts is None:
             result = pretend(client)
         else:
