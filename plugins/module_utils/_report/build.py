@@ -237,6 +237,7 @@ def build_report(
         "sentence": verdict.sentence,
         "next_step": verdict.next_step,
         "undoes": (start.execution or "") if kind == ROLLBACK else "",
+        "earlier": start.earlier or [],
         "verifies": (start.execution or "") if kind == VERIFICATION else "",
         "losses": undone.losses or [],
         "reason": "" if outcome == RunOutcome.SUCCESS else _reason(entries),

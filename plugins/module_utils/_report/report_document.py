@@ -436,6 +436,12 @@ def _posture(report: Mapping[str, Any]) -> List[Block]:
         blocks += _section("Rollback", undone, *_bullets(losses))
     else:
         blocks += _section("Rollback", _said("C-09 did not run: a rollback never happens by itself."))
+    if report["earlier"]:
+        runs = tuple((one["execution"], one["at"], one["undone_by"] or "no") for one in report["earlier"])
+        blocks += [
+            _said("Earlier executions of the phase on this database:"),
+            Table(("execution", "opened", "undone by"), runs),
+        ]
     blocks.append(Board(("trigger", "what"), tuple(_check(one) for one in report["triggers"]), brief=True))
     blocks += _bullets([f"A rollback cannot restore: {item}" for item in report["cannot_restore"]])
     blocks += _section("Final posture", _said(report["sentence"]))

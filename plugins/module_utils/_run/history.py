@@ -20,7 +20,6 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.director
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import (
     COMMAND,
     EXECUTE,
-    REHEARSAL,
     ROLLBACK,
     RunOpened,
     SealBegun,
@@ -102,7 +101,7 @@ class History:
         try:
             entries = run.journal.entries()
             start = opening_of(entries)
-            if start is None or start.phase != self.phase or start.kind == REHEARSAL:
+            if start is None or start.phase != self.phase or start.kind not in COMMAND:
                 return
             if not is_recorded_database(start.identity, identity):
                 there = start.identity

@@ -76,6 +76,7 @@ def change(action: str, kind: str = "column", name: str = "public.t.a") -> dict[
 OPEN = {
     "phase": "alpha", "environment": "prod", "host": "db1", "operator": "huyen@desk", "kind": "execute",
     "identity": {"database": "directus", "in_recovery": False}, "plan_sha256": "3" * 64, "closed": ["alpha_prod_1"],
+    "earlier": [{"execution": "alpha_prod_0", "at": "2026-05-15T03:12:00Z", "plan_sha256": "4" * 64, "undone_by": "alpha_prod_rollback_0"}],
     "inventory": ["inventory/prod"], "path": f"/srv/{NAME}",
 }  # fmt: skip
 BACKUP = {
@@ -546,6 +547,7 @@ def test_a_difference_without_its_list_of_changes_is_shown_as_text() -> None:
             [
                 "# Rollback of phase alpha r2 on prod: SUCCESS",
                 "This run is C-09, started by an operator, for `alpha_prod_1`.",
+                "| alpha_prod_0 | 2026-05-15T03:12:00Z | alpha_prod_rollback_0 |",
                 "- Lost with it, as accepted: rows of public.t, 3 rows",
                 "The schema after C-09 equals the one before the phase, by fingerprint.",
                 "1 removed (1 removal)",
