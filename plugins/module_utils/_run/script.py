@@ -65,7 +65,7 @@ class TransactionChecks:
         """Check what has to hold before the first statement."""
 
     def begun(self, session: Session, applied: MigrationResult) -> None:
-        """Write what belongs to the transaction, now that it has its id: the first statement follows."""
+        """Write what the collection itself adds in the transaction, right after BEGIN."""
 
     def after_statement(self, session: Session, statement: Mapping[str, Any]) -> None:
         """Observe a statement that ran."""

@@ -298,6 +298,8 @@ def _attempt(
     beginning = _begin(session, script.settings)
     try:
         with explain_privileges(session):
+            # first of all: what the collection writes itself is no change of the phase, and is not counted as one
+            checks.begun(session, applied)
             checks.before(session, applied)
     except SqlError as error:
         if error.sqlstate == LOCK_NOT_AVAILABLE:
@@ -308,7 +310,6 @@ def _attempt(
     _keep_xid(client)
     # the gates too: when this process dies, the journal is all that a later run can report from
     step.note(TransactionBegun(applied.xid, applied.pid, step.end.gates or ()))
-    checks.begun(session, applied)
     if script.role:
         session.set("role", script.role, local=True)
     _run_statements(session, script, checks, applied, script.role or beginning.role)
