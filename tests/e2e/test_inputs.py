@@ -38,6 +38,9 @@ def the_message(run: Play) -> str:
         ("drift", {"phasegate_drift_polcy": "unchanged"}, ["unknown variable phasegate_drift_polcy"]),
         ("drift", {"phasegate_drift_policy": "none"}, ['phasegate_drift_policy is "none"']),
         ("phase_alpha", {"phasegate_plan": ""}, ["phasegate_plan is empty"]),
+        ("phase_alpha", {"phasegate_plan": " \t"}, ["phasegate_plan is empty"]),
+        ("phase_alpha", {"phasegate_reviews": [""]}, ["phasegate_reviews[0] is empty"]),
+        ("phase_alpha", {"phasegate_identity": {"user": ""}}, ["phasegate_identity.user is empty"]),
         ("prune", {"phasegate_plan": "x"}, ["phasegate_plan is given by -e and prune does not read it"]),
     ],
 )
@@ -47,6 +50,24 @@ def test_on_a_target(target: Target, playbook: str, inputs: dict[str, Any], foun
     assert f"\n  found: {'; '.join(found)}\n" in message
     assert "\n  next step: correct the inventory or the options -e; " in message
     assert not target.root.exists()
+
+
+@pytest.mark.parametrize(
+    ("playbook", "inputs", "name"),
+    [
+        ("phase_alpha", {"execute_plan": ""}, "plan"),
+        ("phase_alpha", {"execute_plan": "  "}, "plan"),
+        ("phase_alpha", {"execute_reviews": ""}, "reviews[0]"),
+        ("phase_alpha_rehearse", {"rehearse_plans": " ", "rehearse_author": "huyen"}, "rehearse_plans"),
+    ],
+)
+def test_an_empty_input_of_a_role_is_not_read_as_one_that_was_not_given(
+    target: Target, playbook: str, inputs: dict[str, Any], name: str
+) -> None:
+    message = the_message(target.play(f"playbooks/{playbook}.yml", extra_vars=inputs))
+    assert f"found: empty or only blanks: {name}\n" in message
+    assert not target.migrated
+    assert not list(target.root.glob("*/backup*"))
 
 
 def test_the_nearest_name_is_shown_alone(target: Target) -> None:

@@ -165,7 +165,7 @@ def _triggers(start: RunOpened, entries: Sequence[Entry], ending: Ending) -> lis
         found = found_by.get(name, [])
         why = _not_evaluated(start.kind, ending, name)
         if start.kind == ROLLBACK and name == "T-9":
-            status, words = TriggerStatus.TRIGGERED, f"requested by {start.operator}" if start.operator else "requested"
+            status, words = TriggerStatus.TRIGGERED, "an operator started this run"
         elif why:
             status, words = TriggerStatus.NOT_EVALUATED, why
         else:

@@ -551,3 +551,12 @@ def test_without_a_run_a_step_writes_files_and_no_journal(tmp_path: Path) -> Non
     with Step(artefacts, SqlFrozen).running() as step:
         step.file("sql/x.sql", b"")
     assert artefacts.names() == ["sql/x.sql"]
+
+
+def test_the_plan_of_a_rehearsal_has_a_name_of_its_own_and_an_older_one_is_still_found(tmp_path: Path) -> None:
+    artefacts = RunDirectory(str(tmp_path))
+    assert artefacts.plan_path == str(tmp_path / "plan.json")
+    (tmp_path / "plan.json").write_text("{}", encoding="utf-8")
+    assert artefacts.plan_path == str(tmp_path / "plan.json")
+    (tmp_path / "plan.json").rename(tmp_path / "phase_plan.json")
+    assert artefacts.plan_path == str(tmp_path / "phase_plan.json")
