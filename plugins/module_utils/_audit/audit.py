@@ -43,6 +43,7 @@ OUTSIDE = (SEAL, SIGNATURE, STATEMENT, TIMESTAMP)  # what a seal does not list: 
 
 JOURNAL = "journal.jsonl"
 PLAN = "plan.json"
+TRIED_PLAN = "phase_plan.json"  # the plan in the bundle of a rehearsal; earlier releases called it plan.json
 AUDITOR = "audit.py"
 REGISTER = "register/"  # the register of reviewers as it was at the gate
 PRUNED = ".pruned.json"  # after a bundle's name: the record beside it of a backup that was deleted
@@ -571,7 +572,7 @@ def statement_of(sums: Mapping[str, str], seal: str, report: Mapping[str, Any]) 
         "predicateType": PREDICATE_TYPE,
         "predicate": {
             "outcome": report.get("outcome"),
-            "plan_sha256": sums.get(PLAN),
+            "plan_sha256": sums.get(PLAN, sums.get(TRIED_PLAN)),
             "gates": {str(gate.get("id")): gate.get("status") for gate in _mappings(report.get("gates"))},
         },
     }
@@ -797,7 +798,8 @@ class _Auditor:
                 of = [one for one in files if isinstance(one, dict)]
                 recorded.update({str(one.get("name")): (str(one.get("sha256")), entry["seq"]) for one in of})
             elif (entry["step"], entry["event"]) == ("run", "open") and data.get("plan_sha256"):
-                recorded[PLAN] = str(data["plan_sha256"]), entry["seq"]
+                tried = data.get("kind") == "rehearsal" and PLAN not in self.listed
+                recorded[TRIED_PLAN if tried else PLAN] = str(data["plan_sha256"]), entry["seq"]
         for name, (digest, seq) in sorted(recorded.items()):
             if name in self.tree.files and self.listed.get(name) not in (digest, None):
                 self.find(

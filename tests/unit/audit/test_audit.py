@@ -74,7 +74,8 @@ class Archive:
 def opened(root: Path, name: str, plan: dict[str, Any], **about: Any) -> RunDirectory:
     run = RunDirectory(str(root / name))
     run.create()
-    run.write("plan.json", canonical_json(plan))
+    # an earlier release called the plan of a rehearsal plan.json, too
+    run.write("phase_plan.json" if name == REHEARSAL else "plan.json", canonical_json(plan))
     digest = hashlib.sha256(canonical_json(plan)).hexdigest()
     RunOpened(environment="prod", phase="alpha", plan_sha256=digest, format=FORMAT, path=run.path, **about).write(
         run.journal
@@ -404,6 +405,22 @@ def test_a_recorded_seal_tells_a_bundle_that_was_sealed_anew(archive: Archive, t
     run = run_alone(archive, tmp_path, str(archive.execution), "--seal", noted)
     assert run.returncode == 1
     assert f"the seal differs from the recorded one, {noted}: the bundle was sealed anew" in run.stdout
+
+
+@pytest.mark.parametrize("name", ["phase_plan.json", "plan.json"])
+def test_the_plan_of_a_rehearsal_by_either_name(archive: Archive, name: str) -> None:
+    bundle = archive.root / REHEARSAL
+    (bundle / "phase_plan.json").rename(bundle / name)
+    unsigned(bundle)
+    assert audit.verify(str(bundle)).findings == []
+    (bundle / name).write_text("{}", encoding="utf-8")
+    seal_anew(bundle)
+    (finding,) = audit.verify(str(bundle)).findings
+    assert finding.startswith(f"{name} was replaced: SHA-256 is ")
+    (bundle / name).unlink()
+    seal_anew(bundle)
+    (finding,) = audit.verify(str(bundle)).findings
+    assert finding.startswith("phase_plan.json was removed: entry 1 of the journal has it")
 
 
 @pytest.mark.parametrize(
