@@ -378,6 +378,9 @@ def forge_rollback(honest: Path, forged: Path, sql: bytes) -> None:
         entry = json.loads(line)
         if (entry["step"], entry["event"]) == ("run", "open"):
             entry["data"]["plan_sha256"] = hashlib.sha256(data).hexdigest()
+        if (entry["step"], entry["event"]) == ("C-05", "done"):
+            for one in entry["data"]["files"]:
+                one["sha256"] = sha256(forged / one["name"])
         if (entry["step"], entry["event"]) == ("run", "seal"):
             entry["data"]["name"] = forged.name
         lines.append(json.dumps({**entry, "prev": previous}, ensure_ascii=False, separators=(",", ":")))

@@ -49,6 +49,7 @@ COMMANDS = [
 LAYOUT = {
     "SHA256SUMS",
     "SUMMARY.txt",
+    "audit.py",
     "backup.dump",
     "backup.json",
     "journal.jsonl",

@@ -96,5 +96,5 @@ class Bundle:
         assert done.returncode == 0, done.stdout + done.stderr
         listed = [line[66:] for line in self.text("SHA256SUMS").splitlines()]
         assert len(listed) == len(set(listed))
-        assert set(listed) == self.files - {"SHA256SUMS", "SHA256SUMS.sig"}
+        assert set(listed) == self.files - {"SHA256SUMS", "SHA256SUMS.sig", "SHA256SUMS.intoto.json"}
         assert self.journal()[-1]["event"] == "seal"
