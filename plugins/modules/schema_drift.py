@@ -162,6 +162,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._schema.drift im
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.drift_junit import error_junit, stored_junit
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import take_snapshot
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reprint import Reprinter
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.sections import wanted_sections, without_cluster
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
 
@@ -243,17 +244,18 @@ def run(params: Mapping[str, Any], reports: Reports) -> dict[str, Any]:
         require_sections(baseline, sections)
     with client.session("phasegate:drift") as session:
         live = take_snapshot(session, sections=sections)
-    if baseline is None:
-        require_fingerprint(params["fingerprint"], live, f"the schema that was to be stored as {path}")
-        return store(reports, live)
-    policy = {"policy": params["policy"], "allow": params["allow"]}
+        if baseline is None:
+            require_fingerprint(params["fingerprint"], live, f"the schema that was to be stored as {path}")
+            return store(reports, live)
+        policy = {"policy": params["policy"], "allow": params["allow"]}
+        drift = compare_with_baseline(baseline, live, policy, Reprinter(session, inside=False))
     accept = (
         "name a later run as the baseline"
         if given
         else "store the schema as it is as the new baseline (renew; -e phasegate_drift_renew=true)"
     )
     next_step = f"find out who made the changes; then undo them, permit them with allow, or {accept}"
-    return compare(reports, compare_with_baseline(baseline, live, policy), path, next_step)
+    return compare(reports, drift, path, next_step)
 
 
 def main() -> None:

@@ -152,6 +152,10 @@ ROWS: dict[str, Fault] = {
         "refused unless the scope lists that kind by name; marked in the review package",
     ),
     "drift": Fault("the schema changed since the rehearsal", "stop at G-10, with the difference"),
+    "text-reprinted": Fault(
+        "texts that PostgreSQL prints otherwise after a restore (BETWEEN, IN of a varchar …), in a copy, a rollback, a restored production",
+        "equal where the server prints both alike; a changed constant, operator or parenthesis is a change",
+    ),
     "weak-role": Fault("the role is too weak", "stop, mostly before the backup; the statement that grants it named"),
     # --- somebody wants to get past
     "approvals": Fault(

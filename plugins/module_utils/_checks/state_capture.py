@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import threading
 from typing import Sequence
@@ -24,6 +26,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_cap
     save_capture,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import read_found
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.dump_secrets import without_secrets
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.privileges import (
@@ -31,6 +34,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.privil
     explain_privileges,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff import Words
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import take_snapshot
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
 
@@ -133,6 +137,24 @@ def record_state_steps(
             result["measured"], result["deviations"] = declared.judge(before, now)
             step.update(measured=result["measured"], deviations=result["deviations"])
     return result
+
+
+_WORDS = "schema/texts.json"
+
+
+def write_words(artefacts: RunDirectory, words: Words) -> None:
+    """Keep which texts of the schema before are another print of the rehearsed ones."""
+    entries = [[*place, read] for place, read in words.items()]
+    artefacts.write(_WORDS, json.dumps(entries, indent=2, ensure_ascii=False).encode("utf-8") + b"\n")
+
+
+def read_words(artefacts: RunDirectory) -> Words:
+    """Return what ``write_words`` kept, nothing when there was nothing to keep."""
+    path = artefacts.file(_WORDS)
+    if not os.path.isfile(path):
+        return {}
+    entries = json.loads(read_found(path).decode("utf-8"))
+    return {(kind, tuple(identity), name, text): read for kind, identity, name, text, read in entries}
 
 
 def fetch_fingerprint(client: Client, sections: Sequence[str]) -> dict[str, object]:

@@ -32,6 +32,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_cap
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.state_capture import (
     describe_snapshot,
+    read_words,
     record_state,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
@@ -40,9 +41,15 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.files im
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import read_identity
-from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff import Diff, diff
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff import Diff, Words, diff
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.dump_diff import diff_dumps
-from ansible_collections.incomex.phasegate.plugins.module_utils._schema.policy import evaluate_policy, policy_for_plan
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.policy import (
+    evaluate_policy,
+    judge_changes,
+    policy_for_plan,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reprint import Reprinter
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
 
 
@@ -93,14 +100,22 @@ def _text(artefacts: RunDirectory, label: str) -> str:
 
 
 def diff_states(
-    artefacts: RunDirectory, labels: tuple[str, str], moments: tuple[Snapshot, Snapshot], policy: Mapping[str, Any]
+    artefacts: RunDirectory,
+    labels: tuple[str, str],
+    moments: tuple[Snapshot, Snapshot],
+    policy: Mapping[str, Any],
+    session: Session | None = None,
+    words: Words | None = None,
 ) -> tuple[Diff, dict[str, Any]]:
     """Compare two moments of an artefact directory; return the diff and its description (``schema/diff.json``).
 
-    ``labels`` are those of the ``pg_dump`` texts, ``moments`` the facts.
+    ``labels`` are those of the ``pg_dump`` texts, ``moments`` the facts. Texts that differ are printed again in ``session``;
+    ``words`` is what to read for some of them.
     """
-    changes = diff(*moments)
+    changes = diff(*moments, words)
     verdict = evaluate_policy(changes, policy)
+    if session:
+        changes, verdict = judge_changes(changes, policy, Reprinter(session, inside=False))
     lines = diff_dumps(*(_text(artefacts, label) for label in labels))
     return changes, {
         "policy": policy["policy"],
@@ -126,8 +141,11 @@ def run_verification(
     wanted: Verification,
     step: Step[Any],
     labels: tuple[str, str] = ("before", "after"),
+    words: Words | None = None,
 ) -> Snapshot:
     """Run C-08 and return the facts after. Raises ``PhaseGateError`` naming every failure.
+
+    ``words`` is what to read for texts of a copy that the source prints otherwise.
 
     ``step.end`` receives fingerprint, diff, measured, deviations, checks and non_scope, complete also on failure.
     """
@@ -137,7 +155,10 @@ def run_verification(
     measures = wanted.declared.measures
     now = load_capture(artefacts, after, measures)
     moved, wrong = wanted.declared.judge(load_capture(artefacts, before, measures), now)
-    changes, result = diff_states(artefacts, labels, (original, taken), wanted.policy)
+    with client.session("phasegate:verify") as session:
+        changes, result = diff_states(
+            artefacts, labels, (original, taken), wanted.policy, session, words or read_words(artefacts)
+        )
     write_diff(step, changes, result)
     step.update(**describe_snapshot(taken), **now.state(), measured=moved, deviations=wrong)
     lines = result["lines"]

@@ -66,8 +66,13 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.required_ph
     required_phase_gate,
     reviews_in,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff import diff
-from ansible_collections.incomex.phasegate.plugins.module_utils._schema.restore_normalisation import normalise
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff import Words, diff
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.policy import judge_changes
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reprint import Reprinter
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.restore_normalisation import (
+    equal_texts,
+    normalise,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
 
 
@@ -164,6 +169,25 @@ def foreign_plan(plan: Mapping[str, Any], identity: Identity) -> list[Mismatch]:
     ]
 
 
+def _rehearsed_source(request: MigrationRequest) -> Snapshot | None:
+    """Return production's snapshot of the rehearsal, normalised; None when the one that the plan pins is not on this host."""
+    rehearsal = request.plan["rehearsal"]
+    path = os.path.join(request.runs, rehearsal["bundle"], "schema/before.jsonl.gz")
+    if not os.path.isfile(path):
+        return None
+    source = normalise(Snapshot.load(path))
+    return source if source.fingerprint == rehearsal["base_fingerprint"] else None
+
+
+def rehearsed_words(session: Session, request: MigrationRequest, base: Snapshot) -> Words:
+    """Return which texts of the schema are another print of the rehearsed ones, as after a restore of production."""
+    rehearsal, now = request.plan.get("rehearsal"), normalise(base)
+    if rehearsal is None or now.fingerprint == rehearsal["base_fingerprint"]:
+        return {}
+    source = _rehearsed_source(request)
+    return equal_texts(source, now, Reprinter(session, inside=False)) if source else {}
+
+
 def rehearsal_gate(
     session: Session, request: MigrationRequest, base: Snapshot, record: RehearsalRecord | None = None
 ) -> Gate:
@@ -172,18 +196,20 @@ def rehearsal_gate(
     if rehearsal is None:
         return no_provenance_gate(request.phase["diff"]["policy"])
     required, now = rehearsal["base_fingerprint"], normalise(base)
-    difference = ""
-    path = os.path.join(request.runs, rehearsal["bundle"], "schema/rehearsal_before.jsonl.gz")
-    if now.fingerprint != required and os.path.isfile(path):
-        rehearsed = normalise(Snapshot.load(path))
-        # only the snapshot that the plan pins shows the true difference
-        difference = diff(rehearsed, now).text() if rehearsed.fingerprint == required else ""
+    found, difference = now.fingerprint, ""
+    # only the snapshot that the plan pins shows the true difference
+    rehearsed = _rehearsed_source(request) if found != required else None
+    if rehearsed:
+        printer = Reprinter(session, inside=False)
+        changes, verdict = judge_changes(diff(rehearsed, now), {"policy": "unchanged"}, printer)
+        found = required if verdict.ok else found
+        difference = "" if verdict.ok else "\n".join(filter(None, (changes.text(), printer.explain())))
     rehearsed_on, server = rehearsal["server"], server_facts(session)
     before, after = rehearsed_on["server_version"], server["server_version"]
     told = "" if before == after else f"rehearsed on PostgreSQL {before}, this is {after}"
     return provenance_gate(
         required,
-        now.fingerprint,
+        found,
         rehearsal["bundle"],
         difference,
         diff_server_settings(rehearsed_on, server),

@@ -28,6 +28,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_cap
     DataExpectations,
     load_capture,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._checks.state_capture import read_words, write_words
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import Stopped
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_bytes
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import TransactionOutcome
@@ -41,6 +42,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_s
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_evaluation import (
     MigrationRequest,
     early_gates,
+    rehearsed_words,
     require_recorded_schema,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.ledger_record import LedgerEntry
@@ -58,9 +60,18 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.script impo
     TransactionChecks,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.transaction import finish_script, run_script
-from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff import diff
-from ansible_collections.incomex.phasegate.plugins.module_utils._schema.policy import evaluate_policy, policy_for_plan
-from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import read_changed, take_snapshot
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff import Diff, Words, diff
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.policy import (
+    PolicyVerdict,
+    judge_changes,
+    policy_for_plan,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import (
+    read_again,
+    read_changed,
+    take_snapshot,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reprint import Reprinter
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.sections import sections_for_plan
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
 
@@ -70,11 +81,18 @@ T = TypeVar("T", bound=Transacted)
 class MigrationChecks(TransactionChecks):
     """What C-07 checks: preflight before the first statement; verification, data and structure before COMMIT."""
 
-    def __init__(self, client: Client, request: MigrationRequest, step: Step[T], base: Snapshot) -> None:
+    def __init__(
+        self, client: Client, request: MigrationRequest, step: Step[T], base: Snapshot, words: Words | None = None
+    ) -> None:
+        #: what to read for a copy's texts that the source prints otherwise
+        self.words = words
         self.client = client
         self.request = request
         self.step = step
         self.base = base
+        #: the schema after the last statement, and what printed its texts again
+        self.reached: Snapshot | None = None
+        self.server: Reprinter | None = None
         #: the file of every table before the first statement, by the table's oid
         self.files: dict[str, str] = {}
         self.entry = LedgerEntry(request.artefacts, request.plan, sha256_bytes(canonical_json(request.plan)), step)
@@ -105,6 +123,22 @@ class MigrationChecks(TransactionChecks):
         del applied
         self.entry.add(session)
 
+    def before_settling(self, session: Session, applied: MigrationResult) -> None:
+        """Have the server print again what will have to be compared: before COMMIT it may create nothing any more."""
+        del applied
+        self.reached = read_changed(session, self.base)
+        self.server = Reprinter(session, inside=True)
+        self._judge(self.reached, self.server)
+
+    def _judge(self, after: Snapshot, server: Reprinter) -> tuple[Diff, PolicyVerdict, PolicyVerdict | None]:
+        """Evaluate the diff by the phase's policy, and by the rehearsal's changes if there was one."""
+        policy = policy_for_plan(self.request.plan, "changes_before_commit")
+        changes, verdict = judge_changes(diff(self.base, after, self.words), policy, server)
+        if "rehearsal" not in self.request.plan:
+            return changes, verdict, None
+        recorded = {"policy": "exact", "changes": self.request.plan["rehearsal"]["changes_before_commit"]}
+        return changes, verdict, judge_changes(changes, recorded, server)[1]
+
     def before_commit(self, session: Session, applied: MigrationResult) -> None:
         """Check verification, measured data, structural diff and rewritten tables on the uncommitted state."""
         self.entry.require_untouched(session)
@@ -121,9 +155,8 @@ class MigrationChecks(TransactionChecks):
         declared = DataExpectations.from_definition(self.request.phase["measure"], self.request.phase["row_counts"])
         before = load_capture(self.request.artefacts, self.request.capture, declared.measures)
         applied.measured, moved = declared.judge(before, declared.take(session))
-        changes = diff(self.base, read_changed(session, self.base))
-        policy = policy_for_plan(self.request.plan, "changes_before_commit")
-        verdict = evaluate_policy(changes, policy)
+        after = read_again(session, self.reached) if self.reached else read_changed(session, self.base)
+        changes, verdict, rehearsed = self._judge(after, self.server or Reprinter(session, inside=True))
         applied.diff = {
             "ok": verdict.ok,
             "message": verdict.message,
@@ -143,13 +176,9 @@ class MigrationChecks(TransactionChecks):
                 (f"tables that are rewritten (scope.rewrites): {expected}", f"rewritten: {', '.join(unexpected)}")
             )
         if not verdict.ok:
-            wrong.append((f"diff {policy['policy']}", verdict.message))
-        if "rehearsal" in self.request.plan:
-            rehearsed = evaluate_policy(
-                changes, {"policy": "exact", "changes": self.request.plan["rehearsal"]["changes_before_commit"]}
-            )
-            if not rehearsed.ok and rehearsed.message != verdict.message:
-                wrong.append(("the diff of the rehearsal", rehearsed.message))
+            wrong.append((f"diff {self.request.phase['diff']['policy']}", verdict.message))
+        if rehearsed and not rehearsed.ok and rehearsed.message != verdict.message:
+            wrong.append(("the diff of the rehearsal", rehearsed.message))
         if wrong:
             raise Stopped(
                 "C-07: verification failed inside the transaction; rolled back before COMMIT.",
@@ -197,7 +226,10 @@ def run_migration(client: Client, request: MigrationRequest, step: Step[Migrated
         step.update(gates=[gate.as_dict() for gate in gates])
         stop_at_gates(gates)
         require_recorded_schema(base, request)
-        checks = MigrationChecks(client, request, step, base)
+        words = rehearsed_words(session, request, base)
+        if words:
+            write_words(request.artefacts, words)
+        checks = MigrationChecks(client, request, step, base, words)
         applied = run_script(session, client, migration_script(request), checks, base, step, request.lock_attempts)
         _require_rehearsed(session, request)
         return applied
@@ -231,7 +263,9 @@ def _require_rehearsed(session: Session, request: MigrationRequest) -> None:
         return
     rehearsed = {"policy": "exact", "changes": request.plan["rehearsal"]["changes"]}
     before = Snapshot.load(request.artefacts.file("schema/before.jsonl.gz"))
-    verdict = evaluate_policy(diff(before, take_snapshot(session, sections=before.header.sections)), rehearsed)
+    after = take_snapshot(session, sections=before.header.sections)
+    changes = diff(before, after, read_words(request.artefacts))
+    _changes, verdict = judge_changes(changes, rehearsed, Reprinter(session, inside=False))
     if not verdict.ok:
         raise Stopped(
             "C-07: the schema differs from the rehearsed one; the phase is COMMITTED.",

@@ -35,6 +35,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors i
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import read_identity
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import identifier, qualified
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.server_settings import server_facts
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_evaluation import MigrationRequest
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.measurements import (
@@ -48,10 +49,15 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.rollback im
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import AS_A_REVISION, MigrationResult
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.transaction import run_script
-from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff import diff
-from ansible_collections.incomex.phasegate.plugins.module_utils._schema.policy import recording_policy
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff import Words, diff
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.policy import judge_changes, recording_policy
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import take_snapshot
-from ansible_collections.incomex.phasegate.plugins.module_utils._schema.restore_normalisation import normalise
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reprint import Reprinter, printable
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.restore_normalisation import (
+    equal_texts,
+    misnamed_keys,
+    normalise,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.sections import sections_for_plan
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
 
@@ -82,22 +88,51 @@ class Rehearsal:
         return DataExpectations.from_definition(self.request.phase["measure"], self.request.phase["row_counts"])
 
 
-def _same_schema(source: Snapshot, copy: Snapshot) -> None:
+def _name_keys_as_source(client: Client, source: Snapshot) -> None:
+    """Give the copy's inherited foreign keys the names that they have in the source."""
+    with client.session("phasegate:rehearse") as session:
+        keys = misnamed_keys(source, take_snapshot(session)) if _has_inherited_keys(source) else []
+        # by way of names that none of them has: two of one table may have exchanged theirs
+        steps = [(one, one.found, f"phasegate_{n}") for n, one in enumerate(keys)]
+        steps += [(one, f"phasegate_{n}", one.wanted) for n, one in enumerate(keys)]
+        for one, old, new in steps:
+            table = qualified(one.schema, one.relation)
+            session.execute(f"ALTER TABLE {table} RENAME CONSTRAINT {identifier(old)} TO {identifier(new)}")
+
+
+def _has_inherited_keys(source: Snapshot) -> bool:
+    return any(line.startswith('["constraint",') and '["foreign key",' in line for line in source.facts)
+
+
+def _same_schema(client: Client, source: Snapshot, copy: Snapshot) -> Words:
+    """Require that the copy has the source's schema; return its texts that are another print of the source's expressions."""
     expected, found = normalise(source), normalise(copy)
-    if expected.fingerprint != found.fingerprint:
+    with client.session("phasegate:rehearse") as session:
+        server = Reprinter(session, inside=False)
+        words = equal_texts(expected, found, server)
+        differences = diff(expected, found, words)
+    if differences:
+        texts = [one for one in differences.changes if one.action == "changed" and printable(one.kind, one.attribute)]
+        next_step = "add what the rehearsal cluster lacks (roles, extensions, settings), then run again"
+        if texts:
+            next_step = (
+                f"create {texts[0].kind.replace('_', ' ')} {texts[0].name} on the source anew from the text that the copy has"
+                " (pg_dump writes the other one, which the server reads otherwise), then run again"
+            )
         raise PhaseGateError(
             "The restored schema differs from the source.",
             expected=f"normalised fingerprint {expected.fingerprint}",
-            found=diff(expected, found).text(),
-            next_step="add what the rehearsal cluster lacks (roles, extensions, settings), then run again",
+            found="\n".join(filter(None, (differences.text(), server.explain()))),
+            next_step=next_step,
         )
+    return words
 
 
 class MeasuredChecks(MigrationChecks):
     """What C-07 checks, measured."""
 
-    def __init__(self, client: Client, request: MigrationRequest, step: Step[T], base: Snapshot) -> None:
-        super().__init__(client, request, step, base)
+    def __init__(self, client: Client, request: MigrationRequest, step: Step[T], base: Snapshot, words: Words) -> None:
+        super().__init__(client, request, step, base, words)
         self.measurement = Measurement()
 
     def before(self, session: Session, applied: MigrationResult) -> None:
@@ -115,10 +150,12 @@ class MeasuredChecks(MigrationChecks):
         self.measurement.end(session)
 
 
-def _migrate(rehearsal: Rehearsal, step: Step[T], base: Snapshot, capture: str) -> tuple[MigrationResult, Measurement]:
+def _migrate(
+    rehearsal: Rehearsal, step: Step[T], base: Snapshot, capture: str, words: Words
+) -> tuple[MigrationResult, Measurement]:
     """Run C-07 on the copy, measured."""
     request = dataclasses.replace(rehearsal.request, capture=capture)
-    checks = MeasuredChecks(rehearsal.client, request, step, base)
+    checks = MeasuredChecks(rehearsal.client, request, step, base, words)
     script = dataclasses.replace(migration_script(request), role=rehearsal.role)
     with rehearsal.client.session("phasegate:rehearse") as session:
         applied = run_script(session, rehearsal.client, script, checks, base, step)
@@ -153,6 +190,7 @@ def _roll_back(
     step: Step[CopyRolledBack],
     original: Snapshot,
     baseline: Sequence[Mapping[str, Any]] | None,
+    words: Words,
 ) -> MigrationResult:
     """Run C-09 on the copy and require that the schema is as before. ``baseline`` is what the migration recorded."""
     pinned = rollback_script(rehearsal.request.plan, rehearsal.rollback)
@@ -160,16 +198,20 @@ def _roll_back(
     with rehearsal.client.session("phasegate:rehearse") as session:
         base = take_snapshot(session, sections=original.header.sections)
         checks = MeasuredRollback(original, "the rehearsal", script, step, base, baseline)
+        checks.words = words
         phase = rehearsal.request.phase
         checks.declared_rewrites = sorted({*phase["scope"]["rewrites"], *phase["rollback"]["rewrites"]})
         applied = run_script(session, rehearsal.client, script, checks, base, step)
         after = take_snapshot(session, sections=original.header.sections)
-    step.update(restored=after.fingerprint == original.fingerprint)
-    if not step.end.restored:
+        left, verdict = judge_changes(
+            diff(original, after, words), {"policy": "unchanged"}, Reprinter(session, inside=False)
+        )
+    step.update(restored=verdict.ok)
+    if not verdict.ok:
         raise PhaseGateError(
             "C-09: the rollback does not restore the schema.",
             expected=f"fingerprint {original.fingerprint}",
-            found=diff(original, after).text(),
+            found=left.text(),
             next_step=f"correct the rollback SQL, then {AS_A_REVISION}",
         )
     return applied
@@ -198,33 +240,41 @@ def run_rehearsal(rehearsal: Rehearsal, archive: str, about: Mapping[str, Any]) 
     with Step(artefacts, CopyRestored).running() as restored:
         restored.update(restore=restore_backup(client, archive, **about))
     with Step(artefacts, CopyMigrated).running() as migrated:
+        _name_keys_as_source(client, rehearsal.source)
         base = record_state(client, artefacts, "rehearsal_before", rehearsal.declared, sections)
         migrated.update(fingerprint=base.fingerprint)
-        _same_schema(rehearsal.source, base)
+        words = _same_schema(client, rehearsal.source, base)
         with client.session("phasegate:rehearse") as session:
             live = take_snapshot(session, sections=sections)
-        applied, measurement = _migrate(rehearsal, migrated, live, "rehearsal_before")
+            # as production has them when the phase begins: the phase may change an extension or a setting
+            server = server_facts(session)
+        applied, measurement = _migrate(rehearsal, migrated, live, "rehearsal_before", words)
     with Step(artefacts, CopyVerified).running() as verified:
-        result = run_verification(client, artefacts, wanted, verified, ("rehearsal_before", "rehearsal_after"))
+        result = run_verification(client, artefacts, wanted, verified, ("rehearsal_before", "rehearsal_after"), words)
         changes = (verified.end.diff or {})["changes"]
     with Step(artefacts, CopyRolledBack).running() as rolled_back:
         # as for C-09, which reads it from a file: without the locators of catalog rows
-        undone = _roll_back(rehearsal, rolled_back, base.unlocated(), migrated.end.baseline)
+        undone = _roll_back(rehearsal, rolled_back, base.unlocated(), migrated.end.baseline, words)
     with Step(artefacts, CopyMigratedAgain).running() as repeated:
         record_state(client, artefacts, "rehearsal_again", rehearsal.declared, sections)
         with client.session("phasegate:rehearse") as session:
             live = take_snapshot(session, sections=sections)
-        _migrate(rehearsal, repeated, live, "rehearsal_again")
-        again = run_verification(client, artefacts, wanted, repeated, ("rehearsal_again", "rehearsal_after_again"))
-        if again.fingerprint != result.fingerprint:
+        _migrate(rehearsal, repeated, live, "rehearsal_again", words)
+        labels = ("rehearsal_again", "rehearsal_after_again")
+        again = run_verification(client, artefacts, wanted, repeated, labels, words)
+        with client.session("phasegate:rehearse") as session:
+            differences, verdict = judge_changes(
+                diff(result.unlocated(), again, words), {"policy": "unchanged"}, Reprinter(session, inside=False)
+            )
+        if not verdict.ok:
             raise PhaseGateError(
                 "The second migration, after the rollback, resulted in a different schema.",
                 expected=f"fingerprint {result.fingerprint}",
-                found=diff(result.unlocated(), again).text(),
+                found=differences.text(),
                 next_step=f"correct the DDL or the rollback SQL, then {AS_A_REVISION}",
             )
         with client.session("phasegate:rehearse") as session:
-            server, identity = server_facts(session), read_identity(session, client)
+            identity = read_identity(session, client)
     proved = {
         "bundle": artefacts.path.rstrip("/").rpartition("/")[2],
         "cluster": {
@@ -232,7 +282,7 @@ def run_rehearsal(rehearsal: Rehearsal, archive: str, about: Mapping[str, Any]) 
             "server_version": identity.server_version,
             "place": client.place,
         },
-        "base_fingerprint": normalise(base).fingerprint,
+        "base_fingerprint": normalise(rehearsal.source).fingerprint,
         "result_fingerprint": normalise(result).fingerprint,
         "changes": changes,
         "changes_before_commit": applied.diff["changes"],

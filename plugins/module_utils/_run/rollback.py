@@ -81,9 +81,14 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.script impo
     TransactionChecks,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.transaction import run_script
-from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff import diff
-from ansible_collections.incomex.phasegate.plugins.module_utils._schema.policy import evaluate_policy
-from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import read_facts, take_snapshot
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff import Words, diff
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.policy import judge_changes
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import (
+    read_again,
+    read_facts,
+    take_snapshot,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reprint import Reprinter
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
 from ansible_collections.incomex.phasegate.plugins.module_utils._ssh.signature import holds
 
@@ -260,18 +265,33 @@ class RestoredSchema(TransactionChecks):
     Only the indexes that the script's statements after COMMIT are about may differ until then.
     """
 
-    def __init__(self, original: Snapshot, name: str, script: Script) -> None:
+    def __init__(self, original: Snapshot, name: str, script: Script, words: Words | None = None) -> None:
         self.original = original
+        self.words = words
+        #: the schema after the last statement, and what printed its texts again
+        self.reached: Snapshot | None = None
+        self.server: Reprinter | None = None
         self.name = name
         self.statements = script.statements
         self.later = {one["after_commit"].replace('"', "") for one in script.statements if one["after_commit"]}
 
+    def before_settling(self, session: Session, applied: MigrationResult) -> None:
+        """Have the server print again what will have to be compared: before COMMIT it may create nothing any more."""
+        del applied
+        self.reached = read_facts(session, sections=self.original.header.sections)
+        self.server = Reprinter(session, inside=True)
+        judge_changes(diff(self.original, self.reached, self.words), {"policy": "unchanged"}, self.server)
+
     def before_commit(self, session: Session, applied: MigrationResult) -> None:
         """Compare the schema with the one before the phase."""
-        difference = diff(self.original, read_facts(session, sections=self.original.header.sections))
+        sections = self.original.header.sections
+        after = read_again(session, self.reached) if self.reached else read_facts(session, sections=sections)
+        difference = diff(self.original, after, self.words)
         due = [c for c in difference.changes if c.kind != "index" or f"{c.schema}.{c.identity[-1]}" not in self.later]
         difference = replace(difference, changes=tuple(due))
-        verdict = evaluate_policy(difference, {"policy": "unchanged"})
+        difference, verdict = judge_changes(
+            difference, {"policy": "unchanged"}, self.server or Reprinter(session, inside=True)
+        )
         applied.diff = {
             "ok": verdict.ok,
             "message": verdict.message,
@@ -374,16 +394,13 @@ def run_rollback(
         checks.entry = LedgerEntry(request.artefacts, request.plan, plan_sha256, step, undo.name)
         applied = run_script(session, client, script, checks, base, step, request.lock_attempts)
         after = take_snapshot(session, sections=original.header.sections)
-    step.update(
-        changes=diff(base, after).text(),
-        fingerprint=after.fingerprint,
-        restored=after.fingerprint == original.fingerprint,
-    )
-    if not step.end.restored:
+        left, verdict = judge_changes(diff(original, after), {"policy": "unchanged"}, Reprinter(session, inside=False))
+    step.update(changes=diff(base, after).text(), fingerprint=after.fingerprint, restored=verdict.ok)
+    if not verdict.ok:
         raise PhaseGateError(
             "C-09: after COMMIT the schema no longer matches the pre-phase snapshot, although it did before COMMIT.",
             expected=f"fingerprint {original.fingerprint}",
-            found=f"fingerprint {after.fingerprint}: {diff(original, after).text()}",
+            found=f"fingerprint {after.fingerprint}: {left.text()}",
             next_step="the schema was changed right after the rollback: find out who changed it",
         )
     return applied

@@ -70,6 +70,9 @@ class TransactionChecks:
     def after_statement(self, session: Session, statement: Mapping[str, Any]) -> None:
         """Observe a statement that ran."""
 
+    def before_settling(self, session: Session, applied: MigrationResult) -> None:
+        """Do what needs a transaction that may still write: everything after this is read-only."""
+
     def before_commit(self, session: Session, applied: MigrationResult) -> None:
         """Check what has to hold before COMMIT."""
 

@@ -313,6 +313,8 @@ def _attempt(
     if script.role:
         session.set("role", script.role, local=True)
     _run_statements(session, script, checks, applied, script.role or beginning.role)
+    with explain_privileges(session):
+        checks.before_settling(session, applied)
     settle(session, script.command, beginning)
     _check_counts(script, applied)
     with explain_privileges(session):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
-from typing import Any, Iterator, Mapping, NamedTuple, Sequence, Tuple
+from typing import Any, Iterator, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import LAYOUT, escaped
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.catalog.all_kinds import KINDS
@@ -32,6 +32,9 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._schema.severity
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
 
 _Key = Tuple[str, Tuple[str, ...]]  # kind and identity: the name of a fact
+
+#: What to read for a text, by kind and identity of its fact and the attribute's name: one object's texts that were proved equal.
+Words = Mapping[Tuple[str, Tuple[str, ...], str, Optional[str]], Optional[str]]
 
 _PRIVILEGES = ("acl", "default_acl")
 
@@ -66,6 +69,8 @@ class Change:
     rewrites: bool = False
     note: str = ""
     parts: tuple[str, ...] = ()
+    #: the attributes of an object that came or went, which its description joins; no part of the record
+    attributes: Mapping[str, str | None] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -210,22 +215,24 @@ class Diff:
         return sides
 
 
-def diff(before: Snapshot, after: Snapshot) -> Diff:
+def diff(before: Snapshot, after: Snapshot, words: Words | None = None) -> Diff:
     """Return what has to happen to ``before`` to become ``after``.
 
     Empty when the fingerprints are equal, unless the catalog proves that something with data was made anew; never
-    empty when they are not.
+    empty when they are not, unless ``words`` make them equal.
     """
-    return Diff(tuple(_Comparison(before, after).changes()), before, after)
+    return Diff(tuple(_Comparison(before, after, words or {}).changes()), before, after)
 
 
 class _Comparison:
     """The working state of one comparison: only facts that differ are decoded."""
 
-    def __init__(self, before: Snapshot, after: Snapshot) -> None:
+    def __init__(self, before: Snapshot, after: Snapshot, words: Words) -> None:
         self._after = after
-        self._old = _differing(before, after)
-        self._new = _differing(after, before)
+        self._old = _differing(before, after, words)
+        self._new = _differing(after, before, words)
+        for key in _read_equal(self._old, self._new) if words else ():
+            del self._old[key], self._new[key]
         self._relation_kinds: dict[tuple[str, ...], str] | None = None
         # An OID names the same object only within one database.
         located = before.header.database == after.header.database
@@ -361,6 +368,7 @@ class _Comparison:
             rewrites=judgement.rewrites,
             note=judgement.note,
             parts=parts,
+            attributes=fact.attributes if attribute is None else {},
         )
 
 
@@ -368,12 +376,26 @@ def _other_row(old: str, new: str) -> bool:
     return bool(old and new) and old != new
 
 
-def _differing(one: Snapshot, other: Snapshot) -> dict[_Key, _Found]:
+def _differing(one: Snapshot, other: Snapshot, words: Words) -> dict[_Key, _Found]:
     found = {}
     for line in sorted(one.only_here(other)):
         fact = decode_fact(line)
+        if words:
+            read = {name: words.get((*fact[:2], name, text), text) for name, text in fact.attributes.items()}
+            fact = fact._replace(attributes=read)
         found[(fact.kind, fact.identity)] = _Found(fact, one.facts[line])
     return found
+
+
+def _read_equal(old: Mapping[_Key, _Found], new: Mapping[_Key, _Found]) -> list[_Key]:
+    """Return the facts that differ in nothing but texts that mean the same, and are of the same row."""
+    return [
+        key
+        for key, found in old.items()
+        if key in new
+        and found.fact == new[key].fact
+        and not (key[0] in HOLDING_DATA and _other_row(found.locator, new[key].locator))
+    ]
 
 
 def _follows(

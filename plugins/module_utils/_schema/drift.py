@@ -28,7 +28,8 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._schema.facts im
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.policy import (
     POLICY_RULES,
     PolicyVerdict,
-    evaluate_policy,
+    TextServer,
+    judge_changes,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import SECRETS
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
@@ -77,7 +78,11 @@ def require_sections(baseline: Snapshot, wanted: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class Drift:
-    """A live schema against its baseline. ``unseen`` lists what one of the two could not read, and so was not compared."""
+    """A live schema against its baseline.
+
+    ``unseen`` lists what one of the two could not read, and so was not compared; ``remark`` says why the server could not
+    compare texts.
+    """
 
     baseline: Snapshot
     live: Snapshot
@@ -85,6 +90,7 @@ class Drift:
     verdict: PolicyVerdict
     rule: str
     unseen: tuple[str, ...]
+    remark: str = ""
 
     @property
     def ending(self) -> Ending:
@@ -123,7 +129,14 @@ class Drift:
             PhaseGateError(
                 f"{said}: {count_changes(len(offending))} not permitted.",
                 expected=f"{self.rule} since {compared}, fingerprint {self.baseline.fingerprint}",
-                found="\n".join([f"fingerprint {self.live.fingerprint}", *offending, *secrets]),
+                found="\n".join(
+                    [
+                        f"fingerprint {self.live.fingerprint}",
+                        *offending,
+                        *secrets,
+                        *([self.remark] if self.remark else []),
+                    ]
+                ),
                 next_step=next_step,
             )
         )
@@ -148,12 +161,15 @@ class Drift:
         )
 
 
-def compare_with_baseline(baseline: Snapshot, live: Snapshot, policy: Mapping[str, Any]) -> Drift:
-    """Compare what both could read, and evaluate it by a policy (see ``_schema.policy``)."""
+def compare_with_baseline(baseline: Snapshot, live: Snapshot, policy: Mapping[str, Any], server: TextServer) -> Drift:
+    """Compare what both could read, and evaluate it by a policy (see ``_schema.policy``).
+
+    Where it does not pass, ``server`` prints differing texts again: one expression may be printed in two ways.
+    """
     unseen = tuple(s.what for s in SECRETS if s.what in (*baseline.header.unseen, *live.header.unseen))
     before, after = _without(baseline, unseen), _without(live, unseen)
-    changes = diff(before, after)
-    return Drift(baseline, live, changes, evaluate_policy(changes, policy), POLICY_RULES[policy["policy"]], unseen)
+    changes, verdict = judge_changes(diff(before, after), policy, server)
+    return Drift(baseline, live, changes, verdict, POLICY_RULES[policy["policy"]], unseen, server.explain())
 
 
 def _without(snapshot: Snapshot, unseen: Iterable[str]) -> Snapshot:

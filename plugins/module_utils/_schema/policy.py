@@ -20,8 +20,8 @@ from __future__ import annotations
 
 import fnmatch
 import json
-from dataclasses import dataclass
-from typing import Any, Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Callable, Mapping, Protocol, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff import Change, Diff
@@ -39,6 +39,78 @@ class PolicyVerdict:
     offending: tuple[Change, ...]
     missing: tuple[str, ...]
     message: str
+
+
+class TextServer(Protocol):
+    """What decides whether two texts of one object are the same expression: ``_schema.reprint.Reprinter``."""
+
+    def same(
+        self, kind: str, identity: Sequence[str], attribute: str | None, one: str | None, other: str | None
+    ) -> bool:
+        """Return whether two texts of one attribute are the same expression."""
+
+    def explain(self) -> str:
+        """Return why texts could not be compared, '' when all could."""
+
+
+def judge_changes(diff: Diff, policy: Mapping[str, Any], server: TextServer) -> tuple[Diff, PolicyVerdict]:
+    """Evaluate a diff by a policy; where it does not pass, without the changes that are another print of the same expression.
+
+    Returns the diff that was judged, and the verdict. The server is asked only about what does not pass.
+    """
+    verdict = evaluate_policy(diff, policy)
+    if verdict.ok:
+        return diff, verdict
+    diff = without_reprints(diff, server)
+    verdict = evaluate_policy(diff, policy)
+    if verdict.ok:
+        return diff, verdict
+    if policy.get("policy") == "exact" and "changes" in policy:
+        verdict = evaluate_policy(diff, {**policy, "changes": _in_our_words(diff, policy["changes"], server)})
+    if not verdict.ok and server.explain():
+        verdict = replace(verdict, message=f"{verdict.message}\n  {server.explain()}")
+    return diff, verdict
+
+
+def without_reprints(diff: Diff, server: TextServer) -> Diff:
+    """Return a diff without the changes whose two texts are the same expression."""
+    kept = tuple(
+        c
+        for c in diff.changes
+        if c.action != "changed" or not server.same(c.kind, c.identity, c.attribute, c.before, c.after)
+    )
+    return replace(diff, changes=kept)
+
+
+def _in_our_words(diff: Diff, declared: Sequence[Mapping[str, Any]], server: TextServer) -> list[Mapping[str, Any]]:
+    """Return the declared changes, each text as this database prints it where both are the same expression."""
+    found = {_place(change.as_dict()): change for change in diff.changes}
+    return [
+        {**one, **{side: _ours(ours, one, side, server) for side in ("before", "after")}}
+        if (ours := found.get(_place(one)))
+        else one
+        for one in declared
+    ]
+
+
+def _place(change: Mapping[str, Any]) -> str:
+    return json.dumps([change[key] for key in ("kind", "identity", "attribute", "action")])
+
+
+def _ours(ours: Change, declared: Mapping[str, Any], side: str, server: TextServer) -> Any:
+    mine, theirs = getattr(ours, side), declared[side]
+    if mine == theirs or mine is None or theirs is None:
+        return theirs
+    if ours.attribute is not None:
+        return mine if server.same(ours.kind, ours.identity, ours.attribute, mine, theirs) else theirs
+    # the description of a whole object: one of its attributes may be printed otherwise
+    for name, text in ours.attributes.items():
+        head, given, tail = mine.partition(f"{name}={text}")
+        if given and theirs.startswith(f"{head}{name}=") and theirs.endswith(tail):
+            other = theirs[len(head) + len(name) + 1 : len(theirs) - len(tail)]
+            if text is not None and server.same(ours.kind, ours.identity, name, text, other):
+                return mine
+    return theirs
 
 
 def evaluate_policy(diff: Diff, policy: Mapping[str, Any]) -> PolicyVerdict:

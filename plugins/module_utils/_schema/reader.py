@@ -297,6 +297,13 @@ def read_changed(session: Session, base: Snapshot) -> Snapshot:
     return base.with_changes(was.difference(now), now, watched)
 
 
+def read_again(session: Session, known: Snapshot) -> Snapshot:
+    """Return the facts as they are now: ``known`` itself, with what is known of its base, when nothing changed since."""
+    now = read_changed(session, known)
+    same = not (now.only_here(known) or known.only_here(now) or now.moved(known))
+    return known if same else now
+
+
 def _identity_text(line: str) -> str:
     start = line.index("[", 1)
     _identity, end = _DECODE(line, start)

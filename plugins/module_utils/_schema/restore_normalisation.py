@@ -10,16 +10,19 @@ A database is compared with itself exactly. A restored copy is compared after th
 * facts of the database itself (its owner, settings, privileges ...) are left out: pg_dump writes them with ``--create`` only;
 * a materialized view counts as populated: a schema-only dump leaves it empty;
 * a subscription counts as switched off: pg_dump writes it so;
-* a cast of an array is written as casts of its elements: the server prints ``(ARRAY['a'::character varying])::text[]`` for
-  ``x IN ('a')`` as typed, and ``ARRAY[('a'::character varying)::text]`` after it has parsed its own text again;
 * without ``owners``, owners and privileges are left out too: for copies made with ``--no-owner --no-privileges``.
+
+Texts of expressions may be printed otherwise in a copy: see ``equal_texts``. A foreign key that a partition inherits gets the name
+that the server chooses: see ``misnamed_keys``.
 """
 
 from __future__ import annotations
 
-import re
+from typing import NamedTuple
 
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff import Words, diff
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.facts import Fact, decode_fact, encode_fact
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.policy import TextServer
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.sections import without_cluster
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
 
@@ -28,15 +31,13 @@ _OF_THE_DATABASE = ("database", "role_setting")
 # The last: update scripts may leave members otherwise than a fresh installation of the same version makes them.
 _RESET = (("materialized_view", "populated"), ("subscription", "enabled"), ("extension_member", "definition"))
 
-_ARRAY_CAST = re.compile(r'\]\)::(?P<element>[a-z_"][\w ."]*(?:\(\d+(?:,\d+)?\))?(?: with(?:out)? time zone)?)\[\]')
-
 
 def normalise(snapshot: Snapshot, *, owners: bool = True) -> Snapshot:
     """Return the part of a snapshot that a dumped and restored copy must share; see above."""
     snapshot = without_cluster(snapshot)
     facts = {}
     for line in snapshot.facts:
-        if "::" in line or line.startswith(_TOUCHED) or not owners:
+        if line.startswith(_TOUCHED) or not owners:
             kept = _normal(decode_fact(line), owners=owners)
             if kept is not None:
                 facts[encode_fact(kept)] = ""
@@ -53,7 +54,7 @@ def _normal(fact: Fact, *, owners: bool) -> Fact | None:
         return None
     if not owners and fact.kind in ("acl", "default_acl", "system_object"):
         return None
-    attributes = {name: value and push_array_casts(value) for name, value in fact.attributes.items()}
+    attributes = dict(fact.attributes)
     for kind, name in _RESET:
         if fact.kind == kind:
             attributes[name] = None
@@ -62,38 +63,46 @@ def _normal(fact: Fact, *, owners: bool) -> Fact | None:
     return fact._replace(attributes=attributes)
 
 
-def push_array_casts(text: str) -> str:
-    """Return an expression of the server's with each ``(ARRAY[x, y])::t[]`` as ``ARRAY[(x)::t, (y)::t]``."""
-    position = 0
-    while True:
-        start = text.find("(ARRAY[", position)
-        if start < 0:
-            return text
-        elements, end = _elements(text, start + len("(ARRAY["))
-        cast = _ARRAY_CAST.match(text, end)
-        if cast:
-            pushed = ", ".join(f"({element})::{cast['element']}" for element in elements)
-            text = f"{text[:start]}ARRAY[{pushed}]{text[cast.end() :]}"
-        position = start + 1
+class Misnamed(NamedTuple):
+    """A foreign key of a restored partition that has another name in the source."""
+
+    schema: str
+    relation: str
+    found: str
+    wanted: str
 
 
-def _elements(text: str, start: int) -> tuple[list[str], int]:
-    """Return the elements of the array that begins at ``start`` and the place of its closing bracket."""
-    depth, quote, element_start = 0, "", start
-    elements = []
-    for place in range(start, len(text)):
-        char = text[place]
-        if quote:
-            quote = "" if char == quote else quote
-        elif char in "'\"":
-            quote = char
-        elif char in "([":
-            depth += 1
-        elif char in ")]" and depth:
-            depth -= 1
-        elif char == "]" or (char == "," and depth == 0):
-            elements.append(text[element_start:place].strip())
-            element_start = place + 1
-            if char == "]":
-                return elements, place
-    return elements, len(text)
+def misnamed_keys(source: Snapshot, copy: Snapshot) -> list[Misnamed]:
+    """Return the inherited foreign keys of a copy that are the source's under another name.
+
+    pg_dump writes a partition's inherited foreign key with its parent only, so restoring names it anew.
+    """
+    wanted, found = _inherited_keys(source), _inherited_keys(copy)
+    return [
+        Misnamed(place[0], place[1], is_named, was_named)
+        for place in sorted(wanted.keys() & found.keys())
+        for was_named, is_named in zip(wanted[place], found[place])
+        if was_named != is_named
+    ]
+
+
+def _inherited_keys(snapshot: Snapshot) -> dict[tuple[str, ...], list[str]]:
+    """Return the names of inherited foreign keys by schema, relation and all that tells them apart."""
+    keys: dict[tuple[str, ...], list[str]] = {}
+    for line in snapshot.lines():
+        if line.startswith('["constraint",') and "foreign key" in line:
+            fact = decode_fact(line)
+            if fact.attributes["type"] == "foreign key" and fact.attributes["inherited"]:
+                told = (str(fact.attributes[name]) for name in ("definition", "not_valid", "deferrable"))
+                keys.setdefault((*fact.identity[:2], *told), []).append(fact.identity[2])
+    return keys
+
+
+def equal_texts(source: Snapshot, copy: Snapshot, server: TextServer) -> Words:
+    """Return which texts of a normalised copy are another print of the source's expressions, each as the source has it."""
+    return {
+        (change.kind, change.identity, change.attribute or "", change.after): change.before
+        for change in diff(source, copy).changes
+        if change.action == "changed"
+        and server.same(change.kind, change.identity, change.attribute, change.before, change.after)
+    }

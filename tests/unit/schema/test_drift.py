@@ -21,6 +21,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._schema.drift im
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.drift_junit import error_junit, stored_junit
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import take_snapshot
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reprint import Reprinter
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.sections import wanted_sections
 from ansible_collections.incomex.phasegate.tests.support.runs import client_of
 
@@ -47,7 +48,16 @@ def drift_after(client: Client, change: str, policy: Mapping[str, object] | None
     baseline = look(client)
     with client.session("phasegate:test") as session:
         session.execute(change)
-    return compare_with_baseline(baseline, look(client), policy or UNCHANGED)
+    return compared(client, baseline, policy=policy)
+
+
+def compared(
+    client: Client, baseline: Snapshot, *, cluster: bool = False, policy: Mapping[str, object] | None = None
+) -> Drift:
+    """Compare what a client sees with a baseline, as the module does."""
+    live = look(client, cluster=cluster)
+    with client.session("phasegate:test") as session:
+        return compare_with_baseline(baseline, live, policy or UNCHANGED, Reprinter(session, inside=False))
 
 
 def cases(document: str) -> dict[str, ET.Element]:
@@ -79,7 +89,7 @@ def guest(cluster: Cluster, database: str) -> Iterator[Client]:
 
 def test_a_secret_that_one_side_could_not_see_is_no_drift_and_is_named(client: Client, guest: Client) -> None:
     for baseline, live in ((client, guest), (guest, client)):
-        drift = compare_with_baseline(look(baseline), look(live), UNCHANGED)
+        drift = compared(live, look(baseline))
         assert drift.verdict.ok, drift.changes.text()
         assert len(drift.unseen) == 2
         message = drift.message("/baseline", "")
@@ -93,7 +103,7 @@ def test_a_role_that_may_only_connect_finds_drift_where_it_may_not_look(
 ) -> None:
     baseline = look(guest)
     session_as_owner("ALTER TABLE closed.t ADD COLUMN stray int")
-    drift = compare_with_baseline(baseline, look(guest), UNCHANGED)
+    drift = compared(guest, baseline)
     assert [change.name for change in drift.verdict.offending] == ["closed.t.stray"]
     assert look(client).fingerprint != baseline.fingerprint
 
@@ -133,8 +143,8 @@ def test_the_policy_decides(client: Client) -> None:
 def test_roles_are_compared_only_where_asked_for(cluster: Cluster, client: Client, guest: Client) -> None:
     without, baseline = look(client), look(client, cluster=True)
     cluster.psql(f"ALTER ROLE {guest.user} CREATEROLE")
-    assert compare_with_baseline(without, look(client), UNCHANGED).verdict.ok
-    drift = compare_with_baseline(baseline, look(client, cluster=True), UNCHANGED)
+    assert compared(client, without).verdict.ok
+    drift = compared(client, baseline, cluster=True)
     assert [(c.kind, c.name, c.attribute) for c in drift.verdict.offending] == [("role", GUEST, "create_role")]
     with pytest.raises(PhaseGateError, match="covers different object types") as error:
         require_sections(without, wanted_sections(cluster=True))
@@ -240,3 +250,31 @@ def test_a_baseline_must_have_the_fingerprint_that_was_noted(session: Session) -
     require_fingerprint(None, taken, "here")
     with pytest.raises(PhaseGateError, match=taken.fingerprint):
         require_fingerprint("0" * 64, taken, "here")
+
+
+def test_a_database_that_was_restored_is_no_drift_and_a_changed_check_is(cluster: Cluster, empty_database: str) -> None:
+    cluster.psql(
+        "CREATE TABLE t (a int, s varchar, CONSTRAINT c CHECK (a BETWEEN 1 AND 2 AND (a BETWEEN 3 AND 4)));"
+        "CREATE VIEW v AS SELECT a FROM t WHERE s IN ('x', 'y')",
+        empty_database,
+    )
+    baseline = look(client_of(cluster, empty_database))
+    copy = f"{empty_database}_restored"
+    cluster.create_database(copy)
+    try:
+        client = client_of(cluster, copy)
+        dump = (
+            client_of(cluster, empty_database).run("pg_dump", "--dbname", cluster.dsn(empty_database)).stdout.decode()
+        )
+        cluster.psql("\n".join(line for line in dump.split("\n") if "restrict" not in line), copy)
+        assert look(client).fingerprint != baseline.fingerprint
+        drift = compared(client, baseline)
+        assert drift.verdict.ok, drift.message("/baseline", "")
+        cluster.psql(
+            "ALTER TABLE t DROP CONSTRAINT c; ALTER TABLE t ADD CONSTRAINT c CHECK (a BETWEEN 1 AND 2 AND (a BETWEEN 3 AND 5))",
+            copy,
+        )
+        changed = compared(client, baseline)
+        assert [change.name for change in changed.verdict.offending] == ["public.t.c"]
+    finally:
+        cluster.drop_database(copy)
