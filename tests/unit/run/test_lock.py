@@ -87,7 +87,6 @@ class Controller:
         return {
             "plan": self.run.plan,
             "plan_sha256": "",
-            "ledger": None,
             "kind": "execute",
             "execution": None,
             "environment": "test",
