@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import secrets
 from typing import Any, ContextManager, Mapping, Sequence
 
@@ -42,6 +43,9 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.server
 )
 
 MAINTENANCE = "postgres"
+
+# A name without a schema that was not found: a qualified one has a dot in it.
+_UNQUALIFIED = re.compile(r'(?:function ([^\s.(]+)\([^\n]*\)|relation "([^"\n.]+)"|type "([^"\n.]+)") does not exist')
 
 _ROLES = "SELECT rolname FROM pg_roles WHERE rolname !~ '^pg_' ORDER BY 1"
 
@@ -144,6 +148,20 @@ def require_ready(client: Client, *, source: str, server: Mapping[str, Any], rul
     return found
 
 
+def _restore_advice(said: str) -> str:
+    """Return what to do about an error of pg_restore."""
+    unnamed = _UNQUALIFIED.search(said)
+    if unnamed:
+        return (
+            f"{unnamed.group(1) or unnamed.group(2) or unnamed.group(3)} was looked up without its schema: pg_restore runs with an empty search_path. Write the name with its schema in"
+            " the function that CONTEXT names, or give that function its own (ALTER FUNCTION … SET search_path = …, pg_temp) on the"
+            " source, then run again; do not rely on this backup"
+        )
+    if "compress" in said:
+        return "choose a compression that this pg_restore supports (gzip); do not rely on this backup"
+    return "resolve the error that pg_restore reports; do not rely on this backup"
+
+
 def _pg_restore(client: Client, archive: str, jobs: int) -> None:
     arguments = ["--exit-on-error", "--no-password", "--dbname", client.connection_string("phasegate:restore")]
     if not os.path.isdir(archive):
@@ -163,7 +181,7 @@ def _pg_restore(client: Client, archive: str, jobs: int) -> None:
             "G-5: the backup cannot be restored.",
             expected="pg_restore exits with status 0",
             found=done.stderr.decode("utf-8", "replace").strip(),
-            next_step="resolve the error that pg_restore reports (unsupported compression: use gzip); do not rely on this backup",
+            next_step=_restore_advice(done.stderr.decode("utf-8", "replace")),
         )
 
 

@@ -129,6 +129,8 @@ def _new_column(case: ChangeCase) -> Classification:
 
 
 def _new_index(case: ChangeCase) -> Classification:
+    if case.attributes.get("invalid") and " ON ONLY " in (case.attributes.get("definition") or ""):
+        return Classification(X, note="the index waits for its partitions: attach an index of each")
     if case.attributes.get("invalid"):
         return Classification(X, note="the index is invalid: a concurrent build failed or is not done")
     if case.attributes.get("unique"):

@@ -11,7 +11,11 @@ from pathlib import Path
 import pytest
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff import Diff, diff
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.facts import Fact, encode_fact
-from ansible_collections.incomex.phasegate.plugins.module_utils._schema.severity import SEVERITY_RULES
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.severity import (
+    SEVERITY_RULES,
+    ChangeCase,
+    classify_change,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Header, Snapshot
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.type_changes import compare_types
 
@@ -208,3 +212,12 @@ def test_the_document_shows_the_table_of_rules() -> None:
     ]
     shown = [line for line in DOCUMENT.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
     assert [line for line in shown if line in rows] == rows
+
+
+def test_an_index_on_only_waits_for_its_partitions() -> None:
+    def note(definition: str) -> str:
+        attributes = {"definition": definition, "invalid": "yes"}
+        return classify_change(ChangeCase("index", "added", "", None, "", attributes, "table")).note
+
+    assert "waits for its partitions" in note("CREATE INDEX i ON ONLY app.t USING btree (a)")
+    assert "concurrent build" in note("CREATE INDEX i ON app.t USING btree (a)")
