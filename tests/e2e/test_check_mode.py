@@ -43,7 +43,7 @@ class World:
             assert self.play("execute").rc == 0
             self.execution = self.target.bundles()[-1].path
             self.state = APPLIED
-        if self.state == APPLIED and state == REFUSED:
+        if self.state == APPLIED and state in {REFUSED, UNDONE}:
             cluster.psql("INSERT INTO app.alarm VALUES (1); INSERT INTO app.t VALUES (1), (2)", database)
             self.target.hostvars["phasegate_require"] = {"approvals": "required"}
             self.state = REFUSED
