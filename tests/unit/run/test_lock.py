@@ -95,7 +95,6 @@ class Controller:
             "confirm": "",
             "operator": "anna@ctl1",
             "lock_idle": LONG,
-            "ledger": "",
             "conditions": {},
             "limits": {},
             "format": "custom",
