@@ -99,7 +99,7 @@ def describe_artefact(name: str) -> str:
 def read_evidence(
     artefacts: RunDirectory, plan: Mapping[str, Any] | None, entries: Sequence[Entry], sums: Mapping[str, str]
 ) -> Evidence:
-    """Return the evidence of a run that is about to be sealed; ``sums`` are the SHA-256 of its files by name.
+    """Return the evidence of a run; ``sums`` are the SHA-256 of its files by name, without those of the reports.
 
     Raises ``OSError``.
     """
@@ -111,15 +111,15 @@ def read_evidence(
             "about": describe_artefact(name),
         }
         for name in sorted(sums)
-        # a backup of many files is represented by its listing
-        if not name.startswith(FOLDERS)
+        # a backup of many files is represented by its listing; that of a sealed run may have been pruned
+        if not name.startswith(FOLDERS) and os.path.lexists(artefacts.file(name))
     ]
     if plan is None:
         return Evidence(rows)
     kind = kind_of_run(entries)
     sql = _frozen(artefacts, plan["rollback" if kind == ROLLBACK else "ddl"], sums)
     columns = _new_columns(artefacts, kind, entries, sums)
-    measured = kind == REHEARSAL and MEASUREMENTS in sums
+    measured = kind == REHEARSAL and os.path.isfile(artefacts.file(MEASUREMENTS))
     locks = read_json(artefacts.file(MEASUREMENTS))["locks"] if measured else ()
     return Evidence(rows, sql, _rehearsed(artefacts, plan.get("rehearsal")), columns, locks)
 
@@ -136,7 +136,7 @@ def _new_columns(
         return []
     try:
         facts = Snapshot.load(artefacts.file(name)).facts
-    except PhaseGateError:
+    except (PhaseGateError, FileNotFoundError):
         return []
     columns = (decode_fact(line) for line in facts if line.startswith('["column",'))
     found = [
@@ -149,7 +149,11 @@ def _new_columns(
 
 def _frozen(artefacts: RunDirectory, pinned: Mapping[str, Any], sums: Mapping[str, str]) -> bytes:
     name = "sql/" + str(pinned["file"])
-    if name not in sums or os.path.getsize(artefacts.file(name)) > SQL_LIMIT:
+    if (
+        name not in sums
+        or not os.path.isfile(artefacts.file(name))
+        or os.path.getsize(artefacts.file(name)) > SQL_LIMIT
+    ):
         return b""
     data = read_file(artefacts.file(name)) or b""
     return data if sha256_bytes(data) == pinned["sha256"] else b""

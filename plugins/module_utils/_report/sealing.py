@@ -63,15 +63,18 @@ def _write_reports(artefacts: RunDirectory, reason: str) -> dict[str, Any]:
         SealBegun(os.path.basename(os.path.realpath(artefacts.path)), artefacts.directories()).write(artefacts.journal)
         entries = artefacts.journal.entries()
     name = os.path.basename(artefacts.path)
-    if artefacts.sealed:
-        # from the journal, which is chained: the report beside it is only a form of it
-        return build_report(plan, entries, name)
-    artefacts.write("logs/driver.log", driver_log(entries).encode("utf-8"))
-    artefacts.write(audit.AUDITOR, audit.source())
-    sums = artefacts.sums()
-    # those of a seal that was interrupted
+    sealed = artefacts.sealed
+    if sealed:
+        sums = audit.parse_sums(read_found(artefacts.file(SEAL)))[0]
+    else:
+        artefacts.write("logs/driver.log", driver_log(entries).encode("utf-8"))
+        artefacts.write(audit.AUDITOR, audit.source())
+        sums = artefacts.sums()
+    # without the reports: those of a seal that was interrupted are written again
     sums = {item: digest for item, digest in sums.items() if item not in REPORTS}
     report = build_report(plan, entries, name, read_evidence(artefacts, plan, entries, sums))
+    if sealed:
+        return report
     for item, text in render_report(report).items():
         sums[item] = artefacts.write(item, text.encode("utf-8"))
     artefacts.seal(sums)
