@@ -243,6 +243,8 @@ def put(*path: Any, value: Any) -> Callable[[dict[str, Any]], None]:
 #: What a plan may claim of a rehearsal, and what is said when its bundle has something else.
 CONTRADICTIONS: list[tuple[Callable[[dict[str, Any]], None], str, str]] = [
     (put("rehearsal", "rewrites", value=["public.tac_logical_unit"]), "ddl", "tables rewritten in R-2"),
+    (lambda plan: plan["rehearsal"]["data"].pop(), "ddl", "data changed in R-2"),
+    (put("rehearsal", "rollback", "data", value=[{}]), "rollback", "data changed in R-4"),
     (lambda plan: plan["rehearsal"]["locks"].pop(), "ddl", "locks was measured otherwise"),
     (lambda plan: plan["rehearsal"]["changes"].pop(), "ddl", "changes in R-3"),
     (lambda plan: plan["rehearsal"]["changes_before_commit"].pop(), "ddl", "changes before COMMIT in R-2"),

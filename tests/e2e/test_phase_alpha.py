@@ -88,6 +88,7 @@ SECTIONS = {
     "Commands": "C-08",
     "Preflight": "10/10",
     "Migration": "UPDATE 86",
+    "Changed data": "public.tac_logical_unit",
     "Verification": "17/17",
     "Measured columns": "86 of 86",
     "Created and changed objects": "canonical_address_alias",

@@ -104,6 +104,28 @@ ROWS: dict[str, Fault] = {
         "the invalid index named, no success; once it is dropped the same command continues",
     ),
     "counts-missed": Fault("a declared row count differs", "rolled back before COMMIT"),
+    "data-hidden": Fault(
+        "a DELETE behind another label: in a function, MERGE, COPY or WITH; another number of rows than the declared",
+        "rolled back before COMMIT, at the rehearsal first; table, kind and rows named",
+    ),
+    "data-beside": Fault(
+        "a trigger, also a deferred one, or a cascade changes another table",
+        "rolled back unless declared; the table named",
+    ),
+    "data-truncated": Fault(
+        "TRUNCATE, of a parent, in a block, after a DELETE, before an INSERT, of a table that may be rewritten",
+        "rolled back unless declared, told apart from a rewrite",
+    ),
+    "data-recreated": Fault(
+        "a table is dropped and created, or renamed and replaced, with the same columns", "rolled back unless declared"
+    ),
+    "data-without-rows": Fault(
+        "large objects, setval, RESTART, a materialized view, a foreign table", "rolled back unless declared"
+    ),
+    "data-miscounted": Fault(
+        "counters that mislead: blocks and attempts that were rolled back, other sessions, statistics reset or switched off",
+        "only the transaction's own rows count; uncounted rows do not commit",
+    ),
     "temporary-objects": Fault(
         "temporary objects that take a constraint, policy, column or extension with them at COMMIT",
         "dropped before the checks, which see what is left",

@@ -191,10 +191,12 @@ def rehearsal(plan: dict[str, Any]) -> dict[str, Any]:
             {"relation": sandbox, "mode": "AccessExclusiveLock", "statement": 7, "held_microseconds": 38_100},
             {"relation": alias, "mode": "AccessExclusiveLock", "statement": 11, "held_microseconds": 9_100},
         ],
+        "data": [{"relation": unit, "kind": "UPDATE", "rows": 86}],
+        "unproved": [],
         "rewrites": [],
         "wal_bytes": 183_296,
         "backup": {"sha256": "c" * 64, "size": 64_587_082, "toc_entries": 2712, "tables": 700, "rows": 1_204_331},
-        "rollback": {"statements": measured("rollback"), "rewrites": [], "restored": True},
+        "rollback": {"statements": measured("rollback"), "data": [], "rewrites": [], "restored": True},
     }
 
 

@@ -16,9 +16,9 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.files im
     read_found,
     resolved,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.relation_names import split_relation
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import short_json
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.problems import PhaseFileError, Problem
-from ansible_collections.incomex.phasegate.plugins.module_utils._definition.relation_names import split_relation
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.strict_yaml import (
     Lines,
     Path,
@@ -403,6 +403,8 @@ def _count_problems(definition: Dict[str, Any], at: Places) -> Iterator[Problem]
                     next_step=nearest(tag.upper(), ROW_TAGS),
                 )
             counts.extend(((*path, tag, index), value) for index, value in enumerate(values))
+    for name, kinds in definition["data"].items():
+        counts.extend((("data", name, kind), value) for kind, value in kinds.items())
     for place, value in counts:
         if isinstance(value, dict) and value.get("min", 0) > value.get("max", value.get("min", 0)):
             yield at.problem(place, "min is above max", found=short_json(value))
@@ -416,16 +418,15 @@ def _relation_problems(definition: Dict[str, Any], at: Places) -> Iterator[Probl
         names += [((part, "rewrites", n), name) for n, name in enumerate(definition[part]["rewrites"])]
     for index, entry in _entries(definition, "non_scope"):
         names += [(("non_scope", index, "only_if_exists", n), name) for n, name in enumerate(entry["only_if_exists"])]
-    counted: Set[Tuple[str, str]] = set()
-    for index, entry in _entries(definition, "row_counts"):
-        path: Path = ("row_counts", index)
-        name = entry if isinstance(entry, str) else entry["relation"]
-        names.append((path, name))
-        relation = split_relation(name)
-        if relation in counted:
-            yield at.problem(path, "duplicate relation", found=name, next_step="keep one of the two")
-        if relation:
-            counted.add(relation)
+    for once in (
+        [
+            (("row_counts", index), entry if isinstance(entry, str) else entry["relation"])
+            for index, entry in _entries(definition, "row_counts")
+        ],
+        [(("data", name), name) for name in definition["data"]],
+    ):
+        yield from _repeated(once, at)
+        names += once
     for place, name in names:
         if split_relation(name) is None:
             yield at.problem(
@@ -434,6 +435,17 @@ def _relation_problems(definition: Dict[str, Any], at: Places) -> Iterator[Probl
                 expected='schema.relation, each in lower case or in double quotes, such as public."Orders"',
                 found=name,
             )
+
+
+def _repeated(names: Iterable[Tuple[Path, str]], at: Places) -> Iterator[Problem]:
+    """Yield a problem for each relation that stands earlier in the list, also in another spelling."""
+    seen: Set[Tuple[str, str]] = set()
+    for path, name in names:
+        relation = split_relation(name)
+        if relation in seen:
+            yield at.problem(path, "duplicate relation", found=name, next_step="keep one of the two")
+        if relation:
+            seen.add(relation)
 
 
 def _entries(definition: Dict[str, Any], section: str) -> Iterator[Tuple[int, Any]]:

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from typing import Any, Dict, List
 
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.data_kinds import ANY, COUNTED, UNCOUNTED
+
 Schema = Dict[str, Any]
 
 
@@ -107,6 +109,13 @@ _ROWS: Schema = {
     "additionalProperties": _list("a list of counts, one for each statement", _COUNT),
     "default": {},
 }
+
+_COUNT_OR_ANY: Schema = {
+    "description": f"{_COUNT['description']}, or any",
+    "anyOf": [*_COUNT["anyOf"], {"const": ANY}],
+}
+
+_ANY: Schema = {"description": "any: such a change has no count", "const": ANY}
 
 _SQL = _text("one SELECT; every relation with its schema")
 
@@ -268,6 +277,23 @@ PHASE_SCHEMA: Schema = {
                     },
                 ),
                 "default": [],
+            },
+            "data": {
+                "description": "for each relation whose data the DDL changes, triggers and functions included: "
+                "the kinds of changes, such as public.orders: {UPDATE: 86}",
+                "type": "object",
+                "additionalProperties": {
+                    **_mapping(
+                        "a mapping of kinds of changes to counts",
+                        {
+                            **dict.fromkeys(COUNTED, _COUNT_OR_ANY),
+                            **dict.fromkeys(UNCOUNTED, _ANY),
+                        },
+                        [],
+                    ),
+                    "minProperties": 1,
+                },
+                "default": {},
             },
             "diff": {
                 **_mapping(

@@ -119,6 +119,20 @@ _TARGET = _object(
 
 _CHANGES = _list("the structural diff from base to result", {"type": "object", "required": ["kind", "name"]})
 
+_DATA = _list(
+    "the data that the transaction changed, by relation and kind; partitions under their topmost parent",
+    _object(
+        "one kind of change",
+        {
+            "relation": _text("relation as SQL text"),
+            "kind": _text(
+                "INSERT, UPDATE or DELETE, or a change without a count: TRUNCATE, RECREATE, REFRESH, MOVE, WRITE"
+            ),
+            "rows": {"description": "how many rows, null for a change without a count", "type": ["integer", "null"]},
+        },
+    ),
+)
+
 _REHEARSAL = _object(
     "what the rehearsal proved and measured",
     {
@@ -171,6 +185,8 @@ _REHEARSAL = _object(
                 },
             ),
         ),
+        "data": _DATA,
+        "unproved": _list("what the observation of changed data cannot see", {"type": "string"}),
         "rewrites": _list("tables that were rewritten, by relfilenode", {"type": "string"}),
         "wal_bytes": _count("write-ahead log that the migration made"),
         "backup": {"description": "the backup that was restored, and the proof of its restore", "type": "object"},
@@ -179,6 +195,7 @@ _REHEARSAL = _object(
             {
                 "statements": _MEASURED,
                 "rewrites": _list("tables that it rewrote, by relfilenode", {"type": "string"}),
+                "data": _DATA,
                 "restored": {"description": "the fingerprint was the base's again", "const": True},
             },
         ),

@@ -74,6 +74,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._report.facts im
     command_rows,
     commit_time,
     count_rows,
+    data_rows,
     lock_rows,
     measured_rows,
     predecessor,
@@ -283,6 +284,10 @@ def build_report(
             "locks": lock_rows(transaction, known_locks if part == "ddl" else (), statements, sent),
             "rewrites": list(transaction.get("rewrites") or ()),
         },
+        "data": data_rows(
+            transaction, (rehearsal.get("rollback", {}) if part == "rollback" else rehearsal).get("data")
+        ),
+        "unproved": transaction.get("unproved", []),
         "expected_tags": expect.get("tags", {}),
         "verification": check_rows(verified.checks or []),
         # that of a rollback's transaction compares with the schema before the phase

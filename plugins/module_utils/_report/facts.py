@@ -35,6 +35,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_fact
     newest_end,
     records_of,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.data_kinds import change_extent
 from ansible_collections.incomex.phasegate.plugins.module_utils._report.vocabulary import COMMANDS
 
 Row = Mapping[str, Any]
@@ -192,6 +193,25 @@ def result_rows(declared: Any, result: Any) -> list[dict[str, Any]]:
                 cell["expected"] = one
             found.append(cell)
     return found
+
+
+def data_rows(
+    transaction: Mapping[str, Any], rehearsed: Sequence[Mapping[str, Any]] | None
+) -> list[dict[str, str]] | None:
+    """Return the changed data, each change beside the rehearsal's, in words; None when it was not observed."""
+    if "data" not in transaction:
+        return None
+    found = {(one["relation"], one["kind"]): change_extent(one) for one in transaction["data"]}
+    known = {(one["relation"], one["kind"]): change_extent(one) for one in rehearsed or ()}
+    return [
+        {
+            "relation": key[0],
+            "kind": key[1],
+            "rehearsed": known.get(key, "no change") if rehearsed is not None else "",
+            "found": found.get(key, "no change"),
+        }
+        for key in dict.fromkeys([*found, *known])
+    ]
 
 
 def lock_rows(

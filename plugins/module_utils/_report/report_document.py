@@ -263,7 +263,18 @@ def _execution(report: Mapping[str, Any]) -> List[Block]:
     if report["restored"] is not None:
         equal = "equals" if report["restored"] else "differs from"
         blocks.append(_said(f"The schema after C-09 {equal} the one before the phase, by fingerprint."))
-    return blocks
+    return [*blocks, *_section("Changed data", *_data(report))]
+
+
+def _data(report: Mapping[str, Any]) -> List[Block]:
+    """Return what the transaction changed, as the server counted it, beside what the rehearsal did."""
+    if report["data"] is None:
+        return [_said("Not observed.")]
+    rows = tuple((Code(one["relation"]), one["kind"], one["rehearsed"], one["found"]) for one in report["data"])
+    table = (
+        Table(("relation", "change", "rehearsal", "found"), rows) if rows else _said("The transaction changed no data.")
+    )
+    return [table, *_bullets([f"Not proved: {one}." for one in report["unproved"]])]
 
 
 def _offset(begun: str, at: str) -> float | None:

@@ -18,6 +18,10 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.document
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.names import suspicious_words
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import count_unsafe
+from ansible_collections.incomex.phasegate.plugins.module_utils._review.changed_data import (
+    data_findings,
+    what_data_changed,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._review.changes import what_changes, what_is_checked
 from ansible_collections.incomex.phasegate.plugins.module_utils._review.commands import (
     digests_and_tools,
@@ -68,6 +72,7 @@ def review(subject: Subject) -> Document:
         _attention(subject),
         *what_runs(subject),
         *what_changes(subject),
+        *what_data_changed(subject),
         *what_is_checked(subject),
         *what_was_measured(subject),
         *how_to_roll_back(subject),
@@ -126,6 +131,7 @@ def _attention(subject: Subject) -> Notice:
             items.append(
                 (f"Statement {statement['n']}, {statement['tag']}: {row_count(statement['rows'])} of data changed.",)
             )
+    items += data_findings(subject)
     items += [("The rollback does not restore: ", sentence) for sentence in subject.phase["rollback"]["cannot_restore"]]
     items += _doubts(subject)
     if not items:

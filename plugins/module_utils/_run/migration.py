@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict, replace
-from typing import TypeVar
+from typing import Any, Mapping, Sequence, TypeVar
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import (
     Migrated,
@@ -28,6 +28,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_cap
     DataExpectations,
     load_capture,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_changes import data_key, judge_data
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.state_capture import read_words, write_words
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import Stopped
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_bytes
@@ -48,8 +49,6 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_evalua
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.ledger_record import LedgerEntry
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.measurements import (
     held_locks,
-    rewritten_tables,
-    table_files,
     undeclared_rewrites,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.rollback_losses import data_baseline
@@ -93,8 +92,6 @@ class MigrationChecks(TransactionChecks):
         #: the schema after the last statement, and what printed its texts again
         self.reached: Snapshot | None = None
         self.server: Reprinter | None = None
-        #: the file of every table before the first statement, by the table's oid
-        self.files: dict[str, str] = {}
         self.entry = LedgerEntry(request.artefacts, request.plan, sha256_bytes(canonical_json(request.plan)), step)
 
     def _builtins(self, session: Session) -> Builtins:
@@ -116,7 +113,6 @@ class MigrationChecks(TransactionChecks):
         others = [evaluated for evaluated in self.step.end.gates or () if evaluated["id"] != gate.id]
         self.step.update(gates=[*others, gate.as_dict()])
         stop_at_gates([gate])
-        self.files = table_files(session)
 
     def begun(self, session: Session, applied: MigrationResult) -> None:
         """Write the row of the ledger."""
@@ -166,15 +162,11 @@ class MigrationChecks(TransactionChecks):
         wrong = [(f"{r.id} {r.expected}", f"{r.id} {r.found}") for r in failed_checks(results)]
         wrong += [("data as declared", text) for text in moved]
         applied.locks = held_locks(session)
-        rewrites = rewritten_tables(session, self.files, applied.xid)
-        applied.rewrites = sorted(rewrites.values())
-        scope_of_rewrites = self.request.phase["scope"]["rewrites"]
-        unexpected = undeclared_rewrites(session, rewrites, scope_of_rewrites, self.request.plan["ddl"]["statements"])
-        if unexpected:
-            expected = ", ".join(scope_of_rewrites) or "none"
-            wrong.append(
-                (f"tables that are rewritten (scope.rewrites): {expected}", f"rewritten: {', '.join(unexpected)}")
-            )
+        rewritten = self._undeclared_rewrites(session, applied)
+        # what an undeclared rewrite leaves of an empty table looks like a TRUNCATE
+        data = [one for one in applied.data if not (rewritten and one["kind"] == "TRUNCATE")]
+        of_data = self._undeclared_data(applied, data)
+        wrong += [*rewritten, *of_data]
         if not verdict.ok:
             wrong.append((f"diff {self.request.phase['diff']['policy']}", verdict.message))
         if rehearsed and not rehearsed.ok and rehearsed.message != verdict.message:
@@ -184,8 +176,30 @@ class MigrationChecks(TransactionChecks):
                 "C-07: verification failed inside the transaction; rolled back before COMMIT.",
                 expected="; ".join(expected for expected, _found in wrong),
                 found="; ".join(found for _expected, found in wrong),
-                next_step=f"the DDL does not produce what its phase declares: correct one of them, then {AS_A_REVISION}",
+                next_step=f"the DDL does not produce what its phase declares: correct one of them, then {AS_A_REVISION}"
+                + (self._data_to_declare(data) if of_data and applied.counted else ""),
             )
+
+    def ledger(self) -> str:
+        """Return the ledger that the run writes to."""
+        return self.entry.relation
+
+    def _undeclared_rewrites(self, session: Session, applied: MigrationResult) -> list[tuple[str, str]]:
+        """Return the expected and the found tables, where another one than the declared was rewritten."""
+        declared = self.request.phase["scope"]["rewrites"]
+        unexpected = undeclared_rewrites(session, applied, declared, self.request.plan["ddl"]["statements"])
+        expected = f"tables that are rewritten (scope.rewrites): {', '.join(declared) or 'none'}"
+        return [(expected, f"rewritten: {', '.join(unexpected)}")] if unexpected else []
+
+    def _undeclared_data(self, applied: MigrationResult, data: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+        """Return what was expected and found of each change of data that is not as declared."""
+        if not applied.counted:
+            return [("the server counts rows (track_counts is on from BEGIN to COMMIT)", applied.unproved[0])]
+        return judge_data(self.request.phase["data"], data)
+
+    def _data_to_declare(self, data: Sequence[Mapping[str, Any]]) -> str:
+        key = data_key(self.request.phase["data"], data)
+        return f". If the change of data is intended, phase.yml declares it so (any instead of a number: not compared):\n{key}"
 
     def after_commit(self, session: Session, applied: MigrationResult) -> None:
         """Record what a rollback would lose of the data that is there now."""
@@ -201,6 +215,7 @@ def migration_script(request: MigrationRequest) -> Script:
         rows=request.phase["expect"]["rows"],
         result=request.phase["expect"].get("result"),
         settings=request.phase["settings"],
+        rewrites=request.phase["scope"]["rewrites"],
     )
 
 

@@ -170,16 +170,14 @@ class MeasuredRollback(RollbackChecks):
     Production only records it: there, nobody could change the rollback's SQL any more.
     """
 
-    declared_rewrites: Sequence[str] = ()
-
     def before_commit(self, session: Session, applied: MigrationResult) -> None:
         """Check, then compare the rewritten tables with the declared ones."""
         super().before_commit(session, applied)
-        unexpected = undeclared_rewrites(session, self.rewritten, self.declared_rewrites, self.statements)
+        unexpected = undeclared_rewrites(session, applied, self.script.rewrites, self.script.statements)
         if unexpected:
             raise Stopped(
                 "C-09: the rollback rewrites a table that the phase does not declare; rolled back before COMMIT.",
-                expected=f"tables that are rewritten (scope.rewrites, rollback.rewrites): {', '.join(self.declared_rewrites) or 'none'}",
+                expected=f"tables that are rewritten (scope.rewrites, rollback.rewrites): {', '.join(self.script.rewrites) or 'none'}",
                 found=f"rewritten: {', '.join(unexpected)}",
                 next_step="declare them in rollback.rewrites, or correct the rollback SQL, as a new revision",
             )
@@ -199,8 +197,6 @@ def _roll_back(
         base = take_snapshot(session, sections=original.header.sections)
         checks = MeasuredRollback(original, "the rehearsal", script, step, base, baseline)
         checks.words = words
-        phase = rehearsal.request.phase
-        checks.declared_rewrites = sorted({*phase["scope"]["rewrites"], *phase["rollback"]["rewrites"]})
         applied = run_script(session, rehearsal.client, script, checks, base, step)
         after = take_snapshot(session, sections=original.header.sections)
         left, verdict = judge_changes(
@@ -289,9 +285,16 @@ def run_rehearsal(rehearsal: Rehearsal, archive: str, about: Mapping[str, Any]) 
         "server": server,
         "statements": _statements(applied),
         "locks": measurement.locks,
+        "data": applied.data,
+        "unproved": applied.unproved,
         "rewrites": applied.rewrites,
         "wal_bytes": measurement.wal_bytes,
-        "rollback": {"statements": _statements(undone), "rewrites": undone.rewrites, "restored": True},
+        "rollback": {
+            "statements": _statements(undone),
+            "data": undone.data,
+            "rewrites": undone.rewrites,
+            "restored": True,
+        },
     }
     artefacts.write("rehearsal.json", json.dumps(proved, indent=2, ensure_ascii=False).encode("utf-8") + b"\n")
     return proved

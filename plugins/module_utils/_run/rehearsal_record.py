@@ -170,6 +170,7 @@ def _ddl_differs(
         *_compare("DDL at the opening", start.ddl_sha256 if start else "", plan["ddl"]["sha256"]),
         *_committed(migrated),
         *_committed(newest_end(entries, CopyMigratedAgain)),
+        *_compare("data changed in R-2", transaction.get("data"), claimed["data"]),
         *_compare("tables rewritten in R-2", transaction.get("rewrites"), claimed["rewrites"]),
         *_compare("changes before COMMIT in R-2", _changes(transaction.get("diff")), claimed["changes_before_commit"]),
         *_compare("changes in R-3", _changes(verified.diff), claimed["changes"]),
@@ -185,6 +186,7 @@ def _rollback_differs(plan: Mapping[str, Any], proved: Mapping[str, Any], entrie
     """Return how the bundle contradicts what the plan says about the rollback."""
     undone = newest_end(entries, CopyRolledBack)
     mine, other = plan["rehearsal"]["rollback"], proved.get("rollback")
+    transaction = undone.transaction or {}
     return [
         *(
             [f"the rollback was measured otherwise: {_first_difference(mine, other, 'rollback')}"]
@@ -192,6 +194,7 @@ def _rollback_differs(plan: Mapping[str, Any], proved: Mapping[str, Any], entrie
             else []
         ),
         *_committed(undone),
-        *_compare("tables rewritten in R-4", (undone.transaction or {}).get("rewrites"), mine["rewrites"]),
+        *_compare("tables rewritten in R-4", transaction.get("rewrites"), mine["rewrites"]),
+        *_compare("data changed in R-4", transaction.get("data"), mine["data"]),
         *_compare("schema restored in R-4", undone.restored, True),
     ]

@@ -60,10 +60,6 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_evalua
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.ledger_record import LedgerEntry
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.lock import lock_gate
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.measurements import (
-    rewritten_tables,
-    table_files,
-)
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.register_copy import keep_register
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.rehearsal_record import rehearsal_record
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.rollback_evidence import keep_approvals
@@ -256,6 +252,7 @@ def rollback_script(plan: Mapping[str, Any], data: bytes) -> Script:
         rows=phase["rollback"]["rows"],
         result=None,
         settings=phase["settings"],
+        rewrites=sorted({*phase["scope"]["rewrites"], *phase["rollback"]["rewrites"]}),
     )
 
 
@@ -272,7 +269,7 @@ class RestoredSchema(TransactionChecks):
         self.reached: Snapshot | None = None
         self.server: Reprinter | None = None
         self.name = name
-        self.statements = script.statements
+        self.script = script
         self.later = {one["after_commit"].replace('"', "") for one in script.statements if one["after_commit"]}
 
     def before_settling(self, session: Session, applied: MigrationResult) -> None:
@@ -329,16 +326,12 @@ class RollbackChecks(RestoredSchema):
         self.step = step
         self.base = base
         self.baseline = baseline
-        self.files: dict[str, str] = {}
-        #: the tables that the rollback rewrote, oid to name
-        self.rewritten: dict[str, str] = {}
         #: what writes the row of the ledger
         self.entry: LedgerEntry | None = None
 
     def before(self, session: Session, applied: MigrationResult) -> None:
         """Lock the tables that hold the phase's data and count the rows that would be lost."""
         del applied
-        self.files = table_files(session)
         holders = phase_data(session, self.original, self.base, self.baseline)
         for table in sorted({holder.relation for holder in holders}):
             session.execute(f"LOCK TABLE ONLY {table} IN ACCESS EXCLUSIVE MODE")
@@ -354,13 +347,15 @@ class RollbackChecks(RestoredSchema):
         if self.entry:
             self.entry.add(session)
 
+    def ledger(self) -> str:
+        """Return the ledger that the run writes to."""
+        return self.entry.relation if self.entry else ""
+
     def before_commit(self, session: Session, applied: MigrationResult) -> None:
-        """Compare ledger and schema with those before the phase, and record which tables were rewritten."""
+        """Compare ledger and schema with those before the phase."""
         if self.entry:
             self.entry.require_untouched(session)
         super().before_commit(session, applied)
-        self.rewritten = rewritten_tables(session, self.files, applied.xid)
-        applied.rewrites = sorted(self.rewritten.values())
 
 
 def phase_data(

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Mapping, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
+from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_changes import DataChanges
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import Stopped
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import read_found
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
@@ -25,7 +26,8 @@ class Script:
 
     ``data`` are its verified bytes and ``statements`` the plan's ranges of them; ``rows`` the declared row counts by
     command tag, in file order; ``result`` the expected trailing SELECT, None when none is declared; ``settings`` the
-    phase's timeouts and search_path; ``role`` the one whose statements they are, '' for the session's own.
+    phase's timeouts and search_path; ``role`` the one whose statements they are, '' for the session's own;
+    ``rewrites`` the tables that may be rewritten.
     """
 
     command: str
@@ -35,6 +37,7 @@ class Script:
     result: Any
     settings: Mapping[str, Any]
     role: str = ""
+    rewrites: Sequence[str] = ()
 
 
 @dataclass
@@ -42,20 +45,29 @@ class MigrationResult:
     """The result. ``statements`` in file order, the file's own BEGIN and COMMIT left out; the rest before COMMIT.
 
     Each has ``at``, when it was sent by this host's clock. ``locks`` are the relations that were locked right before COMMIT, each
-    with its mode; ``rewrites`` the tables that were rewritten.
+    with its mode; ``data``, ``rewrites``, ``emptied``, ``unproved`` and ``counted`` are those of ``DataChanges``.
     """
 
     xid: str = ""
     pid: int = 0
     attempts: int = 1
     statements: list[dict[str, Any]] = field(default_factory=list)
+    data: list[dict[str, Any]] = field(default_factory=list)
     rewrites: list[str] = field(default_factory=list)
     locks: list[dict[str, Any]] = field(default_factory=list)
+    emptied: list[str] = field(default_factory=list)
+    unproved: list[str] = field(default_factory=list)
+    counted: bool = True
     result: Any = None
     preflight: list[dict[str, Any]] = field(default_factory=list)
     checks: list[dict[str, Any]] = field(default_factory=list)
     measured: list[dict[str, Any]] = field(default_factory=list)
     diff: dict[str, Any] = field(default_factory=dict)
+
+    def observe(self, found: DataChanges) -> None:
+        """Record the data that the transaction changed."""
+        self.data, self.rewrites, self.emptied = found.changes, found.rewrites, found.emptied
+        self.unproved, self.counted = found.unproved, found.counted
 
 
 class TransactionChecks:
@@ -72,6 +84,10 @@ class TransactionChecks:
 
     def before_settling(self, session: Session, applied: MigrationResult) -> None:
         """Do what needs a transaction that may still write: everything after this is read-only."""
+
+    def ledger(self) -> str:
+        """Return the ledger that ``begun`` writes to, as ``schema.table``: its row is no data of the phase."""
+        return ""
 
     def before_commit(self, session: Session, applied: MigrationResult) -> None:
         """Check what has to hold before COMMIT."""

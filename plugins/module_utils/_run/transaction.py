@@ -5,7 +5,7 @@
 """Run a script's statements in one transaction whose outcome is always known.
 
 Order: BEGIN; the checks before; the transaction id to the journal; the statements; what COMMIT would do later (see
-``settling``); the declared counts; the checks before COMMIT; COMMIT. Any failure rolls back. The outcome of a lost COMMIT is looked up with
+``settling``); what data was changed; the declared counts; the checks before COMMIT; COMMIT. Any failure rolls back. The outcome of a lost COMMIT is looked up with
 ``pg_xact_status``, never assumed. Only a lock timeout is tried again, and only because nothing committed.
 
 The statements that cannot run in a transaction, if the script has any, run after it.
@@ -27,7 +27,9 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.checks import answers_equal, shape_answer
+from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_changes import DataBaseline
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.clock import utc_now
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.data_kinds import count_range, within
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError, Stopped
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import TransactionOutcome
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import json_line
@@ -131,6 +133,11 @@ def _begin(session: Session, settings: Mapping[str, Any]) -> Beginning:
         "SELECT pg_catalog.set_config('log_statement', 'all', true)"
         " WHERE pg_catalog.has_parameter_privilege('log_statement', 'SET')"
     )
+    # what the transaction changes is read from the server's counters
+    session.execute(
+        "SELECT pg_catalog.set_config('track_counts', 'on', true) WHERE pg_catalog.current_setting('track_counts') = 'off'"
+        " AND pg_catalog.has_parameter_privilege('track_counts', 'SET')"
+    )
     return Beginning.of(session)
 
 
@@ -218,9 +225,9 @@ def _check_counts(script: Script, applied: MigrationResult) -> None:
     for tag, declared in sorted(script.rows.items()):
         found = [statement for statement in applied.statements if statement["tag"] == tag]
         for wanted, statement in zip(declared, found):
-            if not _within(wanted, statement["rows"]):
+            if not within(wanted, statement["rows"]):
                 where = f"{tag} of line {statement['line']}"
-                wrong.append((f"{where}: {_range(wanted)} rows", f"{where}: {statement['rows']} rows"))
+                wrong.append((f"{where}: {count_range(wanted)} rows", f"{where}: {statement['rows']} rows"))
         if len(found) != len(declared):
             wrong.append((f"{len(declared)} x {tag}", f"{len(found)} x {tag}"))
     if script.result is not None:
@@ -234,20 +241,6 @@ def _check_counts(script: Script, applied: MigrationResult) -> None:
             found="; ".join(found for _expected, found in wrong),
             next_step=f"the DDL differs from what its phase declares: correct one of them, then {AS_A_REVISION}",
         )
-
-
-def _within(declared: Any, rows: int) -> bool:
-    if not isinstance(declared, Mapping):
-        return bool(declared == rows)
-    most = declared.get("max")
-    return (declared.get("min") or 0) <= rows and (most is None or rows <= most)
-
-
-def _range(declared: Any) -> str:
-    if not isinstance(declared, Mapping):
-        return str(declared)
-    least, most = declared.get("min") or 0, declared.get("max")
-    return f"at least {least}" if most is None else f"{least} to {most}"
 
 
 def _after_outcome(outcome: str, xid: str) -> str:
@@ -300,6 +293,7 @@ def _attempt(
         with explain_privileges(session):
             # first of all: what the collection writes itself is no change of the phase, and is not counted as one
             checks.begun(session, applied)
+            baseline = DataBaseline.read(session, script.rewrites)
             checks.before(session, applied)
     except SqlError as error:
         if error.sqlstate == LOCK_NOT_AVAILABLE:
@@ -316,6 +310,7 @@ def _attempt(
     with explain_privileges(session):
         checks.before_settling(session, applied)
     settle(session, script.command, beginning)
+    applied.observe(baseline.observe(session, checks.ledger()))
     _check_counts(script, applied)
     with explain_privileges(session):
         checks.before_commit(session, applied)

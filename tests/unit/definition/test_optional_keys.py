@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import jsonschema
 import pytest
 from ansible_collections.incomex.phasegate.plugins.action.phase_plan import plan_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.data_kinds import COUNTED, UNCOUNTED
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_bytes
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.markdown import render_markdown
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_file import load_phase
@@ -72,6 +73,7 @@ FULL: dict[str, Any] = {
             "note": "It stays.",
         }
     ],
+    "data": {"app.t": {"INSERT": {"min": 2, "max": 2}, "DELETE": "any"}, "app.code": {"MOVE": "any"}},
     "row_counts": ["app.old", {"relation": "app.t", "change": 2}],
     "diff": {
         "policy": "additions_only",
@@ -84,8 +86,22 @@ FULL: dict[str, Any] = {
     "cross_references": [{"title": "The ticket", "ref": "T-1"}],
 }
 
-#: Required by what else is there, not by the schema: counts by the SQL, a check is by SQL or built in, an exception names something.
-BOUND = {"rows", "sql", "expect", "builtin", "not_attempted", "after_commit", "class", "min", "max"}
+#: Required by what else is there, not by the schema: counts and data by the SQL, a check is by SQL or built in, an exception names
+#: something.
+BOUND = {
+    "data",
+    *COUNTED,
+    *UNCOUNTED,
+    "rows",
+    "sql",
+    "expect",
+    "builtin",
+    "not_attempted",
+    "after_commit",
+    "class",
+    "min",
+    "max",
+}
 
 
 def optional(schema: dict[str, Any], value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.relation_names import split_relation
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_file import load_phase
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.problems import PhaseFileError, Problem
-from ansible_collections.incomex.phasegate.plugins.module_utils._definition.relation_names import split_relation
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.strict_yaml import load_strict_yaml
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.phase_schema import PHASE_SCHEMA
 from ansible_collections.incomex.phasegate.tests.support.phase_files import ALPHA, PhaseFiles

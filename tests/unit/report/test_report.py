@@ -485,7 +485,7 @@ def test_the_summary_of_a_failure() -> None:
 
 SECTIONS = [
     "Gates", "Target", "Plan and approvals", "Pre-run conditions", "Artefacts", "DDL source", "Commands", "Preflight", "Migration",
-    "Verification", "Measured columns", "Created and changed objects", "Not in scope", "Rollback", "Final posture",
+    "Changed data", "Verification", "Measured columns", "Created and changed objects", "Not in scope", "Rollback", "Final posture",
     "Next step", "Cross-references",
 ]  # fmt: skip
 

@@ -180,6 +180,8 @@ def test_a_trigger_that_defers_its_work_again_is_refused(app: Client, cluster: C
 def test_a_trigger_that_only_speaks_of_deferring_is_none(app: Client, cluster: Cluster, tmp_path: Path) -> None:
     cluster.psql(AGAIN, app.database)
     run = forced(app, tmp_path, "INSERT INTO app.old VALUES (9)", sql="SELECT count(*) FROM app.old", expect=1)
+    run.plan["phase"]["data"] = {"app.old": {"INSERT": 1}}
+    run.prepare()
     assert_committed(run)
 
 
@@ -217,6 +219,8 @@ def test_dropping_what_is_temporary_fires_no_event_trigger(app: Client, cluster:
         app.database,
     )
     run = forced(app, tmp_path, TABLE)
+    run.plan["phase"]["data"] = {"app.log": {"INSERT": 1}}
+    run.prepare()
     assert_committed(run)
     assert cluster.psql("SELECT string_agg(line, ', ') FROM app.log", app.database) == "ddl_command_end CREATE TABLE"
 

@@ -1,0 +1,285 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The data that a transaction changes, as the server observes it, and whether its phase declares it.
+
+Rows are counted by the server's own statistics of the transaction, so triggers, functions and COPY are in them. Only relations
+that the transaction holds a lock on can have been changed by it. Not counted are rows that leave with a file: TRUNCATE, a
+rewrite and DROP with CREATE are recognised by the relation's file and oid.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from typing import Any, Dict, FrozenSet, Iterator, List, Mapping, Sequence, Tuple
+
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.data_kinds import (
+    ANY,
+    COUNTED,
+    UNCOUNTED,
+    change_extent,
+    count_range,
+    within,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.relation_names import split_relation
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import (
+    array_literal,
+    copy_field,
+    qualified,
+)
+
+# What phases can change: tables and their partitions, materialized views, sequences, foreign tables; large objects.
+_RELATIONS = """
+c.relkind IN ('r', 'p', 'm', 'S', 'f') AND c.relpersistence <> 't'
+  AND (c.relnamespace <> 'pg_catalog'::pg_catalog.regnamespace OR c.oid = 'pg_catalog.pg_largeobject'::pg_catalog.regclass)
+"""
+
+_COUNTERS = ", ".join(f"pg_catalog.pg_stat_get_xact_tuples_{did}(c.oid)" for did in ("inserted", "updated", "deleted"))
+
+_TRACKING = """
+pg_catalog.current_setting('track_counts') || ', from: '
+  || (SELECT source FROM pg_catalog.pg_settings WHERE name = 'track_counts')
+"""
+
+_BEFORE = f"""
+SELECT 0::pg_catalog.oid, NULL::pg_catalog.oid, NULL, {_TRACKING}, '{{}}'::pg_catalog.int8[]
+UNION ALL
+SELECT c.oid, c.relfilenode, n.nspname, c.relname, ARRAY[{_COUNTERS}]
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE {_RELATIONS}
+"""
+
+# A lock that a subtransaction took is gone when it was rolled back, and with it what was changed under the lock.
+_AFTER = f"""
+WITH held AS (
+  SELECT l.relation AS oid, bool_or(l.mode = 'RowExclusiveLock') AS writes,
+    bool_or(l.mode IN ('ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')) AS alone
+  FROM pg_catalog.pg_locks l
+  WHERE l.pid = pg_catalog.pg_backend_pid() AND l.locktype = 'relation' AND l.granted
+    AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
+    AND l.mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
+  GROUP BY l.relation
+), found AS (
+  SELECT c.oid::pg_catalog.text AS oid, c.relkind AS kind, c.relfilenode::pg_catalog.text AS file, h.writes, h.alone,
+    n.nspname AS schema, c.relname AS name, pg_catalog.format('%I.%I', n.nspname, c.relname) AS text,
+    pg_catalog.format('%I.%I', tn.nspname, t.relname) AS top, ARRAY[{_COUNTERS}] AS counts,
+    pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_table_privilege(c.oid, 'SELECT') AS readable
+  FROM held h JOIN pg_catalog.pg_class c USING (oid) JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  JOIN pg_catalog.pg_class t ON t.oid = coalesce(pg_catalog.pg_partition_root(c.oid), c.oid)
+  JOIN pg_catalog.pg_namespace tn ON tn.oid = t.relnamespace
+  WHERE {_RELATIONS}
+)
+SELECT pg_catalog.json_build_object('tracking', {_TRACKING},
+  'relations', coalesce((SELECT json_agg(f) FROM found f), '[]'),
+  'switches', coalesce((SELECT json_agg(p.oid::pg_catalog.regprocedure::pg_catalog.text ORDER BY p.oid)
+    FROM pg_catalog.pg_proc p WHERE EXISTS (
+      SELECT FROM pg_catalog.unnest(p.proconfig) setting WHERE setting ~* '^track_counts=')), '[]'))
+"""
+
+# With their partitions and children, which a change of the parent changes as well.
+_FAMILY = """
+WITH RECURSIVE family AS (
+  SELECT pg_catalog.to_regclass(name)::pg_catalog.oid AS oid FROM pg_catalog.unnest({names}) name
+  UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN family f ON i.inhparent = f.oid)
+SELECT c.oid, c.relkind, pg_catalog.format('%I.%I', n.nspname, c.relname),
+  pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_table_privilege(c.oid, 'SELECT')
+FROM family f JOIN pg_catalog.pg_class c USING (oid) JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+"""
+
+_PLAIN_KEY = re.compile(r'[a-z_][a-z0-9_."$]*')
+
+
+@dataclass(frozen=True)
+class DataChanges:
+    """What a transaction changed.
+
+    ``changes`` are mappings of ``relation``, ``kind`` and ``rows`` (None where rows are not counted), sorted; partitions under
+    their topmost parent. ``rewrites`` are the tables with a new file, ``emptied`` those of them without an earlier row. ``unproved`` says what the observation cannot see, and
+    ``counted`` is false when the server did not count rows all the time.
+    """
+
+    changes: List[Dict[str, Any]] = field(default_factory=list)
+    rewrites: List[str] = field(default_factory=list)
+    emptied: List[str] = field(default_factory=list)
+    unproved: List[str] = field(default_factory=list)
+    counted: bool = True
+
+
+@dataclass(frozen=True)
+class _Relation:
+    """A relation at the beginning: its file, and the rows that the session's earlier transactions have counted."""
+
+    file: str
+    counts: Tuple[int, ...]
+
+
+class DataBaseline:
+    """What the counters, files and names are at the beginning of a transaction, and which tables are empty."""
+
+    def __init__(
+        self,
+        tracking: str,
+        relations: Mapping[str, _Relation],
+        names: Mapping[Tuple[str, str], str],
+        empty: FrozenSet[str],
+    ) -> None:
+        self._tracking = tracking
+        self._relations = relations
+        self._names = names
+        self._empty = empty
+
+    @classmethod
+    def read(cls, session: Session, rewrites: Sequence[str] = ()) -> DataBaseline:
+        """Read it, right after BEGIN: earlier transactions of the session are in the counters.
+
+        ``rewrites`` are tables that may be rewritten: only of these, and of their partitions and children, is it known whether
+        they are empty.
+        """
+        tracking, relations, names = "", {}, {}
+        none = (0, 0, 0)
+        for line in session.copy_lines(_BEFORE):
+            oid, file, schema, name, counts = line.split("\t")
+            if oid == "0":
+                tracking = copy_field(name) or ""
+                continue
+            known = none if counts == "{0,0,0}" else tuple(int(one) for one in counts.strip("{}").split(","))
+            relations[oid] = _Relation(file, known)
+            where = (schema, name) if "\\" not in line else (copy_field(schema) or "", copy_field(name) or "")
+            names[where] = oid
+        return cls(tracking, relations, names, _empty(session, rewrites) if rewrites else frozenset())
+
+    def observe(self, session: Session) -> DataChanges:
+        """Return what the transaction has changed since, when no statement of its author can follow any more."""
+        found = session.json(_AFTER)
+        sums: Dict[Tuple[str, str], int] = {}
+        rewrites, emptied = [], []
+        for relation in found["relations"]:
+            before = self._relations.get(relation["oid"])
+            if before and relation["kind"] == "r" and relation["alone"] and before.file != relation["file"]:
+                rewrites.append(relation["text"])
+            for kind, rows in self._changes_of(session, relation, before):
+                emptied += [relation["text"]] if kind == "TRUNCATE" else []
+                sums[relation["top"], kind] = sums.get((relation["top"], kind), 0) + rows
+        changes = [
+            {"relation": relation, "kind": kind, "rows": rows if kind in COUNTED else None}
+            for (relation, kind), rows in sorted(sums.items(), key=_in_order)
+        ]
+        unproved = [
+            f"{name} switches track_counts: rows that it changes may not be counted" for name in found["switches"]
+        ]
+        counted = found["tracking"].startswith("on") and found["tracking"] == self._tracking
+        if not counted:
+            unproved.insert(0, f"track_counts was {self._tracking} at BEGIN, and {found['tracking']} before COMMIT")
+        return DataChanges(changes, sorted(rewrites), sorted(emptied), unproved, counted)
+
+    def _changes_of(
+        self, session: Session, found: Mapping[str, Any], before: _Relation | None
+    ) -> Iterator[Tuple[str, int]]:
+        """Yield the kinds of changes of one relation, with their rows."""
+        new_file = before is not None and found["alone"] and before.file != found["file"]
+        counts = [now - then for now, then in zip(found["counts"], before.counts if before else (0, 0, 0))]
+        recreated = self._names.get((found["schema"], found["name"]), found["oid"]) != found["oid"]
+        kind = found["kind"]
+        if kind == "S":
+            if found["writes"] or new_file or recreated:
+                yield "MOVE", 0
+        elif kind == "f":
+            if found["writes"] or (before and found["alone"]):
+                yield "WRITE", 0
+        elif kind == "m":
+            if new_file or any(counts):
+                yield "REFRESH", 0
+        else:
+            if recreated:
+                yield "RECREATE", 0
+            if new_file and found["oid"] not in self._empty and not _has_earlier_row(session, found, counts[0]):
+                yield "TRUNCATE", 0
+            yield from ((name, rows) for name, rows in zip(COUNTED, counts) if rows)
+
+
+def family(session: Session, names: Sequence[str]) -> List[Tuple[str, str, str, bool]]:
+    """Return the relations of these names with their partitions and children: oid, kind, name, and whether the role may read it."""
+    return [
+        (oid or "", kind or "", name or "", readable == "t")
+        for oid, kind, name, readable in session.rows(_FAMILY.format(names=array_literal(names)))
+    ]
+
+
+def _empty(session: Session, names: Sequence[str]) -> FrozenSet[str]:
+    """Return the oids of those tables that have no row."""
+    tables = [(oid, name) for oid, kind, name, readable in family(session, names) if kind == "r" and readable]
+    if not tables:
+        return frozenset()
+    # no lock stays that the statements would have to make a stronger one
+    session.execute("SAVEPOINT looked")
+    queries = (f"SELECT {int(oid)} WHERE NOT EXISTS (SELECT FROM ONLY {name})" for oid, name in tables)
+    found = frozenset(oid or "" for (oid,) in session.rows(" UNION ALL ".join(queries)))
+    session.execute("ROLLBACK TO SAVEPOINT looked")
+    session.execute("RELEASE SAVEPOINT looked")
+    return found
+
+
+def _in_order(entry: Tuple[Tuple[str, str], int]) -> Tuple[str, int]:
+    (relation, kind), _rows = entry
+    return relation, [*COUNTED, *UNCOUNTED].index(kind)
+
+
+def _has_earlier_row(session: Session, found: Mapping[str, Any], inserted: int) -> bool:
+    """Return whether a table with a new file has more rows than the transaction inserted."""
+    if not found["readable"]:
+        return False
+    table = qualified(found["schema"], found["name"])
+    return bool(session.rows(f"SELECT 1 FROM ONLY {table} OFFSET {int(inserted)} LIMIT 1"))
+
+
+def judge_data(declared: Mapping[str, Mapping[str, Any]], found: Sequence[Mapping[str, Any]]) -> List[Tuple[str, str]]:
+    """Return each deviation as what was expected and what was found.
+
+    ``declared`` is ``data`` of a phase. Every change needs a declaration of its relation and kind; a declared count must be met.
+    """
+    wanted = {split_relation(name): (name, kinds) for name, kinds in declared.items()}
+    seen: Dict[Any, Dict[str, Any]] = {}
+    wrong = []
+    for change in found:
+        relation, kind, rows = split_relation(change["relation"]), change["kind"], change["rows"]
+        seen.setdefault(relation, {})[kind] = rows
+        _name, kinds = wanted.get(relation, ("", {}))
+        if kind not in kinds:
+            wrong.append(
+                (
+                    f"no undeclared change of data in {change['relation']}",
+                    f"{kind} in {change['relation']}: {change_extent(change)}",
+                )
+            )
+    for relation, (name, kinds) in wanted.items():
+        for kind, count in kinds.items():
+            rows = seen.get(relation, {}).get(kind, 0) or 0
+            if not within(count, rows):
+                wrong.append((f"{kind} in {name}: {count_range(count)} rows", f"{kind} in {name}: {rows} rows"))
+    return wrong
+
+
+def data_key(declared: Mapping[str, Mapping[str, Any]], found: Sequence[Mapping[str, Any]]) -> str:
+    """Return the key ``data`` of phase.yml that these changes need; what is declared and met stays as it is."""
+    known = {split_relation(name): (name, kinds) for name, kinds in declared.items()}
+    lines = ["data:"]
+    for relation in dict.fromkeys(change["relation"] for change in found):
+        name, kinds = known.get(split_relation(relation), (relation, {}))
+        values = []
+        for change in (one for one in found if one["relation"] == relation):
+            count, rows = kinds.get(change["kind"]), change["rows"]
+            kept = count is not None and within(count, rows or 0)
+            value = count if kept else (ANY if rows is None else rows)
+            values.append(f"{change['kind']}: {_flow(value)}")
+        key = name if _PLAIN_KEY.fullmatch(name) else json.dumps(name, ensure_ascii=False)
+        lines.append(f"  {key}: {{{', '.join(values)}}}")
+    return "\n".join(lines)
+
+
+def _flow(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {one}" for key, one in value.items()) + "}"
+    return str(value)
