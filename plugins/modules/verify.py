@@ -114,7 +114,14 @@ measured:
   type: list
   elements: dict
 deviations:
-  description: Measurements and row counts that differ from the declared ones.
+  description: Measurements and row counts that differ from the declared ones, in a run directory without a migration.
+  returned: once the snapshot is taken
+  type: list
+  elements: str
+elsewhere:
+  description:
+    - Measurements and row counts that differ from the declared ones after a migration in this run directory.
+    - Its own changes were compared before COMMIT; these are reported, because other sessions' changes are in them.
   returned: once the snapshot is taken
   type: list
   elements: str

@@ -126,6 +126,10 @@ ROWS: dict[str, Fault] = {
         "counters that mislead: blocks and attempts that were rolled back, other sessions, statistics reset or switched off",
         "only the transaction's own rows count; uncounted rows do not commit",
     ),
+    "live-writes": Fault(
+        "an application writes to counted and measured tables before C-07 and after COMMIT",
+        "the phase answers for its own changes; whole tables are reported",
+    ),
     "temporary-objects": Fault(
         "temporary objects that take a constraint, policy, column or extension with them at COMMIT",
         "dropped before the checks, which see what is left",

@@ -397,7 +397,10 @@ class RolledBack(Transacted):
 
 @dataclass(frozen=True)
 class Verified(StepEnd):
-    """C-08. ``deviations`` are counts and measurements that moved without being declared."""
+    """C-08. ``deviations`` are counts and measurements that moved without being declared.
+
+    ``elsewhere`` are those of whole tables after a transaction that was judged by its own changes before COMMIT.
+    """
 
     step: ClassVar[str] = "C-08"
     fingerprint: str | None = None
@@ -407,6 +410,7 @@ class Verified(StepEnd):
     measures: Mapping[str, Any] | None = None
     measured: Rows | None = None
     deviations: Sequence[str] | None = None
+    elsewhere: Sequence[str] | None = None
     #: policy, ok, message, offending, lines, text, changes
     diff: Mapping[str, Any] | None = None
     #: CheckResult

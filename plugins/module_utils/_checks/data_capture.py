@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Mapping, Optional, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
+from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_changes import Member, Tables, families
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
     read_found,
@@ -78,6 +79,10 @@ def _count_rows(session: Session, relations: Sequence[str]) -> dict[str, int | N
     }
 
 
+def _columns(measure: MeasuredColumn) -> str:
+    return f"{identifier(measure.key)}, {identifier(measure.column)}"
+
+
 def _read_values(session: Session, measure: MeasuredColumn) -> tuple[dict[str, str], ColumnStats]:
     """Return the measured column by key, both as text ('' for NULL) in the key's order, and its extent.
 
@@ -93,7 +98,7 @@ def _read_values(session: Session, measure: MeasuredColumn) -> tuple[dict[str, s
         )
     key, column = identifier(measure.key), identifier(measure.column)
     # COPY writes each value by its type's output function: a cast could be one that somebody made
-    pairs = [(row[0], row[1] or "") for row in session.copy(f"SELECT {key}, {column} FROM {relation} ORDER BY {key}")]
+    pairs = [(row[0], row[1] or "") for row in session.copy(f"SELECT {_columns(measure)} FROM {relation} ORDER BY {key}")]
     values = {name or "": value for name, value in pairs}
     if len(values) != len(pairs) or any(name is None for name, _value in pairs):
         raise PhaseGateError(
@@ -106,6 +111,19 @@ def _read_values(session: Session, measure: MeasuredColumn) -> tuple[dict[str, s
         f"SELECT count(*), count(DISTINCT {column}), min({column}), max({column}) FROM {relation}"
     )[0]
     return values, ColumnStats(int(rows or 0), int(distinct or 0), minimum, maximum)
+
+
+# Rows that are visible are committed or the transaction's own; its subtransactions have later ids than itself.
+_OWN = """
+pg_catalog.age(xmin) <= 0 AND pg_catalog.pg_xact_status(
+  (pg_catalog.pg_current_xact_id()::pg_catalog.text::pg_catalog.int8 - pg_catalog.age(xmin))::pg_catalog.text::pg_catalog.xid8) = 'in progress'
+"""
+
+
+def _written_keys(session: Session, measure: MeasuredColumn) -> list[str]:
+    """Return the keys of the rows that the open transaction has written."""
+    relation, key = _resolve(session, measure.relation), identifier(measure.key)
+    return [row[0] or "" for row in session.copy(f"SELECT {key} FROM {relation} WHERE {_OWN}")]
 
 
 def _csv_field(text: str) -> str:
@@ -208,8 +226,50 @@ class DataExpectations:
             extents={name: extent for name, (_values, extent) in read.items()},
         )
 
-    def judge(self, before: Capture, after: Capture) -> tuple[list[dict[str, Any]], list[str]]:
-        """Return how every measured column changed, and every deviation from the declaration."""
+    def compare(self, before: Capture, after: Capture) -> tuple[list[dict[str, Any]], list[str]]:
+        """Return how every measured column changed, and how whole tables differ from the declaration.
+
+        What other sessions changed meanwhile is in both.
+        """
         measured = [_compare(measure, before, after) for measure in self.measures]
         wrong = [text for moved in measured for text in _not_as_expected(moved, self.expects[moved["id"]])]
         return measured, wrong + _moved_counts(before.counts, after.counts, self.row_changes)
+
+    def judge(self, session: Session, before: Capture, own: Tables) -> tuple[list[dict[str, Any]], list[str]]:
+        """Return how the open transaction changed every measured column, and every deviation from the declaration.
+
+        ``own`` are the rows that the transaction has changed. A table is read only when it has changed what is measured in it, or when its
+        rows cannot be told from the counters: it was truncated or replaced, or is no table.
+        """
+        known = families(session, [*self.row_changes, *(measure.relation for measure in self.measures)])
+        measured = [self._measure(session, measure, before, known[measure.relation], own) for measure in self.measures]
+        wrong = [text for moved in measured for text in _not_as_expected(moved, self.expects[moved["id"]])]
+        for name, declared in self.row_changes.items():
+            changed = [own[one.text] for one in known[name] if one.text in own]
+            if not known[name] or known[name][0].kind not in ("r", "p") or None in changed:
+                wrong += _moved_counts(before.counts, _count_rows(session, [name]), self.row_changes)
+                continue
+            net = sum(one[0] - one[2] for one in changed if one)
+            if net != declared:
+                wrong.append(
+                    f"{name}: this transaction changed its number of rows by {net:+d}, declared change {declared:+d}"
+                )
+        return measured, wrong
+
+    @staticmethod
+    def _measure(
+        session: Session, measure: MeasuredColumn, before: Capture, members: Sequence[Member], own: Tables
+    ) -> dict[str, Any]:
+        """Return how the transaction changed one column: only rows that it has written itself count as changed."""
+        touched = [own[one.text] for one in members if one.text in own]
+        if members and members[0].kind in ("r", "p") and not touched:
+            # both columns must still be there after COMMIT
+            session.execute(f"SELECT {_columns(measure)} FROM {_resolve(session, measure.relation)} LIMIT 0")
+            return _compare(measure, before, before)
+        values, extent = _read_values(session, measure)
+        moved = _compare(measure, before, Capture({}, {measure.id: values}, {measure.id: extent}))
+        if members and members[0].kind in ("r", "p"):
+            old, written = before.values[measure.id], _written_keys(session, measure)
+            gone = old.keys() - values.keys() if any(one is None or one[2] for one in touched) else ()
+            moved["changed"] = len(gone) + sum(old.get(key) != values.get(key) for key in written)
+        return moved

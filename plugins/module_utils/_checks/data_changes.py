@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
-from typing import Any, Dict, FrozenSet, Iterator, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, FrozenSet, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.data_kinds import (
     ANY,
@@ -82,9 +82,9 @@ SELECT pg_catalog.json_build_object('tracking', {_TRACKING},
 # With their partitions and children, which a change of the parent changes as well.
 _FAMILY = """
 WITH RECURSIVE family AS (
-  SELECT pg_catalog.to_regclass(name)::pg_catalog.oid AS oid FROM pg_catalog.unnest({names}) name
-  UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN family f ON i.inhparent = f.oid)
-SELECT c.oid, c.relkind, pg_catalog.format('%I.%I', n.nspname, c.relname),
+  SELECT name, pg_catalog.to_regclass(name)::pg_catalog.oid AS oid FROM pg_catalog.unnest({names}) name
+  UNION SELECT f.name, i.inhrelid FROM pg_catalog.pg_inherits i JOIN family f ON i.inhparent = f.oid)
+SELECT f.name, c.oid, c.relkind, pg_catalog.format('%I.%I', n.nspname, c.relname),
   pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_table_privilege(c.oid, 'SELECT')
 FROM family f JOIN pg_catalog.pg_class c USING (oid) JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 """
@@ -92,16 +92,22 @@ FROM family f JOIN pg_catalog.pg_class c USING (oid) JOIN pg_catalog.pg_namespac
 _PLAIN_KEY = re.compile(r'[a-z_][a-z0-9_."$]*')
 
 
+#: Rows inserted, updated and deleted by table; None for one that was truncated or replaced.
+Tables = Mapping[str, Optional[Sequence[int]]]
+
+
 @dataclass(frozen=True)
 class DataChanges:
     """What a transaction changed.
 
     ``changes`` are mappings of ``relation``, ``kind`` and ``rows`` (None where rows are not counted), sorted; partitions under
-    their topmost parent. ``rewrites`` are the tables with a new file, ``emptied`` those of them without an earlier row. ``unproved`` says what the observation cannot see, and
+    their topmost parent. ``tables`` has of each changed or rewritten table and partition the rows inserted, updated and deleted; None for one that
+    was truncated or replaced. ``rewrites`` are the tables with a new file, ``emptied`` those of them without an earlier row. ``unproved`` says what the observation cannot see, and
     ``counted`` is false when the server did not count rows all the time.
     """
 
     changes: List[Dict[str, Any]] = field(default_factory=list)
+    tables: Tables = field(default_factory=dict)
     rewrites: List[str] = field(default_factory=list)
     emptied: List[str] = field(default_factory=list)
     unproved: List[str] = field(default_factory=list)
@@ -156,12 +162,18 @@ class DataBaseline:
         found = session.json(_AFTER)
         sums: Dict[Tuple[str, str], int] = {}
         rewrites, emptied = [], []
+        tables: Dict[str, Optional[List[int]]] = {}
         for relation in found["relations"]:
             before = self._relations.get(relation["oid"])
             if before and relation["kind"] == "r" and relation["alone"] and before.file != relation["file"]:
                 rewrites.append(relation["text"])
+                tables[relation["text"]] = [0, 0, 0]
             for kind, rows in self._changes_of(session, relation, before):
                 emptied += [relation["text"]] if kind == "TRUNCATE" else []
+                if kind not in COUNTED:
+                    tables[relation["text"]] = None
+                elif tables.setdefault(relation["text"], [0, 0, 0]) is not None:
+                    (tables[relation["text"]] or [])[COUNTED.index(kind)] = rows
                 sums[relation["top"], kind] = sums.get((relation["top"], kind), 0) + rows
         changes = [
             {"relation": relation, "kind": kind, "rows": rows if kind in COUNTED else None}
@@ -173,7 +185,7 @@ class DataBaseline:
         counted = found["tracking"].startswith("on") and found["tracking"] == self._tracking
         if not counted:
             unproved.insert(0, f"track_counts was {self._tracking} at BEGIN, and {found['tracking']} before COMMIT")
-        return DataChanges(changes, sorted(rewrites), sorted(emptied), unproved, counted)
+        return DataChanges(changes, tables, sorted(rewrites), sorted(emptied), unproved, counted)
 
     def _changes_of(
         self, session: Session, found: Mapping[str, Any], before: _Relation | None
@@ -200,22 +212,33 @@ class DataBaseline:
             yield from ((name, rows) for name, rows in zip(COUNTED, counts) if rows)
 
 
-def family(session: Session, names: Sequence[str]) -> List[Tuple[str, str, str, bool]]:
-    """Return the relations of these names with their partitions and children: oid, kind, name, and whether the role may read it."""
-    return [
-        (oid or "", kind or "", name or "", readable == "t")
-        for oid, kind, name, readable in session.rows(_FAMILY.format(names=array_literal(names)))
-    ]
+@dataclass(frozen=True)
+class Member:
+    """A relation, or a partition or child of it: ``kind`` as in pg_class, ``text`` its name as SQL."""
+
+    oid: str
+    kind: str
+    text: str
+    readable: bool
+
+
+def families(session: Session, names: Sequence[str]) -> Dict[str, List[Member]]:
+    """Return the relations of these names, each with its partitions and children; none for a name that does not exist."""
+    found: Dict[str, List[Member]] = {name: [] for name in names}
+    for name, oid, kind, text, readable in session.rows(_FAMILY.format(names=array_literal(names))) if names else ():
+        found[name or ""].append(Member(oid or "", kind or "", text or "", readable == "t"))
+    return found
 
 
 def _empty(session: Session, names: Sequence[str]) -> FrozenSet[str]:
     """Return the oids of those tables that have no row."""
-    tables = [(oid, name) for oid, kind, name, readable in family(session, names) if kind == "r" and readable]
+    members = [one for members in families(session, names).values() for one in members]
+    tables = {one.oid: one.text for one in members if one.kind == "r" and one.readable}
     if not tables:
         return frozenset()
     # no lock stays that the statements would have to make a stronger one
     session.execute("SAVEPOINT looked")
-    queries = (f"SELECT {int(oid)} WHERE NOT EXISTS (SELECT FROM ONLY {name})" for oid, name in tables)
+    queries = (f"SELECT {int(oid)} WHERE NOT EXISTS (SELECT FROM ONLY {text})" for oid, text in tables.items())
     found = frozenset(oid or "" for (oid,) in session.rows(" UNION ALL ".join(queries)))
     session.execute("ROLLBACK TO SAVEPOINT looked")
     session.execute("RELEASE SAVEPOINT looked")

@@ -16,6 +16,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.director
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import (
     DataRecorded,
     SchemaRecorded,
+    TransactionBegun,
     Verified,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
@@ -121,6 +122,15 @@ def describe_snapshot(facts: Snapshot) -> dict[str, object]:
     }
 
 
+def deviations_of(differs: Sequence[str], artefacts: RunDirectory) -> dict[str, list[str]]:
+    """Return how whole tables differ from the declaration: ``deviations``, or ``elsewhere`` where a transaction of the run is known.
+
+    The transaction was judged by its own changes before COMMIT; what differs after it, other sessions have changed.
+    """
+    judged = any(entry.event == TransactionBegun.event for entry in artefacts.journal.entries())
+    return {"deviations": [] if judged else list(differs), "elsewhere": list(differs) if judged else []}
+
+
 def record_state_steps(
     client: Client, artefacts: RunDirectory, label: str, declared: DataExpectations, sections: Sequence[str]
 ) -> dict[str, object]:
@@ -134,8 +144,9 @@ def record_state_steps(
         step.update(**now.state())
         if label == "after":
             before = load_capture(artefacts, "before", declared.measures)
-            result["measured"], result["deviations"] = declared.judge(before, now)
-            step.update(measured=result["measured"], deviations=result["deviations"])
+            measured, differs = declared.compare(before, now)
+            result.update(measured=measured, **deviations_of(differs, artefacts))
+            step.update(measured=measured, **deviations_of(differs, artefacts))
     return result
 
 

@@ -32,6 +32,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_cap
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.state_capture import (
     describe_snapshot,
+    deviations_of,
     read_words,
     record_state,
 )
@@ -86,7 +87,7 @@ class Verification:
         )
 
 
-VERIFICATION_FIELDS = ("fingerprint", "checks", "summary", "non_scope", "measured", "deviations")
+VERIFICATION_FIELDS = ("fingerprint", "checks", "summary", "non_scope", "measured", "deviations", "elsewhere")
 
 
 def verification_fields(end: Verified) -> dict[str, Any]:
@@ -147,20 +148,22 @@ def run_verification(
 
     ``words`` is what to read for texts of a copy that the source prints otherwise.
 
-    ``step.end`` receives fingerprint, diff, measured, deviations, checks and non_scope, complete also on failure.
+    ``step.end`` receives fingerprint, diff, measured, deviations, elsewhere, checks and non_scope, complete also on failure.
     """
     before, after = labels
     original = Snapshot.load(artefacts.file(f"schema/{before}.jsonl.gz"))
     taken = record_state(client, artefacts, after, wanted.declared, original.header.sections)
     measures = wanted.declared.measures
     now = load_capture(artefacts, after, measures)
-    moved, wrong = wanted.declared.judge(load_capture(artefacts, before, measures), now)
+    moved, differs = wanted.declared.compare(load_capture(artefacts, before, measures), now)
+    differing = deviations_of(differs, artefacts)
+    wrong = differing["deviations"]
     with client.session("phasegate:verify") as session:
         changes, result = diff_states(
             artefacts, labels, (original, taken), wanted.policy, session, words or read_words(artefacts)
         )
     write_diff(step, changes, result)
-    step.update(**describe_snapshot(taken), **now.state(), measured=moved, deviations=wrong)
+    step.update(**describe_snapshot(taken), **now.state(), measured=moved, **differing)
     lines = result["lines"]
     with client.session("phasegate:verify") as session:
         builtins = {

@@ -304,6 +304,7 @@ def build_report(
         "measured": measured_rows(phase, verified.measured or [], evidence.rehearsed, backup.backup or {}),
         "notes": [measure["note"] for measure in phase.get("measure", []) if measure.get("note")],
         "deviations": verified.deviations or [],
+        "elsewhere": verified.elsewhere or [],
         "non_scope": _non_scope(phase, verified.non_scope or []),
         "triggers": _triggers(start, entries, ending),
         "rollback_command": (

@@ -406,6 +406,7 @@ def _comparison(report: Mapping[str, Any]) -> List[Block]:
         blocks += _measured(moved)
     blocks += [_said(note) for note in (report["notes"] if report["measured"] else ["Not measured."])]
     blocks += _bullets(report["deviations"])
+    blocks += _bullets([f"Whole table, other sessions' changes included: {one}." for one in report["elsewhere"]])
     shown = object_tree(report) if diff else [_said("No diff was made.")]
     blocks += _section("Created and changed objects", *shown)
     return [*blocks, _digest_table("fingerprint", report["fingerprints"].items())]

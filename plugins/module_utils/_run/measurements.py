@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Mapping, Sequence
 
-from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_changes import family
+from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_changes import families
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import MigrationResult
 
@@ -85,4 +85,4 @@ def undeclared_rewrites(
 def _names(session: Session, statements: Sequence[Mapping[str, Any]], tag: str, others: Sequence[str] = ()) -> set[str]:
     """Return the relations that statements of this tag name, and others, with their partitions and children."""
     named = sorted({*others, *(name for one in statements if one["tag"] == tag for name in one["relations"])})
-    return {name for _oid, _kind, name, _readable in family(session, named)} if named else set()
+    return {one.text for members in families(session, named).values() for one in members}

@@ -150,7 +150,7 @@ class MigrationChecks(TransactionChecks):
         applied.checks = [result.as_dict() for result in results]
         declared = DataExpectations.from_definition(self.request.phase["measure"], self.request.phase["row_counts"])
         before = load_capture(self.request.artefacts, self.request.capture, declared.measures)
-        applied.measured, moved = declared.judge(before, declared.take(session))
+        applied.measured, moved = declared.judge(session, before, applied.tables)
         after = read_again(session, self.reached) if self.reached else read_changed(session, self.base)
         changes, verdict, rehearsed = self._judge(after, self.server or Reprinter(session, inside=True))
         applied.diff = {

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Mapping, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
-from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_changes import DataChanges
+from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_changes import DataChanges, Tables
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import Stopped
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import read_found
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
@@ -45,7 +45,7 @@ class MigrationResult:
     """The result. ``statements`` in file order, the file's own BEGIN and COMMIT left out; the rest before COMMIT.
 
     Each has ``at``, when it was sent by this host's clock. ``locks`` are the relations that were locked right before COMMIT, each
-    with its mode; ``data``, ``rewrites``, ``emptied``, ``unproved`` and ``counted`` are those of ``DataChanges``.
+    with its mode; ``data``, ``tables``, ``rewrites``, ``emptied``, ``unproved`` and ``counted`` are those of ``DataChanges``.
     """
 
     xid: str = ""
@@ -53,6 +53,7 @@ class MigrationResult:
     attempts: int = 1
     statements: list[dict[str, Any]] = field(default_factory=list)
     data: list[dict[str, Any]] = field(default_factory=list)
+    tables: Tables = field(default_factory=dict)
     rewrites: list[str] = field(default_factory=list)
     locks: list[dict[str, Any]] = field(default_factory=list)
     emptied: list[str] = field(default_factory=list)
@@ -66,7 +67,8 @@ class MigrationResult:
 
     def observe(self, found: DataChanges) -> None:
         """Record the data that the transaction changed."""
-        self.data, self.rewrites, self.emptied = found.changes, found.rewrites, found.emptied
+        self.data, self.tables = found.changes, found.tables
+        self.rewrites, self.emptied = found.rewrites, found.emptied
         self.unproved, self.counted = found.unproved, found.counted
 
 

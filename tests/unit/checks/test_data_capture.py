@@ -94,14 +94,14 @@ def captured(rows: dict[str, str], **counts: int | None) -> Capture:
 )
 def test_changed_rows_are_counted_by_key(before: dict[str, str], after: dict[str, str], changed: int) -> None:
     declared = DataExpectations.from_definition([{**MEASURE, "expect": {"changed": changed}}], [])
-    (measured,), wrong = declared.judge(captured(before), captured(after))
+    (measured,), wrong = declared.compare(captured(before), captured(after))
     assert (measured["changed"], measured["rows"], wrong) == (changed, len(after), [])
 
 
 def test_every_figure_that_is_not_as_declared_is_named() -> None:
     expect = {"rows": 2, "changed": 0, "distinct_before": 3, "distinct_after": None}
     declared = DataExpectations.from_definition([{**MEASURE, "expect": expect}], [])
-    _measured, wrong = declared.judge(captured({"a": "1", "b": "2"}), captured({"a": "1", "b": "3"}))
+    _measured, wrong = declared.compare(captured({"a": "1", "b": "2"}), captured({"a": "1", "b": "3"}))
     assert wrong == [
         "updated_at of public.tac_logical_unit: changed 0 expected, 1 found",
         "updated_at of public.tac_logical_unit: distinct_before 3 expected, 2 found",
@@ -117,5 +117,5 @@ def test_every_figure_that_is_not_as_declared_is_named() -> None:
 )  # fmt: skip
 def test_row_counts_move_as_declared_only(before: int | None, after: int | None, change: int, wrong: bool) -> None:
     declared = DataExpectations.from_definition([], [{"relation": "t", "change": change}])
-    _measured, found = declared.judge(Capture({"t": before}, {}, {}), Capture({"t": after}, {}, {}))
+    _measured, found = declared.compare(Capture({"t": before}, {}, {}), Capture({"t": after}, {}, {}))
     assert found == ([f"t: {before} rows before, {after} after, declared change {change:+d}"] if wrong else [])

@@ -212,7 +212,7 @@ VERIFY_TWO = [{"id": "VA-1", "title": "two rows", "sql": "SELECT count(*) FROM a
             {"scope": {"schemas": ["app"], "statements": ["CREATE TABLE", "INSERT"]},
              "expect": {"tags": {"CREATE TABLE": 1, "INSERT": 1}, "rows": {"INSERT": [1]}},
              "row_counts": ["app.old"]},
-            ("app.old: 0 rows before, 1 after, declared change +0",),
+            ("app.old: this transaction changed its number of rows by +1, declared change +0",),
         ),
         (
             "CREATE TABLE app.t (id int);\nSELECT 85 AS n;\n",

@@ -1,0 +1,185 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tables that an application writes to meanwhile: a phase answers for its own changes only, on a real server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import Verified
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
+from ansible_collections.incomex.phasegate.plugins.module_utils._checks.verification import (
+    Verification,
+    run_verification,
+)
+from ansible_collections.incomex.phasegate.tests.support.phase_files import PhaseFiles
+from ansible_collections.incomex.phasegate.tests.support.runs import Run, client_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
+
+BEFORE = """
+CREATE SCHEMA shop;
+CREATE TABLE shop.baskets (id int PRIMARY KEY, touched int NOT NULL DEFAULT 0);
+INSERT INTO shop.baskets SELECT n, 1 FROM generate_series(1, 50) n;
+CREATE TABLE shop.units (code text PRIMARY KEY, rank int);
+INSERT INTO shop.units VALUES ('kg', 1), ('g', 2), ('t', 3);
+CREATE TABLE shop.visits (day date) PARTITION BY RANGE (day);
+CREATE TABLE shop.visits_may PARTITION OF shop.visits FOR VALUES FROM ('2026-05-01') TO ('2026-06-01');
+INSERT INTO shop.visits VALUES ('2026-05-05'), ('2026-05-06');
+"""
+#: What the application does, in and beside the tables that the phase changes.
+APPLICATION = """
+INSERT INTO shop.baskets SELECT max(id) + 1, 7 FROM shop.baskets;
+UPDATE shop.baskets SET touched = touched + 1 WHERE id < 10;
+INSERT INTO shop.units SELECT 'u' || count(*), 0 FROM shop.units;
+UPDATE shop.units SET rank = rank + 10 WHERE code = 'kg';
+INSERT INTO shop.visits VALUES ('2026-05-07');
+"""
+DDL = """
+ALTER TABLE shop.baskets ADD COLUMN note text;
+INSERT INTO shop.units VALUES ('lb', 4), ('oz', 5);
+UPDATE shop.units SET rank = 9 WHERE code = 't';
+DELETE FROM shop.visits WHERE day = '2026-05-05';
+"""
+ROLLBACK = b"DROP TABLE shop.fresh;\n"
+PHASE: dict[str, Any] = {
+    "scope": {"schemas": ["shop"], "statements": ["ALTER TABLE ADD COLUMN", "INSERT", "UPDATE", "DELETE"]},
+    "expect": {
+        "tags": {"ALTER TABLE": 1, "INSERT": 1, "UPDATE": 1, "DELETE": 1},
+        "rows": {"INSERT": [2], "UPDATE": [1], "DELETE": [1]},
+    },
+    "data": {"shop.units": {"INSERT": 2, "UPDATE": 1}, "shop.visits": {"DELETE": 1}},
+    "preflight": [{"id": "P-1", "title": "one", "sql": "SELECT 1", "expect": 1}],
+    "row_counts": [
+        "shop.baskets",
+        {"relation": "shop.units", "change": 2},
+        {"relation": "shop.visits", "change": -1},
+        {"relation": "shop.visits_may", "change": -1},
+    ],
+    "measure": [
+        {"id": "touched", "relation": "shop.baskets", "key": "id", "column": "touched", "expect": {"changed": 0}},
+        {"id": "rank", "relation": "shop.units", "key": "code", "column": "rank", "expect": {"changed": 3}},
+    ],
+}
+
+
+@pytest.fixture
+def shop(cluster: Cluster, empty_database: str) -> str:
+    """A database of a shop."""
+    cluster.psql(BEFORE, empty_database)
+    return empty_database
+
+
+def prepared(cluster: Cluster, database: str, directory: Path, **changes: Any) -> Run:
+    """Return the run after C-04."""
+    files = PhaseFiles(directory).write({**PHASE, **changes}, ddl=DDL.encode(), rollback=ROLLBACK)
+    return Run.of(client_of(cluster, database), directory / "runs", files.path).prepare()
+
+
+def verified(run: Run) -> Verified:
+    """Do C-08 and return its record."""
+    # what C-03 writes besides: the text of the schema
+    run.artefacts.write("schema/before.sql", b"")
+    step = Step(run.artefacts, Verified)
+    wanted = Verification.of_plan(run.plan, run.declared, run.plan["ddl"]["sha256"])
+    with step.running():
+        run_verification(run.client, run.artefacts, wanted, step)
+    return step.end
+
+
+@pytest.mark.fault("live-writes")
+def test_others_rows_are_not_the_phases(cluster: Cluster, shop: str, tmp_path: Path) -> None:
+    run = prepared(cluster, shop, tmp_path)
+    cluster.psql(APPLICATION, shop)
+    outcome = run.migrate()
+    assert (outcome.message, outcome.data["outcome"]) == ("", "COMMITTED")
+    measured = {one["id"]: one["changed"] for one in outcome.data["transaction"]["measured"]}
+    assert measured == {"touched": 0, "rank": 3}
+    cluster.psql(APPLICATION, shop)
+    after = verified(run)
+    assert after.deviations == []
+    assert [one.partition(":")[0] for one in after.elsewhere or ()] == [
+        "touched of shop.baskets",
+        "rank of shop.units",
+        "shop.baskets",
+        "shop.units",
+        "shop.visits",
+        "shop.visits_may",
+    ]
+    assert "shop.baskets: 50 rows before, 52 after, declared change +0" in (after.elsewhere or ())
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        (
+            {"row_counts": ["shop.units"]},
+            "shop.units: this transaction changed its number of rows by +2, declared change +0",
+        ),
+        (
+            {"row_counts": [{"relation": "shop.visits", "change": 1}]},
+            "shop.visits: this transaction changed its number of rows by -1, declared change +1",
+        ),
+        (
+            {"measure": [{**PHASE["measure"][1], "expect": {"changed": 2}}]},
+            "rank of shop.units: changed 2 expected, 3 found",
+        ),
+    ],
+    ids=["count", "count of a parent", "measure"],
+)
+@pytest.mark.fault("live-writes")
+def test_the_phases_own_are(cluster: Cluster, shop: str, tmp_path: Path, changes: dict[str, Any], found: str) -> None:
+    run = prepared(cluster, shop, tmp_path, **changes)
+    # an application that makes up for it is no excuse
+    cluster.psql(
+        "DELETE FROM shop.units WHERE code IN ('kg', 'g'); INSERT INTO shop.visits VALUES ('2026-05-08')", shop
+    )
+    outcome = run.migrate()
+    assert outcome.data["outcome"] == "ROLLED_BACK"
+    assert found in outcome.message
+
+
+@pytest.mark.fault("live-writes")
+def test_a_measured_column_that_goes_is_noticed_before_commit(cluster: Cluster, shop: str, tmp_path: Path) -> None:
+    ddl = "ALTER TABLE shop.baskets DROP COLUMN touched;\n"
+    scope = {"schemas": ["shop"], "statements": ["ALTER TABLE DROP COLUMN"]}
+    files = PhaseFiles(tmp_path).write(
+        {
+            **PHASE,
+            "scope": scope,
+            "expect": {"tags": {"ALTER TABLE": 1}},
+            "data": {},
+            "row_counts": [],
+            "diff": {"allow": [{"object": "*"}]},
+            "measure": PHASE["measure"][:1],
+        },
+        ddl=ddl.encode(),
+        rollback=ROLLBACK,
+    )
+    outcome = Run.of(client_of(cluster, shop), tmp_path / "runs", files.path).prepare().migrate()
+    assert (outcome.data["outcome"], "42703" in outcome.message) == ("ROLLED_BACK", True)
+
+
+@pytest.mark.fault("live-writes")
+def test_values_that_a_rewrite_changes_are_measured(cluster: Cluster, shop: str, tmp_path: Path) -> None:
+    ddl = "ALTER TABLE shop.baskets ALTER touched TYPE bigint USING touched + 1;\n"
+    files = PhaseFiles(tmp_path).write(
+        {
+            **PHASE,
+            "scope": {"schemas": ["shop"], "statements": ["ALTER TABLE"], "rewrites": ["shop.baskets"]},
+            "expect": {"tags": {"ALTER TABLE": 1}},
+            "data": {},
+            "row_counts": ["shop.baskets"],
+            "diff": {"allow": [{"object": "*"}]},
+            "measure": [{**PHASE["measure"][0], "expect": {"changed": 50}}],
+        },
+        ddl=ddl.encode(),
+        rollback=ROLLBACK,
+    )
+    outcome = Run.of(client_of(cluster, shop), tmp_path / "runs", files.path).prepare().migrate()
+    assert (outcome.message, outcome.data["outcome"]) == ("", "COMMITTED")
