@@ -11,6 +11,7 @@ rewrite and DROP with CREATE are recognised by the relation's file and oid.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from dataclasses import dataclass, field
@@ -116,26 +117,35 @@ class DataChanges:
 
 @dataclass(frozen=True)
 class _Relation:
-    """A relation at the beginning: its file, and the rows that the session's earlier transactions have counted."""
+    """A relation at the beginning: its name, its file, and the rows that the session's earlier transactions have counted."""
 
+    name: Tuple[str, str]
     file: str
     counts: Tuple[int, ...]
 
+    @classmethod
+    def of(cls, line: str) -> _Relation:
+        """Read it from a line of the query, less the oid."""
+        file, schema, name, counts = line.split("\t")
+        known = (0, 0, 0) if counts == "{0,0,0}" else tuple(int(one) for one in counts.strip("{}").split(","))
+        return cls((copy_field(schema) or "", copy_field(name) or ""), file, known)
+
 
 class DataBaseline:
-    """What the counters, files and names are at the beginning of a transaction, and which tables are empty."""
+    """What the counters, files and names are at the beginning of a transaction, and which tables are empty.
 
-    def __init__(
-        self,
-        tracking: str,
-        relations: Mapping[str, _Relation],
-        names: Mapping[Tuple[str, str], str],
-        empty: FrozenSet[str],
-    ) -> None:
+    ``lines`` are the relations by oid, as the server sent them: few of so many are looked at later.
+    """
+
+    def __init__(self, tracking: str, lines: Mapping[str, str], empty: FrozenSet[str]) -> None:
         self._tracking = tracking
-        self._relations = relations
-        self._names = names
+        self._lines = lines
         self._empty = empty
+
+    @functools.cached_property
+    def _oids(self) -> Mapping[Tuple[str, str], str]:
+        """Return the oid of each relation by its name."""
+        return {_Relation.of(line).name: oid for oid, line in self._lines.items()}
 
     @classmethod
     def read(cls, session: Session, rewrites: Sequence[str] = ()) -> DataBaseline:
@@ -144,18 +154,12 @@ class DataBaseline:
         ``rewrites`` are tables that may be rewritten: only of these, and of their partitions and children, is it known whether
         they are empty.
         """
-        tracking, relations, names = "", {}, {}
-        none = (0, 0, 0)
+        lines = {}
         for line in session.copy_lines(_BEFORE):
-            oid, file, schema, name, counts = line.split("\t")
-            if oid == "0":
-                tracking = copy_field(name) or ""
-                continue
-            known = none if counts == "{0,0,0}" else tuple(int(one) for one in counts.strip("{}").split(","))
-            relations[oid] = _Relation(file, known)
-            where = (schema, name) if "\\" not in line else (copy_field(schema) or "", copy_field(name) or "")
-            names[where] = oid
-        return cls(tracking, relations, names, _empty(session, rewrites) if rewrites else frozenset())
+            oid, _tab, rest = line.partition("\t")
+            lines[oid] = rest
+        tracking = copy_field(lines.pop("0").split("\t")[2]) or ""
+        return cls(tracking, lines, _empty(session, rewrites) if rewrites else frozenset())
 
     def observe(self, session: Session) -> DataChanges:
         """Return what the transaction has changed since, when no statement of its author can follow any more."""
@@ -164,7 +168,8 @@ class DataBaseline:
         rewrites, emptied = [], []
         tables: Dict[str, Optional[List[int]]] = {}
         for relation in found["relations"]:
-            before = self._relations.get(relation["oid"])
+            line = self._lines.get(relation["oid"])
+            before = _Relation.of(line) if line else None
             if before and relation["kind"] == "r" and relation["alone"] and before.file != relation["file"]:
                 rewrites.append(relation["text"])
                 tables[relation["text"]] = [0, 0, 0]
@@ -193,7 +198,8 @@ class DataBaseline:
         """Yield the kinds of changes of one relation, with their rows."""
         new_file = before is not None and found["alone"] and before.file != found["file"]
         counts = [now - then for now, then in zip(found["counts"], before.counts if before else (0, 0, 0))]
-        recreated = self._names.get((found["schema"], found["name"]), found["oid"]) != found["oid"]
+        name = (found["schema"], found["name"])
+        recreated = (before is None or before.name != name) and name in self._oids
         kind = found["kind"]
         if kind == "S":
             if found["writes"] or new_file or recreated:
