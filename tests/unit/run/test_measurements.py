@@ -161,7 +161,6 @@ class Undo:
         with client.session() as session:
             base = take_snapshot(session)
             checks = MeasuredRollback(original, "the phase", script, step, base, outcome.data["baseline"])
-            checks.declared_rewrites = declared
             with step.running():
                 run_script(session, client, script, checks, base, step)
         return step.end
