@@ -98,7 +98,9 @@ def _read_values(session: Session, measure: MeasuredColumn) -> tuple[dict[str, s
         )
     key, column = identifier(measure.key), identifier(measure.column)
     # COPY writes each value by its type's output function: a cast could be one that somebody made
-    pairs = [(row[0], row[1] or "") for row in session.copy(f"SELECT {_columns(measure)} FROM {relation} ORDER BY {key}")]
+    pairs = [
+        (row[0], row[1] or "") for row in session.copy(f"SELECT {_columns(measure)} FROM {relation} ORDER BY {key}")
+    ]
     values = {name or "": value for name, value in pairs}
     if len(values) != len(pairs) or any(name is None for name, _value in pairs):
         raise PhaseGateError(
