@@ -222,7 +222,8 @@ def build_report(
     statements = statement_rows(
         plan[part] if plan else None, expect.get("rows", {}), entries, changing, transaction, evidence.sql
     )
-    known_locks = evidence.locks or ((plan or {}).get("rehearsal") or {}).get("locks", ())
+    rehearsal = (plan or {}).get("rehearsal") or {}
+    known_locks = evidence.locks or rehearsal.get("locks", ())
     return {
         "format": FORMAT,
         "bundle": name,
