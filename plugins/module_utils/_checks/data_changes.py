@@ -161,18 +161,13 @@ class DataBaseline:
         tracking = copy_field(lines.pop("0").split("\t")[2]) or ""
         return cls(tracking, lines, _empty(session, rewrites) if rewrites else frozenset())
 
-    def observe(self, session: Session, ledger: str = "") -> DataChanges:
-        """Return what the transaction has changed since, when no statement of its author can follow any more.
-
-        ``ledger`` is the table that the collection itself has written to, as ``schema.table``.
-        """
+    def observe(self, session: Session) -> DataChanges:
+        """Return what the transaction has changed since, when no statement of its author can follow any more."""
         found = session.json(_AFTER)
         sums: Dict[Tuple[str, str], int] = {}
         rewrites, emptied = [], []
         tables: Dict[str, Optional[List[int]]] = {}
         for relation in found["relations"]:
-            if f"{relation['schema']}.{relation['name']}" == ledger:
-                continue
             line = self._lines.get(relation["oid"])
             before = _Relation.of(line) if line else None
             if before and relation["kind"] == "r" and relation["alone"] and before.file != relation["file"]:

@@ -204,11 +204,6 @@ class LedgerEntry:
         self.undoes = undoes
         self._rows: list[LedgerRow] = []
 
-    @property
-    def relation(self) -> str:
-        """Return the ledger as ``schema.table``; '' without one."""
-        return self.ledger.relation if self.ledger else ""
-
     def add(self, session: Session) -> None:
         """Add the row. Raises ``PhaseGateError`` when the ledger forbids the run."""
         if self.ledger is None:

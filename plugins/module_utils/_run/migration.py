@@ -180,10 +180,6 @@ class MigrationChecks(TransactionChecks):
                 + (self._data_to_declare(data) if of_data and applied.counted else ""),
             )
 
-    def ledger(self) -> str:
-        """Return the ledger that the run writes to."""
-        return self.entry.relation
-
     def _undeclared_rewrites(self, session: Session, applied: MigrationResult) -> list[tuple[str, str]]:
         """Return the expected and the found tables, where another one than the declared was rewritten."""
         declared = self.request.phase["scope"]["rewrites"]

@@ -347,10 +347,6 @@ class RollbackChecks(RestoredSchema):
         if self.entry:
             self.entry.add(session)
 
-    def ledger(self) -> str:
-        """Return the ledger that the run writes to."""
-        return self.entry.relation if self.entry else ""
-
     def before_commit(self, session: Session, applied: MigrationResult) -> None:
         """Compare ledger and schema with those before the phase."""
         if self.entry:

@@ -87,10 +87,6 @@ class TransactionChecks:
     def before_settling(self, session: Session, applied: MigrationResult) -> None:
         """Do what needs a transaction that may still write: everything after this is read-only."""
 
-    def ledger(self) -> str:
-        """Return the ledger that ``begun`` writes to, as ``schema.table``: its row is no data of the phase."""
-        return ""
-
     def before_commit(self, session: Session, applied: MigrationResult) -> None:
         """Check what has to hold before COMMIT."""
 

@@ -310,7 +310,7 @@ def _attempt(
     with explain_privileges(session):
         checks.before_settling(session, applied)
     settle(session, script.command, beginning)
-    applied.observe(baseline.observe(session, checks.ledger()))
+    applied.observe(baseline.observe(session))
     _check_counts(script, applied)
     with explain_privileges(session):
         checks.before_commit(session, applied)
