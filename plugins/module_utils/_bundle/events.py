@@ -397,10 +397,7 @@ class RolledBack(Transacted):
 
 @dataclass(frozen=True)
 class Verified(StepEnd):
-    """C-08. ``deviations`` are counts and measurements that moved without being declared.
-
-    ``elsewhere`` are those of whole tables after a transaction that was judged by its own changes before COMMIT.
-    """
+    """C-08. ``deviations`` are undeclared moves of counts and measurements; ``elsewhere`` those after a judged transaction."""
 
     step: ClassVar[str] = "C-08"
     fingerprint: str | None = None
