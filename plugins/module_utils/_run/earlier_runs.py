@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Mapping, Sequence, Type, TypeVar
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory, name_of
@@ -167,6 +168,18 @@ def require_confirmation(execution: RunDirectory, confirm: str) -> None:
             expected=f"the name of the execution to undo, typed out: {name}",
             found=repr(confirm),
             next_step=f"read the report of {execution.path}; then run again with -e phasegate_confirm={name}",
+        )
+
+
+def require_below(execution: RunDirectory, root: str) -> None:
+    """Raise ``PhaseGateError`` unless an execution is directly below the root whose runs say what undid it."""
+    there = os.path.dirname(os.path.realpath(execution.path))
+    if there != os.path.realpath(root):
+        raise PhaseGateError(
+            "C-09: the execution is not below phasegate_root, so the runs there do not tell whether it may be undone.",
+            expected=f"a directory directly below {root}",
+            found=f"{os.path.realpath(execution.path)}",
+            next_step=f"run again with -e phasegate_root={there}, or copy the bundle back to where it was",
         )
 
 

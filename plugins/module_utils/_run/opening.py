@@ -66,6 +66,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.before_back
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.earlier_runs import (
     is_incomplete,
     plan_of_execution,
+    require_below,
     require_confirmation,
     source_facts,
 )
@@ -204,6 +205,7 @@ def _opened_alone(
     problems: list[PhaseGateError] | None = [] if check_mode else None
     undo = _undo(params)
     if undo:
+        require_below(undo.execution, root)
         plan = plan_of_execution(undo.execution, identity)
         files = {"rollback": undo.execution.file(f"sql/{plan['rollback']['file']}")}
         about = replace(about, kind=ROLLBACK, execution=undo.name)

@@ -11,7 +11,9 @@ import pytest
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import Entry
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import journaled_outcome
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._report.sealing import seal_run
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.earlier_runs import require_below
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.new_run import new_directory
 
 if TYPE_CHECKING:
@@ -68,3 +70,21 @@ def test_a_run_that_never_got_a_plan_is_sealed_with_its_reason(tmp_path: Path) -
     assert (report["outcome"], report["reason"]) == ("STOPPED", "phase.yml cannot be read")
     assert "phase.yml cannot be read" in (tmp_path / artefacts.path / "SUMMARY.txt").read_text(encoding="utf-8")
     assert RunDirectory(artefacts.path).sealed
+
+
+@pytest.mark.fault("undone-twice")
+def test_an_execution_is_undone_below_its_own_root_only(tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "alpha_prod_20260516T031200Z"
+    run.mkdir(parents=True)
+    (tmp_path / "alias").symlink_to(tmp_path / "runs")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / run.name).symlink_to(run)
+    require_below(RunDirectory(str(run)), str(tmp_path / "runs"))
+    require_below(RunDirectory(str(tmp_path / "alias" / run.name)), str(tmp_path / "runs"))
+    for root, path in (
+        (tmp_path / "other", run),
+        (tmp_path, run),
+        (tmp_path / "other", tmp_path / "other" / run.name),
+    ):
+        with pytest.raises(PhaseGateError, match="the execution is not below phasegate_root"):
+            require_below(RunDirectory(str(path)), str(root))
