@@ -291,6 +291,12 @@ _CLUSTER_TAGS = (
 
 #: Kinds that no wider kind implies.
 _ALONE = {
+    *(
+        f"{tag} {words} CASCADE"
+        for tag, several in _SUBCOMMANDS
+        for words in several
+        if words in ("DROP COLUMN", "DROP CONSTRAINT", "DROP ATTRIBUTE")
+    ),
     *_ON_SHARED,
     "SET LOCAL",
     *AFTER_COMMIT_KINDS,

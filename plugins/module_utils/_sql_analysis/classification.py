@@ -90,6 +90,11 @@ def kinds_inside(tag: str, body: Body) -> List[str]:
     return list(dict.fromkeys([*kinds, *([COMPUTED_KINDS[tag]] if body.computed else [])]))
 
 
+def _cascade(command: Any, words: str) -> str:
+    """Return the end of the kind of a subcommand that also drops what depends on what it drops."""
+    return " CASCADE" if words.startswith("DROP ") and _behaviour(command) == "DROP_CASCADE" else ""
+
+
 def _behaviour(node: Any) -> str:
     return str(getattr(getattr(node, "behavior", None), "name", ""))
 
@@ -200,7 +205,7 @@ def _alter_table(node: Any) -> Tuple[str, List[str]]:
         words = _words(command.subtype, known, "subcommand of ALTER")
         if command.subtype.name == "AT_ColumnDefault" and command.def_ is None:
             words = "DROP DEFAULT"
-        kinds.append(f"{tag} {words}")
+        kinds.append(f"{tag} {words}{_cascade(command, words)}")
     return tag, kinds
 
 
@@ -222,7 +227,7 @@ def _alter_domain(node: Any) -> Tuple[str, List[str]]:
         raise RefusedError(f"an unknown subcommand of ALTER DOMAIN ({node.subtype})")
     if node.subtype == "T" and node.def_ is None:
         words = "DROP DEFAULT"
-    return "ALTER DOMAIN", [f"ALTER DOMAIN {words}"]
+    return "ALTER DOMAIN", [f"ALTER DOMAIN {words}{_cascade(node, words)}"]
 
 
 def _alter_with(attribute: str, words: str) -> Callable[[Any], Tuple[str, List[str]]]:

@@ -449,6 +449,29 @@ def test_declared_functions_may_be_called(files: PhaseFiles) -> None:
 
 
 @pytest.mark.parametrize(
+    ("ddl", "kind"),
+    [
+        (b"ALTER TABLE app.t DROP COLUMN c CASCADE", "ALTER TABLE DROP COLUMN"),
+        (b"ALTER TABLE app.t DROP CONSTRAINT c CASCADE", "ALTER TABLE DROP CONSTRAINT"),
+        (b"ALTER TYPE app.t DROP ATTRIBUTE c CASCADE", "ALTER TYPE DROP ATTRIBUTE"),
+        (b"ALTER DOMAIN app.t DROP CONSTRAINT c CASCADE", "ALTER DOMAIN DROP CONSTRAINT"),
+    ],
+)
+def test_to_drop_what_depends_is_a_kind_of_its_own(files: PhaseFiles, ddl: bytes, kind: str) -> None:
+    tag = " ".join(kind.split()[:2])
+    for allowed, problems in (
+        ([kind], [f"{kind} CASCADE is not in scope.statements"]),
+        ([tag], [f"{kind} CASCADE is not"]),
+    ):
+        files.write({"scope": {"schemas": ["app"], "statements": allowed}, "expect": {"tags": {tag: 1}}}, ddl=ddl)
+        assert problems_of(files)[0].what.startswith(problems[0])
+    files.write(
+        {"scope": {"schemas": ["app"], "statements": [f"{kind} CASCADE"]}, "expect": {"tags": {tag: 1}}}, ddl=ddl
+    )
+    analyse_phase(load_phase(files.path))
+
+
+@pytest.mark.parametrize(
     ("kind", "ddl", "what"),
     [
         ("CREATE OPERATOR", b"CREATE OPERATOR app.@@@ (RIGHTARG = int, FUNCTION = app.wipe)", "the function app.wipe"),
