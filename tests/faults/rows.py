@@ -177,6 +177,10 @@ ROWS: dict[str, Fault] = {
         "COMMENT ON DATABASE, ALTER DATABASE, roles, tablespaces, privileges on them in the DDL",
         "refused unless the scope lists that kind by name; marked in the review package",
     ),
+    "exact-differs": Fault(
+        "the DDL makes on production what it did not make at the rehearsal, down to a column of a new table",
+        "rolled back before COMMIT",
+    ),
     "drift": Fault("the schema changed since the rehearsal", "stop at G-10, with the difference"),
     "text-reprinted": Fault(
         "texts that PostgreSQL prints otherwise after a restore (BETWEEN, IN of a varchar …), in a copy, a rollback, a restored production",

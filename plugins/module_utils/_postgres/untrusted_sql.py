@@ -14,7 +14,7 @@ import contextlib
 import decimal
 import json
 from dataclasses import dataclass, field
-from typing import Any, Sequence
+from typing import Any, Mapping, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.strict_json import DIGITS
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import FIXED_SETTINGS
@@ -175,27 +175,63 @@ def _number(text: str) -> float | str:
     return nearest if decimal.Decimal(repr(nearest)) == decimal.Decimal(text) else text
 
 
-def own_settings(role: str) -> str:
+# What a phase may set with SET LOCAL and what decides how a statement ends or where its result is stored, and whether
+# constraints and row security apply; of the last, what a session began with is kept.
+_KEPT_SETTINGS = (
+    "lock_timeout",
+    "statement_timeout",
+    "idle_in_transaction_session_timeout",
+    "check_function_bodies",
+    "default_table_access_method",
+    "default_tablespace",
+    "default_toast_compression",
+    "row_security",
+)
+
+_REPLICATION_ROLE = "session_replication_role"
+
+
+def kept_settings(session: Session) -> dict[str, str]:
+    """Return the settings of the transaction that no statement but a SET LOCAL changes, as they are now."""
+    names = (*_KEPT_SETTINGS, _REPLICATION_ROLE)
+    cells = ", ".join(f"pg_catalog.current_setting('{name}')" for name in names)
+    may_set = f"pg_catalog.has_parameter_privilege('{_REPLICATION_ROLE}', 'SET')"
+    *values, sets = session.rows(f"SELECT {cells}, {may_set}")[0]
+    found = {name: value or "" for name, value in zip(names, values)}
+    if sets != "t":
+        # nobody who cannot set it changes it, and to set it to what it is would be an error
+        del found[_REPLICATION_ROLE]
+    return found
+
+
+def own_settings(role: str, kept: Mapping[str, str] | None = None) -> str:
     """Return the SQL expressions that set, for the transaction, what holds for every statement of phasegate.
 
-    They name no operator, so they do the same under any search_path. ``role`` is a role's name, or ``none``.
+    They name no operator, so they do the same under any search_path. ``role`` is a role's name, or ``none``; ``kept`` are
+    ``kept_settings``.
     """
-    settings = {**FIXED_SETTINGS, "role": role or "none"}
+    settings = {**FIXED_SETTINGS, **(kept or {}), "role": role or "none"}
     return ", ".join(
         f"pg_catalog.set_config({literal(name)}, {literal(value)}, true)" for name, value in settings.items()
     )
 
 
 def run_statement(
-    session: Session, sql: str, schemas: Sequence[str] = (), *, returns_rows: bool, role: str = ""
+    session: Session,
+    sql: str,
+    schemas: Sequence[str] = (),
+    *,
+    returns_rows: bool,
+    role: str = "",
+    kept: Mapping[str, str] | None = None,
 ) -> Answer:
     """Run one statement in the open transaction; an error of the server is raised as ``SqlError``.
 
     ``schemas`` is the statement's search_path between pg_catalog and pg_temp. ``role`` is what SET ROLE has named, '' for
-    none; whatever the statement has made of it, or of ``FIXED_SETTINGS``, is undone.
+    none; whatever the statement has made of it, of ``FIXED_SETTINGS`` or of ``kept`` is undone.
     """
     template = _QUERY if returns_rows else _EXECUTE
-    session.execute("DO " + literal(_block(template, sql, schemas, own=own_settings(role))))
+    session.execute("DO " + literal(_block(template, sql, schemas, own=own_settings(role, kept))))
     return _answer(session)
 
 

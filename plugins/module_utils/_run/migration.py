@@ -212,6 +212,7 @@ def migration_script(request: MigrationRequest) -> Script:
         result=request.phase["expect"].get("result"),
         settings=request.phase["settings"],
         rewrites=request.phase["scope"]["rewrites"],
+        functions=request.phase["scope"]["functions"],
     )
 
 

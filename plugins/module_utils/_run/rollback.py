@@ -253,6 +253,7 @@ def rollback_script(plan: Mapping[str, Any], data: bytes) -> Script:
         result=None,
         settings=phase["settings"],
         rewrites=sorted({*phase["scope"]["rewrites"], *phase["rollback"]["rewrites"]}),
+        functions=phase["scope"]["functions"],
     )
 
 

@@ -28,6 +28,7 @@ class Script:
     command tag, in file order; ``result`` the expected trailing SELECT, None when none is declared; ``settings`` the
     phase's timeouts and search_path; ``role`` the one whose statements they are, '' for the session's own;
     ``rewrites`` the tables that may be rewritten.
+    ``functions`` those that the scope permits.
     """
 
     command: str
@@ -38,6 +39,7 @@ class Script:
     settings: Mapping[str, Any]
     role: str = ""
     rewrites: Sequence[str] = ()
+    functions: Sequence[str] = ()
 
 
 @dataclass

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import re
 import time
 from dataclasses import asdict
 from typing import Any, Mapping, Sequence, TypeVar
@@ -51,6 +52,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_s
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import literal
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrusted_sql import (
     Answer,
+    kept_settings,
     run_statement,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.after_commit import run_after_commit
@@ -183,18 +185,61 @@ def _next_step(session: Session, script: Script, statement: Mapping[str, Any], e
     return found
 
 
+# Functions that can be called with a row alone, by the schemas that are searched.
+_OF_A_ROW = """
+SELECT pg_catalog.format('%s.%s', n.nspname, f.proname), f.proname FROM pg_catalog.pg_proc f
+JOIN pg_catalog.pg_namespace n ON n.oid = f.pronamespace
+WHERE n.nspname = ANY ({schemas}) AND f.pronargs >= 1 AND f.pronargs - f.pronargdefaults <= 1 AND f.prokind = 'f'
+"""
+
+
+def _require_no_hidden_call(session: Session, script: Script) -> None:
+    """Raise ``Stopped`` where the SQL may call a function of the search_path as ``t.f``, which its parser cannot tell from a column."""
+    schemas = script.settings["search_path"]
+    if not schemas:
+        return
+    text = script.data.decode("utf-8", "replace")
+    listed = f"ARRAY[{', '.join(map(literal, schemas))}]::pg_catalog.name[]"
+    hidden = sorted(
+        {
+            full or ""
+            for full, name in session.rows(_OF_A_ROW.format(schemas=listed))
+            if full not in script.functions
+            and re.search(rf"\.\s*\"?{re.escape(name or '')}\b(?!\s*\()", text, re.IGNORECASE)
+        }
+    )
+    if hidden:
+        raise Stopped(
+            f"{script.command}: the SQL may call a function that its scope does not permit.",
+            expected="no name after a dot that is also a function of settings.search_path with one argument",
+            found=", ".join(hidden),
+            next_step="leave settings.search_path empty, or add the function to scope.functions if it may be called, "
+            "as a new revision",
+        )
+
+
 def _run_statements(
     session: Session, script: Script, checks: TransactionChecks, applied: MigrationResult, role: str
 ) -> None:
     schemas = script.settings["search_path"]
+    _require_no_hidden_call(session, script)
+    kept = kept_settings(session)
     for statement in script.statements:
         if not statement["run"] or statement["after_commit"]:
             continue
         text = script.data[statement["start"] : statement["end"]].decode("utf-8")
         where = f"statement {statement['n']} ({statement['tag']}, line {statement['line']})"
         at = utc_now()
+        sets = "SET LOCAL" in statement["kinds"] or "set_config" in text.lower()
         try:
-            answer = run_statement(session, text, schemas, returns_rows=statement["returns_rows"], role=role)
+            answer = run_statement(
+                session,
+                text,
+                schemas,
+                returns_rows=statement["returns_rows"],
+                role=role,
+                kept={} if sets else kept,
+            )
         except SqlError as error:
             if error.sqlstate == LOCK_NOT_AVAILABLE:
                 raise _no_lock(session, script, where, statement["relations"], error) from error
@@ -214,6 +259,8 @@ def _run_statements(
                 "at": at,
             }
         )
+        if sets:
+            kept = kept_settings(session)
         if statement["returns_rows"]:
             applied.result = answer.result
         checks.after_statement(session, statement)

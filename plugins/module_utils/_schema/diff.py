@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from typing import Any, Iterator, Mapping, NamedTuple, Optional, Sequence, Tuple
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import LAYOUT, escaped
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.catalog.all_kinds import KINDS
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.facts import (
+    ENCODER,
     HOLDING_DATA,
     Fact,
     decode_fact,
@@ -55,7 +57,8 @@ class Change:
 
     ``identity`` are the object's names; ``attribute`` is None when the whole object was added, removed or renamed.
     ``before`` and ``after`` are the attribute's values, the object's description, or for a rename its two names.
-    ``parts`` are what came or went with the object (the columns of a new table ...), as texts.
+    ``parts`` are what came or went with the object (the columns of a new table ...), as texts, and ``content`` is the SHA-256
+    (64 hexadecimal digits) over all facts of the parts of a new object, '' without one: two new tables of one name are equal only by it.
     """
 
     kind: str
@@ -69,6 +72,7 @@ class Change:
     rewrites: bool = False
     note: str = ""
     parts: tuple[str, ...] = ()
+    content: str = ""
     #: the attributes of an object that came or went, which its description joins; no part of the record
     attributes: Mapping[str, str | None] = field(default_factory=dict, compare=False, repr=False)
 
@@ -92,6 +96,7 @@ class Change:
             "rewrites": self.rewrites,
             "note": self.note,
             "parts": list(self.parts),
+            "content": self.content,
         }
 
     def text(self) -> str:
@@ -327,8 +332,7 @@ class _Comparison:
             text = _describe(fact)
             before, after = (text, None) if action == REMOVED else (None, text)
             case = ChangeCase(key[0], action, "", before, after, fact.attributes, self._on(key))
-            names = tuple(sorted(_part_name(part) for part in parts.get(key, ())))
-            yield self._judged(case, fact, attribute=None, parts=names)
+            yield self._judged(case, fact, attribute=None, parts=[side[part].fact for part in parts.get(key, ())])
 
     def _attributes(self, old: Fact, new: Fact) -> Iterator[Change]:
         for name, after in new.attributes.items():
@@ -354,7 +358,7 @@ class _Comparison:
         return self._relation_kinds.get(key[1][:2], "")
 
     @staticmethod
-    def _judged(case: ChangeCase, fact: Fact, *, attribute: str | None, parts: tuple[str, ...] = ()) -> Change:
+    def _judged(case: ChangeCase, fact: Fact, *, attribute: str | None, parts: Sequence[Fact] = ()) -> Change:
         judgement = classify_change(case)
         return Change(
             kind=fact.kind,
@@ -367,9 +371,17 @@ class _Comparison:
             severity=judgement.severity,
             rewrites=judgement.rewrites,
             note=judgement.note,
-            parts=parts,
+            parts=tuple(sorted(_part_name((part.kind, part.identity)) for part in parts)),
+            # what is removed was compared with what it was at the rehearsal before
+            content=_content(parts) if case.action == ADDED else "",
             attributes=fact.attributes if attribute is None else {},
         )
+
+
+def _content(parts: Sequence[Fact]) -> str:
+    """Return the digest of the facts of parts, in whatever order they come; '' for none."""
+    lines = sorted(ENCODER.encode([part.kind, part.identity, part.attributes]) for part in parts)
+    return hashlib.sha256("\n".join(lines).encode("utf-8")).hexdigest() if lines else ""
 
 
 def _other_row(old: str, new: str) -> bool:

@@ -21,7 +21,7 @@ from __future__ import annotations
 import fnmatch
 import json
 from dataclasses import dataclass, replace
-from typing import Any, Callable, Mapping, Protocol, Sequence
+from typing import Any, Callable, Collection, Mapping, Protocol, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff import Change, Diff
@@ -165,9 +165,10 @@ def _exact(diff: Diff, policy: Mapping[str, Any]) -> tuple[list[Change], tuple[s
     if "changes" in policy:
         declared = {_canonical(change): change for change in policy["changes"]}
         found = {_canonical(change.as_dict()): change for change in diff.changes}
+        named = {_canonical(change.as_dict(), content=False) for change in diff.changes}
         return (
             [change for text, change in found.items() if text not in declared],
-            tuple(_declared_text(change) for text, change in declared.items() if text not in found),
+            tuple(_declared_text(change, named) for text, change in declared.items() if text not in found),
         )
     if "fingerprint" in policy:
         if diff.after.fingerprint == policy["fingerprint"]:
@@ -189,13 +190,18 @@ _POLICIES: dict[str, Callable[[Diff, Mapping[str, Any]], tuple[list[Change], tup
 }
 
 
-def _canonical(change: Mapping[str, Any]) -> str:
-    return json.dumps([change[key] for key in ("kind", "identity", "attribute", "action", "before", "after", "parts")])
+def _canonical(change: Mapping[str, Any], *, content: bool = True) -> str:
+    cells = [change[key] for key in ("kind", "identity", "attribute", "action", "before", "after", "parts")]
+    return json.dumps([*cells, change.get("content", "")] if content else cells)
 
 
-def _declared_text(change: Mapping[str, Any]) -> str:
+def _declared_text(change: Mapping[str, Any], named: Collection[str]) -> str:
+    """Return a declared change that did not occur; ``named`` are those that occurred, without the content of their parts."""
     attribute = f" {change['attribute']}" if change["attribute"] else ""
-    return f"{change['kind']} {change['name']}{attribute} {change['action']}"
+    text = f"{change['kind']} {change['name']}{attribute} {change['action']}"
+    if _canonical(change, content=False) in named:
+        return f"{text} with the same parts: here a column, default or constraint of it differs"
+    return text
 
 
 def _exception(entry: Mapping[str, Any]) -> Callable[[Change], bool]:

@@ -6,12 +6,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, FrozenSet, Iterable, Sequence
+from typing import Any, Callable, FrozenSet, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.statement_kinds import (
     LOCAL_SETTINGS,
     far_reaching,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.names import StatementNames
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.syntax_tree import (
     is_node,
     name_pair,
@@ -71,13 +72,17 @@ def check_calls(
 
 
 def check_attributes(
-    attributes: Iterable[str], declared: FrozenSet[str], search_path: Sequence[str], report: Callable[..., None]
+    names: Sequence[StatementNames],
+    declared: FrozenSet[str],
+    search_path: Sequence[str],
+    report: Callable[..., None],
 ) -> None:
-    """Report names in attribute notation that may call a function: ``(x).f`` is ``f(x)`` where x has no column f.
+    """Report names in attribute notation that may call a function: ``(x).f`` and ``x.f`` are ``f(x)`` where x has no column f.
 
-    Only pg_catalog and the search path are searched for it.
+    Only pg_catalog and the search path are searched for it. No column is called like a far-reaching function.
     """
-    for name in sorted(attributes):
+    attributes = {name for one in names for name in one.attributes}
+    for name in sorted({*attributes, *(name for one in names for name in one.columns if far_reaching(name))}):
         if any(full.rpartition(".")[2] == name for full in declared):
             continue
         if far_reaching(name):

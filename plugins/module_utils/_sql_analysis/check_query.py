@@ -70,6 +70,6 @@ def _reading_problem(select: Any, functions: FrozenSet[str]) -> Optional[QueryPr
         found.append(QueryProblem(what, next_step))
 
     check_calls(names.calls, functions, (), report)
-    check_attributes(names.attributes, functions, (), report)
+    check_attributes((names,), functions, (), report)
     check_handed(select, functions, report)
     return found[0] if found else None

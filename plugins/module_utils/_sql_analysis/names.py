@@ -100,6 +100,8 @@ class StatementNames:
     calls: List[Any] = field(default_factory=list)
     #: names in attribute notation, ``(x).name``: PostgreSQL calls a function of that name where no column has it
     attributes: Set[str] = field(default_factory=set)
+    #: last names of qualified columns, ``x.name``: of a function in FROM that returns one value, that may be a call as well
+    columns: Set[str] = field(default_factory=set)
     ctes: Set[str] = field(default_factory=set)
 
 
@@ -114,6 +116,7 @@ def names_inside(body: Body) -> StatementNames:
         names.schemas |= here.schemas
         names.calls += here.calls
         names.attributes |= here.attributes
+        names.columns |= here.columns
     return names
 
 
@@ -127,18 +130,26 @@ def collect_names(node: Any) -> StatementNames:
             names.relations.add((child.schemaname or "", child.relname, place in READ_PLACES))
         elif is_node(child, ast.FuncCall):
             names.calls.append(child)
-        elif is_node(child, ast.A_Indirection):
-            names.attributes |= {part.sval for part in child.indirection if is_node(part, ast.String)}
         elif is_node(child, ast.CommonTableExpr):
             names.ctes.add(child.ctename)
         elif is_node(child, ast.DefElem, ast.PublicationObjSpec):
             names.schemas.update(_option_schemas(child))
+        else:
+            _possible_calls(names, child)
     _object_names(names, node)
     for attribute in ("newschema", "schemaname", "local_schema"):
         value = getattr(node, attribute, None)
         if isinstance(value, str):
             names.schemas.add(value)
     return names
+
+
+def _possible_calls(names: StatementNames, node: Any) -> None:
+    """Collect the names of columns and attributes, which call a function of that name where nothing else has it."""
+    if is_node(node, ast.ColumnRef):
+        names.columns |= {part.sval for part in node.fields[1:] if is_node(part, ast.String)}
+    elif is_node(node, ast.A_Indirection):
+        names.attributes |= {part.sval for part in node.indirection if is_node(part, ast.String)}
 
 
 def _list_name(names: StatementNames, place: str, parts: Tuple[Any, ...]) -> None:

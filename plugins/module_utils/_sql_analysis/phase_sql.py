@@ -198,8 +198,7 @@ def _analysed(source: SourceFile, rules: SqlRules, problems: List[Problem]) -> L
             check_names(names, rules, temporary, report)
             check_names(inside, rules, temporary, report)
             check_calls([*names.calls, *inside.calls], rules.functions, rules.search_path, report)
-            attributes = names.attributes | inside.attributes
-            check_attributes(attributes, rules.functions, rules.search_path, report)
+            check_attributes((names, inside), rules.functions, rules.search_path, report)
             check_handed(piece.node, rules.functions, report)
         seen[tag] += 1
         statements.append(

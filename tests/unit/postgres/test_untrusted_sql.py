@@ -14,7 +14,9 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._backup.table_di
     table_differences,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres import untrusted_sql
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import SqlError
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrusted_sql import (
+    kept_settings,
     run_alone,
     run_query,
     run_statement,
@@ -117,6 +119,22 @@ def test_what_a_trigger_changes_ends_with_its_statement(session: Session, role: 
     session.execute("RESET ROLE")
     run_statement(session, "UPDATE app.other SET note = lower(note)", returns_rows=False)
     assert session.value("SELECT note FROM app.other") == "a"
+
+
+@pytest.mark.fault("lying-object")
+def test_a_trigger_turns_off_neither_constraints_nor_limits(session: Session) -> None:
+    session.execute(
+        "SET LOCAL lock_timeout = '7s'; ALTER TABLE app.other ADD id int UNIQUE; CREATE TABLE app.child (id int REFERENCES app.other (id));"
+        "CREATE OR REPLACE FUNCTION app.change() RETURNS int LANGUAGE plpgsql AS $$BEGIN"
+        " PERFORM set_config('session_replication_role', 'replica', true), set_config('lock_timeout', '0', true);"
+        " PERFORM set_config('row_security', 'off', true); RETURN 1; END$$"
+    )
+    kept = kept_settings(session)
+    run_statement(session, "UPDATE app.orders SET note = note", returns_rows=False, kept=kept)
+    assert kept_settings(session) == kept
+    assert (kept["lock_timeout"], kept["session_replication_role"]) == ("7s", "origin")
+    with pytest.raises(SqlError, match="violates foreign key"):
+        run_statement(session, "INSERT INTO app.child VALUES (99)", returns_rows=False, kept=kept)
 
 
 def test_the_path_of_a_statement_alone_ends_with_it(session: Session) -> None:

@@ -72,7 +72,7 @@ def test_a_run_that_never_got_a_plan_is_sealed_with_its_reason(tmp_path: Path) -
     assert RunDirectory(artefacts.path).sealed
 
 
-@pytest.mark.fault("undone-twice")
+@pytest.mark.fault("rollback-again")
 def test_an_execution_is_undone_below_its_own_root_only(tmp_path: Path) -> None:
     run = tmp_path / "runs" / "alpha_prod_20260516T031200Z"
     run.mkdir(parents=True)

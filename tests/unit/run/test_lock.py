@@ -96,6 +96,7 @@ class Controller:
             "operator": "anna@ctl1",
             "lock_idle": LONG,
             "conditions": {},
+            "ledger": None,
             "limits": {},
             "format": "custom",
             "identity": {"database": self.client.database},

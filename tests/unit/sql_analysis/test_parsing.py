@@ -102,3 +102,5 @@ def test_a_check_calls_no_far_reaching_function_in_attribute_notation(function: 
     assert problem.what == f"the function {function} reaches beyond this transaction"
     assert query_problem(f"SELECT (x.y).{function} FROM app.x", frozenset({f"pg_catalog.{function}"})) is None
     assert query_problem("SELECT (x.y).city FROM app.x", frozenset()) is None
+    assert query_problem(f"SELECT x.{function} FROM pg_catalog.abs(7) x", frozenset()) == problem
+    assert query_problem("SELECT x.city, a.b.c FROM pg_catalog.abs(7) x", frozenset()) is None
