@@ -27,7 +27,7 @@ class Script:
     ``data`` are its verified bytes and ``statements`` the plan's ranges of them; ``rows`` the declared row counts by
     command tag, in file order; ``result`` the expected trailing SELECT, None when none is declared; ``settings`` the
     phase's timeouts and search_path; ``role`` the one whose statements they are, '' for the session's own;
-    ``rewrites`` the tables that may be rewritten.
+    ``rewrites`` the tables that may be rewritten;
     ``functions`` those that the scope permits.
     """
 
