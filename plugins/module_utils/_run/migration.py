@@ -39,7 +39,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._plan.canonical_
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.sql_lexer import check_statements
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import read_identity
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import ConnectionLost, Session
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_evaluation import (
     MigrationRequest,
     early_gates,
@@ -199,7 +199,14 @@ class MigrationChecks(TransactionChecks):
 
     def after_commit(self, session: Session, applied: MigrationResult) -> None:
         """Record what a rollback would lose of the data that is there now."""
-        self.step.update(baseline=data_baseline(session, applied.diff["changes"]))
+        changes = applied.diff["changes"]
+        try:
+            baseline = data_baseline(session, changes)
+        except ConnectionLost:
+            # the answer to COMMIT was lost with this session, and the outcome was looked up in another
+            with self.client.session("phasegate:baseline") as another:
+                baseline = data_baseline(another, changes)
+        self.step.update(baseline=baseline)
 
 
 def migration_script(request: MigrationRequest) -> Script:

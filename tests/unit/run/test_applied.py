@@ -47,13 +47,16 @@ def app(cluster: Cluster) -> Iterator[Client]:
         cluster.drop_database(name)
 
 
-def executed(client: Client, tmp_path: Path, *sql: str, environment: str = "test") -> Run:
+def executed(
+    client: Client, tmp_path: Path, *sql: str, environment: str = "test", data: dict[str, dict[str, int]] | None = None
+) -> Run:
     """Return a sealed run that committed ``sql``, a table of one column unless it is given."""
     directory = tmp_path / f"phase_{len(list(tmp_path.iterdir()))}"
     directory.mkdir()
     run = Run.of(client, tmp_path / "runs", PhaseFiles(directory).write({"phase": "alpha"}).path)
     run.environment = environment
     run.plan["phase"]["diff"]["allow"] = [{"object": "*"}]
+    run.plan["phase"]["data"] = data or {}
     run.force(*(sql or ("CREATE TABLE app.t (id int)",))).prepare()
     assert run.migrate().message == ""
     seal_run(run.artefacts, "")
@@ -164,7 +167,7 @@ def test_data_alone_proves_nothing_of_a_database_that_was_made_anew(
     cluster.psql("CREATE TABLE app.t AS SELECT 1 AS id", NAME)
     dump = tmp_path / "before.dump"
     dumped(cluster, dump)
-    run = executed(app, tmp_path, "UPDATE app.t SET id = 2")
+    run = executed(app, tmp_path, "UPDATE app.t SET id = 2", data={"app.t": {"UPDATE": 1}})
     assert found(run)
     made_anew(cluster)
     restored(cluster, dump)
