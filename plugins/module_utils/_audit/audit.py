@@ -677,6 +677,7 @@ class _Auditor:
         self, path: str, signers: Optional[Signers] = None, others: Sequence[str] = (), unread: Tuple[str, ...] = ()
     ) -> None:
         self.path = os.path.realpath(path)
+        self.asked = os.path.basename(os.path.abspath(path))
         self.audit = Audit(path)
         self.signers = signers
         self.others = {os.path.basename(os.path.realpath(one)): os.path.realpath(one) for one in others}
@@ -776,6 +777,8 @@ class _Auditor:
                 else "the directory was renamed"
             )
             findings.append(f"{what}: it was sealed as {name}, and is called {self.name}")
+        elif name is not None and name != self.asked and RUN_NAME.fullmatch(self.asked):
+            findings.append(f"{self.asked} is a link to another run's bundle: it was sealed as {name}")
         folders = sealed.get("directories")
         if isinstance(folders, list):
             gone = tuple(one for one in (*unread, self.pruned and f"{self.pruned}/") if one)
@@ -785,21 +788,31 @@ class _Auditor:
             findings += [f"directory {one} was added after the run was sealed" for one in present - expected]
         self.find(sorted(findings))
 
+    def _told(self, entry: Mapping[str, Any]) -> Dict[str, str]:
+        """Return the digests of files that an entry of the journal records, by name."""
+        data, at = entry["data"], (entry["step"], entry["event"])
+        files = data.get("files")
+        if at == ("run", "register") and isinstance(files, dict):
+            return {f"{REGISTER}{name}": str(digest) for name, digest in files.items()}
+        if at == ("C-05", "done") and isinstance(files, list):
+            return {str(one.get("name")): str(one.get("sha256")) for one in files if isinstance(one, dict)}
+        if at == ("run", "open") and data.get("plan_sha256"):
+            tried = data.get("kind") == "rehearsal" and PLAN not in self.listed
+            return {TRIED_PLAN if tried else PLAN: str(data["plan_sha256"])}
+        backup = data.get("backup")
+        # one in the form of a directory has no file of its name
+        if at == ("C-01", "done") and isinstance(backup, dict) and backup.get("file") in self.listed:
+            return {str(backup["file"]): str(backup.get("sha256"))}
+        return {}
+
     def _recorded(self) -> None:
         """Compare the digests that the journal recorded with those of the seal; a later entry about a file replaces earlier ones."""
         recorded: Dict[str, Tuple[str, int]] = {}
         for entry in self.entries:
-            data = entry["data"]
-            files = data.get("files")
-            if (entry["step"], entry["event"]) == ("run", "register") and isinstance(files, dict):
+            told = self._told(entry)
+            if any(name.startswith(REGISTER) for name in told):
                 recorded = {name: one for name, one in recorded.items() if not name.startswith(REGISTER)}
-                recorded.update({f"{REGISTER}{name}": (str(digest), entry["seq"]) for name, digest in files.items()})
-            elif (entry["step"], entry["event"]) == ("C-05", "done") and isinstance(files, list):
-                of = [one for one in files if isinstance(one, dict)]
-                recorded.update({str(one.get("name")): (str(one.get("sha256")), entry["seq"]) for one in of})
-            elif (entry["step"], entry["event"]) == ("run", "open") and data.get("plan_sha256"):
-                tried = data.get("kind") == "rehearsal" and PLAN not in self.listed
-                recorded[TRIED_PLAN if tried else PLAN] = str(data["plan_sha256"]), entry["seq"]
+            recorded.update({name: (digest, entry["seq"]) for name, digest in told.items()})
         for name, (digest, seq) in sorted(recorded.items()):
             if name in self.tree.files and self.listed.get(name) not in (digest, None):
                 self.find(

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from ansible_collections.incomex.phasegate.plugins.module_utils._approval.register import Anchor
 from ansible_collections.incomex.phasegate.plugins.module_utils._audit import audit
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup.record import BackupRecord
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import Migrated, RunOpened
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import BackupMade, Migrated, RunOpened
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import FORMAT
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import GateStatus
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import Gate
@@ -114,6 +115,23 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Archive:
     g1(run, "C-07", "plan")
     run.write("logs/C-07.log", b"C-07\n")
     run.write("backup.dump", b"a backup")
+    backup = BackupRecord(
+        method="custom",
+        file="backup.dump",
+        size=8,
+        sha256=hashlib.sha256(b"a backup").hexdigest(),
+        started_epoch=0.0,
+        database="app",
+        system_identifier="7384512999999999999",
+        server_version="16.13",
+        program_version="pg_dump (PostgreSQL) 16.13",
+        compression="gzip",
+        toc_entries=1,
+        read_in_full=True,
+        not_dumped=[],
+        proof={},
+    )
+    run.journal.append("C-01", "done", BackupMade(backup=backup.as_dict()).to_entry())
     sealed = seal_and_sign(run, "a test", str(people["host"].key))
     undone = opened(root, ROLLBACK, plan, kind="rollback", execution=EXECUTION)
     wanted = {"format": "phasegate-rollback/1", "execution": EXECUTION, "seal": sealed["seal"], "accept_loss": 0}
@@ -203,6 +221,17 @@ def stranger(archive: Archive) -> None:
     seal_and_sign(RunDirectory(str(archive.execution)), "", str(archive.keys / "eve"))
 
 
+def linked(archive: Archive) -> None:
+    """Put a link to another run's bundle under the execution's name."""
+    shutil.rmtree(archive.execution)
+    archive.execution.symlink_to(archive.root / REHEARSAL)
+
+
+def backup_replaced(archive: Archive) -> None:
+    (archive.execution / "backup.dump").write_bytes(b"x")
+    unsigned(archive.execution)
+
+
 def register_replaced(archive: Archive) -> None:
     known = archive.key("eve").line()
     (archive.execution / "register/allowed_signers").write_text(known, encoding="utf-8")
@@ -274,6 +303,8 @@ TAMPERINGS: dict[str, tuple[Callable[[Archive], Any], str]] = {
         r"caf\\udce9\\u001b\[31m\\n is not listed in SHA256SUMS",
     ),
     "another run": (rename, r"another run's bundle is under this name: it was sealed as alpha_prod_rehearsal_"),
+    "link to another run": (linked, r"is a link to another run's bundle: it was sealed as alpha_prod_rehearsal_"),
+    "backup replaced": (backup_replaced, r"backup\.dump was replaced: SHA-256 is [0-9a-f]{64}, entry \d+ of the journal has"),
     "reordered journal": (
         lambda a: journal(a.execution, lambda lines: [lines[1], lines[0], *lines[2:]]),
         r"journal is not intact at line 1: its lines were reordered: line 1 is entry 2",
