@@ -46,6 +46,9 @@ _LOCUS = re.compile(r"^psql:<stdin>:\d+: (?:error: )?")
 # What psql's variable SQLSTATE has when no statement set it.
 _UNSET = "unset"
 
+# What psql 17 and 18 say is the code of the last error after one of what \gexec ran, and psql 18 after one among a COPY's rows.
+_NO_CODE = ""
+
 _PIECE = 1 << 16  # bytes: what a pipe holds
 
 
@@ -264,13 +267,15 @@ class Session:
             if lines and lines[-1].startswith(mark):
                 last = lines.pop()
             yield from lines
-        _token, sqlstate, row_count, failed = last.split()
+        _token, sqlstate, row_count, failed = last.split(" ")
         lines = self._lines(token)
         # psql says whether there was an error: no text decides that
         error: Message | None = None
         own: list[str] = []
-        if failed != "00000":
+        if failed not in ("00000", _NO_CODE):
             error, own = self._error(failed)
+        elif failed == _NO_CODE:
+            error, own = self._error_without_code(lines)
         elif sqlstate == _UNSET:
             error, own = _broken_copy(lines)
         self._last = StatementOutcome(int(row_count), parse_notices(_without(lines, own)))
@@ -284,6 +289,19 @@ class Session:
         lines = self._lines(token)
         lines[:1] = [_LOCUS.sub("", line) for line in lines[:1]]
         return single_message(lines, sqlstate), lines
+
+    def _error_without_code(self, lines: list[str]) -> tuple[Message, list[str]]:
+        """Return the error of a request for which psql tells no code, and its lines.
+
+        It is the one that psql repeats where this request had it, else the last that the lines have.
+        """
+        error, own = self._error(_NO_CODE)
+        if not own or _without(lines, own) == lines:
+            last, own = _broken_copy(lines)
+            return last or Message("ERROR", "XX000", "psql reports an error without its message"), own
+        start = _MESSAGE.match(own[0])
+        error.sqlstate = start["sqlstate"] if start else ""
+        return error, own
 
     def execute(self, sql: str) -> StatementOutcome:
         """Run generated SQL and return its outcome. Raises ``SqlError`` or ``ConnectionLost``."""
