@@ -37,7 +37,11 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._approval.reques
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.clock import parse_time
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_bytes
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.names import name_problem, skeleton
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.names import (
+    canonical_name,
+    name_problem,
+    skeleton,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import GateStatus
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.strict_json import parse_json
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import Gate, make_gate
@@ -424,7 +428,7 @@ def _gate(case: _Case, verdicts: Sequence[Approval]) -> Gate:
     found += [f"{one.signer} ({one.verdict}, {one.fingerprint})" for one in counted]
     found += [f"rejected: {one.message}" for one in rejected]
     problems = [f"plan.json was changed: {case.changed}"] if case.changed else []
-    if not case.author and case.not_after and not case.anchor.author_may_approve:
+    if not canonical_name(case.author) and case.not_after and not case.anchor.author_may_approve:
         problems.append("the plan does not name its author")
     unclear = name_problem(case.author)
     if unclear and not case.anchor.author_may_approve:

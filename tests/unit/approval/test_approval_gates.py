@@ -400,8 +400,9 @@ def test_limits_are_in_utc_on_every_host(world: World, monkeypatch: pytest.Monke
     )
 
 
-def test_a_plan_without_an_author_passes_nowhere(world: World) -> None:
-    gate = world.judge(world.signed(world.anna, world.ben), author="").gate
+@pytest.mark.parametrize("author", ["", " ", "\u2003\u00a0"])
+def test_a_plan_without_an_author_passes_nowhere(world: World, author: str) -> None:
+    gate = world.judge(world.signed(world.anna, world.ben), author=author).gate
     assert gate.status == GateStatus.FAIL
     assert "does not name its author" in gate.found
 
