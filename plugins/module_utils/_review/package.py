@@ -18,6 +18,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.document
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.names import suspicious_words
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import count_unsafe
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.statement_kinds import cluster_wide
 from ansible_collections.incomex.phasegate.plugins.module_utils._review.changed_data import (
     data_findings,
     what_data_changed,
@@ -122,6 +123,12 @@ def _attention(subject: Subject) -> Notice:
                     f": {change.get('severity')}, {change.get('action')} {change['kind'].replace('_', ' ')}.",
                 )
             )
+    items += [
+        (f"Statement {one['n']}, {kind}: reaches beyond this database.",)
+        for one in subject.plan["ddl"]["statements"]
+        for kind in one["kinds"]
+        if cluster_wide(kind)
+    ]
     items += [
         (f"Statement {one['n']}, {one['kinds'][0]}: runs after COMMIT and is not rolled back.",)
         for one in after_commit(subject.plan["ddl"])

@@ -10,10 +10,15 @@ measures and the schema at its end.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-from typing import Any, Mapping, Sequence, TypeVar
+from typing import Any, Iterator, Mapping, Sequence, TypeVar
 
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup.made_databases import (
+    MadeDatabases,
+    role_oids,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.restore import restore_backup
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import (
@@ -221,6 +226,18 @@ def _statements(applied: MigrationResult) -> list[dict[str, Any]]:
     ]
 
 
+@contextlib.contextmanager
+def _roles_recorded(client: Client, made: MadeDatabases) -> Iterator[None]:
+    """Record the roles that the phase makes within the block: the next rehearsal drops them before it makes its copy."""
+    with client.session("phasegate:rehearse") as session:
+        before = role_oids(session)
+    try:
+        yield
+    finally:
+        with client.session("phasegate:rehearse") as session:
+            made.note_roles(session, before)
+
+
 def run_rehearsal(rehearsal: Rehearsal, archive: str, about: Mapping[str, Any]) -> dict[str, Any]:
     """Rehearse and return what the plan pins of it. Raises ``PhaseGateError`` at the first failure.
 
@@ -235,6 +252,7 @@ def run_rehearsal(rehearsal: Rehearsal, archive: str, about: Mapping[str, Any]) 
     wanted = Verification.of_plan(request.plan, request.declared, request.ddl_sha256)
     with Step(artefacts, CopyRestored).running() as restored:
         restored.update(restore=restore_backup(client, archive, **about))
+    made = MadeDatabases(about["rules"].root, (restored.end.restore or {})["cluster"]["system_identifier"])
     with Step(artefacts, CopyMigrated).running() as migrated:
         _name_keys_as_source(client, rehearsal.source)
         base = record_state(client, artefacts, "rehearsal_before", rehearsal.declared, sections)
@@ -244,7 +262,8 @@ def run_rehearsal(rehearsal: Rehearsal, archive: str, about: Mapping[str, Any]) 
             live = take_snapshot(session, sections=sections)
             # as production has them when the phase begins: the phase may change an extension or a setting
             server = server_facts(session)
-        applied, measurement = _migrate(rehearsal, migrated, live, "rehearsal_before", words)
+        with _roles_recorded(client, made):
+            applied, measurement = _migrate(rehearsal, migrated, live, "rehearsal_before", words)
     with Step(artefacts, CopyVerified).running() as verified:
         result = run_verification(client, artefacts, wanted, verified, ("rehearsal_before", "rehearsal_after"), words)
         changes = (verified.end.diff or {})["changes"]
@@ -255,7 +274,8 @@ def run_rehearsal(rehearsal: Rehearsal, archive: str, about: Mapping[str, Any]) 
         record_state(client, artefacts, "rehearsal_again", rehearsal.declared, sections)
         with client.session("phasegate:rehearse") as session:
             live = take_snapshot(session, sections=sections)
-        _migrate(rehearsal, repeated, live, "rehearsal_again", words)
+        with _roles_recorded(client, made):
+            _migrate(rehearsal, repeated, live, "rehearsal_again", words)
         labels = ("rehearsal_again", "rehearsal_after_again")
         again = run_verification(client, artefacts, wanted, repeated, labels, words)
         with client.session("phasegate:rehearse") as session:

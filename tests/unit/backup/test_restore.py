@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import pwd
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.backup import back_up
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.dump import BackupOptions
-from ansible_collections.incomex.phasegate.plugins.module_utils._backup.made_databases import MadeDatabases
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup.made_databases import MadeDatabases, role_oids
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.rehearsal_cluster import (
     CopyRules,
     DeclaredTarget,
@@ -353,3 +354,26 @@ def test_what_differs_between_servers_is_named(changes: dict[str, Any], words: l
     assert [
         f"{one.name}: {one.expected} / {one.found}" for one in diff_server_settings(SERVER, {**SERVER, **changes})
     ] == words
+
+
+def test_a_role_that_a_phase_left_is_dropped_before_the_next_copy_and_no_other(
+    cluster: Cluster, copy: Client, made: MadeDatabases
+) -> None:
+    cluster.psql("CREATE ROLE kept")
+    try:
+        with client_of(cluster, "postgres").session() as session:
+            made.create(session, copy.database, "")
+            before = role_oids(session)
+            cluster.psql("CREATE ROLE left_role LOGIN; CREATE ROLE anew; CREATE TABLE t (id int)", copy.database)
+            cluster.psql(
+                "ALTER TABLE t OWNER TO left_role; GRANT CONNECT ON DATABASE postgres TO left_role", copy.database
+            )
+            made.note_roles(session, before)
+            cluster.psql("DROP ROLE anew; CREATE ROLE anew")
+            made.create(session, copy.database, "")
+            assert {"kept", "anew"} <= set(role_oids(session))
+            assert "left_role" not in role_oids(session)
+            made.drop(session, copy.database)
+            assert json.loads(Path(made.path).read_text(encoding="utf-8"))["roles"] == []
+    finally:
+        cluster.psql("DROP ROLE kept; DROP ROLE IF EXISTS anew; DROP ROLE IF EXISTS left_role")
