@@ -30,6 +30,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_s
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import (
     array_literal,
     copy_field,
+    identifier,
     qualified,
 )
 
@@ -264,10 +265,85 @@ def _has_earlier_row(session: Session, found: Mapping[str, Any], inserted: int) 
     return bool(session.rows(f"SELECT 1 FROM ONLY {table} OFFSET {int(inserted)} LIMIT 1"))
 
 
-def judge_data(declared: Mapping[str, Mapping[str, Any]], found: Sequence[Mapping[str, Any]]) -> List[Tuple[str, str]]:
+# The kinds of changes that a statement declares by itself, by its tag, for a relation that it names without a schema.
+_BY_TAG = {
+    "INSERT": ("INSERT",),
+    "COPY": ("INSERT",),
+    "UPDATE": ("UPDATE",),
+    "DELETE": ("DELETE",),
+    "MERGE": COUNTED,
+    "TRUNCATE TABLE": ("TRUNCATE",),
+    "CREATE TABLE AS": ("INSERT",),
+    "CREATE MATERIALIZED VIEW": ("REFRESH",),
+    "REFRESH MATERIALIZED VIEW": ("REFRESH",),
+}
+
+# Of relations by name: the topmost partitioned table, and the sequences that belong to a column of it or are in a default.
+_ROOTS = """
+SELECT r.name, pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.unnest({names}) r (name)
+JOIN pg_catalog.pg_class c ON c.oid = coalesce(pg_catalog.pg_partition_root(pg_catalog.to_regclass(r.name)), pg_catalog.to_regclass(r.name))
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+"""
+
+_SEQUENCES = """
+SELECT DISTINCT pg_catalog.format('%I.%I', n.nspname, s.relname) FROM pg_catalog.unnest({names}) r (name) JOIN (
+  SELECT d.refobjid AS owner, d.objid AS sequence FROM pg_catalog.pg_depend d
+  WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+    AND d.deptype IN ('a', 'i')
+  UNION ALL SELECT a.adrelid, d.refobjid FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_attrdef a ON a.oid = d.objid
+  WHERE d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+) used ON used.owner = pg_catalog.to_regclass(r.name)
+JOIN pg_catalog.pg_class s ON s.oid = used.sequence AND s.relkind = 'S' JOIN pg_catalog.pg_namespace n ON n.oid = s.relnamespace
+"""
+
+
+def _named_by(statement: Mapping[str, Any], search_path: Sequence[str]) -> Iterator[Tuple[str, str]]:
+    """Yield the name and the kind of each change that a statement declares; a name without a schema in each that is searched."""
+    kinds = _BY_TAG.get(statement["tag"], ())
+    for need in statement["needs"] if kinds else ():
+        kind, _space, name = need.partition(" ")
+        if kind in (*COUNTED, "TRUNCATE"):
+            yield name, kind
+    makes = statement["tag"] in ("CREATE TABLE AS", "CREATE MATERIALIZED VIEW", "REFRESH MATERIALIZED VIEW")
+    for name in statement["relations"] if kinds else ():
+        searched = [f"{identifier(schema)}.{name}" for schema in search_path] if split_relation(name) is None else []
+        yield from ((full, kind) for full in (*searched, *([name] if makes and not searched else [])) for kind in kinds)
+
+
+def named_by_statements(
+    session: Session, statements: Sequence[Mapping[str, Any]], search_path: Sequence[str]
+) -> FrozenSet[Tuple[Any, str]]:
+    """Return the changes that statements declare by themselves, as relation (schema and name) and kind.
+
+    An INSERT, UPDATE, DELETE, MERGE, COPY or TRUNCATE names the table that it changes; its sequences move with an INSERT. What triggers,
+    functions and ``DO`` change is not among them. ``statements`` are the plan's.
+    """
+    named: Dict[str, FrozenSet[str]] = {}
+    for name, kind in (pair for one in statements if one["run"] for pair in _named_by(one, search_path)):
+        named[name] = named.get(name, frozenset()) | {kind}
+    if not named:
+        return frozenset()
+    found = {(split_relation(name), kind) for name, kinds in named.items() for kind in kinds}
+    for below, root in session.rows(_ROOTS.format(names=array_literal(sorted(named)))):
+        found |= {(split_relation(root or ""), kind) for kind in named[below or ""]}
+    filled = sorted(name for name, kinds in named.items() if "INSERT" in kinds)
+    if filled:
+        found |= {
+            (split_relation(name or ""), "MOVE")
+            for (name,) in session.rows(_SEQUENCES.format(names=array_literal(filled)))
+        }
+    return frozenset(found)
+
+
+def judge_data(
+    declared: Mapping[str, Mapping[str, Any]],
+    found: Sequence[Mapping[str, Any]],
+    named: FrozenSet[Tuple[Any, str]] = frozenset(),
+) -> List[Tuple[str, str]]:
     """Return each deviation as what was expected and what was found.
 
-    ``declared`` is ``data`` of a phase. Every change needs a declaration of its relation and kind; a declared count must be met.
+    ``declared`` is ``data`` of a phase. Every change needs a declaration of its relation and kind, there or among ``named``, those
+    of ``named_by_statements``; a declared count must be met.
     """
     wanted = {split_relation(name): (name, kinds) for name, kinds in declared.items()}
     seen: Dict[Any, Dict[str, Any]] = {}
@@ -276,7 +352,7 @@ def judge_data(declared: Mapping[str, Mapping[str, Any]], found: Sequence[Mappin
         relation, kind, rows = split_relation(change["relation"]), change["kind"], change["rows"]
         seen.setdefault(relation, {})[kind] = rows
         _name, kinds = wanted.get(relation, ("", {}))
-        if kind not in kinds:
+        if kind not in kinds and (relation, kind) not in named:
             wrong.append(
                 (
                     f"no undeclared change of data in {change['relation']}",

@@ -28,7 +28,11 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_cap
     DataExpectations,
     load_capture,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_changes import data_key, judge_data
+from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_changes import (
+    data_key,
+    judge_data,
+    named_by_statements,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.state_capture import read_words, write_words
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import Stopped
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_bytes
@@ -165,7 +169,7 @@ class MigrationChecks(TransactionChecks):
         rewritten = self._undeclared_rewrites(session, applied)
         # what an undeclared rewrite leaves of an empty table looks like a TRUNCATE
         data = [one for one in applied.data if not (rewritten and one["kind"] == "TRUNCATE")]
-        of_data = self._undeclared_data(applied, data)
+        of_data = self._undeclared_data(session, applied, data)
         wrong += [*rewritten, *of_data]
         if not verdict.ok:
             wrong.append((f"diff {self.request.phase['diff']['policy']}", verdict.message))
@@ -187,11 +191,18 @@ class MigrationChecks(TransactionChecks):
         expected = f"tables that are rewritten (scope.rewrites): {', '.join(declared) or 'none'}"
         return [(expected, f"rewritten: {', '.join(unexpected)}")] if unexpected else []
 
-    def _undeclared_data(self, applied: MigrationResult, data: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    def _undeclared_data(
+        self, session: Session, applied: MigrationResult, data: Sequence[Mapping[str, Any]]
+    ) -> list[tuple[str, str]]:
         """Return what was expected and found of each change of data that is not as declared."""
         if not applied.counted:
             return [("the server counts rows (track_counts is on from BEGIN to COMMIT)", applied.unproved[0])]
-        return judge_data(self.request.phase["data"], data)
+        declared = self.request.phase["data"]
+        wrong = judge_data(declared, data)
+        if not wrong:
+            return []
+        path = self.request.phase["settings"]["search_path"]
+        return judge_data(declared, data, named_by_statements(session, self.request.plan["ddl"]["statements"], path))
 
     def _data_to_declare(self, data: Sequence[Mapping[str, Any]]) -> str:
         key = data_key(self.request.phase["data"], data)

@@ -221,6 +221,60 @@ def each(changes: dict[str, Change]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("change", changes.values(), ids=changes.keys())
 
 
+NAMED = [
+    ("INSERT INTO app.spare VALUES (1), (2)", "INSERT", 2),
+    ("UPDATE app.stock SET piece = 'q' WHERE id < 4", "UPDATE", 3),
+    ("DELETE FROM app.stock WHERE id < 4", "DELETE", 3),
+    ("INSERT INTO app.stock VALUES (1, 'x') ON CONFLICT (id) DO UPDATE SET piece = 'x'", "INSERT", 1),
+    ("INSERT INTO app.days_2025 VALUES ('2025-07-07')", "INSERT", 1),
+    ('INSERT INTO app."Odd ""Name" (v) VALUES (1)', "INSERT", 1),
+    ("INSERT INTO app.parent SELECT 9", "INSERT", 1),
+]
+
+
+def of_file(client: Client, directory: Path, statement: tuple[str, str, int], path: tuple[str, ...] = ()) -> Run:
+    """Return a run of a phase file that declares a statement (SQL, tag, rows) and no data."""
+    ddl, tag, rows = statement
+    changes = {
+        "scope": {"schemas": ["app"], "statements": [tag]},
+        "settings": {"search_path": list(path)},
+        "expect": {"tags": {tag: 1}, "rows": {tag: [rows]}},
+    }
+    files = PhaseFiles(directory).write(changes, ddl=f"{ddl};\n".encode())
+    (directory / "runs").mkdir()
+    return Run.of(client, directory / "runs", files.path).prepare()
+
+
+@pytest.mark.parametrize("statement", NAMED)
+def test_what_a_statement_names_needs_no_declaration(
+    cluster: Cluster, app: str, tmp_path: Path, statement: tuple[str, str, int]
+) -> None:
+    assert of_file(client_of(cluster, app), tmp_path, statement).migrate().message == ""
+
+
+def test_what_a_statement_names_by_the_search_path_needs_none_either(
+    cluster: Cluster, app: str, tmp_path: Path
+) -> None:
+    run = of_file(client_of(cluster, app), tmp_path, ("INSERT INTO spare VALUES (1)", "INSERT", 1), ("app",))
+    assert run.migrate().message == ""
+
+
+@pytest.mark.fault("data-beside")
+@pytest.mark.parametrize(
+    ("statement", "found"),
+    [
+        (("INSERT INTO app.watched VALUES (7)", "INSERT", 1), "INSERT in app.audit: 1 row"),
+        (("DELETE FROM app.parent WHERE id = 1", "DELETE", 1), "DELETE in app.child: 2 rows"),
+    ],
+)
+def test_what_follows_from_a_statement_needs_one(
+    cluster: Cluster, app: str, tmp_path: Path, statement: tuple[str, str, int], found: str
+) -> None:
+    refused = of_file(client_of(cluster, app), tmp_path, statement).migrate()
+    assert refused.data["outcome"] == "ROLLED_BACK"
+    assert f"found: {found}" in refused.message
+
+
 @each(PLAIN)
 def test_data_is_declared(cluster: Cluster, app: str, tmp_path: Path, change: Change) -> None:
     assert_declared_or_refused(cluster, app, tmp_path, change)
