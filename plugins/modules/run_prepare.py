@@ -130,6 +130,7 @@ summary:
   type: str
 """
 
+import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -178,7 +179,10 @@ def prepare(client: Client, params: dict[str, Any], result: dict[str, Any], *, c
         non_scope=[],
         identity=params["identity"] or {},
         search_path=phase["settings"]["search_path"],
-        ddl_file=artefacts.file("sql/" + plan["ddl"]["file"]) if artefacts else None,
+        # check mode freezes nothing: it checks the file that would be frozen
+        ddl_file=artefacts.file("sql/" + plan["ddl"]["file"])
+        if artefacts
+        else os.path.join(params["files"] or "", plan["ddl"]["file"]),
         ddl_sha256=plan["ddl"]["sha256"],
     )
     with Step(artefacts, PreflightRun).running() as step:

@@ -147,7 +147,7 @@ def test_a_signed_seal_tells_who_sealed(bundle: Path, tmp_path: Path) -> None:
     signed(bundle, host)
     run = audit(bundle, phasegate_allowed_signers=str(known))
     assert run.rc == 0, run.stdout
-    assert ", verified with " in run.stdout
+    assert "by host, key SHA256:" in run.stdout, run.stdout
     # somebody who can write rewrites, seals anew, and signs with the only key at hand
     edit(bundle)
     seal_anew(bundle)

@@ -100,7 +100,8 @@ def test_a_misspelt_name_of_the_inventory_is_refused_by_every_playbook(target: T
         (
             "approve",
             {"phasegate_note": "Watch it."},
-            "phasegate_reviewer is missing; phasegate_key is missing; phasegate_plan or phasegate_bundle is missing; "
+            "phasegate_reviewer is missing; phasegate_key is missing; phasegate_plan or phasegate_bundle or "
+            "phasegate_execution is missing; "
             "unknown variable phasegate_note",
         ),
         ("audit", {}, "phasegate_bundle is missing"),

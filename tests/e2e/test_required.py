@@ -72,7 +72,7 @@ def test_no_phase_starts_by_itself(target: Target, tmp_path: Path) -> None:
         both = [execute(arguments="--check"), execute(review, arguments="--check")]
     finally:
         unregister(below)
-    assert "G-11 0 of 1" in both[0].messages, both[0].stdout
+    assert "; 0 of 1" in both[0].messages, both[0].stdout
     assert both[1].rc == 0, both[1].stdout
     assert len(target.bundles()) == 2
 

@@ -181,7 +181,7 @@ def test_a_seal_key_that_would_ask_stops_the_run_before_its_backup(
         )
         assert not Path(variables["SSH_ASKPASS"]).with_name("asked").exists()
     assert run.rc != 0
-    assert "The seal key cannot sign, so the run was not opened" in run.messages
+    assert "The seal key cannot sign, so the run was not opened" in target.bundle().reason
     assert "a passphrase, and no agent that holds the key" in run.messages
     assert not run.reached("C-07")
     assert target.state() == state

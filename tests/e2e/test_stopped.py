@@ -111,13 +111,13 @@ def test_a_verification_that_fails_after_commit_is_no_success(target: Target, ph
     # True in the migration's own transaction only.
     edit(
         phase / "phase.yml",
-        "\nmeasure:\n",
+        "\ndata:\n",
         "\n  - {id: VA-17, title: Inside, sql: SELECT pg_current_xact_id_if_assigned() IS NOT NULL, expect: true}\n"
-        "\nmeasure:\n",
+        "\ndata:\n",
     )
     run = target.play_phase(phase)
     assert run.rc != 0
-    assert target.migrated
+    assert target.migrated, run.messages
     bundle = target.bundle()
     bundle.assert_sealed()
     summary = bundle.text("SUMMARY.txt")
@@ -171,13 +171,9 @@ def no_room(_target: Target) -> dict[str, Any]:
 
 
 def rehearsal(target: Target) -> dict[str, Any]:
-    identifiers = [target.system_identifier]
-    return {
-        "phasegate_identity": {
-            **target.identity(rehearsal_system_identifiers=identifiers),
-            "system_identifier": None,
-        }
-    }
+    identity = target.identity(rehearsal_system_identifiers=[target.system_identifier])
+    del identity["system_identifier"]
+    return {"phasegate_identity": identity}
 
 
 @pytest.mark.parametrize(
@@ -373,7 +369,7 @@ def test_what_a_role_lacks_is_told_before_and_in_the_backup(target: Target) -> N
             target.database,
         )
         state = target.state()
-        assert f"next step: GRANT pg_read_all_data TO {role};" in target.play(arguments="--check").messages
+        assert f"GRANT pg_read_all_data TO {role};" in target.play(arguments="--check").messages
         target.cluster.psql(f"GRANT pg_read_all_data TO {role};")
         bundle = assert_stopped(
             target,

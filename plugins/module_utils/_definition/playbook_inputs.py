@@ -17,6 +17,9 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.text imp
 #: What the name of an input begins with.
 PREFIX = "phasegate_"
 
+#: What the roles' own variables begin with.
+INTERNAL = "__"
+
 # How many hosts a message names.
 _NAMED = 5
 
@@ -59,6 +62,9 @@ def input_problems(
             found += _value_problems(name, read[name], given[name])
         else:
             found += _name_problems(specifications, playbook, name, on_command_line=name in extra_vars)
+    # the results of the roles' own tasks: one that is given would stand for what a task found
+    internal = sorted(name for name in extra_vars if name.startswith(INTERNAL))
+    found += [Problem(f"no variable whose name begins with {INTERNAL}", f"{name} is given by -e") for name in internal]
     return found
 
 
@@ -115,12 +121,11 @@ def _value_problems(name: str, option: Mapping[str, Any], value: Any) -> Iterato
 
 
 def _blanks(name: str, value: Any) -> Iterator[str]:
-    """Yield what is empty or only blanks in an input that was given: the input itself, or what is in it."""
-    if (
-        value is None
-        or (isinstance(value, str) and not value.strip())
-        or (isinstance(value, (list, dict)) and not value)
-    ):
+    """Yield what is empty or only blanks in an input that was given: the input itself, or what is in it.
+
+    A list or mapping without anything in it is not: it says that there is none.
+    """
+    if value is None or (isinstance(value, str) and not value.strip()):
         yield name
     elif isinstance(value, dict):
         for key, one in value.items():

@@ -205,8 +205,8 @@ def _opened_alone(
     problems: list[PhaseGateError] | None = [] if check_mode else None
     undo = _undo(params)
     if undo:
-        require_below(undo.execution, root)
         plan = plan_of_execution(undo.execution, identity)
+        require_below(undo.execution, root)
         files = {"rollback": undo.execution.file(f"sql/{plan['rollback']['file']}")}
         about = replace(about, kind=ROLLBACK, execution=undo.name)
         with noted(problems):

@@ -58,7 +58,12 @@ def test_nothing_is_wrong_with_good_inputs() -> None:
     assert found({**GOOD, "phasegate_spices": "1,2"}) == []
 
 
-@pytest.mark.parametrize("value", ["", "  ", "\n", None, [], {}, [""], [1, " "], {"a": ""}, {"a": [{"b": None}]}])
+def test_no_result_of_a_task_is_given() -> None:
+    problems = input_problems(MINI, "cook", GOOD, {*GOOD, "__execute_run", "other"})
+    assert [problem.found for problem in problems] == ["__execute_run is given by -e"]
+
+
+@pytest.mark.parametrize("value", ["", "  ", "\n", None, [""], [1, " "], {"a": ""}, {"a": [{"b": None}]}])
 @pytest.mark.parametrize("name", ["phasegate_dish", "phasegate_minutes", "phasegate_spices", "phasegate_pot"])
 def test_what_is_given_and_empty_is_refused(name: str, value: Any) -> None:
     ((expected, was),) = found({**GOOD, name: value})
