@@ -129,7 +129,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import FORMAT
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.outcomes import Ending, verdict_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of, fail_with
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import RunOutcome
 from ansible_collections.incomex.phasegate.plugins.module_utils._report.sealing import seal_and_sign
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.earlier_runs import not_sealed, unfinished
@@ -207,7 +207,14 @@ def main() -> None:
     )
     params = module.params
     with errors_of(module, file_error=lambda error: not_sealed(params["run_directory"], error)):
-        result = sealed(params, check_mode=module.check_mode)
+        try:
+            result = sealed(params, check_mode=module.check_mode)
+        except (PhaseGateError, OSError) as error:
+            if not params["reason"]:
+                raise
+            # why the run stopped comes first: nothing else shows it
+            told = error if isinstance(error, PhaseGateError) else not_sealed(params["run_directory"], error)
+            fail_with(module, f"{params['reason']}\n\n{told}")
         if params["reason"] or result["outcome"] not in ("", RunOutcome.SUCCESS):
             del result["summary"]
             if result["report"]:

@@ -84,7 +84,7 @@ def test_the_target_of_another_inventory_host_is_no_place_for_a_rehearsal(target
             "playbooks/phase_alpha_rehearse.yml",
             inventory=write_inventory(tmp_path / "several.yml", hosts),
             limit="target",
-            extra_vars={"phasegate_plans": str(tmp_path / "plans")},
+            extra_vars={"phasegate_plans": str(tmp_path / "plans"), "phasegate_author": "huyen"},
         )
         assert run.rc == 2
         assert "The rehearsal cluster is the target of inventory host db2." in run.messages
