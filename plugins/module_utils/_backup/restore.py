@@ -153,7 +153,8 @@ def _restore_advice(said: str) -> str:
     unnamed = _UNQUALIFIED.search(said)
     if unnamed:
         return (
-            f"{unnamed.group(1) or unnamed.group(2) or unnamed.group(3)} was looked up without its schema: pg_restore runs with an empty search_path. Write the name with its schema in"
+            f"{unnamed.group(1) or unnamed.group(2) or unnamed.group(3)} was looked up without its schema: pg_restore runs with"
+            " an empty search_path. Write the name with its schema in"
             " the function that CONTEXT names, or give that function its own (ALTER FUNCTION … SET search_path = …, pg_temp) on the"
             " source, then run again; do not rely on this backup"
         )

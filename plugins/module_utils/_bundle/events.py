@@ -89,8 +89,8 @@ class RunOpened(RunEvent):
     """A run was opened: what for, where, by whom, with which plan.
 
     ``closed`` names the broken runs that the opening sealed; ``execution`` is what a rollback undoes; ``earlier`` are the
-    executions of the phase on this database until now (``History.rows``); ``ledger`` is the table of the ledger; ``roles``, ``access`` and ``server`` are what a
-    rehearsal's copy needs of the source.
+    executions of the phase on this database until now (``History.rows``); ``ledger`` is the table of the ledger; ``roles``,
+    ``access`` and ``server`` are what a rehearsal's copy needs of the source.
     """
 
     event: ClassVar[str] = "open"

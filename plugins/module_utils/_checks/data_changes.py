@@ -104,7 +104,8 @@ class DataChanges:
 
     ``changes`` are mappings of ``relation``, ``kind`` and ``rows`` (None where rows are not counted), sorted; partitions under
     their topmost parent. ``tables`` has of each changed or rewritten table and partition the rows inserted, updated and deleted; None for one that
-    was truncated or replaced. ``rewrites`` are the tables with a new file, ``emptied`` those of them without an earlier row. ``unproved`` says what the observation cannot see, and
+    was truncated or replaced. ``rewrites`` are the tables with a new file, ``emptied`` those of them without an earlier row.
+    ``unproved`` says what the observation cannot see, and
     ``counted`` is false when the server did not count rows all the time.
     """
 

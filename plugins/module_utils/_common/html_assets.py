@@ -29,7 +29,8 @@ p,main ul{max-width:48rem;margin:.6rem 0}
 ul{padding-left:1.2rem}li{margin:.25rem 0}li::marker{color:var(--soft)}
 .label{color:var(--soft);font-size:.82rem;font-weight:600;letter-spacing:.06em;text-transform:uppercase;margin:0 0 .5rem}
 .lead{font-size:1.12rem;color:var(--soft);margin:.7rem 0 0}
-.verdict{max-width:none;margin:1.2rem 0 0;padding:.9rem 1.2rem;border-radius:.4rem;background:var(--wash);border-left:.4rem solid var(--soft);font-size:1.08rem}
+.verdict{max-width:none;margin:1.2rem 0 0;padding:.9rem 1.2rem;border-radius:.4rem;background:var(--wash);border-left:.4rem solid var(--soft);
+font-size:1.08rem}
 .verdict b{margin-right:.4rem}
 .verdict.good{background:var(--good-wash);border-color:var(--good)}.verdict.good b{color:var(--good)}
 .verdict.watch{background:var(--watch-wash);border-color:var(--watch)}.verdict.watch b{color:var(--watch)}
@@ -41,13 +42,16 @@ body>nav a{display:inline-block;padding:.15rem 0;margin-right:1.1rem}
 a{color:var(--accent);text-decoration-thickness:1px;text-underline-offset:.15em}
 code,pre{font-family:ui-monospace,"SF Mono",SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace;font-size:.875em}
 :not(pre)>code{background:var(--wash);padding:.08em .3em;border-radius:.25em}
-pre{margin:.7rem 0 0;padding:.85rem 1rem;background:var(--wash);border-radius:.3rem;line-height:1.5;tab-size:4;white-space:pre-wrap;max-height:40rem;overflow:auto}
+pre{margin:.7rem 0 0;padding:.85rem 1rem;background:var(--wash);border-radius:.3rem;line-height:1.5;tab-size:4;white-space:pre-wrap;max-height:40rem;
+overflow:auto}
 pre code{font-size:1em}pre.sh,pre.console{border-left:3px solid var(--accent)}
 pre b{font-weight:650}.string{color:var(--string)}.comment{color:var(--comment);font-style:italic}
 b.hidden{background:var(--bad-wash);color:var(--bad)}
 table{border-collapse:collapse;width:100%;margin:.8rem 0;font-size:.92rem}
-thead th{text-align:left;overflow-wrap:normal;font-weight:600;color:var(--soft);font-size:.85rem;border-bottom:1px solid var(--line);padding:.35rem .9rem .35rem 0;vertical-align:bottom}
-tbody th{min-width:4.5rem}tbody th,td{font-weight:inherit;text-align:left;border-bottom:1px solid var(--line);padding:.42rem .9rem .42rem 0;vertical-align:top}
+thead th{text-align:left;overflow-wrap:normal;font-weight:600;color:var(--soft);font-size:.85rem;border-bottom:1px solid var(--line);
+padding:.35rem .9rem .35rem 0;vertical-align:bottom}
+tbody th{min-width:4.5rem}tbody th,td{font-weight:inherit;text-align:left;border-bottom:1px solid var(--line);padding:.42rem .9rem .42rem 0;
+vertical-align:top}
 thead td{border-bottom:1px solid var(--line)}
 tr>:last-child{padding-right:0}
 .n{text-align:right!important;white-space:nowrap}
@@ -58,7 +62,8 @@ dl{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(17rem,100%),1f
 dt{color:var(--soft);font-size:.85rem}dd{margin:0}
 summary{cursor:pointer;list-style:none;display:flex;flex-wrap:wrap;gap:.25rem .6rem;align-items:baseline}
 summary::-webkit-details-marker{display:none}
-summary::before{content:"\\203A";content:"\\203A" / "";color:var(--soft);width:.7em;font-weight:700;flex:none}details[open]>summary::before{content:"\\2304";content:"\\2304" / ""}
+summary::before{content:"\\203A";content:"\\203A" / "";color:var(--soft);width:.7em;font-weight:700;flex:none}
+details[open]>summary::before{content:"\\2304";content:"\\2304" / ""}
 :focus-visible{outline:2px solid var(--accent);outline-offset:2px;border-radius:.2rem}
 .card{background:var(--card);border:1px solid var(--line);border-radius:.4rem;padding:.9rem 1.1rem 1rem;margin:.9rem 0}
 .card header{display:flex;flex-wrap:wrap;gap:.35rem .6rem;align-items:baseline}
@@ -69,36 +74,45 @@ details.card{padding:.55rem 1.1rem;margin:.45rem 0}details.card[open]{padding-bo
 .badge.good{background:var(--good-wash);color:var(--good)}.badge.watch{background:var(--watch-wash);color:var(--watch)}
 .badge.bad{background:var(--bad-wash);color:var(--bad)}
 main ul.board{list-style:none;max-width:none;padding:0;margin:.8rem 0;border-top:1px solid var(--line)}
-.board li{margin:0;border-bottom:1px solid var(--line);padding:.4rem 0}.board li p{margin:0;max-width:none;display:flex;flex-wrap:wrap;gap:.25rem .6rem;align-items:baseline;padding-left:calc(.7em + .6rem)}
+.board li{margin:0;border-bottom:1px solid var(--line);padding:.4rem 0}.board li p{margin:0;max-width:none;display:flex;flex-wrap:wrap;
+gap:.25rem .6rem;align-items:baseline;padding-left:calc(.7em + .6rem)}
 .board .id{min-width:4.2rem}.board .what{flex:1 1 14rem}.board .badge{min-width:7.2rem;text-align:center}
 .board dl{grid-template-columns:1fr;gap:.3rem;margin:.5rem 0 .3rem calc(.7em + .6rem)}.board dl div{display:grid;grid-template-columns:5.5rem 1fr;gap:.6rem}
 main ul.tree{list-style:none;padding-left:1.1rem;max-width:none;margin:.2rem 0}main>ul.tree{padding-left:0;margin:.8rem 0}
-.tree li{margin:.15rem 0}.tree li>.badge{margin-left:.5rem}.tree .rest{color:var(--soft)}.tree li>.rest{margin-left:.5rem}.tree summary>.rest{flex:1 1 100%;padding-left:1.3rem}
+.tree li{margin:.15rem 0}.tree li>.badge{margin-left:.5rem}.tree .rest{color:var(--soft)}.tree li>.rest{margin-left:.5rem}
+.tree summary>.rest{flex:1 1 100%;padding-left:1.3rem}
 .notice{margin:1.4rem 0;padding:.9rem 1.2rem;border-radius:.4rem;background:var(--wash)}
 .notice .title{margin:0 0 .3rem;font-weight:650}.notice ul{max-width:none;margin:.3rem 0 0}
 .notice.good{background:var(--good-wash)}.notice.watch{background:var(--watch-wash)}.notice.bad{background:var(--bad-wash)}
 .notice.good .title{color:var(--good)}.notice.watch .title{color:var(--watch)}.notice.bad .title{color:var(--bad)}
 .notice code{background:none;padding:0}
 .tools{display:flex;flex-wrap:wrap;gap:.6rem;margin:1rem 0 0;align-items:center}
-.tools input{flex:1 1 12rem;max-width:24rem;font:inherit;padding:.3rem .6rem;border:1px solid var(--soft);border-radius:.3rem;background:var(--card);color:inherit}
-button{font:inherit;font-size:.8rem;padding:.1rem .5rem;border:1px solid var(--line);border-radius:.3rem;background:var(--card);color:var(--soft);cursor:pointer}
+.tools input{flex:1 1 12rem;max-width:24rem;font:inherit;padding:.3rem .6rem;border:1px solid var(--soft);border-radius:.3rem;background:var(--card);
+color:inherit}
+button{font:inherit;font-size:.8rem;padding:.1rem .5rem;border:1px solid var(--line);border-radius:.3rem;background:var(--card);color:var(--soft);
+cursor:pointer}
 button.copy{margin-left:.4rem;padding:0 .4rem}pre>button.copy{float:right;margin:0}
 [hidden]{display:none!important}
 @media screen and (min-width:48.01rem){td>code,tbody th>code{overflow-wrap:break-word}}
 @media screen and (max-width:48rem){header.page,body>nav,main{padding-left:1rem;padding-right:1rem}header.page{padding-top:1.4rem}
 h1{font-size:1.5rem}h2{font-size:1.2rem;margin-top:2.3rem}.card{padding:.8rem .85rem}pre{font-size:.8rem}
 table,tbody,tr,tbody th,td{display:block}thead{display:none}
-tbody tr{padding:.55rem 0;border-bottom:1px solid var(--line)}tbody th,td{border:0;padding:.1rem 0;display:grid;grid-template-columns:6.8rem minmax(0,1fr);gap:.6rem}
+tbody tr{padding:.55rem 0;border-bottom:1px solid var(--line)}tbody th,td{border:0;padding:.1rem 0;display:grid;
+grid-template-columns:6.8rem minmax(0,1fr);gap:.6rem}
 tbody th::before,td::before{content:attr(data-label);color:var(--soft);font-size:.85rem}tbody th>*,td>*{min-width:0;justify-self:start}
 td:empty{display:none}.n{text-align:left!important;white-space:normal}td>svg.bar{justify-self:stretch}
 .time tr>:last-child{width:auto}.board dl div{grid-template-columns:1fr;gap:0}.board dl{margin-left:0}.badge{white-space:normal}.board .badge{min-width:0}
 button.copy{grid-column:2;justify-self:start;margin-left:0}}
-@media print{:root{color-scheme:light;--paper:#fff;--card:#fff;--ink:#000;--soft:#444;--line:#bbb;--wash:#f4f4f4;--accent:#000;--good:#0b4d2b;--good-wash:#fff;
+@media print{:root{color-scheme:light;--paper:#fff;--card:#fff;--ink:#000;--soft:#444;--line:#bbb;--wash:#f4f4f4;--accent:#000;--good:#0b4d2b;
+--good-wash:#fff;
 --watch:#6b4000;--watch-wash:#fff;--bad:#8b0000;--bad-wash:#fff;--string:#5a2e00;--comment:#555;--rail:#e6e6e6}
-@page{size:A4;margin:13mm 13mm}html{font-size:7.5pt}body{line-height:1.4}header.page,body>nav,main{max-width:none;padding:0}body>nav,.tools,button,.skip{display:none!important}
-h2{margin:1.3rem 0 .5rem;padding-top:.5rem}h2,h3,h4,header,summary{break-after:avoid}tr,li,dl div{break-inside:avoid}.notice,.verdict{border:1px solid var(--line)}
+@page{size:A4;margin:13mm 13mm}html{font-size:7.5pt}body{line-height:1.4}header.page,body>nav,main{max-width:none;padding:0}
+body>nav,.tools,button,.skip{display:none!important}
+h2{margin:1.3rem 0 .5rem;padding-top:.5rem}h2,h3,h4,header,summary{break-after:avoid}tr,li,dl div{break-inside:avoid}
+.notice,.verdict{border:1px solid var(--line)}
 pre{max-height:none}svg.bar{print-color-adjust:exact;-webkit-print-color-adjust:exact}
-dl{grid-template-columns:repeat(3,1fr);gap:.4rem 1.2rem;margin:.8rem 0}.board dl{grid-template-columns:1fr}tbody th,td{padding-top:.2rem;padding-bottom:.2rem}.board li{padding:.15rem 0}}
+dl{grid-template-columns:repeat(3,1fr);gap:.4rem 1.2rem;margin:.8rem 0}.board dl{grid-template-columns:1fr}tbody th,td{padding-top:.2rem;
+padding-bottom:.2rem}.board li{padding:.15rem 0}}
 """
 
 #: What is better with it: copy buttons, a filter, folding everything at once. Without it the page has the same content.

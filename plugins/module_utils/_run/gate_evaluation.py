@@ -81,7 +81,8 @@ class MigrationRequest:
     """Everything that C-07 needs, gathered by the module from files and parameters.
 
     ``ddl`` is the buffer that was read once and is hashed and run; ``declared`` the target's identity by the
-    inventory; ``max_backup_age`` in seconds; ``lock_attempts`` the maximum number of attempts after lock timeouts; ``capture`` the label of the data before. ``root`` is where all runs are, None where it is the directory
+    inventory; ``max_backup_age`` in seconds; ``lock_attempts`` the maximum number of attempts after lock timeouts; ``capture`` the label of the data
+    before. ``root`` is where all runs are, None where it is the directory
     of ``artefacts``; ``keep`` whether the register of reviewers is remembered on this host: check mode writes nothing there.
     """
 
