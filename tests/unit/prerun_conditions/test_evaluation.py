@@ -203,6 +203,9 @@ def test_a_replica_that_lags(server: Cluster, tmp_path: Path) -> None:
             standby.psql("SELECT pg_wal_replay_pause()")
             wait_for("the pause", lambda: standby.psql("SELECT pg_get_wal_replay_pause_state()") == "paused")
             server.psql("INSERT INTO app.other SELECT generate_series(1, 1000)")
+            behind = "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn) > 1000 FROM pg_stat_replication"
+            # the server writes its log a moment after an asynchronous COMMIT
+            wait_for("the log that the replica lacks", lambda: server.psql(behind) == "t")
             late = look(client, tmp_path)
             assert status(late, "replica_lag") == ConditionStatus.OK
             found = judged(late, "replica_lag", replica_lag_bytes=1000)
