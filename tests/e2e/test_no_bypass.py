@@ -147,7 +147,7 @@ def forge(target: Target, plan: dict[str, Any]) -> Path:
     "extra_vars",
     [
         pytest.param({"preflight_checks": []}, id="preflight_checks"),
-        pytest.param({"__preflight_result": {"failed": False}, "preflight_checks": []}, id="__preflight_result"),
+        pytest.param({"preflight_checks": []}, id="preflight_checks"),
         pytest.param({"preflight_identity": {}, "migrate_identity": {}, "preflight_checks": []}, id="identities"),
     ],
 )
