@@ -147,7 +147,6 @@ def forge(target: Target, plan: dict[str, Any]) -> Path:
     "extra_vars",
     [
         pytest.param({"preflight_checks": []}, id="preflight_checks"),
-        pytest.param({"preflight_checks": []}, id="preflight_checks"),
         pytest.param({"preflight_identity": {}, "migrate_identity": {}, "preflight_checks": []}, id="identities"),
     ],
 )
