@@ -50,6 +50,9 @@ SEALING = [("run", "seal")]
 #: What the server's log says at the end of its recovery.
 READY = b"database system is ready to accept connections"
 
+#: What it says of a backend that was killed.
+KILLED = b"was terminated by signal 9"
+
 #: Who can be killed when, and how often one is drawn.
 VICTIMS: dict[str, tuple[int, list[tuple[str, str]]]] = {
     "controller": (5, EARLY + BEFORE + 2 * DURING + 2 * WAITED_FOR + 2 * GHOST + AFTER + SEALING),
@@ -252,7 +255,15 @@ def strike(kill_: Kill, run: Conductor, target: Target) -> bool:
         return False
     if victim == "backend, terminated":
         return target.cluster.psql(f"SELECT pg_terminate_backend({pid})") == "t"
+    log = target.cluster.log.stat().st_size
     kill(pid)
+    if victim != "backend, killed":
+        return True
+    # one that had just ended by itself takes nothing with it
+    try:
+        wait_for("the end of the backend", lambda: KILLED in target.cluster.log.read_bytes()[log:], 5.0)
+    except AssertionError:
+        return False
     return True
 
 
