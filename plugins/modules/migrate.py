@@ -128,7 +128,7 @@ transaction:
     pid: {description: Process id of the server's backend., type: int}
     attempts: {description: Number of attempts., type: int}
     statements:
-      description: Number, tag, line, rows and milliseconds of every statement, and when it was sent.
+      description: Number, tag, line, rows and milliseconds of every statement, and when it began.
       type: list
       elements: dict
     locks: {description: 'Relation and mode of the locks held right before C(COMMIT).', type: list, elements: dict}

@@ -20,7 +20,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_s
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import literal
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrusted_sql import (
     Answer,
-    run_query,
+    run_queries,
 )
 
 NEXT_STEPS = {
@@ -110,26 +110,23 @@ def _comparable(value: Any) -> tuple[type, ...]:
     return (int, float) if isinstance(value, (int, float)) else (type(value),)
 
 
-def _absent(session: Session, relations: Sequence[str]) -> str | None:
-    """Return the first relation that does not exist, or None."""
-    absent = (name for name in relations if session.value(f"SELECT to_regclass({literal(name)})") is None)
-    return next(absent, None)
+def _absent(session: Session, checks: Sequence[Mapping[str, Any]]) -> list[str | None]:
+    """Return for each check the first of its ``only_if_exists`` that does not exist, or None."""
+    names = sorted({name for check in checks for name in check.get("only_if_exists") or ()})
+    if not names:
+        return [None] * len(checks)
+    found = session.rows("SELECT " + ", ".join(f"pg_catalog.to_regclass({literal(name)})" for name in names))[0]
+    absent = {name for name, relation in zip(names, found) if relation is None}
+    return [next((name for name in check.get("only_if_exists") or () if name in absent), None) for check in checks]
 
 
-def _run_check(session: Session, check: Mapping[str, Any], builtins: Builtins, schemas: Sequence[str]) -> CheckResult:
-    if check.get("builtin"):
-        finding = builtins[check["builtin"]](check)
-        status = (
-            CheckStatus.NOT_RUN if finding.passed is None else CheckStatus.PASS if finding.passed else CheckStatus.FAIL
-        )
-        return CheckResult(check["id"], check.get("title") or "", status, finding.expected, finding.found)
-    absent = _absent(session, check.get("only_if_exists") or ())
-    if absent:
-        found = f"{absent} does not exist in this database"
-        return CheckResult(
-            check["id"], check.get("title") or "", CheckStatus.NOT_APPLICABLE, json_line(check.get("expect")), found
-        )
-    answer = run_query(session, check["sql"], schemas)
+def _finding(check: Mapping[str, Any], builtins: Builtins) -> CheckResult:
+    finding = builtins[check["builtin"]](check)
+    status = CheckStatus.NOT_RUN if finding.passed is None else CheckStatus.PASS if finding.passed else CheckStatus.FAIL
+    return CheckResult(check["id"], check.get("title") or "", status, finding.expected, finding.found)
+
+
+def _judge(session: Session, check: Mapping[str, Any], answer: Answer) -> CheckResult:
     expect = check.get("expect")
     if answer.error:
         denied = answer.error.startswith(f"{INSUFFICIENT_PRIVILEGE}:")
@@ -149,12 +146,27 @@ def _run_check(session: Session, check: Mapping[str, Any], builtins: Builtins, s
 def run_checks(
     session: Session, checks: Sequence[Mapping[str, Any]], builtins: Builtins, schemas: Sequence[str] = ()
 ) -> list[CheckResult]:
-    """Run the checks in the open transaction, in order; none stops the others.
+    """Run the checks in the open transaction, in order and sent at once; none stops the others.
 
     ``schemas`` is the search_path between pg_catalog and pg_temp. ``builtins`` must have every built-in check
     that ``checks`` names.
     """
-    return [_run_check(session, check, builtins, schemas) for check in checks]
+    absent = _absent(session, checks)
+    asked = [check for check, missing in zip(checks, absent) if not check.get("builtin") and missing is None]
+    answers = iter(run_queries(session, [check["sql"] for check in asked], schemas))
+    results = []
+    for check, missing in zip(checks, absent):
+        if check.get("builtin"):
+            results.append(_finding(check, builtins))
+        elif missing is None:
+            results.append(_judge(session, check, next(answers)))
+        else:
+            found = f"{missing} does not exist in this database"
+            expected = json_line(check.get("expect"))
+            results.append(
+                CheckResult(check["id"], check.get("title") or "", CheckStatus.NOT_APPLICABLE, expected, found)
+            )
+    return results
 
 
 def run_read_only(

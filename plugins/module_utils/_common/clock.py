@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import datetime
+import time
 from typing import Optional
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
@@ -30,4 +31,10 @@ def parse_time(text: str) -> datetime.datetime:
 
 def utc_now() -> str:
     """Return the current time of this host as ISO 8601 in UTC with milliseconds."""
-    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return utc_time(time.time())
+
+
+def utc_time(seconds: float) -> str:
+    """Return a time in seconds since 1970 as ISO 8601 in UTC with milliseconds."""
+    moment = datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

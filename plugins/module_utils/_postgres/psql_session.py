@@ -11,7 +11,7 @@ The protocol of one request: the SQL, then ``\echo`` with a random token, SQLSTA
 output, and ``\warn`` with the same token on standard error. psql flushes both after a backslash command, so
 reading up to the token on each stream gives exactly the answer to this request. Whether a statement failed, and with which
 SQLSTATE, is read from psql's variables behind the token; the text of the error from ``\errverbose``, framed on its own. What
-a notice looks like decides nothing.
+a notice looks like decides nothing. Several requests may be sent before the first answer is read.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import secrets
 import subprocess
 import threading
 from dataclasses import dataclass, field, replace
-from typing import IO, Any, Callable, ContextManager, Iterator
+from typing import IO, Any, Callable, ContextManager, Iterator, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import copy_field, literal
@@ -171,6 +171,26 @@ def _broken_copy(lines: list[str]) -> tuple[Message | None, list[str]]:
     return single_message(own, start["sqlstate"] if start else ""), own
 
 
+def _repeated(lines: list[str], sqlstate: str) -> tuple[Message, list[str]]:
+    r"""Return the error that psql has repeated by \errverbose, and its lines."""
+    lines = [_LOCUS.sub("", line) for line in lines[:1]] + lines[1:]
+    return single_message(lines, sqlstate), lines
+
+
+def _without_code(lines: list[str], last: list[str]) -> tuple[Message, list[str]]:
+    """Return the error of a request for which psql tells no code, and its lines.
+
+    It is the one that psql repeats, ``last``, where this request had it, else the last that its ``lines`` have.
+    """
+    error, own = _repeated(last, _NO_CODE)
+    if not own or _without(lines, own) == lines:
+        found, own = _broken_copy(lines)
+        return found or Message("ERROR", "XX000", "psql reports an error without its message"), own
+    start = _MESSAGE.match(own[0])
+    error.sqlstate = start["sqlstate"] if start else ""
+    return error, own
+
+
 def _without(lines: list[str], own: list[str]) -> list[str]:
     """Return the lines of a request without those of its error: the last ones that are equal, the first by its end."""
     for start in range(len(lines) - len(own), -1, -1):
@@ -178,6 +198,17 @@ def _without(lines: list[str], own: list[str]) -> list[str]:
         if [_LOCUS.sub("", line) for line in here[:1]] + here[1:] == own:
             return lines[:start] + lines[start + len(own) :]
     return lines
+
+
+def _framed(sql: str, token: str) -> str:
+    """Return a request with what makes its answer readable."""
+    return (
+        # psql sets it at an error of any statement of the request
+        f"\\set LAST_ERROR_SQLSTATE 00000\n\\set SQLSTATE {_UNSET}\n\\set ROW_COUNT 0\n"
+        f"{sql}\n;\n\\echo {token} :SQLSTATE :ROW_COUNT :LAST_ERROR_SQLSTATE\n\\warn {token}\n"
+        # where there was no error yet, psql says so on standard output
+        f"\\errverbose\n\\echo {token}-end\n\\warn {token}-end\n"
+    )
 
 
 class Session:
@@ -197,6 +228,8 @@ class Session:
         self._stdout: IO[bytes] = process.stdout
         self._errors: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._left = False
+        # what psql has answered beyond the answer that was read
+        self._ahead = b""
         threading.Thread(target=self._drain, args=(process.stderr,), daemon=True).start()
 
     def _drain(self, stream: IO[bytes]) -> None:
@@ -204,14 +237,21 @@ class Session:
             self._errors.put(line.decode("utf-8", "replace").rstrip("\n"))
         self._errors.put(None)
 
-    def _send(self, sql: str) -> str:
-        token = f"phasegate-{secrets.token_hex(12)}"
-        self._write(
-            # psql sets it at an error of any statement of the request
-            f"\\set LAST_ERROR_SQLSTATE 00000\n\\set SQLSTATE {_UNSET}\n\\set ROW_COUNT 0\n"
-            f"{sql}\n;\n\\echo {token} :SQLSTATE :ROW_COUNT :LAST_ERROR_SQLSTATE\n\\warn {token}\n"
-        )
-        return token
+    def _send(self, *requests: str) -> list[str]:
+        """Send requests and return their tokens, in order."""
+        tokens = [f"phasegate-{secrets.token_hex(12)}" for _request in requests]
+        text = "".join(map(_framed, requests, tokens))
+        if len(text) < _PIECE:
+            self._write(text)
+        else:
+            # psql answers meanwhile, and somebody has to read it
+            threading.Thread(target=self._write_all, args=(text,), daemon=True).start()
+        return tokens
+
+    def _write_all(self, text: str) -> None:
+        # the reader notices it, too
+        with contextlib.suppress(ConnectionLost, OSError, ValueError):
+            self._write(text)
 
     def _write(self, request: str) -> None:
         try:
@@ -254,60 +294,62 @@ class Session:
 
     def _answer(self, token: str) -> Iterator[str]:
         """Yield the answer's lines; return after its token, raising ``SqlError`` when the server rejected it."""
-        mark = f"{token} "
-        rest = b""
-        last = ""
-        while not last:
+        mark, close = f"\n{token} ".encode(), f"\n{token}-end\n".encode()
+        data, self._ahead = b"\n" + self._ahead, b""
+        while True:
+            begin = data.find(mark)
+            end = data.find(close, begin) if begin >= 0 else -1
+            if end >= 0:
+                break
             # in pieces as they come: a large schema has some hundred thousand lines
+            known = begin if begin >= 0 else data.rfind(b"\n")
+            if known > 0:
+                yield from data[1:known].decode("utf-8").split("\n")
+                data = data[known:]
             piece = os.read(self._stdout.fileno(), _PIECE)
             if not piece:
                 raise self._lost()
-            whole, newline, rest = (rest + piece).rpartition(b"\n")
-            lines = whole.decode("utf-8").split("\n") if newline else []
-            if lines and lines[-1].startswith(mark):
-                last = lines.pop()
-            yield from lines
-        _token, sqlstate, row_count, failed = last.split(" ")
+            data += piece
+        if begin > 0:
+            yield from data[1:begin].decode("utf-8").split("\n")
+        # what follows belongs to the next answer
+        self._ahead = data[end + len(close) :]
+        told = data[begin + 1 : end].partition(b"\n")[0]
+        _token, sqlstate, row_count, failed = told.decode("utf-8").split(" ")
         lines = self._lines(token)
+        # the last error of the session, which psql repeats on its own: this request's, or an older one
+        last = self._lines(f"{token}-end")
         # psql says whether there was an error: no text decides that
         error: Message | None = None
         own: list[str] = []
         if failed not in ("00000", _NO_CODE):
-            error, own = self._error(failed)
+            error, own = _repeated(last, failed)
         elif failed == _NO_CODE:
-            error, own = self._error_without_code(lines)
+            error, own = _without_code(lines, last)
         elif sqlstate == _UNSET:
             error, own = _broken_copy(lines)
         self._last = StatementOutcome(int(row_count), parse_notices(_without(lines, own)))
         if error:
             raise SqlError(error)
 
-    def _error(self, sqlstate: str) -> tuple[Message, list[str]]:
-        """Return the last error, which psql repeats on its own, and its lines."""
-        token = f"phasegate-{secrets.token_hex(12)}"
-        self._write(f"\\errverbose\n\\warn {token}\n")
-        lines = self._lines(token)
-        lines[:1] = [_LOCUS.sub("", line) for line in lines[:1]]
-        return single_message(lines, sqlstate), lines
-
-    def _error_without_code(self, lines: list[str]) -> tuple[Message, list[str]]:
-        """Return the error of a request for which psql tells no code, and its lines.
-
-        It is the one that psql repeats where this request had it, else the last that the lines have.
-        """
-        error, own = self._error(_NO_CODE)
-        if not own or _without(lines, own) == lines:
-            last, own = _broken_copy(lines)
-            return last or Message("ERROR", "XX000", "psql reports an error without its message"), own
-        start = _MESSAGE.match(own[0])
-        error.sqlstate = start["sqlstate"] if start else ""
-        return error, own
-
     def execute(self, sql: str) -> StatementOutcome:
         """Run generated SQL and return its outcome. Raises ``SqlError`` or ``ConnectionLost``."""
-        for _line in self._answer(self._send(sql)):
+        for _line in self._answer(self._send(sql)[0]):
             pass
         return self._last
+
+    def batch(self, requests: Sequence[str]) -> list[list[str] | SqlError]:
+        """Send all requests at once; return the lines of each one's answer, or the server's error, in order.
+
+        For an open transaction: what follows a request that failed fails as well. Raises ``ConnectionLost``.
+        """
+        return [self._lines_or_error(token) for token in self._send(*requests)]
+
+    def _lines_or_error(self, token: str) -> list[str] | SqlError:
+        try:
+            return list(self._answer(token))
+        except SqlError as error:
+            return error
 
     def copy(self, query: str) -> Iterator[tuple[str | None, ...]]:
         """Stream the rows of ``query`` as tuples of text fields (None is NULL). The caller must read to the end."""
@@ -316,7 +358,7 @@ class Session:
 
     def copy_lines(self, query: str) -> Iterator[str]:
         """Stream the rows of ``query`` as COPY's text format writes them, undecoded; otherwise as ``copy``."""
-        return self._answer(self._send(f"COPY ({query}) TO STDOUT"))
+        return self._answer(self._send(f"COPY ({query}) TO STDOUT")[0])
 
     def rows(self, query: str) -> list[tuple[str | None, ...]]:
         """Return all rows of ``query``; see ``copy``."""

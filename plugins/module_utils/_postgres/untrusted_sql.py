@@ -14,12 +14,20 @@ import contextlib
 import decimal
 import json
 from dataclasses import dataclass, field
-from typing import Any, Mapping, Sequence
+from typing import Any, Iterator, Mapping, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.strict_json import DIGITS
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import FIXED_SETTINGS
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import ConnectionLost, Session
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import identifier, literal
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import (
+    ConnectionLost,
+    Session,
+    SqlError,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import (
+    copy_field,
+    identifier,
+    literal,
+)
 
 # More rows than this of a check or a trailing SELECT are counted, not kept: results go into a report.
 ROWS_KEPT = 200
@@ -31,6 +39,9 @@ _MILLISECONDS = (
     " extract(epoch FROM (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) started))"
 )
 
+# Seconds by the server's clock.
+_BEGUN = "extract(epoch FROM started)"
+
 _EXECUTE = f"""
 DECLARE
   started pg_catalog.timestamptz := pg_catalog.clock_timestamp();
@@ -41,7 +52,7 @@ BEGIN
   GET DIAGNOSTICS n = ROW_COUNT;
   PERFORM {{own}};
   PERFORM pg_catalog.set_config('phasegate.answer', pg_catalog.json_build_object('rows', n, 'milliseconds',
-    {_MILLISECONDS})::pg_catalog.text, true);
+    {_MILLISECONDS}, 'begun', {_BEGUN})::pg_catalog.text, true);
 END
 """
 
@@ -78,7 +89,7 @@ _DECLARED = """
 
 _KEEP_ANSWER = f"""
   PERFORM pg_catalog.set_config('phasegate.answer', pg_catalog.json_build_object('rows', n, 'milliseconds',
-    {_MILLISECONDS}, 'result', kept)::pg_catalog.text, true);
+    {_MILLISECONDS}, 'begun', {_BEGUN}, 'result', kept)::pg_catalog.text, true);
 """
 
 _QUERY = f"""
@@ -121,12 +132,14 @@ END
 class Answer:
     """The server's answer to one statement.
 
-    ``rows`` affected or returned; ``milliseconds`` on the server; ``result`` the first ``ROWS_KEPT`` rows as
+    ``rows`` affected or returned; ``milliseconds`` on the server; ``begun`` in seconds since 1970 by the server's clock;
+    ``result`` the first ``ROWS_KEPT`` rows as
     mappings in column order, for a query; ``error`` is '' or SQLSTATE and message.
     """
 
     rows: int = 0
     milliseconds: float = 0.0
+    begun: float = 0.0
     result: list[dict[str, Any]] = field(default_factory=list)
     error: str = ""
 
@@ -140,8 +153,21 @@ def search_path(schemas: Sequence[str]) -> str:
     return ", ".join(["pg_catalog", *(identifier(schema) for schema in schemas), "pg_temp"])
 
 
-def _answer(session: Session) -> Answer:
-    text = session.value("SELECT pg_catalog.current_setting('phasegate.answer')") or "{}"
+_KEPT_ANSWER = "COPY (SELECT pg_catalog.current_setting('phasegate.answer')) TO STDOUT"
+
+
+def _run(session: Session, blocks: Sequence[str]) -> Iterator[Answer | SqlError]:
+    """Run blocks in the open transaction, sent at once, and yield what the server answered to each, in order."""
+    requests = [request for block in blocks for request in (f"DO {literal(block)}", _KEPT_ANSWER)]
+    answers = session.batch(requests)
+    for ran, kept in zip(answers[::2], answers[1::2]):
+        if isinstance(ran, SqlError):
+            yield ran
+        else:
+            yield kept if isinstance(kept, SqlError) else _answer(copy_field(kept[0]) or "{}")
+
+
+def _answer(text: str) -> Answer:
     try:
         return Answer(**json.loads(text, parse_int=_integer, parse_float=_number, object_pairs_hook=_unique))
     except RecursionError:
@@ -216,6 +242,25 @@ def own_settings(role: str, kept: Mapping[str, str] | None = None) -> str:
     )
 
 
+def run_statements(
+    session: Session,
+    statements: Sequence[tuple[str, bool]],
+    schemas: Sequence[str] = (),
+    *,
+    role: str = "",
+    kept: Mapping[str, str] | None = None,
+) -> list[Answer | SqlError]:
+    """Run statements in the open transaction, sent at once, and return each one's answer or error, in order.
+
+    Each is its text and whether it returns rows; after an error the server refuses the rest. ``schemas`` is their search_path
+    between pg_catalog and pg_temp. ``role`` is what SET ROLE has named, '' for none; whatever a statement has made of it, of
+    ``FIXED_SETTINGS`` or of ``kept`` is undone. Raises ``ConnectionLost``.
+    """
+    own = own_settings(role, kept)
+    blocks = [_block(_QUERY if returns_rows else _EXECUTE, sql, schemas, own) for sql, returns_rows in statements]
+    return list(_run(session, blocks))
+
+
 def run_statement(
     session: Session,
     sql: str,
@@ -225,14 +270,11 @@ def run_statement(
     role: str = "",
     kept: Mapping[str, str] | None = None,
 ) -> Answer:
-    """Run one statement in the open transaction; an error of the server is raised as ``SqlError``.
-
-    ``schemas`` is the statement's search_path between pg_catalog and pg_temp. ``role`` is what SET ROLE has named, '' for
-    none; whatever the statement has made of it, of ``FIXED_SETTINGS`` or of ``kept`` is undone.
-    """
-    template = _QUERY if returns_rows else _EXECUTE
-    session.execute("DO " + literal(_block(template, sql, schemas, own=own_settings(role, kept))))
-    return _answer(session)
+    """Run one statement as ``run_statements`` does; an error of the server is raised as ``SqlError``."""
+    answer = run_statements(session, [(sql, returns_rows)], schemas, role=role, kept=kept)[0]
+    if isinstance(answer, SqlError):
+        raise answer
+    return answer
 
 
 def _block(template: str, sql: str, schemas: Sequence[str], own: str = "") -> str:
@@ -256,11 +298,15 @@ def run_alone(session: Session, sql: str, schemas: Sequence[str] = ()) -> None:
             session.set("search_path", search_path(()))
 
 
-def run_query(session: Session, sql: str, schemas: Sequence[str] = ()) -> Answer:
-    """Run one query in the open transaction, read-only; an error of the server is the answer's ``error``.
+def run_queries(session: Session, queries: Sequence[str], schemas: Sequence[str] = ()) -> list[Answer]:
+    """Run queries in the open transaction, read-only, sent at once; an error of the server is the answer's ``error``.
 
-    The transaction stays as it was: the query runs in a subtransaction that is rolled back. ``schemas`` is its search_path
-    between pg_catalog and pg_temp.
+    The transaction stays as it was: each runs in a subtransaction that is rolled back. ``schemas`` is their search_path
+    between pg_catalog and pg_temp. Raises ``SqlError`` only when the transaction had failed before.
     """
-    session.execute("DO " + literal(_block(_CHECK, sql, schemas)))
-    return _answer(session)
+    answers = []
+    for answer in _run(session, [_block(_CHECK, sql, schemas) for sql in queries]):
+        if isinstance(answer, SqlError):
+            raise answer
+        answers.append(answer)
+    return answers

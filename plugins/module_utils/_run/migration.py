@@ -89,13 +89,12 @@ class MigrationChecks(TransactionChecks):
     ) -> None:
         #: what to read for a copy's texts that the source prints otherwise
         self.words = words
+        #: the changes after the last statement: by the phase's policy, and by the rehearsal's where there was one
+        self.judged: tuple[Diff, PolicyVerdict, PolicyVerdict | None]
         self.client = client
         self.request = request
         self.step = step
         self.base = base
-        #: the schema after the last statement, and what printed its texts again
-        self.reached: Snapshot | None = None
-        self.server: Reprinter | None = None
         self.entry = LedgerEntry(request.artefacts, request.plan, sha256_bytes(canonical_json(request.plan)), step)
 
     def _builtins(self, session: Session) -> Builtins:
@@ -123,12 +122,14 @@ class MigrationChecks(TransactionChecks):
         del applied
         self.entry.add(session)
 
-    def before_settling(self, session: Session, applied: MigrationResult) -> None:
-        """Have the server print again what will have to be compared: before COMMIT it may create nothing any more."""
+    def before_read_only(self, session: Session, applied: MigrationResult) -> None:
+        """Compare the schema; the server prints again what has to be compared, for which it makes temporary objects."""
         del applied
-        self.reached = read_changed(session, self.base)
-        self.server = Reprinter(session, inside=True)
-        self._judge(self.reached, self.server)
+        reached, server = read_changed(session, self.base), Reprinter(session, inside=True)
+        self.judged = self._judge(reached, server)
+        if server.wrote:
+            again = read_again(session, reached)
+            self.judged = self.judged if again is reached else self._judge(again, server)
 
     def _judge(self, after: Snapshot, server: Reprinter) -> tuple[Diff, PolicyVerdict, PolicyVerdict | None]:
         """Evaluate the diff by the phase's policy, and by the rehearsal's changes if there was one."""
@@ -155,8 +156,7 @@ class MigrationChecks(TransactionChecks):
         declared = DataExpectations.from_definition(self.request.phase["measure"], self.request.phase["row_counts"])
         before = load_capture(self.request.artefacts, self.request.capture, declared.measures)
         applied.measured, moved = declared.judge(session, before, applied.tables)
-        after = read_again(session, self.reached) if self.reached else read_changed(session, self.base)
-        changes, verdict, rehearsed = self._judge(after, self.server or Reprinter(session, inside=True))
+        changes, verdict, rehearsed = self.judged
         applied.diff = {
             "ok": verdict.ok,
             "message": verdict.message,

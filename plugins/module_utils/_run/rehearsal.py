@@ -136,6 +136,8 @@ def _same_schema(client: Client, source: Snapshot, copy: Snapshot) -> Words:
 class MeasuredChecks(MigrationChecks):
     """What C-07 checks, measured."""
 
+    observes = True
+
     def __init__(self, client: Client, request: MigrationRequest, step: Step[T], base: Snapshot, words: Words) -> None:
         super().__init__(client, request, step, base, words)
         self.measurement = Measurement()

@@ -77,11 +77,14 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.script impo
     TransactionChecks,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.transaction import run_script
-from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff import Words, diff
-from ansible_collections.incomex.phasegate.plugins.module_utils._schema.policy import judge_changes
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff import Diff, Words, diff
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.policy import (
+    PolicyVerdict,
+    judge_changes,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import (
     read_again,
-    read_facts,
+    read_changed,
     take_snapshot,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reprint import Reprinter
@@ -260,36 +263,40 @@ def rollback_script(plan: Mapping[str, Any], data: bytes) -> Script:
 class RestoredSchema(TransactionChecks):
     """Return the hook that allows COMMIT only when the schema is ``original`` again, the one before ``name``.
 
-    Only the indexes that the script's statements after COMMIT are about may differ until then.
+    ``base`` is the schema right before the rollback. Only the indexes that the script's statements after COMMIT are about may
+    differ until then.
     """
 
-    def __init__(self, original: Snapshot, name: str, script: Script, words: Words | None = None) -> None:
+    def __init__(
+        self, original: Snapshot, name: str, script: Script, base: Snapshot, words: Words | None = None
+    ) -> None:
         self.original = original
+        self.base = base
         self.words = words
-        #: the schema after the last statement, and what printed its texts again
-        self.reached: Snapshot | None = None
-        self.server: Reprinter | None = None
+        #: what differs after the last statement
+        self.judged: tuple[Diff, PolicyVerdict]
         self.name = name
         self.script = script
         self.later = {one["after_commit"].replace('"', "") for one in script.statements if one["after_commit"]}
 
-    def before_settling(self, session: Session, applied: MigrationResult) -> None:
-        """Have the server print again what will have to be compared: before COMMIT it may create nothing any more."""
+    def before_read_only(self, session: Session, applied: MigrationResult) -> None:
+        """Compare the schema; the server prints again what has to be compared, for which it makes temporary objects."""
         del applied
-        self.reached = read_facts(session, sections=self.original.header.sections)
-        self.server = Reprinter(session, inside=True)
-        judge_changes(diff(self.original, self.reached, self.words), {"policy": "unchanged"}, self.server)
+        reached, server = read_changed(session, self.base), Reprinter(session, inside=True)
+        self.judged = self._judge(reached, server)
+        if server.wrote:
+            again = read_again(session, reached)
+            self.judged = self.judged if again is reached else self._judge(again, server)
+
+    def _judge(self, after: Snapshot, server: Reprinter) -> tuple[Diff, PolicyVerdict]:
+        difference = diff(self.original, after, self.words)
+        due = [c for c in difference.changes if c.kind != "index" or f"{c.schema}.{c.identity[-1]}" not in self.later]
+        return judge_changes(replace(difference, changes=tuple(due)), {"policy": "unchanged"}, server)
 
     def before_commit(self, session: Session, applied: MigrationResult) -> None:
         """Compare the schema with the one before the phase."""
-        sections = self.original.header.sections
-        after = read_again(session, self.reached) if self.reached else read_facts(session, sections=sections)
-        difference = diff(self.original, after, self.words)
-        due = [c for c in difference.changes if c.kind != "index" or f"{c.schema}.{c.identity[-1]}" not in self.later]
-        difference = replace(difference, changes=tuple(due))
-        difference, verdict = judge_changes(
-            difference, {"policy": "unchanged"}, self.server or Reprinter(session, inside=True)
-        )
+        del session
+        difference, verdict = self.judged
         applied.diff = {
             "ok": verdict.ok,
             "message": verdict.message,
@@ -322,10 +329,9 @@ class RollbackChecks(RestoredSchema):
         baseline: Sequence[Mapping[str, Any]] | None,
         undo: RollbackRequest | None = None,
     ) -> None:
-        super().__init__(original, name, script)
+        super().__init__(original, name, script, base)
         self.undo = undo
         self.step = step
-        self.base = base
         self.baseline = baseline
         #: what writes the row of the ledger
         self.entry: LedgerEntry | None = None

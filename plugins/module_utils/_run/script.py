@@ -46,7 +46,7 @@ class Script:
 class MigrationResult:
     """The result. ``statements`` in file order, the file's own BEGIN and COMMIT left out; the rest before COMMIT.
 
-    Each has ``at``, when it was sent by this host's clock. ``locks`` are the relations that were locked right before COMMIT, each
+    Each has ``at``, when it began by this host's clock. ``locks`` are the relations that were locked right before COMMIT, each
     with its mode; ``data``, ``tables``, ``rewrites``, ``emptied``, ``unproved`` and ``counted`` are those of ``DataChanges``.
     """
 
@@ -75,7 +75,12 @@ class MigrationResult:
 
 
 class TransactionChecks:
-    """What a command checks in its transaction. Each method may raise ``PhaseGateError``, which rolls back before COMMIT."""
+    """What a command checks in its transaction. Each method may raise ``PhaseGateError``, which rolls back before COMMIT.
+
+    ``observes``: ``after_statement`` is to be called, so that each statement is waited for.
+    """
+
+    observes = False
 
     def before(self, session: Session, applied: MigrationResult) -> None:
         """Check what has to hold before the first statement."""
@@ -86,8 +91,8 @@ class TransactionChecks:
     def after_statement(self, session: Session, statement: Mapping[str, Any]) -> None:
         """Observe a statement that ran."""
 
-    def before_settling(self, session: Session, applied: MigrationResult) -> None:
-        """Do what needs a transaction that may still write: everything after this is read-only."""
+    def before_read_only(self, session: Session, applied: MigrationResult) -> None:
+        """Do what needs a transaction that may still write: nothing can change the schema after this."""
 
     def before_commit(self, session: Session, applied: MigrationResult) -> None:
         """Check what has to hold before COMMIT."""

@@ -4,17 +4,18 @@
 
 """Do before the checks what COMMIT would do after them, so that COMMIT changes nothing that they have read.
 
-``settle`` fires deferred triggers, closes cursors, drops temporary objects and makes the transaction read-only. From then
+``settle`` fires deferred triggers, closes cursors and drops temporary objects, ``make_read_only`` the transaction. From then
 on no trigger event can be queued, no temporary object made, no catalog row written. ``settle_session`` undoes what a check
 can still do: a cursor WITH HOLD, whose query would run at COMMIT, a LISTEN, a weaker durability.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Iterator, NamedTuple
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import Stopped
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session, SqlError
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import literal
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrusted_sql import own_settings
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import CORRECT
 
@@ -108,30 +109,33 @@ class Beginning(NamedTuple):
         return cls(role or "none", durability or "on")
 
 
-def settle(session: Session, command: str, beginning: Beginning) -> None:
-    """Leave nothing that COMMIT would do later, and make the transaction read-only; the role is that of the beginning.
+def settle(session: Session, command: str, role: str) -> None:
+    """Leave nothing that COMMIT would do later. ``role`` is that of the statements, which the triggers fire with.
 
-    Triggers fire with the role of the statements before. Raises ``Stopped``.
+    Raises ``Stopped``.
     """
-    _fire(session, f"{command}: a deferred constraint is violated; rolled back before COMMIT.")
-    try:
+    dropped = f"{command}: the temporary objects could not be dropped; rolled back before COMMIT."
+    _execute(
+        session,
+        (_FIRE, f"{command}: a deferred constraint is violated; rolled back before COMMIT.", _SATISFIED),
         # a cursor keeps its tables from being dropped
-        session.execute("CLOSE ALL")
-        session.execute("DISCARD TEMP")
-    except SqlError as error:
-        raise Stopped(
-            f"{command}: the temporary objects could not be dropped; rolled back before COMMIT.",
-            expected="no temporary object is left when the checks run",
-            found=error.words(),
-            next_step=CORRECT,
-        ) from error
-    session.set("transaction_read_only", "on", local=True)
-    # A trigger that fired may have deferred its work again. Here it can only fail, and queue nothing more.
-    _fire(session, f"{command}: a deferred trigger defers its work again, until COMMIT; rolled back before COMMIT.")
-    session.execute("SET LOCAL SESSION AUTHORIZATION DEFAULT")
-    # a trigger may have changed any of them
-    session.execute(f"SELECT {own_settings(beginning.role)} \\g /dev/null")
-    leaning = [row[0] or "" for row in session.rows(_LEANING)] if session.rows(_ANYTHING_TEMPORARY) else []
+        *((sql, dropped, "no temporary object is left when the checks run") for sql in ("CLOSE ALL", "DISCARD TEMP")),
+        *_own(command, role),
+    )
+
+
+def make_read_only(session: Session, command: str, beginning: Beginning) -> None:
+    """Let nothing be written any more, after ``settle``; the role is that of the beginning. Raises ``Stopped``."""
+    again = f"{command}: a deferred trigger defers its work again, until COMMIT; rolled back before COMMIT."
+    found = _execute(
+        session,
+        ("SELECT pg_catalog.set_config('transaction_read_only', 'on', true) \\g /dev/null", again, _SATISFIED),
+        # A trigger that fired may have deferred its work again. Here it can only fail, and queue nothing more.
+        (_FIRE, again, _SATISFIED),
+        *_own(command, beginning.role),
+        (f"COPY ({_ANYTHING_TEMPORARY}) TO STDOUT", f"{command}: temporary objects could not be looked for.", ""),
+    )
+    leaning = [row[0] or "" for row in session.rows(_LEANING)] if found else []
     if leaning:
         raise Stopped(
             f"{command}: a permanent object depends on a temporary one; rolled back before COMMIT.",
@@ -143,18 +147,29 @@ def settle(session: Session, command: str, beginning: Beginning) -> None:
 
 def settle_session(session: Session, beginning: Beginning) -> None:
     """Undo what the statements and checks can have left for COMMIT."""
-    session.execute("CLOSE ALL")
-    session.execute("UNLISTEN *")
-    session.set("synchronous_commit", beginning.durability, local=True)
+    session.execute(
+        "CLOSE ALL; UNLISTEN *;"
+        f" SELECT pg_catalog.set_config('synchronous_commit', {literal(beginning.durability)}, true) \\g /dev/null"
+    )
 
 
-def _fire(session: Session, what: str) -> None:
-    try:
-        session.execute("SET CONSTRAINTS ALL IMMEDIATE")
-    except SqlError as error:
-        raise Stopped(
-            what,
-            expected="every deferred constraint is satisfied after the last statement",
-            found=error.words(),
-            next_step=CORRECT,
-        ) from error
+_FIRE = "SET CONSTRAINTS ALL IMMEDIATE"
+
+_SATISFIED = "every deferred constraint is satisfied after the last statement"
+
+
+def _own(command: str, role: str) -> Iterator[tuple[str, str, str]]:
+    """Yield what restores the role and the settings, any of which a trigger may have changed."""
+    what = f"{command}: the role and the settings could not be restored; rolled back before COMMIT."
+    for sql in ("SET LOCAL SESSION AUTHORIZATION DEFAULT", f"SELECT {own_settings(role)} \\g /dev/null"):
+        yield sql, what, "the role and the settings of the beginning"
+
+
+def _execute(session: Session, *requests: tuple[str, str, str]) -> list[str]:
+    """Run requests, each with what failed and what is expected, and return the lines of the last one's answer."""
+    answer: list[str] | SqlError = []
+    for (_sql, what, expected), answer in zip(requests, session.batch([sql for sql, _what, _expected in requests])):
+        if isinstance(answer, SqlError):
+            raise Stopped(what, expected=expected, found=answer.words(), next_step=CORRECT) from answer
+    assert isinstance(answer, list)
+    return answer

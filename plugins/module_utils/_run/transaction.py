@@ -5,7 +5,7 @@
 """Run a script's statements in one transaction whose outcome is always known.
 
 Order: BEGIN; the checks before; the transaction id to the journal; the statements; what COMMIT would do later (see
-``settling``); what data was changed; the declared counts; the checks before COMMIT; COMMIT. Any failure rolls back. The outcome of a lost COMMIT is
+``settling``); the schema that was reached; nothing is written from here on; what data was changed; the declared counts; the checks before COMMIT; COMMIT. Any failure rolls back. The outcome of a lost COMMIT is
 looked up with
 ``pg_xact_status``, never assumed. Only a lock timeout is tried again, and only because nothing committed.
 
@@ -15,6 +15,7 @@ The statements that cannot run in a transaction, if the script has any, run afte
 from __future__ import annotations
 
 import contextlib
+import itertools
 import random
 import re
 import time
@@ -30,7 +31,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.checks import answers_equal, shape_answer
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_changes import DataBaseline
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.clock import utc_now
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.clock import utc_time
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.data_kinds import count_range, within
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError, Stopped
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import TransactionOutcome
@@ -54,7 +55,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quotin
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrusted_sql import (
     Answer,
     kept_settings,
-    run_statement,
+    run_statements,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.after_commit import run_after_commit
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import (
@@ -66,6 +67,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.script impo
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.settling import (
     Beginning,
+    make_read_only,
     settle,
     settle_session,
 )
@@ -219,52 +221,67 @@ def _require_no_hidden_call(session: Session, script: Script) -> None:
         )
 
 
+def _sets(statement: Mapping[str, Any], text: str) -> bool:
+    """Return whether a statement sets what holds for those after it."""
+    return "SET LOCAL" in statement["kinds"] or "set_config" in text.lower()
+
+
 def _run_statements(
     session: Session, script: Script, checks: TransactionChecks, applied: MigrationResult, role: str
 ) -> None:
-    schemas = script.settings["search_path"]
+    """Run the statements, as many at once as nothing has to be asked in between."""
     _require_no_hidden_call(session, script)
+    waiting = [one for one in script.statements if one["run"] and not one["after_commit"]]
+    texts = {one["n"]: script.data[one["start"] : one["end"]].decode("utf-8") for one in waiting}
     kept = kept_settings(session)
-    for statement in script.statements:
-        if not statement["run"] or statement["after_commit"]:
-            continue
-        text = script.data[statement["start"] : statement["end"]].decode("utf-8")
-        where = f"statement {statement['n']} ({statement['tag']}, line {statement['line']})"
-        at = utc_now()
-        sets = "SET LOCAL" in statement["kinds"] or "set_config" in text.lower()
-        try:
-            answer = run_statement(
-                session,
-                text,
-                schemas,
-                returns_rows=statement["returns_rows"],
-                role=role,
-                kept={} if sets else kept,
-            )
-        except SqlError as error:
-            if error.sqlstate == LOCK_NOT_AVAILABLE:
-                raise _no_lock(session, script, where, statement["relations"], error) from error
-            raise Stopped(
-                f"{script.command}: {where} failed; rolled back.",
-                expected="every statement succeeds",
-                found=error.words(),
-                next_step=_next_step(session, script, statement, error),
-            ) from error
-        applied.statements.append(
-            {
-                "n": statement["n"],
-                "tag": statement["tag"],
-                "line": statement["line"],
-                "rows": answer.rows,
-                "milliseconds": round(answer.milliseconds, 3),
-                "at": at,
-            }
+    while waiting:
+        setting = _sets(waiting[0], texts[waiting[0]["n"]])
+        together = waiting[:1]
+        if not setting and not checks.observes:
+            together = list(itertools.takewhile(lambda one: not _sets(one, texts[one["n"]]), waiting))
+        waiting = waiting[len(together) :]
+        at = time.time()
+        answers = run_statements(
+            session,
+            [(texts[one["n"]], one["returns_rows"]) for one in together],
+            script.settings["search_path"],
+            role=role,
+            kept={} if setting else kept,
         )
-        if sets:
+        first = next((answer.begun for answer in answers if isinstance(answer, Answer)), 0.0)
+        for statement, answer in zip(together, answers):
+            if isinstance(answer, SqlError):
+                raise _failed(session, script, statement, answer) from answer
+            applied.statements.append(
+                {
+                    "n": statement["n"],
+                    "tag": statement["tag"],
+                    "line": statement["line"],
+                    "rows": answer.rows,
+                    "milliseconds": round(answer.milliseconds, 3),
+                    # the server's clock tells how long after the first one
+                    "at": utc_time(at + answer.begun - first),
+                }
+            )
+            if statement["returns_rows"]:
+                applied.result = answer.result
+        if setting:
             kept = kept_settings(session)
-        if statement["returns_rows"]:
-            applied.result = answer.result
-        checks.after_statement(session, statement)
+        if checks.observes:
+            checks.after_statement(session, together[0])
+
+
+def _failed(session: Session, script: Script, statement: Mapping[str, Any], error: SqlError) -> Stopped:
+    """Roll back and return the error of a statement."""
+    where = f"statement {statement['n']} ({statement['tag']}, line {statement['line']})"
+    if error.sqlstate == LOCK_NOT_AVAILABLE:
+        return _no_lock(session, script, where, statement["relations"], error)
+    return Stopped(
+        f"{script.command}: {where} failed; rolled back.",
+        expected="every statement succeeds",
+        found=error.words(),
+        next_step=_next_step(session, script, statement, error),
+    )
 
 
 def _check_counts(script: Script, applied: MigrationResult) -> None:
@@ -354,10 +371,12 @@ def _attempt(
     step.note(TransactionBegun(applied.xid, applied.pid, step.end.gates or ()))
     if script.role:
         session.set("role", script.role, local=True)
-    _run_statements(session, script, checks, applied, script.role or beginning.role)
+    role = script.role or beginning.role
+    _run_statements(session, script, checks, applied, role)
+    settle(session, script.command, role)
     with explain_privileges(session):
-        checks.before_settling(session, applied)
-    settle(session, script.command, beginning)
+        checks.before_read_only(session, applied)
+    make_read_only(session, script.command, beginning)
     applied.observe(baseline.observe(session))
     _check_counts(script, applied)
     with explain_privileges(session):

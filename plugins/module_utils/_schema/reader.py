@@ -10,7 +10,7 @@ import contextlib
 import json
 import queue
 from concurrent.futures import ThreadPoolExecutor
-from typing import Callable, ContextManager, Iterator, NamedTuple, Sequence
+from typing import Callable, ContextManager, Iterable, Iterator, NamedTuple, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session, SqlError
@@ -18,6 +18,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quotin
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.catalog.all_kinds import QUERIES
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.catalog.model import FactQuery, Kind
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.change_detection import (
+    Delta,
     catalog_delta,
     fetch_catalog_state,
 )
@@ -47,10 +48,10 @@ def _line(kind: Kind, cells: str) -> str:
     return line
 
 
-def _read(session: Session, query: FactQuery, only: Sequence[int] | None = None) -> Iterator[tuple[str, str]]:
-    """Yield line and locator of each fact of one query."""
+def _facts(query: FactQuery, rows: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yield line and locator of each fact of one query's answer."""
     own, part = f"{query.carrier_class}/", f" {query.keyed_by}/"
-    for row in session.copy_lines(query.sql(only)):
+    for row in rows:
         carrier, number, cells = row.split("\t", 2)
         yield (
             _line(query.kind, cells),
@@ -185,7 +186,7 @@ def _read_waiting(session: Session, waiting: queue.SimpleQueue[FactQuery]) -> di
                 query = waiting.get_nowait()
             except queue.Empty:
                 return facts
-            facts.update(_read(session, query))
+            facts.update(_facts(query, session.copy_lines(query.sql())))
 
 
 # The planner cannot know how many catalog rows a condition on OIDs leaves, guesses one, and takes nested loops for
@@ -275,17 +276,13 @@ def read_changed(session: Session, base: Snapshot) -> Snapshot:
         for line in rows.get(row, ()):
             before[f"{kind_of(line)} {base.facts[line]}"] = line
     now: dict[str, str] = {}
-    for query in _queries(base.header):
-        prefix = f"{query.carrier_class}/"
-        only = [
-            int(row[len(prefix) :])
-            for row, shape in delta.touched.items()
-            if row.startswith(prefix) and (not query.shapes or shape in query.shapes)
-        ]
-        if not only:
-            continue
-        # the whole answer first: it cannot be left half read
-        for line, locator in list(_read(session, query, sorted(only))):
+    wanted = [(query, _only(query, delta)) for query in _queries(base.header)]
+    wanted = [(query, only) for query, only in wanted if only]
+    answers = session.batch([f"COPY ({query.sql(only)}) TO STDOUT" for query, only in wanted])
+    for (query, _only_these), answer in zip(wanted, answers):
+        if isinstance(answer, SqlError):
+            raise answer
+        for line, locator in _facts(query, answer):
             old = before.get(f"{query.kind.name} {locator}")
             if (old is not None and _identity_text(old) != _identity_text(line)) or '"pg_catalog"' in _identity_text(
                 line
@@ -297,8 +294,21 @@ def read_changed(session: Session, base: Snapshot) -> Snapshot:
     return base.with_changes(was.difference(now), now, watched)
 
 
+def _only(query: FactQuery, delta: Delta) -> list[int]:
+    """Return the OIDs of the touched carriers that a query is about."""
+    prefix = f"{query.carrier_class}/"
+    return sorted(
+        int(row[len(prefix) :])
+        for row, shape in delta.touched.items()
+        if row.startswith(prefix) and (not query.shapes or shape in query.shapes)
+    )
+
+
 def read_again(session: Session, known: Snapshot) -> Snapshot:
-    """Return the facts as they are now: ``known`` itself, with what is known of its base, when nothing changed since."""
+    """Return the facts as they are now: ``known`` itself, with what is known of its base, when nothing changed since.
+
+    For use where something was written since, if only to be rolled back.
+    """
     now = read_changed(session, known)
     same = not (now.only_here(known) or known.only_here(now) or now.moved(known))
     return known if same else now

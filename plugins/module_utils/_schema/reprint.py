@@ -84,6 +84,11 @@ class Reprinter:
         self._printed: dict[tuple[str, tuple[str, ...], str, str], str | None] = {}
         self.refused: dict[str, None] = {}
 
+    @property
+    def wrote(self) -> bool:
+        """Whether temporary objects were made."""
+        return bool(self._printed)
+
     def same(
         self, kind: str, identity: Sequence[str], attribute: str | None, one: str | None, other: str | None
     ) -> bool:

@@ -284,3 +284,46 @@ def test_leaving_a_session_rolls_an_open_transaction_back(client: Client) -> Non
 def test_the_module_speaks_of_its_errors_as_operators_do() -> None:
     error = SqlError(Message("ERROR", "42501", "permission denied", {"HINT": "ask"}))
     assert str(error).splitlines()[2] == "  found: 42501: permission denied Hint: ask"
+
+
+# --- several requests at once ----------------------------------------------------------------------------------
+
+
+def test_a_batch_is_answered_in_order(session: Session) -> None:
+    copies = [f"COPY (SELECT n FROM generate_series(1, {count}) n) TO STDOUT" for count in (0, 1, 3)]
+    assert session.batch(["SET application_name = 'batched'", *copies]) == [[], [], ["1"], ["1", "2", "3"]]
+    assert session.value("SELECT current_setting('application_name')") == "batched"
+
+
+def test_after_a_failure_the_rest_of_a_batch_is_refused(session: Session) -> None:
+    session.execute("BEGIN; CREATE TEMPORARY TABLE seen (n int)")
+    good, bad, late, last = session.batch(
+        ["INSERT INTO seen VALUES (1)", "SELECT 1 / 0", "INSERT INTO seen VALUES (2)", "COPY seen TO STDOUT"]
+    )
+    assert good == []
+    assert isinstance(bad, SqlError)
+    assert (bad.sqlstate, bad.text) == ("22012", "division by zero")
+    assert [one.sqlstate for one in (late, last) if isinstance(one, SqlError)] == ["25P02", "25P02"]
+    session.execute("ROLLBACK")
+    assert session.value("SELECT 7") == "7"
+
+
+def test_each_failure_of_a_batch_has_its_own_text(session: Session) -> None:
+    answers = session.batch(
+        ["SELECT nothing", "SELECT 1", "SELECT 1 / 0", "COPY (SELECT 1 / n FROM (VALUES (1), (0)) v(n)) TO STDOUT"]
+    )
+    assert [one.sqlstate if isinstance(one, SqlError) else "" for one in answers] == ["42703", "", "22012", "22012"]
+
+
+def test_a_batch_may_be_larger_than_what_pipes_hold(session: Session) -> None:
+    text = "x" * 50_000
+    answers = session.batch([f"COPY (SELECT {literal(text)} || n FROM generate_series(1, 20) n) TO STDOUT"] * 20)
+    assert [len(answer) for answer in answers if isinstance(answer, list)] == [20] * 20
+    assert answers[-1][-1] == f"{text}20"  # type: ignore[index]
+
+
+def test_a_batch_on_a_lost_connection_is_lost(session: Session, cluster: Cluster) -> None:
+    pid = session.value("SELECT pg_backend_pid()")
+    cluster.psql(f"SELECT pg_terminate_backend({pid})")
+    with pytest.raises(ConnectionLost):
+        session.batch(["SELECT 1", "SELECT 2"])

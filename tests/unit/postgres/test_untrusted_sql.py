@@ -18,7 +18,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_s
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrusted_sql import (
     kept_settings,
     run_alone,
-    run_query,
+    run_queries,
     run_statement,
 )
 from ansible_collections.incomex.phasegate.tests.support.runs import client_of
@@ -74,7 +74,7 @@ def session(cluster: Cluster, empty_database: str) -> Iterator[Session]:
 def test_an_operator_of_the_path_does_not_write_the_answer(session: Session, forged: str) -> None:
     session.execute(forged)
     for answer in (
-        run_query(session, "SELECT count(*) AS n FROM orders", ["app"]),
+        run_queries(session, ["SELECT count(*) AS n FROM orders"], ["app"])[0],
         run_statement(session, "SELECT count(*) AS n FROM orders", ["app"], returns_rows=True),
     ):
         assert (answer.rows, answer.result, answer.error) == (1, [{"n": 3}], "")
@@ -95,14 +95,14 @@ def test_no_bare_operator_is_in_what_reads_an_answer() -> None:
 @pytest.mark.fault("lying-object")
 def test_what_a_check_changes_ends_with_it(session: Session) -> None:
     before = session.rows(FIXED)
-    answer = run_query(session, "SELECT one FROM app.seen")
+    answer = run_queries(session, ["SELECT one FROM app.seen"])[0]
     assert answer.error.startswith("25006: cannot execute DELETE in a read-only transaction")
     assert session.rows(FIXED) == before
     session.execute(
         "CREATE OR REPLACE VIEW app.seen AS SELECT length(set_config('search_path', 'evil, pg_catalog', true)) AS one"
     )
-    assert run_query(session, "SELECT one FROM app.seen").error == ""
-    assert run_query(session, "SELECT lower('A') AS low").result == [{"low": "a"}]
+    assert run_queries(session, ["SELECT one FROM app.seen"])[0].error == ""
+    assert run_queries(session, ["SELECT lower('A') AS low"])[0].result == [{"low": "a"}]
     assert session.rows(FIXED) == before
     assert session.value("SELECT count(*) FROM app.audit") == "2"
     # and the transaction still writes
@@ -159,7 +159,7 @@ def test_a_cast_to_json_does_not_say_what_a_check_finds(session: Session, made: 
         "CREATE FUNCTION app.lie(app.state) RETURNS json LANGUAGE sql AS $$SELECT '\"paid\"'::json$$;"
         " CREATE CAST (app.state AS json) WITH FUNCTION app.lie(app.state)"
     )
-    assert "a cast from app.state to json exists" in run_query(session, query).error
+    assert "a cast from app.state to json exists" in run_queries(session, [query])[0].error
 
 
 @pytest.mark.parametrize(
@@ -174,11 +174,11 @@ def test_a_cast_to_json_does_not_say_what_a_check_finds(session: Session, made: 
     ],
 )
 def test_a_number_that_no_float_equals_equals_no_number(session: Session, sql: str, expect: object) -> None:
-    assert run_query(session, sql).result == [{"n": expect}]
+    assert run_queries(session, [sql])[0].result == [{"n": expect}]
 
 
 def test_two_columns_of_one_name_are_no_answer(session: Session) -> None:
-    assert run_query(session, "SELECT 1 AS a, 2 AS a").error == (
+    assert run_queries(session, ["SELECT 1 AS a, 2 AS a"])[0].error == (
         'the answer has two values under the name "a": give each column a name of its own'
     )
 
