@@ -56,24 +56,46 @@ BEGIN
 END
 """
 
+# Casts to json that a user made; those of extensions are a superuser's.
+_USER_CASTS = """
+pg_catalog.pg_cast c WHERE c.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid
+  AND c.casttarget OPERATOR(pg_catalog.=) 'pg_catalog.json'::pg_catalog.regtype::pg_catalog.oid
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.objid OPERATOR(pg_catalog.=) c.oid
+    AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_cast'::pg_catalog.regclass::pg_catalog.oid
+    AND d.deptype OPERATOR(pg_catalog.=) 'e'::pg_catalog."char")
+"""
+
+# The types of an answer's columns, and what arrays, domains and composite types among them hold.
+_ANSWER_TYPES = """
+WITH RECURSIVE held (oid) AS (
+  SELECT t::pg_catalog.oid FROM pg_catalog.pg_prepared_statements p CROSS JOIN LATERAL pg_catalog.unnest(p.result_types) t
+  WHERE p.name OPERATOR(pg_catalog.=) 'phasegate_answer'
+  UNION
+  SELECT part.oid FROM held h JOIN pg_catalog.pg_type y ON y.oid OPERATOR(pg_catalog.=) h.oid CROSS JOIN LATERAL (
+    SELECT y.typelem UNION ALL SELECT y.typbasetype
+    UNION ALL SELECT a.atttypid FROM pg_catalog.pg_attribute a WHERE a.attrelid OPERATOR(pg_catalog.=) y.typrelid
+      AND y.typrelid OPERATOR(pg_catalog.<>) 0::pg_catalog.oid AND a.attnum OPERATOR(pg_catalog.>) 0::pg_catalog.int2) part (oid)
+) SELECT h.oid FROM held h
+"""
+
 # The rows of a query. row_to_json() calls a cast to json that a user made for a type: what a check found would be what its
-# function says. Those of extensions are a superuser's.
-_ROWS = """
-  FOR r IN EXECUTE {sql} LOOP
-    n := n OPERATOR(pg_catalog.+) 1::pg_catalog.int8;
-    IF n OPERATOR(pg_catalog.=) 1::pg_catalog.int8 THEN
-      SELECT pg_catalog.format_type(c.castsource, NULL) INTO lying FROM pg_catalog.pg_cast c
-      WHERE c.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid
-        AND c.casttarget OPERATOR(pg_catalog.=) 'pg_catalog.json'::pg_catalog.regtype::pg_catalog.oid
-        AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.objid OPERATOR(pg_catalog.=) c.oid
-          AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_cast'::pg_catalog.regclass::pg_catalog.oid
-          AND d.deptype OPERATOR(pg_catalog.=) 'e'::pg_catalog."char") LIMIT 1;
-      IF lying IS NOT NULL THEN
-        RAISE EXCEPTION 'a cast from % to json exists, which would decide what this answer says', lying
-          USING HINT = 'Drop the cast, or call its function by name where it is needed.';
-      END IF;
+# function says. Where there is such a cast, the server tells the types of the answer; of an anonymous record it cannot.
+_ROWS = f"""
+  SELECT pg_catalog.array_agg(c.castsource) INTO sources FROM {_USER_CASTS};
+  IF sources IS NOT NULL THEN
+    EXECUTE pg_catalog.concat('PREPARE phasegate_answer AS ', {{sql}});
+    SELECT pg_catalog.array_agg(h.oid) INTO types FROM ({_ANSWER_TYPES}) h;
+    DEALLOCATE phasegate_answer;
+    SELECT pg_catalog.format_type(c.oid, NULL) INTO lying FROM pg_catalog.unnest(sources) c (oid), pg_catalog.unnest(types) t (oid)
+    WHERE t.oid OPERATOR(pg_catalog.=) ANY (ARRAY[c.oid, 'pg_catalog.record'::pg_catalog.regtype::pg_catalog.oid]) LIMIT 1;
+    IF lying IS NOT NULL THEN
+      RAISE EXCEPTION 'a cast from % to json exists, which would decide what this answer says', lying
+        USING HINT = 'Drop the cast, or call its function by name where it is needed.';
     END IF;
-    IF n OPERATOR(pg_catalog.<=) {rows_kept}::pg_catalog.int8 THEN
+  END IF;
+  FOR r IN EXECUTE {{sql}} LOOP
+    n := n OPERATOR(pg_catalog.+) 1::pg_catalog.int8;
+    IF n OPERATOR(pg_catalog.<=) {{rows_kept}}::pg_catalog.int8 THEN
       kept := pg_catalog.array_append(kept, pg_catalog.row_to_json(r));
     END IF;
   END LOOP;
@@ -85,6 +107,8 @@ _DECLARED = """
   r pg_catalog.record;
   kept pg_catalog.json[] := '{{}}';
   lying pg_catalog.text;
+  sources pg_catalog.oid[];
+  types pg_catalog.oid[];
 """
 
 _KEEP_ANSWER = f"""

@@ -109,6 +109,12 @@ def test_what_a_check_changes_ends_with_it(session: Session) -> None:
     session.execute("INSERT INTO app.audit VALUES (3)")
 
 
+LIE = (
+    "CREATE FUNCTION app.lie(app.state) RETURNS json LANGUAGE sql AS $$SELECT '\"paid\"'::json$$;"
+    " CREATE CAST (app.state AS json) WITH FUNCTION app.lie(app.state)"
+)
+
+
 @pytest.mark.fault("lying-object")
 @pytest.mark.parametrize("role", ["", "pg_read_all_data"])
 def test_what_a_trigger_changes_ends_with_its_statement(session: Session, role: str) -> None:
@@ -151,15 +157,40 @@ def test_the_path_of_a_statement_alone_ends_with_it(session: Session) -> None:
         ("CREATE TYPE app.state AS ENUM ('new')", "SELECT 'new'::app.state AS s"),
         ("CREATE TYPE app.state AS (v text)", "SELECT row('new')::app.state AS s"),
         ("CREATE TYPE app.state AS (v text)", "SELECT ARRAY[row('new')::app.state] AS s"),
+        (
+            "CREATE TYPE app.state AS (v text); CREATE DOMAIN app.strict AS app.state; CREATE TYPE app.pair AS (a int, b app.strict[])",
+            "SELECT NULL::app.pair AS s",
+        ),
+        ("CREATE TYPE app.state AS ENUM ('new')", "SELECT row('new'::app.state) AS s"),
+        (
+            "CREATE TYPE app.state AS ENUM ('new'); CREATE TABLE app.bill (s app.state); INSERT INTO app.bill VALUES ('new')",
+            "SELECT b FROM app.bill b",
+        ),
     ],
 )
 def test_a_cast_to_json_does_not_say_what_a_check_finds(session: Session, made: str, query: str) -> None:
     session.execute(made)
-    session.execute(
-        "CREATE FUNCTION app.lie(app.state) RETURNS json LANGUAGE sql AS $$SELECT '\"paid\"'::json$$;"
-        " CREATE CAST (app.state AS json) WITH FUNCTION app.lie(app.state)"
-    )
+    session.execute(LIE)
     assert "a cast from app.state to json exists" in run_queries(session, [query])[0].error
+
+
+@pytest.mark.fault("lying-object")
+@pytest.mark.parametrize(
+    ("query", "result"),
+    [
+        ("SELECT NULL::int AS n", [{"n": None}]),
+        ("SELECT 'new'::app.state::text AS s", [{"s": "new"}]),
+        ("SELECT count(*) AS n FROM (SELECT 'new'::app.state) s", [{"n": 1}]),
+        ("SELECT ARRAY[1, 2] AS n, now() > '-infinity' AS b", [{"n": [1, 2], "b": True}]),
+        ("VALUES (1)", [{"column1": 1}]),
+    ],
+)
+def test_a_cast_to_json_of_another_type_stops_nothing(session: Session, query: str, result: object) -> None:
+    session.execute("CREATE TYPE app.state AS ENUM ('new')")
+    session.execute(LIE)
+    first, again = run_queries(session, [query, query])
+    assert (first.error, first.result, again.result) == ("", result, result)
+    assert run_statement(session, query, returns_rows=True).result == result
 
 
 @pytest.mark.parametrize(
