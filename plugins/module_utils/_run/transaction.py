@@ -5,9 +5,9 @@
 """Run a script's statements in one transaction whose outcome is always known.
 
 Order: BEGIN; the checks before; the transaction id to the journal; the statements; what COMMIT would do later (see
-``settling``); the schema that was reached; nothing is written from here on; what data was changed; the declared counts; the checks before COMMIT; COMMIT. Any failure rolls back. The outcome of a lost COMMIT is
-looked up with
-``pg_xact_status``, never assumed. Only a lock timeout is tried again, and only because nothing committed.
+``settling``); the schema that was reached; nothing is written from here on; what data was changed; the declared counts; the
+checks before COMMIT; COMMIT. Any failure rolls back. The outcome of a lost COMMIT is looked up with ``pg_xact_status``, never
+assumed. Only a lock timeout is tried again, and only because nothing committed.
 
 The statements that cannot run in a transaction, if the script has any, run after it.
 """
