@@ -509,6 +509,28 @@ def test_tags_are_compared_before_anything_runs(files: PhaseFiles) -> None:
     assert (problem.path, problem.expected, problem.found) == ("expect.tags", "CREATE TABLE: 2", "CREATE TABLE: 1")
 
 
+@pytest.mark.parametrize(
+    ("ddl", "tags", "rows"),
+    [
+        (b"CREATE TABLE app.t ();\nDO $$BEGIN COMMIT; END$$", {"CREATE TABLE": 1, "DO": 1}, {}),
+        (b"CREATE TABLE app.t ();\nVACUUM app.t;\nVACUUM app.t", {"CREATE TABLE": 1, "VACUUM": 2}, {}),
+        (b"CREATE TABLE app.t ();\nCOPY app.t FROM stdin", {"CREATE TABLE": 1, "COPY": 1}, {}),
+        (b"CREATE TABLE app.t ();\nLISTEN x", {"CREATE TABLE": 1, "LISTEN": 1}, {}),
+    ],
+)
+def test_what_was_refused_is_not_missing_as_well(
+    files: PhaseFiles, ddl: bytes, tags: dict[str, int], rows: dict[str, Any]
+) -> None:
+    kinds = [tag for tag in tags if tag in ALL_KINDS]
+    files.write({"scope": {"schemas": ["app"], "statements": kinds}, "expect": {"tags": tags, "rows": rows}}, ddl=ddl)
+    assert {problem.path for problem in problems_of(files)} == {""}
+    files.write(
+        {"scope": {"schemas": ["app"], "statements": kinds}, "expect": {"tags": {**tags, "COMMENT": 1}, "rows": rows}},
+        ddl=ddl,
+    )
+    assert {problem.path for problem in problems_of(files)} == {"", "expect.tags"}
+
+
 @pytest.mark.parametrize("rows", [{}, {"UPDATE": [1, 2]}])
 def test_every_row_count_is_declared(files: PhaseFiles, rows: dict[str, Any]) -> None:
     scope = {"schemas": ["app"], "statements": ["UPDATE"]}
