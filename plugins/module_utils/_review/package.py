@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from typing import List, Tuple
+from typing import Any, Iterator, List, Mapping, Tuple
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.document import (
     Block,
@@ -130,7 +130,10 @@ def _attention(subject: Subject) -> Notice:
         if cluster_wide(kind)
     ]
     items += [
-        (f"Statement {one['n']}, {one['kinds'][0]}: runs after COMMIT and is not rolled back.",)
+        (
+            f"Statement {one['n']}, {one['kinds'][0]}: runs after COMMIT and is not rolled back.",
+            *_unwatched(subject, one),
+        )
         for one in after_commit(subject.plan["ddl"])
     ]
     for statement in subject.rehearsal["statements"]:
@@ -148,6 +151,15 @@ def _attention(subject: Subject) -> Notice:
             (("No blocking lock, no rewrite, no finding, and the rollback restores everything.",),),
         )
     return Notice("watch", "Review these first", tuple(items))
+
+
+def _unwatched(subject: Subject, statement: Mapping[str, Any]) -> Iterator[Inline]:
+    """Yield what an index built after COMMIT may call: no check watches its transactions."""
+    functions = subject.phase["scope"]["functions"]
+    if functions and statement["kinds"][0].startswith("CREATE INDEX"):
+        yield " If its expression or its predicate calls a function of scope.functions ("
+        yield Code(", ".join(functions))
+        yield "), nothing observes what that function writes."
 
 
 def _doubts(subject: Subject) -> List[Tuple[Inline, ...]]:

@@ -465,3 +465,13 @@ def test_what_runs_after_commit_says_so_everywhere() -> None:
     assert badges(document, "VA-4 · The index is there, valid and ready") == {"after COMMIT only": "watch"}
     assert "each for at most 10min" in both(document)[0]
     assert "after COMMIT" not in both(review(subject()))[0]
+
+
+def test_what_an_index_may_call_after_commit_is_said() -> None:
+    ddl, rollback = ((BETA.parent / name).read_bytes() for name in ("migrate.sql", "rollback.sql"))
+    plan = frozen_plan(BETA)
+    plan["phase"]["scope"]["functions"] = ["app.imm"]
+    said = weighed(review(subject(plan, ddl=ddl, rollback=rollback)))
+    (line,) = [line for line in said if line.startswith("Statement 14")]
+    assert line.endswith("a function of scope.functions (app.imm), nothing observes what that function writes.")
+    assert "nothing observes" not in both(review(subject(frozen_plan(BETA), ddl=ddl, rollback=rollback)))[0]
