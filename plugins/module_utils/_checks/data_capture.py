@@ -192,12 +192,18 @@ def _not_as_expected(measured: Mapping[str, Any], expect: Mapping[str, Any]) -> 
 
 
 def _moved_counts(before: Counts, after: Counts, declared: Mapping[str, int]) -> list[str]:
-    """Return undeclared changes of row counts (T-3); a relation that did not exist counts as empty."""
-    return [
-        f"{name}: {before.get(name)} rows before, {count} after, declared change {declared.get(name, 0):+d}"
-        for name, count in after.items()
-        if (count or 0) - (before.get(name) or 0) != declared.get(name, 0)
-    ]
+    """Return undeclared changes of row counts (T-3); a relation that did not exist counts as empty.
+
+    One that exists neither before nor after proves nothing: its name is wrong, or hidden from this role.
+    """
+    wrong = []
+    for name, count in after.items():
+        was = before.get(name)
+        if count is None and was is None:
+            wrong.append(f"{name}: no such relation before or after, or no USAGE privilege on its schema")
+        elif (count or 0) - (was or 0) != declared.get(name, 0):
+            wrong.append(f"{name}: {was} rows before, {count} after, declared change {declared.get(name, 0):+d}")
+    return wrong
 
 
 @dataclass(frozen=True)

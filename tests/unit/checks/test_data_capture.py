@@ -111,7 +111,7 @@ def test_every_figure_that_is_not_as_declared_is_named() -> None:
 @pytest.mark.parametrize(
     ("before", "after", "change", "wrong"),
     [
-        (3, 3, 0, False), (3, 4, 1, False), (None, 2, 2, False), (None, 0, 0, False), (None, None, 0, False),
+        (3, 3, 0, False), (3, 4, 1, False), (None, 2, 2, False), (None, 0, 0, False),
         (3, None, -3, False), (3, 4, 0, True), (3, 2, 0, True), (3, 3, 1, True), (3, None, 0, True),
     ],
 )  # fmt: skip
@@ -119,3 +119,12 @@ def test_row_counts_move_as_declared_only(before: int | None, after: int | None,
     declared = DataExpectations.from_definition([], [{"relation": "t", "change": change}])
     _measured, found = declared.compare(Capture({"t": before}, {}, {}), Capture({"t": after}, {}, {}))
     assert found == ([f"t: {before} rows before, {after} after, declared change {change:+d}"] if wrong else [])
+
+
+@pytest.mark.parametrize("change", [0, 1])
+def test_a_relation_that_never_exists_has_no_row_count(change: int) -> None:
+    declared = DataExpectations.from_definition([], [{"relation": "app.misspelt", "change": change}])
+    nothing = Capture({"app.misspelt": None}, {}, {})
+    assert declared.compare(nothing, nothing)[1] == [
+        "app.misspelt: no such relation before or after, or no USAGE privilege on its schema"
+    ]

@@ -215,6 +215,11 @@ VERIFY_TWO = [{"id": "VA-1", "title": "two rows", "sql": "SELECT count(*) FROM a
             ("app.old: this transaction changed its number of rows by +1, declared change +0",),
         ),
         (
+            "CREATE TABLE app.t (id int);\n",
+            {"row_counts": ["app.old", "app.misspelt"]},
+            ("app.misspelt: no such relation before or after",),
+        ),
+        (
             "CREATE TABLE app.t (id int);\nSELECT 85 AS n;\n",
             {"scope": {"schemas": ["app"], "statements": ["CREATE TABLE", "SELECT"]},
              "expect": {"tags": {"CREATE TABLE": 1, "SELECT": 1}, "result": {"n": 86}}},
@@ -227,7 +232,7 @@ VERIFY_TWO = [{"id": "VA-1", "title": "two rows", "sql": "SELECT count(*) FROM a
             ("statement 2 (ALTER TABLE, line 2) failed; rolled back", '42701: column "id" of relation "old"'),
         ),
     ],
-    ids=["check", "check error", "preflight", "non-scope", "row count", "result", "refused"],
+    ids=["check", "check error", "preflight", "non-scope", "row count", "no relation", "result", "refused"],
 )  # fmt: skip
 def test_any_miss_rolls_back_and_is_named(  # noqa: PLR0917 - pytest passes by name
     app: Client, cluster: Cluster, tmp_path: Path, ddl: str, changes: dict[str, Any], said: tuple[str, ...]
