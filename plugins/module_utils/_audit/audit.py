@@ -45,6 +45,9 @@ JOURNAL = "journal.jsonl"
 PLAN = "plan.json"
 TRIED_PLAN = "phase_plan.json"  # the plan in the bundle of a rehearsal; earlier releases called it plan.json
 AUDITOR = "audit.py"
+LOG = "logs/driver.log"
+SUMMARY = "SUMMARY.txt"
+REPORTS = ("report.json", "report.md", "report.html", "junit.xml", SUMMARY)
 REGISTER = "register/"  # the register of reviewers as it was at the gate
 PRUNED = ".pruned.json"  # after a bundle's name: the record beside it of a backup that was deleted
 BACKUPS = ("backup.dump", "backup.dir", "backup.base")
@@ -268,6 +271,11 @@ def compare_with_sums(
 
 
 # --- the journal ---------------------------------------------------------------------------------------------------
+
+
+def written_last(name: str) -> bool:
+    """Return whether a file of a bundle is written after the journal's last entry, or is a part of a backup in a directory."""
+    return name in (JOURNAL, LOG, AUDITOR, *REPORTS) or name.startswith(tuple(f"{backup}/" for backup in BACKUPS))
 
 
 class BrokenJournalError(ValueError):
@@ -794,6 +802,8 @@ class _Auditor:
         files = data.get("files")
         if at == ("run", "register") and isinstance(files, dict):
             return {f"{REGISTER}{name}": str(digest) for name, digest in files.items()}
+        if at == ("run", "seal") and isinstance(files, dict):
+            return {str(name): str(digest) for name, digest in files.items()}
         if at == ("C-05", "done") and isinstance(files, list):
             return {str(one.get("name")): str(one.get("sha256")) for one in files if isinstance(one, dict)}
         if at == ("run", "open") and data.get("plan_sha256"):
@@ -810,7 +820,9 @@ class _Auditor:
         recorded: Dict[str, Tuple[str, int]] = {}
         for entry in self.entries:
             told = self._told(entry)
-            if any(name.startswith(REGISTER) for name in told):
+            if entry["event"] == "seal":
+                told = {name: digest for name, digest in told.items() if name not in recorded}
+            elif any(name.startswith(REGISTER) for name in told):
                 recorded = {name: one for name, one in recorded.items() if not name.startswith(REGISTER)}
             recorded.update({name: (digest, entry["seq"]) for name, digest in told.items()})
         for name, (digest, seq) in sorted(recorded.items()):
@@ -818,13 +830,33 @@ class _Auditor:
                 self.find(
                     [f"{name} was replaced: SHA-256 is {self.listed[name]}, entry {seq} of the journal has {digest}"]
                 )
-            elif name not in self.listed:
+            elif name not in self.listed and name not in self.tree.files:
                 self.find([f"{name} was removed: entry {seq} of the journal has it with SHA-256 {digest}"])
-        if recorded:
-            extra = {name for name in self.listed if name.startswith(REGISTER)} - set(recorded)
-            self.find(
-                f"{name} was added: the journal does not have it as a file of the register" for name in sorted(extra)
-            )
+        sealed = self.entries[-1]["data"]
+        whole = isinstance(sealed.get("files"), dict)
+        if recorded or whole:
+            known = {name for name in self.listed if name.startswith(REGISTER) or (whole and not written_last(name))}
+            self.find(f"{name} was added: the journal does not have it" for name in sorted(known - set(recorded)))
+        if whole:
+            try:
+                self._reported(str(sealed.get("outcome")), str(sealed.get("title")))
+            except (OSError, NotCheckedError) as error:
+                self.audit.unchecked.append(f"the reports cannot be read: {error}")
+
+    def _reported(self, outcome: str, title: str) -> None:
+        """Compare the reports, which are written after the journal's last entry, with what that has of them."""
+        # one that is not as sealed has a finding already
+        as_sealed = [
+            name for name in REPORTS if self.tree.regular(name) and self.tree.sha256(name) == self.listed.get(name)
+        ]
+        if REPORTS[0] in as_sealed:
+            found = self.tree.json(REPORTS[0]).get("outcome")
+            if found != outcome:
+                self.find([f"{REPORTS[0]} says {found or 'nothing that can be read'}: the journal has {outcome}"])
+        if SUMMARY in as_sealed:
+            first = self.tree.read(SUMMARY).decode("utf-8", "replace").partition("\n")[0]
+            if first != escaped(title):
+                self.find([f"{SUMMARY} begins with {escaped(first)!r}: the journal has {escaped(title)!r}"])
 
     # what an auditor asks for
 

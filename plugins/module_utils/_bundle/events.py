@@ -33,7 +33,6 @@ VERIFICATION = "verification"
 COMMAND = {EXECUTE: "C-07", ROLLBACK: "C-09"}
 
 Rows = Sequence[Mapping[str, Any]]
-
 R = TypeVar("R", bound="Record")
 
 
@@ -200,11 +199,14 @@ class RunLeft(RunEvent):
 
 @dataclass(frozen=True)
 class SealBegun(RunEvent):
-    """The report and the seal are being written: of the run directory of this name, with these directories in it."""
+    """The report is being written, with this outcome and title: in a run directory of this name, with these directories and files (SHA-256)."""
 
     event: ClassVar[str] = "seal"
     name: str | None = None
     directories: Sequence[str] | None = None
+    files: Mapping[str, str] | None = None
+    outcome: str | None = None
+    title: str | None = None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import os
-from typing import Any, Iterator
+from typing import Any, Iterator, Mapping, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._audit import audit
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import (
@@ -18,6 +18,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.director
     RunDirectory,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import FAILED, RunFailed, SealBegun
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import Entry
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import since_continued
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.seal import verify_bundle
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
@@ -57,28 +58,37 @@ def _write_reports(artefacts: RunDirectory, reason: str) -> dict[str, Any]:
     if os.path.lexists(path):
         plan = read_json(path)
     entries = artefacts.journal.entries()
-    if not artefacts.sealed:
-        if reason and not any(entry.event == FAILED for entry in since_continued(entries)):
-            RunFailed(reason).write(artefacts.journal)
-        SealBegun(os.path.basename(os.path.realpath(artefacts.path)), artefacts.directories()).write(artefacts.journal)
+    if artefacts.sealed:
+        return _report(artefacts, plan, entries, audit.parse_sums(read_found(artefacts.file(SEAL)))[0])
+    if reason and not any(entry.event == FAILED for entry in since_continued(entries)):
+        RunFailed(reason).write(artefacts.journal)
         entries = artefacts.journal.entries()
-    name = os.path.basename(artefacts.path)
-    sealed = artefacts.sealed
-    if sealed:
-        sums = audit.parse_sums(read_found(artefacts.file(SEAL)))[0]
-    else:
-        artefacts.write("logs/driver.log", driver_log(entries).encode("utf-8"))
-        artefacts.write(audit.AUDITOR, audit.source())
-        sums = artefacts.sums()
-    # without the reports: those of a seal that was interrupted are written again
-    sums = {item: digest for item, digest in sums.items() if item not in REPORTS}
-    report = build_report(plan, entries, name, read_evidence(artefacts, plan, entries, sums))
-    if sealed:
-        return report
+    sums = artefacts.sums()
+    reported = _report(artefacts, plan, entries, sums)
+    SealBegun(
+        os.path.basename(os.path.realpath(artefacts.path)),
+        artefacts.directories(),
+        {item: digest for item, digest in sums.items() if not audit.written_last(item)},
+        reported["outcome"],
+        reported["title"],
+    ).write(artefacts.journal)
+    entries = artefacts.journal.entries()
+    sums[audit.LOG] = artefacts.write(audit.LOG, driver_log(entries).encode("utf-8"))
+    sums[audit.AUDITOR] = artefacts.write(audit.AUDITOR, audit.source())
+    sums[audit.JOURNAL] = sha256_file(artefacts.file(audit.JOURNAL))
+    report = _report(artefacts, plan, entries, sums)
     for item, text in render_report(report).items():
         sums[item] = artefacts.write(item, text.encode("utf-8"))
     artefacts.seal(sums)
     return report
+
+
+def _report(
+    artefacts: RunDirectory, plan: Mapping[str, Any] | None, entries: Sequence[Entry], sums: Mapping[str, str]
+) -> dict[str, Any]:
+    """Build the report. Those of a seal that was interrupted are written again, so they are not in it."""
+    sums = {item: digest for item, digest in sums.items() if item not in REPORTS}
+    return build_report(plan, entries, os.path.basename(artefacts.path), read_evidence(artefacts, plan, entries, sums))
 
 
 #: Namespace of the signature that shows that a key can sign; it is valid for nothing else.

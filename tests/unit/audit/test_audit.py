@@ -216,7 +216,7 @@ def link(path: Path) -> None:
 
 def stranger(archive: Archive) -> None:
     """Edit, seal anew, and sign everything with another key."""
-    (archive.execution / "SUMMARY.txt").write_text("All good.\n", encoding="utf-8")
+    (archive.execution / "report.md").write_text("All good.\n", encoding="utf-8")
     unsigned(archive.execution)
     seal_and_sign(RunDirectory(str(archive.execution)), "", str(archive.keys / "eve"))
 
@@ -261,7 +261,7 @@ def plan_replaced(archive: Archive) -> None:
 
 
 def rehearsal_resealed(archive: Archive) -> None:
-    (archive.root / REHEARSAL / "SUMMARY.txt").write_text("All good.\n", encoding="utf-8")
+    (archive.root / REHEARSAL / "report.md").write_text("All good.\n", encoding="utf-8")
     unsigned(archive.root / REHEARSAL)
 
 
@@ -279,6 +279,12 @@ def statement_of_another(archive: Archive) -> None:
 
 def auditor_replaced(archive: Archive) -> None:
     (archive.execution / "audit.py").write_text("print('audit         OK')\n", encoding="utf-8")
+    unsigned(archive.execution)
+
+
+def report_edited(archive: Archive) -> None:
+    report = json.loads((archive.execution / "report.json").read_bytes())
+    (archive.execution / "report.json").write_text(json.dumps({**report, "outcome": "SUCCESS"}), encoding="utf-8")
     unsigned(archive.execution)
 
 
@@ -335,6 +341,24 @@ TAMPERINGS: dict[str, tuple[Callable[[Archive], Any], str]] = {
         r"it was sealed as x_y_20270101T000000Z, and is called alpha_prod_20260516T031200Z",
     ),
     "plan replaced": (plan_replaced, r"plan\.json was replaced: SHA-256 is [0-9a-f]{64}, entry 1 of the journal has"),
+    "report says another outcome": (report_edited, r"report\.json says SUCCESS: the journal has STOPPED"),
+    "report is no report": (
+        lambda a: unsigned(a.execution, new="report.json"),
+        r"report\.json says nothing that can be read: the journal has STOPPED",
+    ),
+    "summary says another outcome": (
+        lambda a: unsigned(a.execution, new="SUMMARY.txt"),
+        r"SUMMARY\.txt begins with '.*': the journal has 'Execution of phase alpha r2 on prod: STOPPED'",
+    ),
+    "log replaced": (
+        lambda a: unsigned(a.execution, new="logs/C-07.log"),
+        r"logs/C-07\.log was replaced: SHA-256 is [0-9a-f]{64}, entry \d+ of the journal has",
+    ),
+    "log removed": (lambda a: unsigned(a.execution, gone="logs"), r"logs/C-07\.log was removed: entry \d+ of the journal has it"),
+    "file added and sealed": (
+        lambda a: unsigned(a.execution, new="more.json"),
+        r"more\.json was added: the journal does not have it",
+    ),
     "register replaced": (
         register_replaced,
         r"register/allowed_signers was replaced: SHA-256 is [0-9a-f]{64}, entry 2 of the journal has",
@@ -348,11 +372,11 @@ TAMPERINGS: dict[str, tuple[Callable[[Archive], Any], str]] = {
         r"register/revoked_keys was added: the journal does not have it",
     ),
     "sealed anew": (
-        lambda a: seal_anew(a.execution, new="SUMMARY.txt"),
+        lambda a: seal_anew(a.execution, new="report.md"),
         r"SHA256SUMS\.sig does not match this SHA256SUMS: the bundle was sealed again",
     ),
     "sealed anew, unsigned": (
-        lambda a: unsigned(a.execution, new="SUMMARY.txt"),
+        lambda a: unsigned(a.execution, new="report.md"),
         r"the seal is UNSIGNED: SHA256SUMS\.sig is missing",
     ),
     "signed by a stranger": (stranger, r"the seal was signed by an unknown key: SHA256:\S+ is not in"),
@@ -429,7 +453,7 @@ def test_untouched_bundles_and_their_links_verify(archive: Archive, tmp_path: Pa
 
 def test_a_recorded_seal_tells_a_bundle_that_was_sealed_anew(archive: Archive, tmp_path: Path) -> None:
     noted = hashlib.sha256((archive.execution / "SHA256SUMS").read_bytes()).hexdigest()
-    (archive.execution / "SUMMARY.txt").write_text("fine", encoding="utf-8")
+    (archive.execution / "report.md").write_text("fine", encoding="utf-8")
     unsigned(archive.execution)
     # the limit of a seal without a signature, stated in docs/auditing.md
     assert run_alone(archive, tmp_path).returncode == 0
@@ -438,11 +462,18 @@ def test_a_recorded_seal_tells_a_bundle_that_was_sealed_anew(archive: Archive, t
     assert f"the seal differs from the recorded one, {noted}: the bundle was sealed anew" in run.stdout
 
 
+def without_files(lines: list[bytes]) -> list[bytes]:
+    """Return a journal as earlier releases wrote it, without the digests of all files."""
+    last = json.loads(lines[-1])
+    del last["data"]["files"]
+    return [*lines[:-1], json.dumps(last).encode()]
+
+
 @pytest.mark.parametrize("name", ["phase_plan.json", "plan.json"])
 def test_the_plan_of_a_rehearsal_by_either_name(archive: Archive, name: str) -> None:
     bundle = archive.root / REHEARSAL
     (bundle / "phase_plan.json").rename(bundle / name)
-    unsigned(bundle)
+    journal(bundle, without_files, forge=True)
     assert audit.verify(str(bundle)).findings == []
     (bundle / name).write_text("{}", encoding="utf-8")
     seal_anew(bundle)

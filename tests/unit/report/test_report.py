@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import jsonschema
 import pytest
+from ansible_collections.incomex.phasegate.plugins.module_utils._audit import audit
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import Migrated
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import Entry
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import LAYOUT, escaped, visible
@@ -663,3 +664,7 @@ def test_a_text_is_no_line_of_a_log(text: str) -> None:
     assert len(log.splitlines()) == len(
         migration_log(Migrated(**{**DONE, "transaction": {**TRANSACTION, "diff": {}}})).splitlines()
     )
+
+
+def test_the_auditor_knows_every_report() -> None:
+    assert sorted(audit.REPORTS) == sorted(REPORTS)
