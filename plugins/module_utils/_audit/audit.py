@@ -818,9 +818,12 @@ class _Auditor:
     def _recorded(self) -> None:
         """Compare the digests that the journal recorded with those of the seal; a later entry about a file replaces earlier ones."""
         recorded: Dict[str, Tuple[str, int]] = {}
+        seals = [entry["seq"] for entry in self.entries if entry["event"] == "seal"]
         for entry in self.entries:
             told = self._told(entry)
-            if entry["event"] == "seal":
+            if entry["seq"] in seals:
+                # an earlier seal is that of the bundle that this run continued
+                recorded = {name: one for name, one in recorded.items() if one[1] not in seals}
                 told = {name: digest for name, digest in told.items() if name not in recorded}
             elif any(name.startswith(REGISTER) for name in told):
                 recorded = {name: one for name, one in recorded.items() if not name.startswith(REGISTER)}
@@ -833,8 +836,7 @@ class _Auditor:
             elif name not in self.listed and name not in self.tree.files:
                 self.find([f"{name} was removed: entry {seq} of the journal has it with SHA-256 {digest}"])
         sealed = self.entries[-1]["data"]
-        whole = isinstance(sealed.get("files"), dict)
-        if recorded or whole:
+        if (whole := isinstance(sealed.get("files"), dict)) or recorded:
             known = {name for name in self.listed if name.startswith(REGISTER) or (whole and not written_last(name))}
             self.find(f"{name} was added: the journal does not have it" for name in sorted(known - set(recorded)))
         if whole:
