@@ -33,6 +33,12 @@ LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = {colum
 WHERE n.nspname = {schema} AND c.relname = {relation} AND (a.attname IS NOT NULL OR {column} = '')
 """
 
+# What tells one row of a table from another: the columns of its primary key.
+_KEY = """
+SELECT a.attname FROM pg_catalog.pg_index i JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
+WHERE i.indisprimary AND i.indrelid = pg_catalog.to_regclass({table}) ORDER BY a.attnum
+"""
+
 # The stored columns whose values contain rows of a relation's type, each with the way that leads there, outermost step first.
 _USES = """
 WITH RECURSIVE reached (type, way) AS (
@@ -164,15 +170,18 @@ def _shape(session: Session, schema: str, relation: str, column: str = "") -> tu
 
 
 def _content(session: Session, holder: DataHolder) -> tuple[int, str]:
-    """Return the number of rows with a value, and a digest of the values that does not depend on the rows' order.
+    """Return the number of rows with a value, and a digest of the values, each with its row's primary key.
 
-    A table has no digest. A transaction is open, and goes on whatever happens. Raises ``SqlError``, also where a policy would
-    hide rows.
+    The rows' order does not matter. Without a primary key a row is digested as a whole: a change of another column counts as one of
+    this. A new table has no digest. A transaction is open, and goes on whatever happens. Raises ``SqlError``, also where a
+    policy would hide rows.
     """
     digest = "''"
     if holder.column:
         # by the types' output functions: a cast could be one that the owner of a type made
-        text = f"textin(record_out(ROW(t.{identifier(holder.column)})))"
+        key = [f"t.{identifier(name or '')}" for (name,) in session.rows(_KEY.format(table=literal(holder.relation)))]
+        row = f"ROW({', '.join([*key, f't.{identifier(holder.column)}'])})" if key else "t.*"
+        text = f"textin(record_out({row}))"
         digest = f"coalesce(sum(hashtextextended({text}, 0)::numeric), 0)"
     session.execute("SAVEPOINT phasegate_loss")
     try:

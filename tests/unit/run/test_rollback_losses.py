@@ -86,6 +86,27 @@ def test_what_is_derived_or_was_there_is_no_data(cluster: Cluster, empty_databas
             {"column shop.cart.c": 1},
         ),
         ("", "ALTER TABLE shop.cart ADD COLUMN c int DEFAULT 4", "SELECT 1", {}),
+        # the same values, but not in the same rows
+        (
+            "",
+            "ALTER TABLE shop.cart ADD COLUMN c int; UPDATE shop.cart SET c = id",
+            "UPDATE shop.cart SET c = 3 - c",
+            {"column shop.cart.c": 2},
+        ),
+        ("", "ALTER TABLE shop.cart ADD COLUMN c int; UPDATE shop.cart SET c = id", "UPDATE shop.cart SET net = 8", {}),
+        (
+            "CREATE TABLE shop.bare (t text); INSERT INTO shop.bare VALUES ('north'), ('south')",
+            "ALTER TABLE shop.bare ADD COLUMN c text; UPDATE shop.bare SET c = t",
+            "UPDATE shop.bare SET c = CASE c WHEN 'north' THEN 'south' ELSE 'north' END",
+            {"column shop.bare.c": 2},
+        ),
+        (
+            PAIR + "CREATE TABLE shop.uses (a int, b int, p shop.pair, PRIMARY KEY (b, a));"
+            " INSERT INTO shop.uses VALUES (1, 1, (0, 0)), (1, 2, (0, 0))",
+            WIDER + "; UPDATE shop.uses SET p.mid = b",
+            "UPDATE shop.uses SET p.mid = 3 - b",
+            {"attribute shop.pair.mid in column shop.uses.p": 2},
+        ),
         # each row counts once, where it is stored
         (
             "",
