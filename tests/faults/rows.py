@@ -120,7 +120,8 @@ ROWS: dict[str, Fault] = {
         "a table is dropped and created, or renamed and replaced, with the same columns", "rolled back unless declared"
     ),
     "data-without-rows": Fault(
-        "large objects, setval, RESTART, a materialized view, a foreign table", "rolled back unless declared"
+        "large objects written or given away, setval, RESTART, a materialized view, a foreign table",
+        "rolled back unless declared",
     ),
     "data-miscounted": Fault(
         "counters that mislead: blocks and attempts that were rolled back, other sessions, statistics reset or switched off",
@@ -296,6 +297,17 @@ ROWS: dict[str, Fault] = {
         "notices, errors and values that imitate psql's and the collection's own lines", "taken for what they are"
     ),
     "rollback-refused": Fault("a rollback that differs from the rehearsed one, or loses new data", "refused"),
+    "initdb-altered": Fault(
+        "the DDL alters what initdb made: a built-in function, operator, text search object, comment or view",
+        "a difference that the diff policy judges, and that a rollback has to undo",
+    ),
+    "large-objects-lost": Fault(
+        "a restored copy lacks large objects, or has another content, owner or privilege of one",
+        "it proves nothing: the rehearsal, or the backup's proof, stops and says so",
+    ),
+    "values-exchanged": Fault(
+        "values of a new column are exchanged between rows after the execution", "counted as a rollback's loss"
+    ),
     "derived-data": Fault(
         "a phase adds a view that fails, a generated column, a foreign table, an attribute of a composite type",
         "only stored values that somebody wrote count as a rollback's loss; what cannot be read is named",

@@ -37,7 +37,8 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quotin
 # What phases can change: tables and their partitions, materialized views, sequences, foreign tables; large objects.
 _RELATIONS = """
 c.relkind IN ('r', 'p', 'm', 'S', 'f') AND c.relpersistence <> 't'
-  AND (c.relnamespace <> 'pg_catalog'::pg_catalog.regnamespace OR c.oid = 'pg_catalog.pg_largeobject'::pg_catalog.regclass)
+  AND (c.relnamespace <> 'pg_catalog'::pg_catalog.regnamespace
+    OR c.oid IN ('pg_catalog.pg_largeobject'::pg_catalog.regclass, 'pg_catalog.pg_largeobject_metadata'::pg_catalog.regclass))
 """
 
 _COUNTERS = ", ".join(f"pg_catalog.pg_stat_get_xact_tuples_{did}(c.oid)" for did in ("inserted", "updated", "deleted"))
@@ -54,7 +55,8 @@ SELECT c.oid, c.relfilenode, n.nspname, c.relname, ARRAY[{_COUNTERS}]
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE {_RELATIONS}
 """
 
-# A lock that a subtransaction took is gone when it was rolled back, and with it what was changed under the lock.
+# A lock that a subtransaction took is gone when it was rolled back, and with it what was changed under the lock. The server
+# keeps none on the catalog of large objects: one row for each, with its owner and privileges.
 _AFTER = f"""
 WITH held AS (
   SELECT l.relation AS oid, bool_or(l.mode = 'RowExclusiveLock') AS writes,
@@ -64,6 +66,7 @@ WITH held AS (
     AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
     AND l.mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
   GROUP BY l.relation
+  UNION ALL SELECT 'pg_catalog.pg_largeobject_metadata'::pg_catalog.regclass, false, false
 ), found AS (
   SELECT c.oid::pg_catalog.text AS oid, c.relkind AS kind, c.relfilenode::pg_catalog.text AS file, h.writes, h.alone,
     n.nspname AS schema, c.relname AS name, pg_catalog.format('%I.%I', n.nspname, c.relname) AS text,

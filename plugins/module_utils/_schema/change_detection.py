@@ -26,13 +26,14 @@ class _Catalog:
     """How one catalog is watched.
 
     ``item`` is an SQL expression over alias ``c`` for ``class/oid/row``: the object that the row is about and the row's own
-    number. ``whole`` lists all rows and not only the newer ones (small catalogs, and those whose rows nothing else covers).
-    ``where`` leaves out what no fact is made of.
+    number. ``whole`` lists all rows and not only the newer ones (small catalogs, and those whose rows nothing else covers);
+    of those that initdb made, which ``made`` leaves out, the newer ones only. ``where`` leaves out what no fact is made of.
     """
 
     name: str
     item: str
     whole: bool = False
+    made: str = "true"
     where: str = "true"
 
 
@@ -69,23 +70,23 @@ _CATALOGS = (
     _Catalog("pg_enum", _about("pg_type", "c.enumtypid"), whole=True),
     _Catalog("pg_range", _about("pg_type", "c.rngtypid", "c.rngtypid"), whole=True),
     _Catalog("pg_namespace", _about("pg_namespace", "c.oid"), whole=True),
-    _Catalog("pg_operator", _about("pg_operator", "c.oid"), whole=True, where=_USER.format("oid")),
-    _Catalog("pg_opfamily", _about("pg_opfamily", "c.oid"), whole=True, where=_USER.format("oid")),
-    _Catalog("pg_opclass", _about("pg_opclass", "c.oid"), whole=True, where=_USER.format("oid")),
-    _Catalog("pg_amop", _about("pg_opfamily", "c.amopfamily"), whole=True, where=_USER.format("oid")),
-    _Catalog("pg_amproc", _about("pg_opfamily", "c.amprocfamily"), whole=True, where=_USER.format("oid")),
-    _Catalog("pg_cast", _about("pg_cast", "c.oid"), whole=True, where=_USER.format("oid")),
-    _Catalog("pg_collation", _about("pg_collation", "c.oid"), whole=True, where=_USER.format("oid")),
-    _Catalog("pg_conversion", _about("pg_conversion", "c.oid"), whole=True, where=_USER.format("oid")),
-    _Catalog("pg_ts_parser", _about("pg_ts_parser", "c.oid"), whole=True),
-    _Catalog("pg_ts_template", _about("pg_ts_template", "c.oid"), whole=True),
-    _Catalog("pg_ts_dict", _about("pg_ts_dict", "c.oid"), whole=True),
-    _Catalog("pg_ts_config", _about("pg_ts_config", "c.oid"), whole=True),
+    _Catalog("pg_operator", _about("pg_operator", "c.oid"), whole=True, made=_USER.format("oid")),
+    _Catalog("pg_opfamily", _about("pg_opfamily", "c.oid"), whole=True, made=_USER.format("oid")),
+    _Catalog("pg_opclass", _about("pg_opclass", "c.oid"), whole=True, made=_USER.format("oid")),
+    _Catalog("pg_amop", _about("pg_opfamily", "c.amopfamily"), whole=True, made=_USER.format("oid")),
+    _Catalog("pg_amproc", _about("pg_opfamily", "c.amprocfamily"), whole=True, made=_USER.format("oid")),
+    _Catalog("pg_cast", _about("pg_cast", "c.oid"), whole=True, made=_USER.format("oid")),
+    _Catalog("pg_collation", _about("pg_collation", "c.oid"), whole=True, made=_USER.format("oid")),
+    _Catalog("pg_conversion", _about("pg_conversion", "c.oid"), whole=True, made=_USER.format("oid")),
+    _Catalog("pg_ts_parser", _about("pg_ts_parser", "c.oid"), whole=True, made=_USER.format("oid")),
+    _Catalog("pg_ts_template", _about("pg_ts_template", "c.oid"), whole=True, made=_USER.format("oid")),
+    _Catalog("pg_ts_dict", _about("pg_ts_dict", "c.oid"), whole=True, made=_USER.format("oid")),
+    _Catalog("pg_ts_config", _about("pg_ts_config", "c.oid"), whole=True, made=_USER.format("oid")),
     _Catalog(
         "pg_ts_config_map",
         _about("pg_ts_config", "c.mapcfg", "c.maptokentype || '.' || c.mapseqno"),
         whole=True,
-        where=_USER.format("mapcfg"),
+        made=_USER.format("mapcfg"),
     ),
     _Catalog("pg_extension", _about("pg_extension", "c.oid"), whole=True),
     _Catalog("pg_language", _about("pg_language", "c.oid"), whole=True),
@@ -110,8 +111,8 @@ _CATALOGS = (
         "pg_description",
         _by_class("c.classoid", "c.objoid", "c.objsubid"),
         whole=True,
-        where=f"(c.objoid >= {FIRST_USER_OID} OR c.classoid IN ('pg_catalog.pg_namespace'::pg_catalog.regclass,"
-        " 'pg_catalog.pg_extension'::pg_catalog.regclass))",
+        made=f"(c.objoid >= {FIRST_USER_OID} OR c.classoid IN ('pg_catalog.pg_namespace'::pg_catalog.regclass,"
+        " 'pg_catalog.pg_extension'::pg_catalog.regclass, 'pg_catalog.pg_largeobject'::pg_catalog.regclass))",
     ),
     _Catalog("pg_shdescription", _by_class("c.classoid", "c.objoid", "0"), whole=True),
     _Catalog("pg_seclabel", _by_class("c.classoid", "c.objoid", "c.objsubid"), whole=True),
@@ -132,7 +133,7 @@ _VIEWS = (
         "pg_subscription",
         "'pg_subscription/' || c.oid || '/' || pg_catalog.hashtextextended(ROW(c.subname, c.subowner,"
         " c.subenabled, c.subbinary, c.substream, c.subtwophasestate, c.subdisableonerr, c.subpasswordrequired,"
-        " c.subrunasowner, c.subslotname, c.subsynccommit, c.subpublications, c.suborigin{conninfo})::text, 0)",
+        " c.subrunasowner, c.subslotname, c.subsynccommit, c.subpublications, c.suborigin, c.subskiplsn{conninfo})::text, 0)",
         whole=True,
     ),
     _Catalog("pg_roles", "'pg_authid/' || c.oid || '/' || pg_catalog.hashtextextended(c::text, 0)", whole=True),
@@ -148,6 +149,14 @@ _WHOLE = frozenset(item.name for item in (*_CATALOGS, *_VIEWS) if item.whole)
 # Where a vanished row is searched for by comparing the facts with what is left. The other catalogs that are not listed
 # whole lose rows only together with a row of these.
 _COUNTED = frozenset({"pg_class", "pg_constraint", "pg_trigger", "pg_rewrite", "pg_policy", "pg_proc", "pg_type"})
+
+# Of these there are facts of what initdb made.
+_MADE_BY_INITDB = frozenset(
+    {
+        *("pg_class", "pg_proc", "pg_type", "pg_operator", "pg_opfamily", "pg_opclass", "pg_cast", "pg_conversion"),
+        *("pg_language", "pg_am", "pg_ts_parser", "pg_ts_template", "pg_ts_dict", "pg_ts_config", "pg_tablespace"),
+    }
+)
 
 # What depends on these does so by name only, and a changed name is seen in their own facts.
 _WITHOUT_DEPENDENTS = ("pg_namespace/", "pg_database/", "pg_authid/", "pg_db_role_setting/")
@@ -201,7 +210,8 @@ def fetch_catalog_state(session: Session, reference: int | None = None) -> Catal
     parts = []
     for catalog in _CATALOGS:
         if catalog.whole or catalog.name in _COUNTED:
-            listed, where = ("" if catalog.whole else f" FILTER (WHERE {recent})"), catalog.where
+            listed = f" FILTER (WHERE {catalog.made} OR {recent})" if catalog.whole else f" FILTER (WHERE {recent})"
+            where = catalog.where
         else:
             # rows of these vanish only together with one that is counted
             listed, where = "", f"{catalog.where} AND {recent}"
@@ -277,6 +287,9 @@ def catalog_delta(session: Session, before: CatalogState, now: CatalogState, kno
         newer = {row.partition(" ")[0] for row in rows - before.rows[name]}
         changed |= newer
         if name in _WHOLE:
+            if now.counts[name] != before.counts[name]:
+                # of what initdb made
+                return Delta(everything=True)
             changed |= {row.partition(" ")[0] for row in before.rows[name] - rows}
         elif name in _COUNTED:
             # A row that no fact was read from counts as inserted. Never fewer were inserted, so nothing vanished when the sum is right.
@@ -296,7 +309,7 @@ def catalog_delta(session: Session, before: CatalogState, now: CatalogState, kno
 
 def _is_system(item: str) -> bool:
     catalog, _slash, oid = item.partition("/")
-    return int(oid) < FIRST_USER_OID and catalog in ("pg_class", "pg_proc", "pg_type")
+    return int(oid) < FIRST_USER_OID and catalog in _MADE_BY_INITDB
 
 
 def _with_dependents(session: Session, objects: set[str]) -> set[str]:

@@ -8,6 +8,7 @@ A database is compared with itself exactly. A restored copy is compared after th
 
 * facts of the cluster are left out: a copy is in another one;
 * facts of the database itself (its owner, settings, privileges ...) are left out: pg_dump writes them with ``--create`` only;
+* facts of what initdb made are left out: pg_dump writes none of it;
 * a materialized view counts as populated: a schema-only dump leaves it empty;
 * a subscription counts as switched off: pg_dump writes it so;
 * without ``owners``, owners and privileges are left out too: for copies made with ``--no-owner --no-privileges``.
@@ -26,7 +27,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._schema.policy i
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.sections import without_cluster
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
 
-_OF_THE_DATABASE = ("database", "role_setting")
+_OF_THE_DATABASE = ("database", "role_setting", "initdb_objects")
 
 # The last: update scripts may leave members otherwise than a fresh installation of the same version makes them.
 _RESET = (("materialized_view", "populated"), ("subscription", "enabled"), ("extension_member", "definition"))

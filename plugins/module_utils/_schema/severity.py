@@ -274,6 +274,8 @@ SEVERITY_RULES: tuple[SeverityRule, ...] = (
     # removed objects
     SeverityRule("role_setting", "*", "*", X, "changing",
                  "later sessions get another value"),
+    SeverityRule("extension_dependency", REMOVED, "whole", X, "changing",
+                 "dropping the extension no longer drops the object"),
     SeverityRule("*", REMOVED, "whole", D, "destructive",
                  "an object or a guarantee is removed"),
     # new objects
@@ -301,6 +303,8 @@ SEVERITY_RULES: tuple[SeverityRule, ...] = (
                  "a dump leaves members out, and they go with their extension"),
     SeverityRule("system_object", ADDED, "whole", X, "changing",
                  "an object that initdb made has another owner"),
+    SeverityRule("extension_dependency", ADDED, "whole", X, "changing",
+                 "dropping the extension drops the object, without CASCADE"),
     SeverityRule("*", ADDED, "whole", A, "additive",
                  "no existing object changes"),
     # attributes of existing objects

@@ -242,3 +242,32 @@ def test_the_digest_of_a_table_covers_every_column(session: Session, made: str, 
     assert table_differences(before, read_table_digests(session)) == [
         '"app"."orders" has the same number of rows but different content'
     ]
+
+
+@pytest.mark.fault("large-objects-lost")
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("SELECT lo_put(4711, 2000000, 'x')", "as many large objects, but another content, owner or privilege of one"),
+        (
+            "ALTER LARGE OBJECT 4711 OWNER TO pg_monitor",
+            "as many large objects, but another content, owner or privilege of one",
+        ),
+        (
+            "GRANT SELECT ON LARGE OBJECT 4711 TO PUBLIC",
+            "as many large objects, but another content, owner or privilege of one",
+        ),
+        ("SELECT lo_create(4713)", "3 large objects, the source has 2"),
+        ("SELECT lo_unlink(o) FROM unnest(ARRAY[4711, 4712]) o", "0 large objects, the source has 2"),
+    ],
+)
+def test_the_digests_cover_large_objects(session: Session, change: str, expected: str) -> None:
+    session.execute("SELECT lo_from_bytea(4711, convert_to(repeat('page', 600000), 'UTF8')), lo_from_bytea(4712, '')")
+    session.execute("GRANT SELECT ON LARGE OBJECT 4712 TO pg_monitor")
+    before = read_table_digests(session)
+    # read-only, as production is read
+    session.execute("SAVEPOINT reading; SET LOCAL transaction_read_only = on")
+    assert table_differences(before, read_table_digests(session)) == []
+    session.execute("ROLLBACK TO SAVEPOINT reading")
+    session.execute(change)
+    assert table_differences(before, read_table_digests(session)) == [expected]

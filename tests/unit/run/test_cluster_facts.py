@@ -86,6 +86,12 @@ def phase(client: Client, tmp_path: Path, ddl: str, kind: str, policy: str, **sc
             "setting database postgres.search_path",
         ),
         ("GRANT SET ON PARAMETER log_statement TO clerk", "GRANT ON PARAMETER", "unchanged", "log_statement to clerk"),
+        (
+            "ALTER TABLESPACE pg_default SET (random_page_cost = 2)",
+            "ALTER TABLESPACE",
+            "additions_only",
+            "tablespace pg_default",
+        ),
         ("GRANT CREATE ON TABLESPACE pg_default TO clerk", "GRANT ON TABLESPACE", "unchanged", "pg_default to clerk"),
         ("DO $$ BEGIN EXECUTE 'CREATE ' || 'ROLE guest LOGIN'; END $$", "DO EXECUTE", "unchanged", "role guest added"),
     ],
@@ -96,6 +102,30 @@ def test_what_changes_the_cluster_is_judged_before_commit(  # noqa: PLR0917 - py
     app: Client, tmp_path: Path, ddl: str, kind: str, policy: str, found: str
 ) -> None:
     run = phase(app, tmp_path, ddl, kind, policy).prepare()
+    outcome = run.migrate()
+    assert found in outcome.message, outcome.message
+    assert (outcome.data["outcome"], outcome.data["unchanged"], run.events("commit")) == ("ROLLED_BACK", True, [])
+
+
+@pytest.mark.fault("initdb-altered")
+@pytest.mark.parametrize(
+    ("ddl", "kind", "found"),
+    [
+        (
+            "DO $$ BEGIN EXECUTE 'ALTER ' || 'FUNCTION pg_catalog.lower(text) VOLATILE'; END $$",
+            "DO EXECUTE",
+            "objects pg_proc",
+        ),
+        ("COMMENT ON LANGUAGE sql IS 'x'", "COMMENT", "initdb objects pg_description"),
+        (
+            "DO $$ BEGIN EXECUTE 'DROP TEXT SEARCH ' || 'DICTIONARY danish_stem CASCADE'; END $$",
+            "DO EXECUTE",
+            "pg_ts_dict",
+        ),
+    ],
+)
+def test_what_initdb_made_is_judged_before_commit(app: Client, tmp_path: Path, ddl: str, kind: str, found: str) -> None:
+    run = phase(app, tmp_path, ddl, kind, "additions_only").prepare()
     outcome = run.migrate()
     assert found in outcome.message, outcome.message
     assert (outcome.data["outcome"], outcome.data["unchanged"], run.events("commit")) == ("ROLLED_BACK", True, [])

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
 
 BEFORE = """
+SELECT lo_create(4711);
 CREATE SCHEMA app;
 CREATE TABLE app.stock (id int PRIMARY KEY, piece text);
 INSERT INTO app.stock SELECT n, 'p' FROM generate_series(1, 20) n;
@@ -154,7 +155,17 @@ RECREATED = {
 }
 WITHOUT_ROWS = {
     "large object": Change(
-        "DO $$ BEGIN PERFORM lo_from_bytea(0, 'abc'::bytea); END $$", {"pg_catalog.pg_largeobject": {"INSERT": 1}}
+        "DO $$ BEGIN PERFORM lo_from_bytea(0, 'abc'::bytea); END $$",
+        {"pg_catalog.pg_largeobject": {"INSERT": 1}, "pg_catalog.pg_largeobject_metadata": {"INSERT": 1}},
+    ),
+    "empty large object": Change(
+        "DO $$ BEGIN PERFORM lo_create(0); END $$", {"pg_catalog.pg_largeobject_metadata": {"INSERT": 1}}
+    ),
+    "large object given away": Change(
+        "ALTER LARGE OBJECT 4711 OWNER TO pg_monitor", {"pg_catalog.pg_largeobject_metadata": {"UPDATE": 1}}
+    ),
+    "large object shown": Change(
+        "GRANT SELECT ON LARGE OBJECT 4711 TO pg_monitor", {"pg_catalog.pg_largeobject_metadata": {"UPDATE": 1}}
     ),
     "setval": Change("DO $$ BEGIN PERFORM setval('app.codes', 7); END $$", {"app.codes": {"MOVE": "any"}}),
     "restart": Change("ALTER SEQUENCE app.codes RESTART WITH 7", {"app.codes": {"MOVE": "any"}}),

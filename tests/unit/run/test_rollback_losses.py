@@ -74,7 +74,7 @@ def test_what_is_derived_or_was_there_is_no_data(cluster: Cluster, empty_databas
     assert lost(cluster, empty_database, setup, phase, "INSERT INTO shop.cart VALUES (3, 7)") == {}
 
 
-@pytest.mark.fault("derived-data")
+@pytest.mark.fault("derived-data", "values-exchanged")
 @pytest.mark.parametrize(
     ("setup", "phase", "since", "expected"),
     [

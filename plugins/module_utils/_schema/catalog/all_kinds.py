@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.catalog.cluster import CLUSTER
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.catalog.database import DATABASE
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.catalog.initdb import INITDB
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.catalog.members import MEMBERS
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.catalog.model import FactQuery, Kind
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.catalog.operators import OPERATORS
@@ -26,6 +27,7 @@ QUERIES: tuple[FactQuery, ...] = (
     *MEMBERS,
     *PRIVILEGES,
     *CLUSTER,
+    *INITDB,
     *UNKNOWN,
 )
 

@@ -71,6 +71,6 @@ CLUSTER: tuple[FactQuery, ...] = (
             "options": f"CASE WHEN t.spcoptions IS NOT NULL THEN {json_list('t.spcoptions')} END",
             **NOTES,
         },
-        source=f"FROM pg_catalog.pg_tablespace t{note_joins('pg_tablespace', 't.oid', shared=True)} WHERE t.oid >= {FIRST_USER_OID}",
+        source=f"FROM pg_catalog.pg_tablespace t{note_joins('pg_tablespace', 't.oid', shared=True)} WHERE true",
     ),
 )

@@ -32,6 +32,7 @@ _SUBSCRIPTION_ATTRIBUTES = {
     "run_as_owner": flag("s.subrunasowner"),
     "synchronous_commit": "s.subsynccommit",
     "origin": "s.suborigin",
+    "skipped_transaction": "nullif(s.subskiplsn::text, '0/0')",
 }
 
 _SUBSCRIPTION_CONNECTION = (
@@ -247,6 +248,18 @@ DATABASE: tuple[FactQuery, ...] = (
         },
         source=f"FROM pg_catalog.pg_database d{note_joins('pg_database', 'd.oid', shared=True)}"
         " WHERE d.datname = pg_catalog.current_database()",
+    ),
+    # owners and privileges of large objects come and go with them, as data
+    fact_query(
+        "large_object",
+        schema_at=None,
+        carrier_class="pg_largeobject",
+        carrier="m.oid",
+        number="0",
+        identity={"number": "m.oid"},
+        attributes=NOTES,
+        source=f"FROM pg_catalog.pg_largeobject_metadata m{note_joins('pg_largeobject', 'm.oid')}"
+        " WHERE (note.description IS NOT NULL OR label.labels IS NOT NULL)",
     ),
     *(
         fact_query(

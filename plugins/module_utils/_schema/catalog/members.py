@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Facts of what belongs to an extension: each member, and a digest of its definition.
+"""Facts of what belongs to an extension: each member with a digest of its definition, and what is to be dropped with it.
 
 ``CREATE EXTENSION`` of one version makes the same members everywhere, and pg_dump writes nothing else of an extension: a
 member that was replaced, added or dropped by hand is lost in a restored copy, and has to be seen as a change.
@@ -210,5 +210,19 @@ MEMBERS: tuple[FactQuery, ...] = (
         source="FROM pg_catalog.pg_depend e JOIN pg_catalog.pg_extension x ON x.oid = e.refobjid"
         " CROSS JOIN LATERAL pg_catalog.pg_identify_object(e.classid, e.objid, 0) i"
         f" WHERE e.refclassid = {catalog_class('pg_extension')} AND e.deptype = 'e' AND i.identity IS NOT NULL",
+    ),
+    fact_query(
+        "extension_dependency",
+        schema_at=None,
+        parent=("extension", (0,)),
+        carrier_class="pg_extension",
+        carrier="e.refobjid",
+        number="e.classid::pg_catalog.int8 * 4294967296 + e.objid::pg_catalog.int8",
+        keyed_by="pg_depend members",
+        identity={"extension": "x.extname", "type": "i.type", "name": "i.identity"},
+        attributes={},
+        source="FROM pg_catalog.pg_depend e JOIN pg_catalog.pg_extension x ON x.oid = e.refobjid"
+        " CROSS JOIN LATERAL pg_catalog.pg_identify_object(e.classid, e.objid, 0) i"
+        f" WHERE e.refclassid = {catalog_class('pg_extension')} AND e.deptype = 'x' AND i.identity IS NOT NULL",
     ),
 )
