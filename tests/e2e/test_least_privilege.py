@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from ansible_collections.incomex.phasegate.tests.support.cluster import SUPERUSER, bin_directory, running_cluster
+from ansible_collections.incomex.phasegate.tests.support.phase_files import PhaseFiles
 from ansible_collections.incomex.phasegate.tests.support.playbook import ROOT
 
 if TYPE_CHECKING:
@@ -73,7 +74,9 @@ def test_the_chain_by_a_role_that_is_no_superuser(weak: Target, tmp_path: Path) 
         # not what no rehearsal made
         assert other.psql("SELECT rolsuper FROM pg_roles WHERE rolname = 'rehearser'") == "t"
     (plan,) = (tmp_path / "plans").glob("*/plan.json")
-    assert json.loads(plan.read_text(encoding="utf-8"))["target"]["user"] == "phase_role"
+    pinned = json.loads(plan.read_text(encoding="utf-8"))
+    assert pinned["target"]["user"] == "phase_role"
+    assert pinned["rehearsal"]["role"] == {"name": "phase_role", "refused": ""}
 
     executed = weak.play(extra_vars={"phasegate_plan": str(plan)})
     assert "outcome       SUCCESS" in executed.stdout, executed.stdout
@@ -84,3 +87,48 @@ def test_the_chain_by_a_role_that_is_no_superuser(weak: Target, tmp_path: Path) 
     undone = weak.play("playbooks/rollback.yml", extra_vars=extra)
     assert "outcome       SUCCESS" in undone.stdout, undone.stdout
     assert weak.dump("--schema-only") == schema
+
+
+# As the author of a phase, before anybody has reviewed it: become the superuser who opened the session.
+ESCAPE = b"""DO $$ BEGIN
+  EXECUTE 'RESET ROLE';
+  EXECUTE 'RESET SESSION AUTHORIZATION';
+  IF pg_catalog.current_setting('is_superuser') = 'on' THEN RAISE 'escaped to %', current_user; END IF;
+END $$;
+"""
+
+
+@pytest.mark.fault("rehearsal-escape")
+@pytest.mark.parametrize("login", [True, False])
+def test_sql_that_nobody_reviewed_cannot_become_the_rehearsals_superuser(
+    weak: Target, tmp_path: Path, login: bool
+) -> None:
+    (tmp_path / "small").mkdir()
+    files = PhaseFiles(tmp_path / "small")
+    definition = {
+        "scope": {"schemas": ["sandbox_tac"], "statements": ["DO", "DO EXECUTE"]},
+        "expect": {"tags": {"DO": 1}},
+    }
+    files.write(definition, ddl=ESCAPE, rollback=b"DROP TABLE IF EXISTS sandbox_tac.none;\n")
+    with running_cluster(rehearsal=True) as other:
+        if not login:
+            hba = other.data / "pg_hba.conf"
+            hba.write_text("local all phase_role reject\n" + hba.read_text(encoding="utf-8"), encoding="utf-8")
+            other.psql("SELECT pg_reload_conf()")
+        connection = {"bindir": str(bin_directory()), "host": str(other.socket_directory), "user": SUPERUSER}
+        rehearsed = weak.play(
+            "playbooks/rehearse.yml",
+            extra_vars={
+                "phasegate_phase_file": files.path,
+                "phasegate_author": "huyen",
+                "phasegate_plans": str(tmp_path / "plans"),
+                "phasegate_rehearsal": {**connection, "port": other.port, "database": weak.database},
+            },
+        )
+    if login:
+        assert rehearsed.rc == 0, rehearsed.stdout
+        (plan,) = (tmp_path / "plans").glob("*/plan.json")
+        assert "phase_role, in a session of its own" in plan.with_name("review.md").read_text(encoding="utf-8")
+    else:
+        # the limit that the documentation and the review package name
+        assert "escaped to workflow_admin" in rehearsed.stdout

@@ -305,6 +305,10 @@ ROWS: dict[str, Fault] = {
         "a restored copy lacks large objects, or has another content, owner or privilege of one",
         "it proves nothing: the rehearsal, or the backup's proof, stops and says so",
     ),
+    "rehearsal-escape": Fault(
+        "the SQL of a rehearsal leaves its role for that of the session",
+        "it stays the role of production; where that cannot log in, the review package says whose session it was",
+    ),
     "values-exchanged": Fault(
         "values of a new column are exchanged between rows after the execution", "counted as a rollback's loss"
     ),

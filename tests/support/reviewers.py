@@ -194,6 +194,7 @@ def rehearsal(plan: dict[str, Any]) -> dict[str, Any]:
         "data": [{"relation": unit, "kind": "UPDATE", "rows": 86}],
         "unproved": [],
         "rewrites": [],
+        "role": {"name": "workflow_admin", "refused": ""},
         "wal_bytes": 183_296,
         "backup": {"sha256": "c" * 64, "size": 64_587_082, "toc_entries": 2712, "tables": 700, "rows": 1_204_331},
         "rollback": {"statements": measured("rollback"), "data": [], "rewrites": [], "restored": True},

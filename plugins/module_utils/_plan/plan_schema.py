@@ -172,6 +172,13 @@ _REHEARSAL = _object(
                 },
             },
         ),
+        "role": _object(
+            "the role that ran the phase",
+            {
+                "name": _text("the role that runs it on the target"),
+                "refused": _text("why it could not log in, so that a superuser's session took it; empty when it could"),
+            },
+        ),
         "statements": _MEASURED,
         "locks": _list(
             "locks on relations, each held until COMMIT",

@@ -57,12 +57,16 @@ def read_access(session: Session) -> dict[str, Any]:
 def give_access(session: Session, database: str, access: Mapping[str, Any]) -> None:
     """Grant the role of the same name in this cluster and database what ``read_access`` found; all roles exist already.
 
-    A role that can log in keeps its attributes: they were set on purpose.
+    The role may log in then: a session of its own can become no other role. The session's role, and the cluster's bootstrap
+    superuser (OID 10), keep their attributes.
     """
     user, name = access["user"], identifier(database)
     attributes = " ".join(word if has else f"NO{word}" for word, has in access["attributes"].items())
-    if session.value(f"SELECT rolcanlogin FROM pg_roles WHERE rolname = {literal(user)}") == "f":
-        session.execute(f"ALTER ROLE {identifier(user)} {attributes}")
+    if (
+        session.value(f"SELECT oid <> 10 AND rolname <> current_user FROM pg_roles WHERE rolname = {literal(user)}")
+        == "t"
+    ):
+        session.execute(f"ALTER ROLE {identifier(user)} LOGIN {attributes}")
     for role, member, admin, inherit, may_set in access["memberships"]:
         session.execute(
             f"GRANT {identifier(role)} TO {identifier(member)} WITH ADMIN {admin}, INHERIT {inherit}, SET {may_set}"

@@ -165,6 +165,15 @@ def _unwatched(subject: Subject, statement: Mapping[str, Any]) -> Iterator[Inlin
 def _doubts(subject: Subject) -> List[Tuple[Inline, ...]]:
     """Return what makes the review package itself incomplete."""
     items: List[Tuple[Inline, ...]] = []
+    role = subject.rehearsal["role"]
+    if role["refused"]:
+        items.append(
+            (
+                "Rehearsed in a session of a superuser, which the SQL could become: role ",
+                Code(role["name"]),
+                f" cannot log in to the rehearsal cluster ({role['refused']}).",
+            )
+        )
     if subject.findings is None:
         items.append(("The DDL was not linted: Squawk is not installed where this package was written.",))
     elif subject.findings:

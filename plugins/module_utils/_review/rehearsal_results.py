@@ -36,7 +36,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._review.subject 
 def what_was_measured(subject: Subject) -> List[Block]:
     """Return the section *What the rehearsal measured*."""
     rehearsal = subject.rehearsal
-    cluster, server, backup = rehearsal["cluster"], rehearsal["server"], rehearsal["backup"]
+    cluster, server, backup, role = (rehearsal[name] for name in ("cluster", "server", "backup", "role"))
     total = sum(one["microseconds"] for one in rehearsal["statements"])
     extensions = ", ".join(f"{name} {version}" for name, version in server["extensions"]) or "none"
     rewrites, undone = (", ".join(one["rewrites"]) or "none" for one in (rehearsal, rehearsal["rollback"]))
@@ -52,6 +52,10 @@ def what_was_measured(subject: Subject) -> List[Block]:
             (
                 ("Where", f"{cluster['place']}, PostgreSQL {cluster['server_version']}"),
                 ("Cluster", Code(cluster["system_identifier"])),
+                (
+                    "Role",
+                    f"{role['name']}, {'in a session of a superuser' if role['refused'] else 'in a session of its own'}",
+                ),
                 ("Statements took", duration(total)),
                 ("Write-ahead log", byte_size(rehearsal["wal_bytes"])),
                 ("Rewritten", rewrites),

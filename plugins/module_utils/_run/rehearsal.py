@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-from typing import Any, Iterator, Mapping, Sequence, TypeVar
+from typing import Any, ContextManager, Iterator, Mapping, Sequence, TypeVar
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.made_databases import (
     MadeDatabases,
@@ -52,7 +52,11 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.rollback im
     RollbackChecks,
     rollback_script,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import AS_A_REVISION, MigrationResult
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import (
+    AS_A_REVISION,
+    MigrationResult,
+    Script,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.transaction import run_script
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff import Words, diff
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.policy import judge_changes, recording_policy
@@ -73,7 +77,7 @@ T = TypeVar("T", bound=Transacted)
 class Rehearsal:
     """The inputs of a rehearsal: the request as C-07 has it, on the rehearsal's client, and the rollback's bytes.
 
-    ``role`` is the one that runs the phase on the source.
+    ``role`` is the one that runs the phase on the source; ``refused`` why it cannot log in to the rehearsal cluster, '' when it can.
     """
 
     client: Client
@@ -81,6 +85,7 @@ class Rehearsal:
     rollback: bytes
     source: Snapshot
     role: str
+    refused: str = ""
 
     @property
     def artefacts(self) -> RunDirectory:
@@ -91,6 +96,24 @@ class Rehearsal:
     def declared(self) -> DataExpectations:
         """Return what the phase measures and counts."""
         return DataExpectations.from_definition(self.request.phase["measure"], self.request.phase["row_counts"])
+
+    def session(self) -> ContextManager[Session]:
+        """Open the session of the phase's SQL: nobody has reviewed it, so its role logs in itself and can become no other."""
+        client = self.client if self.refused else dataclasses.replace(self.client, user=self.role)
+        return client.session("phasegate:rehearse")
+
+    def as_role(self, script: Script) -> Script:
+        """Return the script with the role that the session of a superuser has to take for it."""
+        return dataclasses.replace(script, role=self.role) if self.refused else script
+
+
+def _tried(rehearsal: Rehearsal) -> Rehearsal:
+    """Return the rehearsal with the reason why its role cannot log in."""
+    try:
+        with rehearsal.session():
+            return rehearsal
+    except PhaseGateError as error:
+        return dataclasses.replace(rehearsal, refused=error.found or error.what)
 
 
 def _name_keys_as_source(client: Client, source: Snapshot) -> None:
@@ -163,8 +186,8 @@ def _migrate(
     """Run C-07 on the copy, measured."""
     request = dataclasses.replace(rehearsal.request, capture=capture)
     checks = MeasuredChecks(rehearsal.client, request, step, base, words)
-    script = dataclasses.replace(migration_script(request), role=rehearsal.role)
-    with rehearsal.client.session("phasegate:rehearse") as session:
+    script = rehearsal.as_role(migration_script(request))
+    with rehearsal.session() as session:
         applied = run_script(session, rehearsal.client, script, checks, base, step)
     # the gates are production's; here they would only confuse the report
     step.update(gates=None)
@@ -198,9 +221,8 @@ def _roll_back(
     words: Words,
 ) -> MigrationResult:
     """Run C-09 on the copy and require that the schema is as before. ``baseline`` is what the migration recorded."""
-    pinned = rollback_script(rehearsal.request.plan, rehearsal.rollback)
-    script = dataclasses.replace(pinned, role=rehearsal.role)
-    with rehearsal.client.session("phasegate:rehearse") as session:
+    script = rehearsal.as_role(rollback_script(rehearsal.request.plan, rehearsal.rollback))
+    with rehearsal.session() as session:
         base = take_snapshot(session, sections=original.header.sections)
         checks = MeasuredRollback(original, "the rehearsal", script, step, base, baseline)
         checks.words = words
@@ -255,6 +277,7 @@ def run_rehearsal(rehearsal: Rehearsal, archive: str, about: Mapping[str, Any]) 
     with Step(artefacts, CopyRestored).running() as restored:
         restored.update(restore=restore_backup(client, archive, **about))
     made = MadeDatabases(about["rules"].root, (restored.end.restore or {})["cluster"]["system_identifier"])
+    rehearsal = _tried(rehearsal)
     with Step(artefacts, CopyMigrated).running() as migrated:
         _name_keys_as_source(client, rehearsal.source)
         base = record_state(client, artefacts, "rehearsal_before", rehearsal.declared, sections)
@@ -300,6 +323,7 @@ def run_rehearsal(rehearsal: Rehearsal, archive: str, about: Mapping[str, Any]) 
             "server_version": identity.server_version,
             "place": client.place,
         },
+        "role": {"name": rehearsal.role, "refused": rehearsal.refused},
         "base_fingerprint": normalise(rehearsal.source).fingerprint,
         "result_fingerprint": normalise(result).fingerprint,
         "changes": changes,
