@@ -185,10 +185,12 @@ class Reports:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(os.path.join(self._directory, name))
 
-    def store(self, snapshot: Snapshot) -> None:
-        """Make a snapshot the baseline."""
-        if self._writes:
-            snapshot.write(self.baseline)
+    def store(self, snapshot: Snapshot) -> Ending:
+        """Make a snapshot the baseline, and return which ending that is."""
+        if not self._writes:
+            return Ending.CHECKED
+        snapshot.write(self.baseline)
+        return Ending.STORED
 
     def write(self, text: str, junit: str, result: Mapping[str, Any]) -> None:
         """Write the report of one run."""
@@ -200,10 +202,10 @@ class Reports:
 
 def store(reports: Reports, live: Snapshot) -> dict[str, Any]:
     """Store the live schema as the baseline and return the result."""
-    reports.store(live)
+    ending = reports.store(live)
     header = live.header
     result = {
-        "outcome": verdict_of(DRIFT, Ending.STORED).outcome.value,
+        "outcome": verdict_of(DRIFT, ending).outcome.value,
         "database": header.database,
         "server_version": header.server_version,
         "fingerprint": live.fingerprint,
@@ -211,7 +213,7 @@ def store(reports: Reports, live: Snapshot) -> dict[str, Any]:
         "drifted": False,
     }
     lines = [
-        f"{drift_sentence(Ending.STORED, header.database, reports.baseline)}, "
+        f"{drift_sentence(ending, header.database, reports.baseline)}, "
         f"{len(live)} facts, fingerprint {live.fingerprint}.",
         *(f"    not seen: {what}" for what in header.unseen),
     ]

@@ -124,3 +124,32 @@ def test_a_value_by_key_and_equals_sign_is_seen_as_given(tmp_path: Path) -> None
     assert "found: phasegate_key is given by -e and review does not read it; phasegate_plan is empty" in the_message(
         run
     )
+
+
+@pytest.mark.fault("no-host")
+@pytest.mark.parametrize(
+    ("playbook", "inputs", "arguments", "expected"),
+    [
+        (
+            "audit",
+            {"phasegate_bundle": "/nowhere", "phasegate_hosts": "prdo"},
+            "",
+            "a host of the inventory that matches 'prdo'",
+        ),
+        ("drift", {"phasegate_hosts": "prdo"}, "", "a host of the inventory that matches 'prdo'"),
+        ("drift", {"phasegate_hosts": " "}, "", "a host or a group in phasegate_hosts, or no phasegate_hosts at all"),
+        ("execute", {"phasegate_hosts": "localhost"}, "-l target", "matches 'localhost' within --limit target"),
+        ("rollback", {"phasegate_hosts": "target:!target"}, "", "matches 'target:!target'"),
+        ("approve", {}, "-l target", "matches 'localhost' within --limit target"),
+        ("audit", {"phasegate_bundle": "/nowhere"}, "--tags checks", "no option that chooses some of its tasks"),
+        ("drift", {}, "--skip-tags all", "no option that chooses some of its tasks"),
+        ("drift", {}, "--start-at-task 'Drift | Fetch the report'", "no option that chooses some of its tasks"),
+    ],
+)
+def test_a_playbook_that_looks_at_nothing_does_not_end_well(
+    target: Target, playbook: str, inputs: dict[str, Any], arguments: str, expected: str
+) -> None:
+    run = target.play(f"playbooks/{playbook}.yml", extra_vars=inputs, arguments=arguments)
+    assert run.rc != 0, run.stdout
+    assert expected in run.stdout
+    assert not target.root.exists()

@@ -305,6 +305,10 @@ ROWS: dict[str, Fault] = {
         "a restored copy lacks large objects, or has another content, owner or privilege of one",
         "it proves nothing: the rehearsal, or the backup's proof, stops and says so",
     ),
+    "no-host": Fault(
+        "no host matches phasegate_hosts or the limit, or options leave no task of audit.yml or drift.yml",
+        "an error that names them, and no status 0",
+    ),
     "rehearsal-escape": Fault(
         "the SQL of a rehearsal leaves its role for that of the session",
         "it stays the role of production; where that cannot log in, the review package says whose session it was",

@@ -69,7 +69,7 @@ class Ending(State):
     COMPLETED = "completed"
     #: An execution that committed and was interrupted is verified and sealed now.
     ADOPTED = "adopted"
-    #: Check mode: everything that can be evaluated without a run was.
+    #: Check mode: everything that can be evaluated without a run was; of drift, nothing was stored.
     CHECKED = "checked"
     #: Check mode: the run would stop.
     CHECK_STOPPED = "check stopped"
@@ -260,6 +260,11 @@ TABLE: Mapping[Tuple[str, Ending], Verdict] = {
         RunOutcome.SUCCESS,
         "The schema of database {database} was stored as the baseline {baseline}",
         "Note the fingerprint elsewhere.",
+    ),
+    (DRIFT, Ending.CHECKED): Verdict(
+        RunOutcome.CHECKED,
+        "Check mode: the schema of database {database} would be stored as the baseline {baseline}",
+        "Run the same command without --check.",
     ),
     (DRIFT, Ending.DRIFTED): Verdict(
         RunOutcome.DRIFTED,

@@ -100,6 +100,7 @@ ROWS: list[tuple[str, Ending, str, Events | None, bool]] = [
     (DRIFT, Ending.SUCCESS, "SUCCESS", None, False),
     (DRIFT, Ending.PERMITTED, "SUCCESS", None, False),
     (DRIFT, Ending.STORED, "SUCCESS", None, False),
+    (DRIFT, Ending.CHECKED, "CHECKED", None, False),
     (DRIFT, Ending.DRIFTED, "DRIFTED", None, False),
     (DRIFT, Ending.FAILED, "STOPPED", None, False),
 ]  # fmt: skip
