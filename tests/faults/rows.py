@@ -305,6 +305,10 @@ ROWS: dict[str, Fault] = {
         "a restored copy lacks large objects, or has another content, owner or privilege of one",
         "it proves nothing: the rehearsal, or the backup's proof, stops and says so",
     ),
+    "ledger-not-named": Fault(
+        "run directories are deleted, and the inventory no longer names the ledger",
+        "refused: the database has a ledger",
+    ),
     "no-host": Fault(
         "no host matches phasegate_hosts or the limit, or options leave no task of audit.yml or drift.yml",
         "an error that names them, and no status 0",

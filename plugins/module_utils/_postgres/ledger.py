@@ -92,6 +92,18 @@ FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamesp
 WHERE n.nspname = {schema} AND c.relname = {name}
 """
 
+# Tables of a ledger's columns that nobody else can have made.
+_LIKE = """
+SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_catalog.pg_roles r ON r.oid = c.relowner
+WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND (r.rolsuper OR pg_catalog.pg_has_role(c.relowner, 'USAGE'))
+  AND c.oid IN (SELECT a.attrelid FROM pg_catalog.pg_attribute a WHERE a.attname = 'plan_sha256')
+  AND pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_table_privilege(c.oid, 'SELECT')
+  AND {columns} = (SELECT pg_catalog.string_agg(a.attname || ' ' || pg_catalog.format_type(a.atttypid, a.atttypmod), ', ' ORDER BY a.attnum)
+    FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)
+ORDER BY 1, 2
+"""
+
 
 _UTC = "pg_catalog.to_char(l.at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"
 
@@ -261,6 +273,13 @@ class Ledger:
                 ) from error
             raise
         return self.rows(session)[-1]
+
+
+def written_ledgers(session: Session) -> list[Ledger]:
+    """Return every table of the database that is a ledger with rows, whatever the inventory names."""
+    columns = literal(", ".join(f"{name} {kind}" for name, kind, _empty in _COLUMNS))
+    found = [Ledger(schema or "", name or "") for schema, name in session.rows(_LIKE.format(columns=columns))]
+    return [one for one in found if session.rows(f"SELECT 1 FROM ONLY {qualified(one.schema, one.name)} LIMIT 1")]
 
 
 def _quoted(value: str) -> str:

@@ -25,6 +25,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.ledger
     LedgerRow,
     same_plan,
     undone,
+    written_ledgers,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.applied import Live, before_it, is_lost
@@ -41,19 +42,26 @@ def ledger_relation(artefacts: RunDirectory) -> str:
     return (start.ledger if start else None) or ""
 
 
-def opened_ledger(
-    session: Session, relation: str, history: History, plan: Mapping[str, Any]
-) -> tuple[Ledger | None, list[LedgerRow]]:
+def opened_ledger(session: Session, relation: str, plan: Mapping[str, Any]) -> tuple[Ledger | None, list[LedgerRow]]:
     """Return the ledger that the inventory names, with its rows; None when it names none.
 
-    Raises ``PhaseGateError`` for a table that cannot be trusted, for a plan that touches it, and when a ledger that earlier runs
-    of the phase wrote to is no longer named.
+    Raises ``PhaseGateError`` for a table that cannot be trusted, for a plan that touches it, and when the database has a ledger with
+    rows that is not named: whoever edits the inventory could hide an execution otherwise.
     """
-    if not relation:
-        _require_none(session, history)
+    ledger = Ledger.of(relation) if relation else None
+    if ledger:
+        ledger.require(session)
+    for other in written_ledgers(session):
+        if other.relation != relation:
+            raise PhaseGateError(
+                "The database has a ledger that the inventory does not name.",
+                expected=f"phasegate_ledger: {other.relation}",
+                found=f"{f'phasegate_ledger: {relation}' if relation else 'no phasegate_ledger'}, and rows in {other.relation}",
+                next_step="set phasegate_ledger in the inventory; to do without this ledger from now on, drop the table"
+                f" {other.relation}",
+            )
+    if ledger is None:
         return None, []
-    ledger = Ledger.of(relation)
-    ledger.require(session)
     touching = [
         f"{plan[part]['file']} line {statement['line']}"
         for part in ("ddl", "rollback")
@@ -68,18 +76,6 @@ def opened_ledger(
             next_step="correct the SQL as a new revision",
         )
     return ledger, ledger.rows(session)
-
-
-def _require_none(session: Session, history: History) -> None:
-    runs = sorted([*history.executions.values(), *history.rollbacks.values()], key=lambda one: (one.at, one.name))
-    known = runs[-1].start.ledger if runs else None
-    if known and Ledger.of(known).exists(session):
-        raise PhaseGateError(
-            "The ledger is not named in the inventory, although earlier runs wrote to it.",
-            expected=f"phasegate_ledger: {known}",
-            found=f"no phasegate_ledger; {runs[-1].name} wrote to {known}, which is in the database",
-            next_step=f"set phasegate_ledger in the inventory; to do without a ledger from now on, drop the table {known}",
-        )
 
 
 def approvals_were_required(rows: list[LedgerRow], identity: Identity) -> bool:

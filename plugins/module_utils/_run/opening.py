@@ -268,7 +268,7 @@ def _by_ledger(
     live: Live,
 ) -> RunOpened:
     """Return the opening with the earlier executions and what the ledger adds to it. Raises ``PhaseGateError`` where it forbids the run."""
-    ledger, rows = opened_ledger(session, relation, history, plan)
+    ledger, rows = opened_ledger(session, relation, plan)
     if ledger:
         judge_ledger(session, ledger, rows, history, identity, live)
         if about.execution:

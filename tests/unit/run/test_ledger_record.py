@@ -75,7 +75,7 @@ def judged(run: Run, *, rehearsed: bool = True, relation: str = LEDGER.relation)
     plan = {**run.plan, "rehearsal": {}} if rehearsed else run.plan
     with run.client.session() as session:
         live = take_snapshot(session)
-        ledger, rows = opened_ledger(session, relation, history, plan)
+        ledger, rows = opened_ledger(session, relation, plan)
         assert ledger
         judge_ledger(session, ledger, rows, history, fetch_identity(run.client), lambda: live)
         require_by_ledger(ledger, rows, history, plan, plan_sha256)
@@ -153,7 +153,7 @@ def test_a_plan_that_names_the_ledger(app: Client, tmp_path: Path) -> None:
     run = planned(app, tmp_path)
     run.plan["ddl"]["statements"][0]["relations"] = ["phasegate.ledger"]
     with app.session() as session, pytest.raises(PhaseGateError, match="The phase touches the ledger") as stopped:
-        opened_ledger(session, LEDGER.relation, History("alpha"), run.plan)
+        opened_ledger(session, LEDGER.relation, run.plan)
     assert stopped.value.found == "migrate.sql line 1"
 
 
@@ -223,15 +223,32 @@ def test_a_later_execution_that_only_the_ledger_knows(app: Client, tmp_path: Pat
     assert Path(later.artefacts.path).name in stopped.value.expected
 
 
-def test_a_ledger_that_is_no_longer_named(app: Client, cluster: Cluster, tmp_path: Path) -> None:
+@pytest.mark.fault("ledger-not-named")
+@pytest.mark.parametrize("named", ["", "app.other"])
+def test_a_ledger_that_is_not_named(app: Client, cluster: Cluster, tmp_path: Path, named: str) -> None:
     run = executed(app, tmp_path)
-    with app.session() as session, pytest.raises(PhaseGateError, match="The ledger is not named in the inventory"):
-        opened_ledger(session, "", history_of(run), run.plan)
+    # as by somebody who edits the inventory and deletes the run directories
+    shutil.rmtree(run.artefacts.path)
+    cluster.psql('ALTER TABLE phasegate.ledger RENAME TO "Old ledger"', app.database)
+    with app.session() as session:
+        if named:
+            Ledger.of(named).create(session)
+        with pytest.raises(PhaseGateError, match="a ledger that the inventory does not name") as stopped:
+            opened_ledger(session, named, run.plan)
+        assert "and rows in phasegate.Old ledger" in stopped.value.found
+    # one without rows blocks nothing
+    cluster.psql('DELETE FROM phasegate."Old ledger"', app.database)
+    with app.session() as session:
+        assert opened_ledger(session, named, run.plan)[1] == []
+
+
+def test_a_ledger_that_is_not_there(app: Client, cluster: Cluster, tmp_path: Path) -> None:
+    run = executed(app, tmp_path)
     cluster.psql("DROP SCHEMA phasegate CASCADE", app.database)
     with app.session() as session:
-        assert opened_ledger(session, "", history_of(run), run.plan) == (None, [])
+        assert opened_ledger(session, "", run.plan) == (None, [])
         with pytest.raises(PhaseGateError, match="The ledger does not exist in this database"):
-            opened_ledger(session, LEDGER.relation, history_of(run), run.plan)
+            opened_ledger(session, LEDGER.relation, run.plan)
 
 
 @pytest.mark.fault("register-removed")
