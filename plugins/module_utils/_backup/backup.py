@@ -54,6 +54,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.container_files import staging_application
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import read_identity
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.privileges import dump_privilege_advice
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.server_versions import compressions
 
 _UNSUPPORTED = re.compile(r"does not support compression", re.IGNORECASE)
 
@@ -81,10 +82,30 @@ def _version(client: Client, program: str) -> str:
     return client.run(program, "--version").stdout.decode("utf-8", "replace").strip()
 
 
+def _require_same_major(version: str, major: int) -> None:
+    """Raise ``PhaseGateError`` unless the programs have the server's major version: no other one's dump need restore there."""
+    found = re.search(r"\) (\d+)", version)
+    if not found or int(found[1]) != major:
+        raise PhaseGateError(
+            "C-01: the programs of PostgreSQL have another major version than the server.",
+            expected=f"PostgreSQL {major}",
+            found=version or "no version",
+            next_step=f"install the client programs of PostgreSQL {major} and name their directory in phasegate_bindir",
+        )
+
+
 def _run_format(job: BackupJob, method: str, compression: str) -> tuple[MadeBackup, str]:
     """Make the dump with the best compression that both sides support; return it with that compression."""
     make = dump_custom if method == CUSTOM else dump_directory
-    first = "zstd" if compression == "auto" else compression
+    known = compressions(job.major)
+    first = next(iter(known)) if compression == "auto" else compression
+    if first not in known:
+        raise PhaseGateError(
+            f"C-01: pg_dump of PostgreSQL {job.major} does not compress with {first}.",
+            expected=f"auto, or one of {', '.join(known)}",
+            found=first,
+            next_step="set phasegate_compression to auto; then run again",
+        )
     try:
         return make(replace(job, compression=first)), first
     except (ProgramFailed, NotReadable) as failure:
@@ -113,10 +134,12 @@ def back_up(client: Client, artefacts: RunDirectory, wanted: BackupOptions) -> t
             next_step="remove these options, or use a dump (custom or directory)",
         )
     name = NAMES[wanted.method]
-    job = BackupJob(client, artefacts.file(name), secrets.token_hex(6), "none", wanted.jobs)
-    with client.session(staging_application(job.token)) as session, concurrent.futures.ThreadPoolExecutor() as beside:
-        identity = read_identity(session, client)
+    token = secrets.token_hex(6)
+    with client.session(staging_application(token)) as session, concurrent.futures.ThreadPoolExecutor() as beside:
         version = beside.submit(_version, client, PROGRAMS[wanted.method])
+        job = BackupJob(client, artefacts.file(name), token, "none", wanted.jobs, session.major)
+        identity = read_identity(session, client)
+        _require_same_major(version.result(), session.major)
         clock = "SELECT extract(epoch FROM clock_timestamp())"
         contents: TableDigests = {}
         not_dumped: list[str] = []

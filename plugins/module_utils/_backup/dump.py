@@ -35,11 +35,12 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.contai
     staging_application,
     staging_directory,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.server_versions import NEWEST, compressions
 
 CHUNK = 1 << 20
 
-# pg_dump --compress for each choice; levels as measured to be the best trade for a dump
-COMPRESSIONS = {"zstd": "zstd:3", "lz4": "lz4", "gzip": "gzip:6", "none": "none"}
+#: The compressions of the newest server that an operator may ask for.
+COMPRESSIONS = tuple(compressions(NEWEST))
 
 PROGRAMS = {CUSTOM: "pg_dump", DIRECTORY: "pg_dump", BASEBACKUP: "pg_basebackup"}
 
@@ -66,13 +67,14 @@ class BackupOptions:
 
 @dataclass(frozen=True)
 class BackupJob:
-    """One backup in progress: its directory, its name on the server, and its snapshot."""
+    """One backup in progress: its directory, its name on the server, the server's major version, and its snapshot."""
 
     client: Client
     path: str
     token: str
     compression: str
     jobs: int
+    major: int
     snapshot: str = ""
 
     @property
@@ -199,7 +201,7 @@ def dump_custom(job: BackupJob) -> MadeBackup:
     """Write one custom-format dump, reading it in full on the way."""
     with atomic_file(job.path) as out:
         dump = job.client.start(
-            "pg_dump", "--no-password", "--format=custom", f"--compress={COMPRESSIONS[job.compression]}",
+            "pg_dump", "--no-password", "--format=custom", f"--compress={compressions(job.major)[job.compression]}",
             f"--snapshot={job.snapshot}", "--dbname", job.connection,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
@@ -247,7 +249,7 @@ def dump_directory(job: BackupJob) -> MadeBackup:
     pg_dump cannot stream this format, so in a container it writes to a directory there, which is then copied out.
     """
     arguments = (
-        "--no-password", "--format=directory", f"--compress={COMPRESSIONS[job.compression]}", f"--jobs={job.jobs}",
+        "--no-password", "--format=directory", f"--compress={compressions(job.major)[job.compression]}", f"--jobs={job.jobs}",
         f"--snapshot={job.snapshot}", "--dbname", job.connection,
     )  # fmt: skip
 

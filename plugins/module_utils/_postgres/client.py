@@ -22,6 +22,11 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_s
     SqlError,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import literal
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.server_versions import (
+    for_major,
+    major_of,
+    varying,
+)
 
 # Settings that change what SQL means, or the text that the server deparses or prints. They are fixed for every session of
 # phasegate, no phase may change one, and they are set again after every statement of a phase: a trigger's function can change any.
@@ -239,7 +244,10 @@ class Client:
         try:
             try:
                 _end_timeout(session)
-                session.execute(_settings_sql())
+                session.major = major_of(
+                    session.value("SELECT pg_catalog.current_setting('server_version_num')") or "0"
+                )
+                session.execute(_settings_sql(session))
             except ConnectionLost as lost:
                 raise PhaseGateError(
                     f"Cannot connect to database {self.database!r} from {self.place}.",
@@ -256,7 +264,7 @@ def restore_settings(session: Session) -> None:
     """Give a session its identity and settings of the beginning again, whatever a script has set since."""
     for statement in ("RESET SESSION AUTHORIZATION", "RESET ROLE", "RESET ALL"):
         session.execute(statement)
-    session.execute(f"{_settings_sql()} \\g /dev/null")
+    session.execute(f"{_settings_sql(session)} \\g /dev/null")
 
 
 def _end_timeout(session: Session) -> None:
@@ -271,13 +279,10 @@ def _end_timeout(session: Session) -> None:
             return
 
 
-def _settings_sql() -> str:
+def _settings_sql(session: Session) -> str:
     """Return one SELECT that sets every session setting, and English messages where the role may choose them."""
     settings = ", ".join(
         f"pg_catalog.set_config({literal(name)}, {literal(value)}, false)" for name, value in SESSION_SETTINGS.items()
     )
-    english = (
-        "CASE WHEN pg_catalog.has_parameter_privilege('lc_messages', 'SET')"
-        " THEN pg_catalog.set_config('lc_messages', 'C', false) END"
-    )
-    return f"SELECT {settings}, {english}"
+    english = f"CASE WHEN {varying('may_set', 'lc_messages')} THEN pg_catalog.set_config('lc_messages', 'C', false) END"
+    return f"SELECT {settings}, {for_major(english, session.major)}"

@@ -20,6 +20,7 @@ from typing import Any, Iterable, Iterator, Mapping
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError, Stopped
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session, SqlError
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import literal
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.server_versions import for_major
 
 INSUFFICIENT_PRIVILEGE = "42501"
 
@@ -50,7 +51,7 @@ lacking AS (
   UNION SELECT 5, NULL, NULL, 'CREATE', format('DATABASE %I', current_database()) FROM need
   WHERE what = 'DATABASE' AND NOT has_database_privilege(current_database(), 'CREATE')
   UNION SELECT 6, r.oid, 'what becomes its', '', '' FROM need JOIN pg_roles r ON r.rolname = name[1]
-  WHERE what = 'ROLE' AND NOT pg_has_role(r.oid, 'SET'))
+  WHERE what = 'ROLE' AND NOT pg_has_role(r.oid, @becomes()))
 SELECT text FROM (
   SELECT place, relowner::text AS key, format('to own %s, run as role %I, or: GRANT %2$I TO %I;',
     string_agg(about, ', ' ORDER BY about), pg_get_userbyid(relowner), current_user) AS text
@@ -107,7 +108,7 @@ def _texts(session: Session, query: str) -> list[str]:
 def lacking_privileges(session: Session, needs: Iterable[str]) -> list[str]:
     """Return the statements that grant what the role lacks of these needs. Objects that do not exist need nothing."""
     names = "ARRAY[" + ", ".join(map(literal, sorted(set(needs)))) + "]"
-    return _texts(session, _LACKING.format(needs=names))
+    return _texts(session, for_major(_LACKING, session.major).format(needs=names))
 
 
 def named_privileges(session: Session, message: str) -> list[str]:

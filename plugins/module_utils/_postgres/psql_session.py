@@ -29,6 +29,7 @@ from typing import IO, Any, Callable, ContextManager, Iterator, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import copy_field, literal
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.server_versions import NEWEST
 
 # VERBOSITY=verbose puts the SQLSTATE behind the severity, which a server may print in its own language
 _MESSAGE = re.compile(r"^(?P<severity>\S+):\s+(?P<sqlstate>[0-9A-Z]{5}): (?P<text>.*)$")
@@ -215,7 +216,7 @@ class Session:
     """An open psql connection. Use ``Client.session()``; not thread-safe.
 
     ``process`` reads SQL on its standard input. Every method sends one request and waits for its whole answer.
-    ``another`` opens a second session like this one.
+    ``another`` opens a second session like this one; ``major`` is the server's major version.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], another: Callable[[], ContextManager[Session]]) -> None:
@@ -223,6 +224,8 @@ class Session:
         assert process.stdout is not None
         assert process.stderr is not None
         self.another = another
+        #: The server's major version.
+        self.major = NEWEST
         self._process = process
         self._stdin: IO[bytes] = process.stdin
         self._stdout: IO[bytes] = process.stdout

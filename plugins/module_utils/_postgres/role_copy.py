@@ -14,16 +14,17 @@ from typing import Any, Mapping
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import identifier, literal
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.server_versions import for_major, grant_role
 
-_ATTRIBUTES = ("SUPERUSER", "BYPASSRLS", "CREATEROLE", "CREATEDB", "REPLICATION")
+_ATTRIBUTES = ("SUPERUSER", "INHERIT", "BYPASSRLS", "CREATEROLE", "CREATEDB", "REPLICATION")
 
-_ROLE = "SELECT rolname, rolsuper, rolbypassrls, rolcreaterole, rolcreatedb, rolreplication FROM pg_roles WHERE rolname = current_user"
+_ROLE = "SELECT rolname, rolsuper, rolinherit, rolbypassrls, rolcreaterole, rolcreatedb, rolreplication FROM pg_roles WHERE rolname = current_user"
 
 _MEMBERSHIPS = """
 WITH RECURSIVE above AS (
   SELECT oid FROM pg_roles WHERE rolname = current_user UNION
   SELECT m.roleid FROM pg_auth_members m JOIN above ON m.member = above.oid)
-SELECT pg_get_userbyid(m.roleid), pg_get_userbyid(m.member), bool_or(m.admin_option), bool_or(m.inherit_option), bool_or(m.set_option)
+SELECT pg_get_userbyid(m.roleid), pg_get_userbyid(m.member), bool_or(m.admin_option), bool_or(@membership_inherit(m)), bool_or(@membership_set(m))
 FROM pg_auth_members m JOIN above ON m.member = above.oid
 WHERE pg_get_userbyid(m.member) !~ '^pg_' GROUP BY 1, 2 ORDER BY 1, 2
 """
@@ -47,7 +48,8 @@ def read_access(session: Session) -> dict[str, Any]:
         "user": user,
         "attributes": {name: has == "t" for name, has in zip(_ATTRIBUTES, attributes)},
         "memberships": [
-            [role, member, *(one == "t" for one in how)] for role, member, *how in session.rows(_MEMBERSHIPS)
+            [role, member, *(one == "t" for one in how)]
+            for role, member, *how in session.rows(for_major(_MEMBERSHIPS, session.major))
         ],
         "owner": session.value(_OWNER),
         "privileges": [[grantee, privilege, how == "t"] for grantee, privilege, how in session.rows(_PRIVILEGES)],
@@ -68,9 +70,8 @@ def give_access(session: Session, database: str, access: Mapping[str, Any]) -> N
     ):
         session.execute(f"ALTER ROLE {identifier(user)} LOGIN {attributes}")
     for role, member, admin, inherit, may_set in access["memberships"]:
-        session.execute(
-            f"GRANT {identifier(role)} TO {identifier(member)} WITH ADMIN {admin}, INHERIT {inherit}, SET {may_set}"
-        )
+        options = {"admin": admin, "inherit": inherit, "may_set": may_set}
+        session.execute(grant_role(session.major, identifier(role), identifier(member), **options))
     session.execute(f"ALTER DATABASE {name} OWNER TO {identifier(access['owner'])}")
     session.execute(f"REVOKE ALL ON DATABASE {name} FROM PUBLIC")
     for grantee, privilege, grantable in access["privileges"]:

@@ -12,6 +12,7 @@ from typing import Any, Mapping
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import Mismatch
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import literal
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.server_versions import for_major
 
 # Settings that change the result of the same SQL: the meaning of literals, the text of values, the defaults of new
 # objects, which rows and triggers apply. Those that phasegate sets itself, and those of performance, are left out.
@@ -43,8 +44,8 @@ SETTINGS = (
 
 _SERVER = """
 SELECT current_setting('server_version'), (SELECT reset_val FROM pg_settings WHERE name = 'TimeZone'),
-       pg_encoding_to_char(encoding), datcollate, datctype, datlocprovider::text, coalesce(daticulocale, '')
-FROM pg_database WHERE datname = current_database()
+       pg_encoding_to_char(d.encoding), d.datcollate, d.datctype, @database_provider(d), coalesce(@database_locale(d), '')
+FROM pg_database d WHERE d.datname = current_database()
 """
 
 _EXTENSIONS = "SELECT extname, extversion FROM pg_extension ORDER BY 1"
@@ -58,7 +59,7 @@ def server_facts(session: Session) -> dict[str, Any]:
     ``server_version`` complete, ``timezone``, ``encoding``, ``collation`` (``collate``, ``ctype``, ``provider``, ``icu``),
     ``extensions`` as pairs of name and version, and ``settings`` by name, each as a session of this role begins with it.
     """
-    version, timezone, encoding, collate, ctype, provider, icu = session.rows(_SERVER)[0]
+    version, timezone, encoding, collate, ctype, provider, icu = session.rows(for_major(_SERVER, session.major))[0]
     return {
         "server_version": version,
         "timezone": timezone,

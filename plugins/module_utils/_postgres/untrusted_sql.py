@@ -28,6 +28,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quotin
     identifier,
     literal,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.server_versions import for_major, varying
 
 # More rows than this of a check or a trailing SELECT are counted, not kept: results go into a report.
 ROWS_KEPT = 200
@@ -68,7 +69,7 @@ pg_catalog.pg_cast c WHERE c.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid
 # The types of an answer's columns, and what arrays, domains and composite types among them hold.
 _ANSWER_TYPES = """
 WITH RECURSIVE held (oid) AS (
-  SELECT t::pg_catalog.oid FROM pg_catalog.pg_prepared_statements p CROSS JOIN LATERAL pg_catalog.unnest(p.result_types) t
+  SELECT t::pg_catalog.oid FROM pg_catalog.pg_prepared_statements p CROSS JOIN LATERAL pg_catalog.unnest(@answer_types(p)) t
   WHERE p.name OPERATOR(pg_catalog.=) 'phasegate_answer'
   UNION
   SELECT part.oid FROM held h JOIN pg_catalog.pg_type y ON y.oid OPERATOR(pg_catalog.=) h.oid CROSS JOIN LATERAL (
@@ -245,7 +246,7 @@ def kept_settings(session: Session) -> dict[str, str]:
     """Return the settings of the transaction that no statement but a SET LOCAL changes, as they are now."""
     names = (*_KEPT_SETTINGS, _REPLICATION_ROLE)
     cells = ", ".join(f"pg_catalog.current_setting('{name}')" for name in names)
-    may_set = f"pg_catalog.has_parameter_privilege('{_REPLICATION_ROLE}', 'SET')"
+    may_set = for_major(varying("may_set", _REPLICATION_ROLE), session.major)
     *values, sets = session.rows(f"SELECT {cells}, {may_set}")[0]
     found = {name: value or "" for name, value in zip(names, values)}
     if sets != "t":
@@ -281,7 +282,9 @@ def run_statements(
     ``FIXED_SETTINGS`` or of ``kept`` is undone. Raises ``ConnectionLost``.
     """
     own = own_settings(role, kept)
-    blocks = [_block(_QUERY if returns_rows else _EXECUTE, sql, schemas, own) for sql, returns_rows in statements]
+    blocks = [
+        _block(session, _QUERY if returns_rows else _EXECUTE, sql, schemas, own) for sql, returns_rows in statements
+    ]
     return list(_run(session, blocks))
 
 
@@ -301,7 +304,9 @@ def run_statement(
     return answer
 
 
-def _block(template: str, sql: str, schemas: Sequence[str], own: str = "") -> str:
+def _block(session: Session, template: str, sql: str, schemas: Sequence[str], own: str = "") -> str:
+    # before the author's SQL is in it
+    template = for_major(template, session.major)
     return template.format(sql=literal(sql), path=literal(search_path(schemas)), rows_kept=ROWS_KEPT, own=own)
 
 
@@ -329,7 +334,7 @@ def run_queries(session: Session, queries: Sequence[str], schemas: Sequence[str]
     between pg_catalog and pg_temp. Raises ``SqlError`` only when the transaction had failed before.
     """
     answers = []
-    for answer in _run(session, [_block(_CHECK, sql, schemas) for sql in queries]):
+    for answer in _run(session, [_block(session, _CHECK, sql, schemas) for sql in queries]):
         if isinstance(answer, SqlError):
             raise answer
         answers.append(answer)

@@ -52,6 +52,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_s
     SqlError,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import literal
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.server_versions import for_major, varying
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrusted_sql import (
     Answer,
     kept_settings,
@@ -135,13 +136,18 @@ def _begin(session: Session, settings: Mapping[str, Any]) -> Beginning:
     )
     # log_statement = ddl does not see what EXECUTE runs; 'all' logs the literal, where the role may set it
     session.execute(
-        "SELECT pg_catalog.set_config('log_statement', 'all', true)"
-        " WHERE pg_catalog.has_parameter_privilege('log_statement', 'SET')"
+        for_major(
+            f"SELECT pg_catalog.set_config('log_statement', 'all', true) WHERE {varying('may_set', 'log_statement')}",
+            session.major,
+        )
     )
     # what the transaction changes is read from the server's counters
     session.execute(
-        "SELECT pg_catalog.set_config('track_counts', 'on', true) WHERE pg_catalog.current_setting('track_counts') = 'off'"
-        " AND pg_catalog.has_parameter_privilege('track_counts', 'SET')"
+        for_major(
+            "SELECT pg_catalog.set_config('track_counts', 'on', true)"
+            f" WHERE pg_catalog.current_setting('track_counts') = 'off' AND {varying('may_set', 'track_counts')}",
+            session.major,
+        )
     )
     return Beginning.of(session)
 

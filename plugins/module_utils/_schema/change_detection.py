@@ -18,6 +18,11 @@ from dataclasses import dataclass, field
 from typing import Iterable, Mapping
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.server_versions import (
+    OLDEST,
+    for_major,
+    varying,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.catalog.model import FIRST_USER_OID
 
 
@@ -27,7 +32,7 @@ class _Catalog:
 
     ``item`` is an SQL expression over alias ``c`` for ``class/oid/row``: the object that the row is about and the row's own
     number. ``whole`` lists all rows and not only the newer ones (small catalogs, and those whose rows nothing else covers);
-    of those that initdb made, which ``made`` leaves out, the newer ones only. ``where`` leaves out what no fact is made of.
+    of those that initdb made, which ``made`` leaves out, the newer ones only. ``where`` leaves out what no fact is made of; ``since`` is the first major version that has the catalog.
     """
 
     name: str
@@ -35,6 +40,7 @@ class _Catalog:
     whole: bool = False
     made: str = "true"
     where: str = "true"
+    since: int = OLDEST
 
 
 def _about(catalog: str, oid: str, row: str = "c.oid") -> str:
@@ -95,7 +101,7 @@ _CATALOGS = (
     _Catalog("pg_event_trigger", _about("pg_event_trigger", "c.oid"), whole=True),
     _Catalog("pg_publication", _about("pg_publication", "c.oid"), whole=True),
     _Catalog("pg_publication_rel", _about("pg_publication", "c.prpubid"), whole=True),
-    _Catalog("pg_publication_namespace", _about("pg_publication", "c.pnpubid"), whole=True),
+    _Catalog("pg_publication_namespace", _about("pg_publication", "c.pnpubid"), whole=True, since=15),
     _Catalog("pg_foreign_data_wrapper", _about("pg_foreign_data_wrapper", "c.oid"), whole=True),
     _Catalog("pg_foreign_server", _about("pg_foreign_server", "c.oid"), whole=True),
     _Catalog("pg_default_acl", _about("pg_default_acl", "c.oid"), whole=True),
@@ -104,8 +110,8 @@ _CATALOGS = (
     ),
     _Catalog("pg_db_role_setting", _about("pg_db_role_setting", "c.setrole", "c.setdatabase"), whole=True),
     _Catalog("pg_tablespace", _about("pg_tablespace", "c.oid"), whole=True),
-    _Catalog("pg_parameter_acl", _about("pg_parameter_acl", "c.oid"), whole=True),
-    _Catalog("pg_auth_members", _about("pg_authid", "c.roleid"), whole=True),
+    _Catalog("pg_parameter_acl", _about("pg_parameter_acl", "c.oid"), whole=True, since=15),
+    _Catalog("pg_auth_members", _about("pg_authid", "c.roleid", varying("membership_number", "c")), whole=True),
     _Catalog("pg_init_privs", _by_class("c.classoid", "c.objoid", "c.objsubid"), whole=True),
     _Catalog(
         "pg_description",
@@ -127,13 +133,16 @@ _CATALOGS = (
     ),
 )
 
+_SUBSCRIPTION = ("two_phase", "disables", "skipped", "password", "as_owner", "origin", "failover")
+
 # Without an xmin that every role may read: compared by content.
 _VIEWS = (
     _Catalog(
         "pg_subscription",
         "'pg_subscription/' || c.oid || '/' || pg_catalog.hashtextextended(ROW(c.subname, c.subowner,"
-        " c.subenabled, c.subbinary, c.substream, c.subtwophasestate, c.subdisableonerr, c.subpasswordrequired,"
-        " c.subrunasowner, c.subslotname, c.subsynccommit, c.subpublications, c.suborigin, c.subskiplsn{conninfo})::text, 0)",
+        " c.subenabled, c.subbinary, c.substream, c.subslotname, c.subsynccommit, c.subpublications,"
+        + ", ".join(varying(f"subscription_{name}", "c") for name in _SUBSCRIPTION)
+        + "{conninfo})::text, 0)",
         whole=True,
     ),
     _Catalog("pg_roles", "'pg_authid/' || c.oid || '/' || pg_catalog.hashtextextended(c::text, 0)", whole=True),
@@ -208,7 +217,7 @@ def fetch_catalog_state(session: Session, reference: int | None = None) -> Catal
     conninfo = ", c.subconninfo" if sees_conninfo == "t" else ""
     recent = f"pg_catalog.age(c.xmin) <= (SELECT pg_catalog.age('{reference}'::pg_catalog.xid))"
     parts = []
-    for catalog in _CATALOGS:
+    for catalog in (one for one in _CATALOGS if one.since <= session.major):
         if catalog.whole or catalog.name in _COUNTED:
             listed = f" FILTER (WHERE {catalog.made} OR {recent})" if catalog.whole else f" FILTER (WHERE {recent})"
             where = catalog.where
@@ -226,7 +235,7 @@ def fetch_catalog_state(session: Session, reference: int | None = None) -> Catal
     ]
     counts: dict[str, int] = {}
     rows: dict[str, frozenset[str]] = {}
-    for name, count, listed_rows in session.copy(" UNION ALL ".join(parts)):
+    for name, count, listed_rows in session.copy(for_major(" UNION ALL ".join(parts), session.major)):
         assert name is not None
         assert count is not None
         listed_set = frozenset(listed_rows.split(",")) if listed_rows else frozenset()

@@ -110,8 +110,8 @@ def _header_of(session: Session, sections: Sequence[str]) -> Header:
     )
 
 
-def _queries(header: Header) -> list[FactQuery]:
-    queries = [query for query in QUERIES if query.section in header.sections]
+def _queries(session: Session, header: Header) -> list[FactQuery]:
+    queries = [query for query in QUERIES if query.section in header.sections and query.since <= session.major]
     if SECRETS[0].what in header.unseen:
         queries = [query.without("connection") if query.kind.name == "subscription" else query for query in queries]
     return queries
@@ -123,7 +123,7 @@ def read_facts(session: Session, *, sections: Sequence[str] = SECTIONS) -> Snaps
     ``pg_get_*def`` sees what other sessions commit meanwhile: use ``take`` where that can happen. Raises ``SqlError``.
     """
     header = _header_of(session, sections)
-    return Snapshot(header, _read_waiting(session, _in_line(header)), fetch_catalog_state(session))
+    return Snapshot(header, _read_waiting(session, _in_line(session, header)), fetch_catalog_state(session))
 
 
 # A second session saves 0.1 s at 700 tables of eight columns (pg_attribute: 4.5 MB), and takes as long to start where it
@@ -139,7 +139,7 @@ def _read_shared(session: Session, sections: Sequence[str]) -> Snapshot:
     if int(size or 0) < _LARGE_SCHEMA:
         return read_facts(session, sections=sections)
     header = _header_of(session, sections)
-    waiting = _in_line(header)
+    waiting = _in_line(session, header)
     exported = session.value("SELECT pg_catalog.pg_export_snapshot()")
     with ThreadPoolExecutor(1) as pool:
         others = pool.submit(_help, session.another, exported or "", role or "none", waiting)
@@ -166,10 +166,10 @@ def _help(
         return _read_waiting(helper, waiting)
 
 
-def _in_line(header: Header) -> queue.SimpleQueue[FactQuery]:
+def _in_line(session: Session, header: Header) -> queue.SimpleQueue[FactQuery]:
     """Return the queries, those that take longest first, so that two sessions end at about the same time."""
     waiting: queue.SimpleQueue[FactQuery] = queue.SimpleQueue()
-    for query in sorted(_queries(header), key=lambda query: query.kind.name not in _LARGE):
+    for query in sorted(_queries(session, header), key=lambda query: query.kind.name not in _LARGE):
         waiting.put(query)
     return waiting
 
@@ -186,7 +186,7 @@ def _read_waiting(session: Session, waiting: queue.SimpleQueue[FactQuery]) -> di
                 query = waiting.get_nowait()
             except queue.Empty:
                 return facts
-            facts.update(_facts(query, session.copy_lines(query.sql())))
+            facts.update(_facts(query, session.copy_lines(query.sql(session.major))))
 
 
 # The planner cannot know how many catalog rows a condition on OIDs leaves, guesses one, and takes nested loops for
@@ -276,9 +276,9 @@ def read_changed(session: Session, base: Snapshot) -> Snapshot:
         for line in rows.get(row, ()):
             before[f"{kind_of(line)} {base.facts[line]}"] = line
     now: dict[str, str] = {}
-    wanted = [(query, _only(query, delta)) for query in _queries(base.header)]
+    wanted = [(query, _only(query, delta)) for query in _queries(session, base.header)]
     wanted = [(query, only) for query, only in wanted if only]
-    answers = session.batch([f"COPY ({query.sql(only)}) TO STDOUT" for query, only in wanted])
+    answers = session.batch([f"COPY ({query.sql(session.major, only)}) TO STDOUT" for query, only in wanted])
     for (query, _only_these), answer in zip(wanted, answers):
         if isinstance(answer, SqlError):
             raise answer

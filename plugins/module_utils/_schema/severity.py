@@ -274,6 +274,8 @@ SEVERITY_RULES: tuple[SeverityRule, ...] = (
     # removed objects
     SeverityRule("role_setting", "*", "*", X, "changing",
                  "later sessions get another value"),
+    SeverityRule("not_null_constraint domain_not_null_constraint", REMOVED, "whole", W, "widening",
+                 "the column's or domain's not_null shows the same"),
     SeverityRule("extension_dependency", REMOVED, "whole", X, "changing",
                  "dropping the extension no longer drops the object"),
     SeverityRule("*", REMOVED, "whole", D, "destructive",
@@ -326,7 +328,7 @@ SEVERITY_RULES: tuple[SeverityRule, ...] = (
                  "without an identity no value is generated; ALWAYS rejects given values"),
     SeverityRule("column", CHANGED, "collation", _collation, "changing",
                  "order and equality change; indexes are rebuilt"),
-    SeverityRule("constraint domain_constraint", CHANGED, "not_valid", _switch(off=A, on=D), "additive or destructive",
+    SeverityRule("constraint domain_constraint not_null_constraint", CHANGED, "not_valid", _switch(off=A, on=D), "additive or destructive",
                  "validated: the guarantee covers old rows too; the other way it is lost"),
     SeverityRule("constraint", CHANGED, "disabled_triggers", _switch(off=X, on=D), "changing or destructive",
                  "a foreign key whose triggers are off is not enforced"),

@@ -122,7 +122,7 @@ def test_a_second_session_reads_the_same_moment(session: Session, other: Session
     exported = session.value("SELECT pg_export_snapshot()") or ""
     other.execute("CREATE TABLE public.later (id int)")
     try:
-        waiting = _in_line(alone.header)
+        waiting = _in_line(session, alone.header)
         assert _help(session.another, exported, "none", waiting) == alone.facts
     finally:
         session.execute("ROLLBACK")

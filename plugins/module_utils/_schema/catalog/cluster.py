@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.server_versions import varying
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.catalog.model import (
     FIRST_USER_OID,
     NOTES,
@@ -46,7 +47,7 @@ CLUSTER: tuple[FactQuery, ...] = (
         parent=("role", (0,)),
         carrier_class="pg_authid",
         carrier="m.roleid",
-        number="m.oid::pg_catalog.int8",
+        number=varying("membership_number", "m"),
         keyed_by="pg_auth_members",
         identity={
             "role": "pg_catalog.pg_get_userbyid(m.roleid)",
@@ -54,8 +55,12 @@ CLUSTER: tuple[FactQuery, ...] = (
             # what a superuser grants, the bootstrap superuser has granted, whose name differs between clusters
             "grantor": "CASE WHEN m.grantor <> 10 THEN pg_catalog.pg_get_userbyid(m.grantor)::text ELSE '' END",
         },
-        attributes={"admin": flag("m.admin_option"), "inherit": flag("m.inherit_option"), "set": flag("m.set_option")},
-        source=f"FROM pg_catalog.pg_auth_members m WHERE m.oid >= {FIRST_USER_OID}",
+        attributes={
+            "admin": flag("m.admin_option"),
+            "inherit": flag(varying("membership_inherit", "m")),
+            "set": flag(varying("membership_set", "m")),
+        },
+        source=f"FROM pg_catalog.pg_auth_members m WHERE {varying('membership_oid', 'm')} >= {FIRST_USER_OID}",
     ),
     fact_query(
         "tablespace",

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.server_versions import varying
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.catalog.model import (
     NOTES,
     FactQuery,
@@ -26,14 +27,17 @@ _SUBSCRIPTION_ATTRIBUTES = {
     "slot": "s.subslotname",
     "binary": flag("s.subbinary"),
     "streaming": "s.substream",
-    "two_phase": "s.subtwophasestate",
-    "disable_on_error": flag("s.subdisableonerr"),
-    "password_required": flag("s.subpasswordrequired"),
-    "run_as_owner": flag("s.subrunasowner"),
+    "two_phase": varying("subscription_two_phase", "s"),
+    "disable_on_error": flag(varying("subscription_disables", "s")),
+    "password_required": flag(varying("subscription_password", "s")),
+    "run_as_owner": flag(varying("subscription_as_owner", "s")),
     "synchronous_commit": "s.subsynccommit",
-    "origin": "s.suborigin",
-    "skipped_transaction": "nullif(s.subskiplsn::text, '0/0')",
+    "origin": varying("subscription_origin", "s"),
+    "skipped_transaction": varying("subscription_skipped", "s"),
+    "failover": flag(varying("subscription_failover", "s")),
 }
+
+_COLUMNS = varying("publication_columns", "r")
 
 _SUBSCRIPTION_CONNECTION = (
     "'sha256:' || pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(s.subconninfo, 'UTF8')), 'hex')"
@@ -132,6 +136,7 @@ DATABASE: tuple[FactQuery, ...] = (
             "delete": flag("p.pubdelete"),
             "truncate": flag("p.pubtruncate"),
             "via_partition_root": flag("p.pubviaroot"),
+            "generated_columns": varying("publication_generated", "p"),
             **NOTES,
         },
         source=f"FROM pg_catalog.pg_publication p{note_joins('pg_publication', 'p.oid')} WHERE {made_by_user('pg_publication', 'p.oid')}",
@@ -146,15 +151,16 @@ DATABASE: tuple[FactQuery, ...] = (
         keyed_by="pg_publication_rel",
         identity={"publication": "p.pubname", "schema": "n.nspname", "name": "c.relname"},
         attributes={
-            "columns": "CASE WHEN r.prattrs IS NOT NULL THEN (SELECT pg_catalog.json_agg(a.attname ORDER BY a.attname)::text"
-            " FROM pg_catalog.pg_attribute a WHERE a.attrelid = r.prrelid AND a.attnum = ANY (r.prattrs)) END",
-            "where": "pg_catalog.pg_get_expr(r.prqual, r.prrelid)",
+            "columns": f"CASE WHEN {_COLUMNS} IS NOT NULL THEN (SELECT pg_catalog.json_agg(a.attname ORDER BY a.attname)::text"
+            f" FROM pg_catalog.pg_attribute a WHERE a.attrelid = r.prrelid AND a.attnum = ANY ({_COLUMNS})) END",
+            "where": varying("publication_filter", "r"),
         },
         source="FROM pg_catalog.pg_publication_rel r JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid"
         f" JOIN {FROM_RELATION} ON c.oid = r.prrelid WHERE {made_by_user('pg_publication', 'p.oid')}",
     ),
     fact_query(
         "publication_schema",
+        since=15,
         schema_at=None,
         parent=("publication", (0,)),
         carrier_class="pg_publication",
@@ -235,11 +241,11 @@ DATABASE: tuple[FactQuery, ...] = (
         attributes={
             "owner": "pg_catalog.pg_get_userbyid(d.datdba)",
             "encoding": "pg_catalog.pg_encoding_to_char(d.encoding)",
-            "locale_provider": "d.datlocprovider",
+            "locale_provider": varying("database_provider", "d"),
             "lc_collate": "d.datcollate",
             "lc_ctype": "d.datctype",
-            "icu_locale": "d.daticulocale",
-            "icu_rules": "d.daticurules",
+            "icu_locale": varying("database_locale", "d"),
+            "icu_rules": varying("database_rules", "d"),
             "template": flag("d.datistemplate"),
             "connections_refused": flag("NOT d.datallowconn"),
             "connection_limit": "CASE WHEN d.datconnlimit <> -1 THEN d.datconnlimit END",

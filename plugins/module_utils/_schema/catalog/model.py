@@ -10,14 +10,16 @@ object whose change makes the fact worth reading again (a column's carrier is it
 unique within carrier and kind. Renames are proved and deltas are read with these two.
 
 Every name in the queries is qualified with ``pg_catalog`` or resolved by the session's ``search_path``, which
-``client.SESSION_SETTINGS`` fixes to ``pg_catalog, pg_temp``. The queries describe the catalog of PostgreSQL 16;
-what they do not describe is reported as a fact of kind ``unknown``.
+``client.SESSION_SETTINGS`` fixes to ``pg_catalog, pg_temp``. What differs between major versions is in
+``_postgres/server_versions.py``; what the queries do not describe is reported as a fact of kind ``unknown``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import Mapping, Sequence
+
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.server_versions import OLDEST, for_major
 
 # The first OID that no object made by initdb has (FirstNormalObjectId, src/include/access/transam.h).
 FIRST_USER_OID = 16384
@@ -48,7 +50,7 @@ class FactQuery:
     is in, ``keyed_by`` the catalog whose rows the numbers are taken from: a row that vanishes there is a fact that vanishes.
     ``cells`` holds one expression per identity and attribute name. ``section`` is schema, database or cluster. ``shapes``
     are the letters (relkind, typtype, prokind) of the carriers that can have such facts, '' for any; ``-`` is for
-    objects that initdb made, which are only ever read with everything else.
+    objects that initdb made, which are only ever read with everything else. ``since`` is the first major version that has such.
     """
 
     kind: Kind
@@ -60,10 +62,11 @@ class FactQuery:
     source: str
     section: str = "schema"
     shapes: str = ""
+    since: int = OLDEST
 
-    def sql(self, only: Sequence[int] | None = None) -> str:
-        """Return the query for all facts, or for those of the carriers ``only``."""
-        return f"SELECT {self.carrier}, {self.number}, {', '.join(self.cells)} {self._from(only)}"
+    def sql(self, major: int, only: Sequence[int] | None = None) -> str:
+        """Return the query of a server's major version for all facts, or for those of the carriers ``only``."""
+        return for_major(f"SELECT {self.carrier}, {self.number}, {', '.join(self.cells)} {self._from(only)}", major)
 
     def without(self, attribute: str) -> FactQuery:
         """Return the query with NULL for one attribute, for a session that may not read it."""
@@ -159,6 +162,7 @@ def fact_query(
     keyed_by: str | None = None,
     section: str = "schema",
     shapes: str = "",
+    since: int = OLDEST,
 ) -> FactQuery:
     """Return the query for facts of one kind; ``identity`` and ``attributes`` map each cell's name to its SQL expression."""
     return FactQuery(
@@ -171,4 +175,5 @@ def fact_query(
         source,
         section,
         shapes,
+        since,
     )

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.server_versions import varying
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.catalog.model import (
     NOTES,
     FactQuery,
@@ -156,8 +157,8 @@ OPERATORS: tuple[FactQuery, ...] = (
             "nondeterministic": flag("NOT o.collisdeterministic"),
             "lc_collate": "o.collcollate",
             "lc_ctype": "o.collctype",
-            "icu_locale": "o.colliculocale",
-            "icu_rules": "o.collicurules",
+            "icu_locale": varying("collation_locale", "o"),
+            "icu_rules": varying("collation_rules", "o"),
             **NOTES,
         },
         source="FROM pg_catalog.pg_collation o JOIN pg_catalog.pg_namespace n ON n.oid = o.collnamespace"

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.server_versions import OLDEST
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.catalog.model import (
     FIRST_USER_OID,
     FactQuery,
@@ -53,6 +54,7 @@ def _privilege_query(
     number: str = "0",
     shown_by_initdb: str = "",
     section: str = "schema",
+    since: int = OLDEST,
 ) -> FactQuery:
     """Return the query for the privileges on the objects of one catalog.
 
@@ -89,6 +91,7 @@ def _privilege_query(
         source=_privilege_source(acl, owner, born, f"FROM {objects}{init}")
         + f" WHERE {acl} IS NOT NULL AND acl.has <> acl.born AND {where}",
         section=section,
+        since=since,
     )
 
 
@@ -261,5 +264,6 @@ PRIVILEGES: tuple[FactQuery, ...] = (
         objects="pg_catalog.pg_parameter_acl p",
         where="true",
         section="cluster",
+        since=15,
     ),
 )

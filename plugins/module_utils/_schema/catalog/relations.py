@@ -47,7 +47,7 @@ _ACCESS_METHOD = "(SELECT a.amname FROM pg_catalog.pg_am a WHERE a.oid = c.relam
 # " NOT VALID" ends the text of one that is not; it is an attribute of its own.
 CONSTRAINT = (
     "CASE WHEN k.convalidated THEN pg_catalog.pg_get_constraintdef(k.oid)"
-    " ELSE pg_catalog.left(pg_catalog.pg_get_constraintdef(k.oid), -10) END"
+    " ELSE pg_catalog.regexp_replace(pg_catalog.pg_get_constraintdef(k.oid), ' NOT VALID$', '') END"
 )
 
 RELATIONS: tuple[FactQuery, ...] = (
@@ -207,7 +207,7 @@ RELATIONS: tuple[FactQuery, ...] = (
             # without a relation to look up: a default names no column
             "default": "CASE WHEN a.attgenerated = '' THEN pg_catalog.pg_get_expr(d.adbin, 0) END",
             "generated": "CASE WHEN a.attgenerated <> '' THEN"
-            " (CASE a.attgenerated WHEN 's' THEN 'stored ' ELSE a.attgenerated::text || ' ' END)"
+            " (CASE a.attgenerated WHEN 's' THEN 'stored ' WHEN 'v' THEN 'virtual ' ELSE a.attgenerated::text || ' ' END)"
             " || pg_catalog.pg_get_expr(d.adbin, d.adrelid) END",
             "identity": "CASE a.attidentity WHEN '' THEN NULL WHEN 'a' THEN 'always' WHEN 'd' THEN 'by default'"
             " ELSE a.attidentity::text END",
@@ -254,6 +254,27 @@ RELATIONS: tuple[FactQuery, ...] = (
         " FROM pg_catalog.pg_trigger t WHERE t.tgisinternal AND t.tgconstraint <> 0 AND t.tgenabled <> 'O' GROUP BY 1) off"
         " ON off.tgconstraint = k.oid"
         f"{note_joins('pg_constraint', 'k.oid')} WHERE k.contype IN ('p', 'u', 'f', 'c', 'x') AND {_RELATION}",
+    ),
+    fact_query(
+        "not_null_constraint",
+        since=18,
+        shapes="rpf",
+        namespace="constraint",
+        parent=("relation", (0, 1)),
+        carrier_class="pg_class",
+        carrier="c.oid",
+        number="k.oid::pg_catalog.int8",
+        keyed_by="pg_constraint",
+        identity={"schema": "n.nspname", "relation": "c.relname", "name": "k.conname"},
+        attributes={
+            "column": "(SELECT a.attname FROM pg_catalog.pg_attribute a WHERE a.attrelid = k.conrelid AND a.attnum = k.conkey[1])",
+            "not_valid": flag("NOT k.convalidated"),
+            "no_inherit": flag("k.connoinherit"),
+            "inherited": "CASE WHEN k.coninhcount > 0 THEN CASE WHEN k.conislocal THEN 'and local' ELSE 'yes' END END",
+            **NOTES,
+        },
+        source=f"FROM pg_catalog.pg_constraint k JOIN {FROM_RELATION} ON c.oid = k.conrelid"
+        f"{note_joins('pg_constraint', 'k.oid')} WHERE k.contype = 'n' AND {_RELATION}",
     ),
     fact_query(
         "index",

@@ -86,6 +86,22 @@ TYPES: tuple[FactQuery, ...] = (
         f" WHERE k.contype = 'c' AND {made_by_user('pg_type', 'y.oid')}",
     ),
     fact_query(
+        "domain_not_null_constraint",
+        since=17,
+        shapes="d",
+        namespace="domain_constraint",
+        parent=("type", (0, 1)),
+        carrier_class="pg_type",
+        carrier="y.oid",
+        number="k.oid::pg_catalog.int8",
+        keyed_by="pg_constraint",
+        identity={**_TYPE_IDENTITY, "constraint": "k.conname"},
+        attributes={"not_valid": flag("NOT k.convalidated"), **NOTES},
+        source="FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_type y ON y.oid = k.contypid"
+        f" JOIN pg_catalog.pg_namespace n ON n.oid = y.typnamespace{note_joins('pg_constraint', 'k.oid')}"
+        f" WHERE k.contype = 'n' AND {made_by_user('pg_type', 'y.oid')}",
+    ),
+    fact_query(
         "range",
         shapes="r",
         namespace="type",

@@ -142,6 +142,6 @@ UNKNOWN: tuple[FactQuery, ...] = (
         "coalesce(nullif(k.conrelid, 0)::pg_catalog.regclass::text, nullif(k.contypid, 0)::pg_catalog.regtype::text, '') || '.' || k.conname",
         "k.contype",
         f"FROM pg_catalog.pg_constraint k WHERE k.oid >= {FIRST_USER_OID}"
-        " AND (k.contype NOT IN ('p', 'u', 'f', 'c', 'x', 't') OR k.contypid <> 0 AND k.contype <> 'c')",
+        " AND (k.contype NOT IN ('p', 'u', 'f', 'c', 'x', 't', 'n') OR k.contypid <> 0 AND k.contype NOT IN ('c', 'n'))",
     ),
 )
