@@ -32,7 +32,8 @@ class _Catalog:
 
     ``item`` is an SQL expression over alias ``c`` for ``class/oid/row``: the object that the row is about and the row's own
     number. ``whole`` lists all rows and not only the newer ones (small catalogs, and those whose rows nothing else covers);
-    of those that initdb made, which ``made`` leaves out, the newer ones only. ``where`` leaves out what no fact is made of; ``since`` is the first major version that has the catalog.
+    of those that initdb made, which ``made`` leaves out, the newer ones only. ``where`` leaves out what no fact is made of;
+    ``since`` is the first major version that has the catalog.
     """
 
     name: str
