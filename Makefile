@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-SUITES := lint sanity unit integration molecule e2e corpora faults
+SUITES := lint sanity unit integration molecule e2e majors corpora matrix faults
 .PHONY: help setup demo test fmt bench clean $(SUITES)
 
 help: ## Show the targets
@@ -12,7 +12,7 @@ demo: ## Run Phase Alpha on two throw-away clusters, no container needed
 	@scripts/setup demo
 	@scripts/demo
 
-test: setup ## Run every suite but corpora and faults
+test: setup ## Run every suite but corpora, matrix and faults
 	@.venv/bin/python scripts/test
 
 $(SUITES): setup
@@ -24,7 +24,9 @@ unit: ## Suite: unit tests, with an embedded PostgreSQL 16
 integration: ## Suite: each module through Ansible, on an embedded cluster
 molecule: ## Suite: roles and playbooks in containers
 e2e: ## Suite: whole playbooks, on embedded clusters
+majors: ## Suite: what depends on the server's version, on another one than 16 each day
 corpora: ## Suite: the schema diff on collections of schemas
+matrix: ## Suite: demo, unit tests and more on PostgreSQL 14 to 18, or on those of MAJORS
 faults: ## Suite: kills, full disks, lost connections; see docs/faults.md
 
 fmt: setup ## Format the Python files, and fix what the linter can fix

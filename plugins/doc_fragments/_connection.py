@@ -52,5 +52,5 @@ options:
 notes:
   - The target host needs nothing but Python; C(psql), C(pg_dump), C(pg_dumpall) and C(pg_restore) may be those in a container.
 requirements:
-  - PostgreSQL 16 server and client programs
+  - A server of PostgreSQL 14 to 18, and client programs of its major version
 """

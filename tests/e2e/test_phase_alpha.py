@@ -23,7 +23,7 @@ import jsonschema
 import pytest
 from ansible_collections.incomex.phasegate.plugins.module_utils._report.rendering import REPORTS, render_report
 from ansible_collections.incomex.phasegate.tests.support.bundle import Bundle, sha256, tree
-from ansible_collections.incomex.phasegate.tests.support.cluster import bin_directory
+from ansible_collections.incomex.phasegate.tests.support.cluster import MAJOR, bin_directory
 from ansible_collections.incomex.phasegate.tests.support.playbook import ROOT, Play, environment, names, play
 
 if TYPE_CHECKING:
@@ -483,7 +483,7 @@ def test_report_has_what_was_observed_in_the_transaction(bundle: Bundle) -> None
     assert len(made) == 9
     assert (made["alias_id"], made["valid_from"]) == ("uuid", "timestamp with time zone")
     assert report["identity"]["superuser"] is not None
-    assert report["identity"]["build"].startswith("PostgreSQL 16")
+    assert report["identity"]["build"].startswith(f"PostgreSQL {MAJOR}")
 
 
 def test_report_confirms_the_non_scope(bundle: Bundle) -> None:

@@ -43,7 +43,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.new_run imp
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import read_frozen
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import take_snapshot
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.sections import sections_for_plan
-from ansible_collections.incomex.phasegate.tests.support.cluster import SUPERUSER, bin_directory
+from ansible_collections.incomex.phasegate.tests.support.cluster import MAJOR, SUPERUSER, bin_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -111,7 +111,7 @@ class Run:
     plan: dict[str, Any]
     ddl: bytes
     rollback: bytes
-    declared: Mapping[str, Any] = field(default_factory=lambda: {"server_version": "16"})
+    declared: Mapping[str, Any] = field(default_factory=lambda: {"server_version": str(MAJOR)})
     environment: str = "test"
     max_backup_age: int = 3600
     lock_attempts: int = 1

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 from ansible_collections.incomex.phasegate.tests.support.bundle import Bundle
-from ansible_collections.incomex.phasegate.tests.support.cluster import SUPERUSER, bin_directory
+from ansible_collections.incomex.phasegate.tests.support.cluster import MAJOR, SUPERUSER, bin_directory
 from ansible_collections.incomex.phasegate.tests.support.playbook import ROOT, environment, play, write_inventory
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Target:
             "phasegate_identity": {
                 "database": self.database,
                 "user": SUPERUSER,
-                "server_version": "16",
+                "server_version": str(MAJOR),
                 "system_identifier": self.system_identifier,
             },
             "phasegate_root": str(self.root),

@@ -27,7 +27,9 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._prerun_conditio
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._prerun_conditions.security_releases import (
     DAYS_BETWEEN,
+    FIXES,
     KNOWN_UNTIL,
+    PAGE,
     missing_fixes,
     newest_release,
 )
@@ -299,13 +301,20 @@ def _replication_slots(facts: ConditionFacts, _need: PlanNeeds, _limits: Mapping
 
 
 def _minor_version(facts: ConditionFacts, _need: PlanNeeds, _limits: Mapping[str, int]) -> _Finding:
-    minor = facts.server_version_num % 10000
+    major, minor = divmod(facts.server_version_num, 10000)
+    if major not in FIXES:
+        return _Finding(
+            _UNSEEN,
+            f"the newest minor release of PostgreSQL {major}",
+            f"{facts.server_version}; this release of the collection has no table of CVEs of PostgreSQL {major}",
+            f"check {PAGE.format(major)} yourself",
+        )
     known = datetime.date(*map(int, KNOWN_UNTIL.split("-")))
     days = (datetime.datetime.fromtimestamp(facts.now, datetime.timezone.utc).date() - known).days
-    expected = f"16.{newest_release()} or later, which fixes every CVE known on {KNOWN_UNTIL}"
+    expected = f"{newest_release(major)} or later, which fixes every CVE known on {KNOWN_UNTIL}"
     old = f"the table of CVEs is {days} days old; releases appear at least every {DAYS_BETWEEN} days"
     later = [old] if days > DAYS_BETWEEN else []
-    cves = missing_fixes(minor)
+    cves = missing_fixes(major, minor)
     if cves:
         found = [f"{facts.server_version}, which has {cves}", *later]
         return _Finding(_BAD, expected, "; ".join(found), "install the newest minor release and restart the server")

@@ -347,6 +347,10 @@ def test_a_minor_version_with_known_defects(server: Cluster, tmp_path: Path) -> 
     # nobody knows what was fixed since
     late = judged(replace(at[15], now=facts.now + 100 * 86400), "minor_version")
     assert (late.status, "116 days old" in late.found) == (ConditionStatus.UNKNOWN, True)
+    # nothing is said of a version without a table
+    other = judged(replace(facts, server_version="17.2", server_version_num=170002), "minor_version")
+    assert (other.status, "CVE-" in other.found) == (ConditionStatus.UNKNOWN, False)
+    assert "https://www.postgresql.org/support/security/17/" in other.next_step
 
 
 # --- the operator's choices --------------------------------------------------------------------------------------
