@@ -10,6 +10,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from ansible_collections.incomex.phasegate.tests.support import cluster
+from ansible_collections.incomex.phasegate.tests.support.versions import only
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import pytest
 
 
+@only(16, "the programs of the others are in no package")
 def test_programs_below_a_private_directory_are_copied_with_their_libraries(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,6 +37,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.server
     diff_server_settings,
     server_facts,
 )
+from ansible_collections.incomex.phasegate.tests.support.cluster import MAJOR
 from ansible_collections.incomex.phasegate.tests.support.runs import client_of
 
 if TYPE_CHECKING:
@@ -109,7 +110,9 @@ def test_the_source_itself_is_refused(cluster: Cluster, copy: Client) -> None:
 
 
 def test_another_major_version_is_refused(copy: Client) -> None:
-    assert "expected: PostgreSQL 15\n  found: PostgreSQL 16" in refused(copy, server_version="15.7")
+    assert f"expected: PostgreSQL {MAJOR - 1}\n  found: PostgreSQL {MAJOR}" in refused(
+        copy, server_version=f"{MAJOR - 1}.7"
+    )
 
 
 def test_a_missing_extension_is_named(copy: Client) -> None:
@@ -335,7 +338,7 @@ SERVER: dict[str, Any] = {
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"server_version": "16.14"}, []),
+        ({"server_version": "16.99"}, []),
         ({"server_version": "17.1"}, ["PostgreSQL: major version 16 / 17.1"]),
         ({"server_version": "1.16"}, ["PostgreSQL: major version 16 / 1.16"]),
         ({"timezone": "Asia/Tokyo"}, ["TimeZone: UTC / Asia/Tokyo"]),

@@ -65,7 +65,7 @@ def test_libpq_reads_a_connection_string_as_it_was_meant(value: str) -> None:
 
 @pytest.mark.parametrize("name", HOSTILE_NAMES)
 def test_a_database_of_any_name_is_reached(cluster: Cluster, session: Session, name: str) -> None:
-    session.execute(f"CREATE DATABASE {identifier(name)} TEMPLATE template0 STRATEGY file_copy")
+    session.execute(f"CREATE DATABASE {identifier(name)} TEMPLATE template0")
     try:
         client = client_of(cluster, name)
         with client.session(name) as opened:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.role_copy import give_access, read_access
-from ansible_collections.incomex.phasegate.tests.support.cluster import running_cluster
+from ansible_collections.incomex.phasegate.tests.support.cluster import MAJOR, running_cluster
 from ansible_collections.incomex.phasegate.tests.support.runs import client_of
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ ROLES = [f"CREATE ROLE {OWNER}", "CREATE ROLE team", "CREATE ROLE stranger"]
 SOURCE = [
     *ROLES,
     "CREATE ROLE worker LOGIN BYPASSRLS CREATEDB",
-    f"GRANT {OWNER} TO team WITH INHERIT FALSE",
-    "GRANT team TO worker WITH ADMIN TRUE",
+    f"GRANT {OWNER} TO team{' WITH INHERIT FALSE' if MAJOR >= 16 else ''}",
+    "GRANT team TO worker WITH ADMIN OPTION",
     "GRANT pg_monitor, pg_read_all_data TO worker",
     "GRANT team TO stranger",
     f"CREATE DATABASE source OWNER {OWNER}",
@@ -41,7 +41,7 @@ def test_a_role_has_the_same_in_the_copy(cluster: Cluster) -> None:
             with client_of(cluster, "source", "worker").session() as session:
                 access = read_access(session)
             assert access["memberships"] == [
-                ["Owner; --", "team", False, False, True],
+                ["Owner; --", "team", False, MAJOR < 16, True],
                 ["pg_monitor", "worker", False, True, True],
                 ["pg_read_all_data", "worker", False, True, True],
                 ["team", "worker", True, True, True],

@@ -24,6 +24,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrus
 )
 from ansible_collections.incomex.phasegate.tests.support.cluster import MAJOR
 from ansible_collections.incomex.phasegate.tests.support.runs import client_of
+from ansible_collections.incomex.phasegate.tests.support.versions import since
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -176,6 +177,7 @@ def test_a_cast_to_json_does_not_say_what_a_check_finds(session: Session, made: 
     assert "a cast from app.state to json exists" in run_queries(session, [query])[0].error
 
 
+@since(16)
 @pytest.mark.fault("lying-object")
 @pytest.mark.parametrize(
     ("query", "result"),

@@ -30,7 +30,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._prerun_conditio
     Surroundings,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.transaction import lock_holders
-from ansible_collections.incomex.phasegate.tests.support.cluster import bin_directory, running_cluster
+from ansible_collections.incomex.phasegate.tests.support.cluster import MAJOR, bin_directory, running_cluster
 from ansible_collections.incomex.phasegate.tests.support.runs import client_of, wait_for
 
 if TYPE_CHECKING:
@@ -325,9 +325,9 @@ def test_locks_and_versions(server: Cluster, tmp_path: Path) -> None:
     assert facts.lock_slots == 64 * (100 + 4)
     assert status(facts, "locks", need=replace(NEED, locks=facts.lock_slots // 2)) == ConditionStatus.OK
     assert status(facts, "locks", need=replace(NEED, locks=facts.lock_slots // 2 + 1)) == ConditionStatus.STOP
-    assert judged(facts, "client_version").found.startswith("psql 16.")
-    assert status(replace(facts, client_version_num=150099), "client_version") == ConditionStatus.STOP
-    assert status(replace(facts, client_version_num=170001), "client_version") == ConditionStatus.OK
+    assert judged(facts, "client_version").found.startswith(f"psql {MAJOR}.")
+    assert status(replace(facts, client_version_num=10000 * MAJOR - 1), "client_version") == ConditionStatus.STOP
+    assert status(replace(facts, client_version_num=10000 * MAJOR + 10001), "client_version") == ConditionStatus.OK
 
 
 def test_a_minor_version_with_known_defects(server: Cluster, tmp_path: Path) -> None:
@@ -376,7 +376,7 @@ def test_a_choice_that_cannot_be_meant(conditions: dict[str, Any], limits: dict[
 
 def test_a_stop_names_every_condition_that_stops(server: Cluster, tmp_path: Path) -> None:
     facts = look(client_of(server, "postgres"), tmp_path)
-    bad = replace(facts, client_version_num=150001, standby_names="ghost", standbys=[])
+    bad = replace(facts, client_version_num=10000 * MAJOR - 1, standby_names="ghost", standbys=[])
     with pytest.raises(Stopped) as stopped:
         stop_at_conditions(evaluate_conditions(bad, NEED, ConditionRules.of({}, {"transaction_age_s": "90"})))
     assert stopped.value.what == "Stopped by a pre-run condition: client_version, synchronous_standby."

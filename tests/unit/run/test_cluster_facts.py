@@ -26,8 +26,10 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._schema.sections
     without_cluster,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
+from ansible_collections.incomex.phasegate.tests.support.cluster import MAJOR
 from ansible_collections.incomex.phasegate.tests.support.phase_files import PhaseFiles
 from ansible_collections.incomex.phasegate.tests.support.runs import Run, client_of
+from ansible_collections.incomex.phasegate.tests.support.versions import since
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,7 +87,13 @@ def phase(client: Client, tmp_path: Path, ddl: str, kind: str, policy: str, **sc
             "additions_only",
             "setting database postgres.search_path",
         ),
-        ("GRANT SET ON PARAMETER log_statement TO clerk", "GRANT ON PARAMETER", "unchanged", "log_statement to clerk"),
+        pytest.param(
+            "GRANT SET ON PARAMETER log_statement TO clerk",
+            "GRANT ON PARAMETER",
+            "unchanged",
+            "log_statement to clerk",
+            marks=since(15),
+        ),
         (
             "ALTER TABLESPACE pg_default SET (random_page_cost = 2)",
             "ALTER TABLESPACE",
@@ -195,7 +203,7 @@ def test_a_delta_of_the_cluster_is_a_full_reading_and_is_no_part_of_a_copy(app: 
         for sql in (
             "CREATE ROLE guest",
             "GRANT clerk TO pg_monitor",
-            "GRANT SET ON PARAMETER work_mem TO clerk",
+            *(["GRANT SET ON PARAMETER work_mem TO clerk"] if MAJOR >= 15 else []),
             "GRANT CREATE ON TABLESPACE pg_default TO clerk",
             "ALTER ROLE clerk SET work_mem = '1MB'",
             "ALTER ROLE ALL SET work_mem = '1MB'",

@@ -13,6 +13,7 @@ import yaml
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_changes import DataBaseline
 from ansible_collections.incomex.phasegate.tests.support.phase_files import PhaseFiles
 from ansible_collections.incomex.phasegate.tests.support.runs import InBackground, Outcome, Run, client_of, wait_for
+from ansible_collections.incomex.phasegate.tests.support.versions import since
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -229,7 +230,10 @@ def assert_declared_or_refused(cluster: Cluster, database: str, directory: Path,
 
 def each(changes: dict[str, Change]) -> pytest.MarkDecorator:
     """Run a test with each of these changes."""
-    return pytest.mark.parametrize("change", changes.values(), ids=changes.keys())
+    return pytest.mark.parametrize(
+        "change",
+        [pytest.param(one, id=name, marks=since(15) if name == "merge" else ()) for name, one in changes.items()],
+    )
 
 
 NAMED = [

@@ -33,6 +33,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.transaction
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import take_snapshot
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.restore_normalisation import normalise
 from ansible_collections.incomex.phasegate.plugins.modules.run_seal import sealed
+from ansible_collections.incomex.phasegate.tests.support.cluster import MAJOR
 from ansible_collections.incomex.phasegate.tests.support.phase_files import ALPHA, PhaseFiles
 from ansible_collections.incomex.phasegate.tests.support.runs import (
     InBackground,
@@ -530,11 +531,11 @@ def test_what_was_not_so_at_the_rehearsal_stops(  # noqa: PLR0917 - pytest passe
 
 def test_another_minor_version_is_told(app: Client, tmp_path: Path) -> None:
     run = rehearsed(small(app, tmp_path))
-    run.plan["rehearsal"]["server"]["server_version"] = "16.0"
+    run.plan["rehearsal"]["server"]["server_version"] = f"{MAJOR}.0"
     gate = run.prepare().migrate().gate("G-10")
     # there is no bundle of this rehearsal, and nobody has to approve here
     assert gate["status"] == "NOT ENFORCED"
-    assert "rehearsed on PostgreSQL 16.0, this is 16." in gate["found"]
+    assert f"rehearsed on PostgreSQL {MAJOR}.0, this is {MAJOR}." in gate["found"]
 
 
 def test_an_inventory_that_declares_nothing_is_refused_by_the_opening_and_by_c07(app: Client, tmp_path: Path) -> None:

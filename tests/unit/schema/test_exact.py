@@ -13,6 +13,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff imp
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.policy import evaluate_policy
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import read_facts, take_snapshot
 from ansible_collections.incomex.phasegate.tests.support.runs import client_of
+from ansible_collections.incomex.phasegate.tests.support.versions import since
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +53,11 @@ def made_by(session: Session, sql: str) -> Diff:
         (FIRST, f"{FIRST}; COMMENT ON COLUMN app.n.id IS 'x'"),
         ("CREATE TYPE app.c AS (a int)", "CREATE TYPE app.c AS (a bigint)"),
         ("CREATE DOMAIN app.d AS int CHECK (VALUE > 0)", "CREATE DOMAIN app.d AS int CHECK (VALUE > 9)"),
-        ("CREATE PUBLICATION p FOR TABLE app.t", "CREATE PUBLICATION p FOR TABLE app.t WHERE (id > 1)"),
+        pytest.param(
+            "CREATE PUBLICATION p FOR TABLE app.t",
+            "CREATE PUBLICATION p FOR TABLE app.t WHERE (id > 1)",
+            marks=since(15),
+        ),
         ("CREATE TABLE app.n (id int PRIMARY KEY)", "CREATE TABLE app.n (id bigint PRIMARY KEY)"),
     ],
 )

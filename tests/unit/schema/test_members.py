@@ -17,6 +17,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader i
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.restore_normalisation import normalise
 from ansible_collections.incomex.phasegate.tests.support.runs import client_of
+from ansible_collections.incomex.phasegate.tests.support.versions import only
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
     from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
     from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
+
+# of an extension with functions, operators and types of its own, which only one package of programs has
+pytestmark = only(16, "pgvector is in its package")
 
 SETUP = """
 CREATE EXTENSION vector;

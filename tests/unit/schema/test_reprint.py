@@ -19,6 +19,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._schema.restore_
     misnamed_keys,
     normalise,
 )
+from ansible_collections.incomex.phasegate.tests.support.cluster import MAJOR
 from ansible_collections.incomex.phasegate.tests.support.runs import client_of
 
 if TYPE_CHECKING:
@@ -53,7 +54,10 @@ ALTER TABLE "Odd name".parcel ENABLE ROW LEVEL SECURITY;
 CREATE POLICY mine ON "Odd name".parcel USING ("State" IN ('new', 'sent'))
   WITH CHECK (EXISTS (SELECT FROM "Odd name".parcel p WHERE p.id = parcel.id AND p."State" IN ('new', 'sent')));
 CREATE STATISTICS "Odd name".told ON ("State" IN ('new', 'sent')), id FROM "Odd name".parcel;
+SELECT current_setting('server_version_num')::int >= 150000 AS from15 \\gset
+\\if :from15
 CREATE PUBLICATION parcels FOR TABLE "Odd name".parcel WHERE (weight BETWEEN 1 AND 2 AND id BETWEEN 3 AND 4) WITH (publish = 'insert');
+\\endif
 CREATE DOMAIN "Odd name".size AS numeric CHECK (VALUE BETWEEN 0 AND 9 AND (VALUE BETWEEN 1 AND 8));
 CREATE DOMAIN "Odd name".flag AS boolean DEFAULT ('a'::varchar IN ('a', 'b'));
 CREATE TABLE "Odd name".split (id int, s varchar) PARTITION BY LIST ((s IN ('a', 'b')));
@@ -102,6 +106,8 @@ def test_every_kind_of_text_is_recognised_after_dump_and_restore(
     assert diff(source, copy, words).text() == "no difference"
     differing = {(kind, attribute) for kind, _identity, attribute, _text in words}
     everything = {(kind, attribute) for kind in KINDS for attribute in printed_attributes(kind)}
+    if MAJOR < 15:
+        everything -= {("publication_table", "where")}
     assert differing == everything
 
 

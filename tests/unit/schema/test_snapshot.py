@@ -37,6 +37,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._schema.restore_
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Header, Snapshot
 from ansible_collections.incomex.phasegate.tests.support.runs import client_of
+from ansible_collections.incomex.phasegate.tests.support.versions import since
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -371,6 +372,7 @@ def test_a_restored_copy_has_the_same_normalised_fingerprint(cluster: Cluster, e
     ]
 
 
+@since(15)
 def test_a_hostile_schema_is_read_whole_and_survives_a_dump(
     cluster: Cluster, empty_database: str, tmp_path: Path
 ) -> None:

@@ -186,12 +186,12 @@ def test_no_other_name_hides_a_function(text: str) -> None:
 
 # Functions of PostgreSQL 16 that the catalog calls volatile and that leave nothing behind, each for a reason.
 HARMLESS = {
-    "tells": r"amvalidate|clock_timestamp|timeofday|current_query|currtid2|currval|lastval|plpgsql_validator|pg_lock_status"
+    "tells": r"amvalidate|clock_timestamp|timeofday|timezone|current_query|currtid2|currval|lastval|plpgsql_validator|pg_lock_status"
     r"|pg_(stat_get|control|get|is|last|database|collation|show|current_wal|xact)_\w+|pg_\w*size|pg_stat_have_stats|txid_status"
     r"|pg_(hba_file_rules|ident_file_mappings|partition_(ancestors|tree)|prepared_xact|jit_available|notification_queue_usage)"
     r"|pg_(isolation_test_session_is_blocked|(safe_snapshot_)?blocking_pids|sequence_last_value)"
     r"|pg_replication_origin_(progress|session_is_setup|session_progress)|lo_(get|close|lseek|lseek64|tell|tell64)",
-    "draws": r"random|random_normal|setseed|gen_random_uuid|array_(sample|shuffle)",
+    "draws": r"random|random_normal|setseed|gen_random_uuid|uuidv[47]|array_(sample|shuffle)",
     "waits": r"pg_sleep(_for|_until)?",
     "skips a number": r"nextval",
     "ends with the transaction": r"pg_(try_)?advisory_xact_lock(_shared)?|pg_stat_clear_snapshot",
