@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping
+from typing import Any, List, Mapping
 
 #: Kinds of changes whose rows are counted, in the order of the server's counters.
 COUNTED = ("INSERT", "UPDATE", "DELETE")
@@ -30,6 +30,14 @@ def within(declared: Any, rows: int) -> bool:
         return declared == ANY or bool(declared == rows)
     most = declared.get("max")
     return (declared.get("min") or 0) <= rows and (most is None or rows <= most)
+
+
+def counts_of(declared: Any, found: int) -> List[Any]:
+    """Return one declared count for each of ``found`` statements: ``{each: …}`` is written once for all, at least one.
+
+    A list has its own length, which its reader compares with ``found``.
+    """
+    return [declared["each"]] * max(1, found) if isinstance(declared, Mapping) else list(declared)
 
 
 def count_range(declared: Any) -> str:

@@ -402,7 +402,8 @@ def _count_problems(definition: Dict[str, Any], at: Places) -> Iterator[Problem]
                     found=tag,
                     next_step=nearest(tag.upper(), ROW_TAGS),
                 )
-            counts.extend(((*path, tag, index), value) for index, value in enumerate(values))
+            places = values.items() if isinstance(values, dict) else enumerate(values)
+            counts.extend(((*path, tag, place), value) for place, value in places)
     for name, kinds in definition["data"].items():
         counts.extend((("data", name, kind), value) for kind, value in kinds.items())
     for place, value in counts:

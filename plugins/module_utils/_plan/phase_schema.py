@@ -106,7 +106,14 @@ _COUNT: Schema = {
 _ROWS: Schema = {
     "description": "for each of INSERT, UPDATE, DELETE, MERGE, COPY: the row counts of its statements in file order",
     "type": "object",
-    "additionalProperties": _list("a list of counts, one for each statement", _COUNT),
+    "additionalProperties": {
+        "description": "a list of counts, one for each statement, or {each: a count} for all of them",
+        "type": ["array", "object"],
+        "items": _COUNT,
+        "additionalProperties": False,
+        "required": ["each"],
+        "properties": {"each": _COUNT},
+    },
     "default": {},
 }
 

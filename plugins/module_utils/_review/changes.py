@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, List, Mapping, Tuple
 
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.data_kinds import counts_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.document import (
     Badge,
     Block,
@@ -71,12 +72,17 @@ def _difference(change: Mapping[str, Any]) -> str:
     return shown + (f"; with {', '.join(parts)}" if parts else "")
 
 
+def _counts(declared: Any) -> str:
+    """Return the declared row counts of a tag's statements for people."""
+    each = isinstance(declared, Mapping)
+    return ", ".join(map(_count, counts_of(declared, 1))) + (" for each statement" if each else "")
+
+
 def what_is_checked(subject: Subject) -> List[Block]:
     """Return the section *What is checked*."""
     phase = subject.phase
     inside: List[Tuple[Inline, ...]] = [
-        (f"{tag}: the server reports {', '.join(map(_count, counts))}.",)
-        for tag, counts in phase["expect"]["rows"].items()
+        (f"{tag}: the server reports {_counts(counts)}.",) for tag, counts in phase["expect"]["rows"].items()
     ]
     if "result" in phase["expect"]:
         inside.append(("The trailing SELECT returns ", Code(_result(phase["expect"]["result"])), "."))

@@ -32,7 +32,11 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step imp
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.checks import answers_equal, shape_answer
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_changes import DataBaseline
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.clock import utc_time
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.data_kinds import count_range, within
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.data_kinds import (
+    count_range,
+    counts_of,
+    within,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError, Stopped
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import TransactionOutcome
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import json_line
@@ -295,12 +299,13 @@ def _check_counts(script: Script, applied: MigrationResult) -> None:
     wrong: list[tuple[str, str]] = []
     for tag, declared in sorted(script.rows.items()):
         found = [statement for statement in applied.statements if statement["tag"] == tag]
-        for wanted, statement in zip(declared, found):
+        counts = counts_of(declared, len(found))
+        for wanted, statement in zip(counts, found):
             if not within(wanted, statement["rows"]):
                 where = f"{tag} of line {statement['line']}"
                 wrong.append((f"{where}: {count_range(wanted)} rows", f"{where}: {statement['rows']} rows"))
-        if len(found) != len(declared):
-            wrong.append((f"{len(declared)} x {tag}", f"{len(found)} x {tag}"))
+        if len(found) != len(counts):
+            wrong.append((f"{len(counts)} x {tag}", f"{len(found)} x {tag}"))
     if script.result is not None:
         result = shape_answer(Answer(rows=len(applied.result or []), result=applied.result or []), script.result)
         if not answers_equal(script.result, result):

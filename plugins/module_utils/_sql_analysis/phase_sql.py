@@ -13,6 +13,7 @@ import collections
 from dataclasses import dataclass
 from typing import Any, Dict, Iterator, List, Mapping, Sequence, Set, Tuple
 
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.data_kinds import counts_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_file import Phase, SourceFile
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.problems import PhaseFileError, Problem
@@ -257,7 +258,8 @@ def _check_rows(
     source: SourceFile, seen: Mapping[str, int], refused: int, rules: SqlRules, problems: List[Problem]
 ) -> None:
     for tag in sorted(ROW_TAGS):
-        declared, found = len(rules.rows.get(tag, ())), seen.get(tag, 0)
+        found = seen.get(tag, 0)
+        declared = len(counts_of(rules.rows.get(tag, ()), found))
         # what is missing may be what was refused: the tag of that is not known
         if not found <= declared <= found + refused:
             problems.append(

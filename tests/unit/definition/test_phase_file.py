@@ -245,6 +245,11 @@ def test_several_problems_are_listed_at_once(alpha: Path) -> None:
         ({"expect": {"tags": {"UPDATE": 1}, "rows": {"UPDATE": [-1]}}}, "expect.rows.UPDATE[0]", "at least 0"),
         ({"expect": {"tags": {"UPDATE": 1}, "rows": {"UPDATE": [{}]}}}, "expect.rows.UPDATE[0]", "one or both"),
         ({"expect": {"tags": {"UPDATE": 1}, "rows": {"UPDATE": 5}}}, "expect.rows.UPDATE", "a list of counts"),
+        (
+            {"expect": {"tags": {"UPDATE": 1}, "rows": {"UPDATE": {"each": -1}}}},
+            "expect.rows.UPDATE.each",
+            "at least 0",
+        ),
         ({"diff": {"allow": [{}]}}, "diff.allow[0]", "one or more of class, kind, schema, object"),
         ({"non_scope": [{"id": "NS", "title": "x", "not_attempted": False}]}, "non_scope[0].not_attempted", "true"),
         ({"verify": []}, "verify", "checks before COMMIT"),
@@ -317,6 +322,11 @@ def test_missing_keys(files: PhaseFiles, key: str) -> None:
         (
             {"expect": {"tags": {"UPDATE": 1}, "rows": {"UPDATE": [{"min": 2, "max": 1}]}}},
             "expect.rows.UPDATE[0]",
+            "min is above max",
+        ),
+        (
+            {"expect": {"tags": {"UPDATE": 1}, "rows": {"UPDATE": {"each": {"min": 2, "max": 1}}}}},
+            "expect.rows.UPDATE.each",
             "min is above max",
         ),
         ({"expect": {"tags": {"SELECT": 1}, "result": [[1]]}}, "expect.result", "invalid expectation"),

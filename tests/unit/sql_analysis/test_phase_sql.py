@@ -540,6 +540,21 @@ def test_every_row_count_is_declared(files: PhaseFiles, rows: dict[str, Any]) ->
     assert problem.expected == "1 row counts, one for each UPDATE"
 
 
+def test_one_count_for_each_statement(files: PhaseFiles) -> None:
+    scope = {"schemas": ["app"], "statements": ["UPDATE"]}
+    expect = {"tags": {"UPDATE": 2}, "rows": {"UPDATE": {"each": 1}}}
+    files.write({"scope": scope, "expect": expect}, ddl=b"UPDATE app.t SET id = 1; UPDATE app.t SET id = 2")
+    assert [one["tag"] for one in analyse_phase(load_phase(files.path)).migrate] == ["UPDATE", "UPDATE"]
+
+
+def test_one_count_for_each_needs_a_statement(files: PhaseFiles) -> None:
+    scope = {"schemas": ["app"], "statements": ["UPDATE"]}
+    expect = {"tags": {"UPDATE": 1}, "rows": {"UPDATE": {"each": 1}, "DELETE": {"each": 1}}}
+    files.write({"scope": scope, "expect": expect}, ddl=b"UPDATE app.t SET id = 1")
+    (problem,) = problems_of(files)
+    assert problem.what == "expect.rows does not match the DELETE statements"
+
+
 def test_a_result_needs_a_trailing_select(files: PhaseFiles) -> None:
     (problem,) = problems_of(files.write({"expect": {"tags": {"CREATE TABLE": 1}, "result": {"n": 1}}}))
     assert problem.path == "expect.result"
