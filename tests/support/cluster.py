@@ -424,7 +424,9 @@ def _start(arguments: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Start or stop a cluster from the command line."""
-    parser = argparse.ArgumentParser(description="A throw-away PostgreSQL 16 cluster in a directory.")
+    parser = argparse.ArgumentParser(
+        description="A throw-away PostgreSQL cluster in a directory, 16 or that of PHASEGATE_POSTGRES."
+    )
     commands = parser.add_subparsers(required=True)
     start = commands.add_parser("start", help="create if need be, start, and print how to reach it")
     start.add_argument("directory", type=Path)
