@@ -149,8 +149,23 @@ def cycles(cycle: Cycle, anchor: Path) -> None:
         assert cycle.target.dump("--schema-only") == before
         audited(cycle, undoing.path, anchor)
     told(cycle)
+    listed(cycle)
     if cycle.people:
         in_ledger(cycle)
+
+
+def listed(cycle: Cycle) -> None:
+    """The status has each run with what undid it, and says that nothing is in place."""
+    executions = [one.path.name for one in cycle.runs("SUCCESS", rollbacks=False)]
+    rollbacks = [one.path.name for one in cycle.runs("SUCCESS", rollbacks=True)]
+    run = cycle.target.play("playbooks/status.yml", extra_vars={"phasegate_phase": "gamma"})
+    assert run.rc == 0, run.stdout
+    said = " ".join(run.stdout.split())
+    for execution, rollback in zip(executions, rollbacks, strict=True):
+        assert f"rolled back by {rollback}" in said
+        assert f"undoes {execution}" in said
+    assert "in place: nothing" in said
+    assert "look at:" not in said
 
 
 def in_ledger(cycle: Cycle) -> None:

@@ -1,0 +1,200 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The runs below a root, by their journals: what ran, how it ended, what undoes what, and what is in place now.
+
+The journals are read as they are: an audit shows whether somebody changed them.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Mapping, Sequence
+
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import SIGNATURE, RunDirectory
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import (
+    COMMAND,
+    EXECUTE,
+    ROLLBACK,
+    RunNotOpened,
+    SealBegun,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import Entry
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import (
+    continued_runs,
+    journaled_outcome,
+    opening_of,
+    records_of,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import TransactionOutcome
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import escaped
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.sealing import UNSIGNED, signature_of
+
+#: The outcome of a run that is not sealed: a step of it is at work, or none is.
+RUNNING, INTERRUPTED = "RUNNING", "INTERRUPTED"
+
+IN_PLACE, ROLLED_BACK, CONTINUED = "in place", "rolled back", "continued"
+
+
+@dataclass(frozen=True)
+class ListedRun:
+    """One run: ``opened`` in UTC; ``outcome`` as it was sealed, or how far it is.
+
+    ``state`` is of an execution that committed: in place, rolled back (``undone_by``), or continued by a later run. ``undoes`` is
+    the execution that a rollback was about. ``signer`` is the fingerprint that the seal's signature claims, or UNSIGNED; '' without a seal.
+    ``unreadable`` is why a journal cannot be read; the rest is empty then.
+    """
+
+    bundle: str
+    kind: str = ""
+    phase: str = ""
+    environment: str = ""
+    host: str = ""
+    database: str = ""
+    system_identifier: str = ""
+    opened: str = ""
+    operator: str = ""
+    outcome: str = ""
+    committed: bool = False
+    state: str = ""
+    undoes: str = ""
+    undone_by: str = ""
+    continues: Sequence[str] = ()
+    sealed: bool = False
+    signer: str = ""
+    unreadable: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as a plain mapping."""
+        return {**asdict(self), "continues": list(self.continues)}
+
+
+def list_runs(root: str, phase: str = "") -> list[ListedRun]:
+    """Return the runs in the directories right below ``root``, oldest first; of one phase, when it is given."""
+    names = sorted(os.listdir(root)) if os.path.isdir(root) else []
+    found = [_listed(run) for run in (RunDirectory(os.path.join(root, name)) for name in names) if run.has_run]
+    chosen = [
+        one
+        for one in found
+        if not phase or one.phase == phase or (one.unreadable and one.bundle.startswith(f"{phase}_"))
+    ]
+    return _with_states(sorted(chosen, key=lambda one: (one.opened, one.bundle)))
+
+
+def _listed(run: RunDirectory) -> ListedRun:
+    name = os.path.basename(run.path)
+    try:
+        entries = run.journal.entries()
+    except (PhaseGateError, OSError) as error:
+        return ListedRun(
+            name, unreadable=error.what if isinstance(error, PhaseGateError) else str(error), sealed=run.sealed
+        )
+    start = opening_of(entries)
+    refused = next(iter(records_of(entries, RunNotOpened)), None)
+    about = start or refused or RunNotOpened()
+    identity: Mapping[str, Any] = start.identity if start else {}
+    command = COMMAND.get(about.kind, "")
+    return ListedRun(
+        bundle=name,
+        kind=about.kind,
+        phase=about.phase or "",
+        environment=about.environment or "",
+        host=about.host,
+        database=str(identity.get("database", "")),
+        system_identifier=str(identity.get("system_identifier", "")),
+        opened=entries[0].at if entries else "",
+        operator=start.operator if start else "",
+        outcome=_outcome(run, entries),
+        committed=bool(command) and journaled_outcome(entries, command) == TransactionOutcome.COMMITTED,
+        undoes=(about.execution or "") if about.kind == ROLLBACK else "",
+        continues=sorted(continued_runs(entries)),
+        sealed=run.sealed,
+        signer=_signer(run) if run.sealed else "",
+    )
+
+
+def _outcome(run: RunDirectory, entries: Sequence[Entry]) -> str:
+    if run.sealed:
+        sealed = records_of(entries, SealBegun)
+        return (sealed[-1].outcome if sealed else None) or ""
+    return RUNNING if run.working else INTERRUPTED
+
+
+def _signer(run: RunDirectory) -> str:
+    return signature_of(run) if os.path.lexists(run.file(SIGNATURE)) else UNSIGNED
+
+
+def _with_states(runs: Sequence[ListedRun]) -> list[ListedRun]:
+    """Return the runs, each execution that committed with what became of it."""
+    undone = {one.undoes: one.bundle for one in runs if one.kind == ROLLBACK and one.committed}
+    continued = {origin: one.bundle for one in runs for origin in one.continues}
+
+    def state(one: ListedRun) -> ListedRun:
+        if one.kind != EXECUTE or not one.committed:
+            return one
+        family = {one.bundle, *one.continues} | ({continued[one.bundle]} if one.bundle in continued else set())
+        by = next((undone[name] for name in sorted(family) if name in undone), "")
+        if by:
+            return replace(one, state=ROLLED_BACK, undone_by=by)
+        return replace(one, state=CONTINUED if one.bundle in continued else IN_PLACE)
+
+    return [state(one) for one in runs]
+
+
+def run_lines(runs: Sequence[ListedRun]) -> list[str]:
+    """Return the runs as a table of text, then what is in place, and what needs attention."""
+    if not runs:
+        return ["No run."]
+    rows: list[tuple[str, ...]] = [
+        ("opened", "kind", "phase", "database", "outcome", "state", "seal", "operator", "directory")
+    ]
+    rows += [_cells(one) for one in runs]
+    widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
+    table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+    return [*table, "", *_conclusions(runs)]
+
+
+def _cells(one: ListedRun) -> tuple[str, ...]:
+    if one.unreadable:
+        return (
+            "",
+            "",
+            "",
+            "",
+            "UNREADABLE",
+            "",
+            "sealed" if one.sealed else "",
+            "",
+            escaped(f"{one.bundle}: {one.unreadable}"),
+        )
+    state = (
+        f"{one.state} by {one.undone_by}"
+        if one.undone_by
+        else one.state or (f"undoes {one.undoes}" if one.undoes else "")
+    )
+    seal = ("signed" if one.signer != UNSIGNED else UNSIGNED.lower()) if one.sealed else "not sealed"
+    database = f"{one.database} on {one.environment}" if one.database else one.environment
+    at = f"{one.opened[:19]}Z" if one.opened else ""
+    cells = (at, one.kind, one.phase, database, one.outcome, state, seal, one.operator, one.bundle)
+    return tuple(escaped(cell) for cell in cells)
+
+
+def _conclusions(runs: Sequence[ListedRun]) -> list[str]:
+    """Return one line for each execution in place and for each run that somebody has to look at."""
+    in_place = [
+        f"in place: {one.phase} on {one.database} since {one.opened[:19]}Z ({one.bundle})"
+        for one in runs
+        if one.state == IN_PLACE
+    ]
+    waiting = [
+        f"look at: {one.bundle}: {one.unreadable or one.outcome}"
+        + (", and its transaction is COMMITTED" if one.committed and one.outcome == INTERRUPTED else "")
+        for one in runs
+        if one.unreadable
+        or one.outcome == INTERRUPTED
+        or (one.state == IN_PLACE and not one.outcome.startswith("SUCCESS"))
+    ]
+    return [escaped(line) for line in [*(in_place or ["in place: nothing"]), *waiting]]

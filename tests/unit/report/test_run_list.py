@@ -1,0 +1,112 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The list of runs: what undoes what, what is in place, and what somebody has to look at."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import (
+    EXECUTE,
+    REHEARSAL,
+    ROLLBACK,
+    Migrated,
+    RolledBack,
+    RunContinued,
+    RunNotOpened,
+    RunOpened,
+    SealBegun,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.run_list import list_runs, run_lines
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+IDENTITY = {"database": "directus", "system_identifier": "7384512999999999999"}
+
+
+def a_run(
+    root: Path, name: str, kind: str, *, committed: bool = False, outcome: str | None = None, **about: Any
+) -> RunDirectory:
+    """Write the journal of a run; it is sealed when an outcome is given."""
+    run = RunDirectory(str(root / name))
+    run.create()
+    phase = about.pop("phase", "alpha")
+    RunOpened(
+        kind=kind,
+        environment="prod",
+        host="db1",
+        operator="anna@ops",
+        phase=phase,
+        identity=IDENTITY,
+        path=run.path,
+        **about,
+    ).write(run.journal)
+    if committed:
+        end = RolledBack(outcome="COMMITTED") if kind == ROLLBACK else Migrated(outcome="COMMITTED")
+        run.journal.append(end.step, "done", end.to_entry())
+    if outcome:
+        SealBegun(name, (), {}, outcome, outcome).write(run.journal)
+        run.write("SHA256SUMS", b"")
+    return run
+
+
+def test_cycles_of_execution_and_rollback(tmp_path: Path) -> None:
+    a_run(tmp_path, "a1", EXECUTE, committed=True, outcome="SUCCESS")
+    a_run(tmp_path, "a2", ROLLBACK, committed=True, outcome="SUCCESS", execution="a1")
+    a_run(tmp_path, "a3", EXECUTE, committed=True, outcome="SUCCESS")
+    # refused: it undoes nothing
+    a_run(tmp_path, "a4", ROLLBACK, outcome="ABORTED", execution="a3")
+    a_run(tmp_path, "a5", REHEARSAL, outcome="SUCCESS")
+    found = list_runs(str(tmp_path))
+    assert [(one.bundle, one.state, one.undone_by, one.undoes) for one in found] == [
+        ("a1", "rolled back", "a2", ""),
+        ("a2", "", "", "a1"),
+        ("a3", "in place", "", ""),
+        ("a4", "", "", "a3"),
+        ("a5", "", "", ""),
+    ]
+    lines = run_lines(found)
+    assert "execute    alpha  directus on prod  SUCCESS  rolled back by a2  unsigned  anna@ops  a1" in lines[1]
+    assert lines[-1].startswith("in place: alpha on directus since ")
+    assert [line for line in lines if line.startswith("look at")] == []
+
+
+def test_a_run_that_was_continued_and_rolled_back_by_its_last_name(tmp_path: Path) -> None:
+    a_run(tmp_path, "b1", EXECUTE, committed=True, outcome="COMMITTED_INCOMPLETE")
+    later = a_run(tmp_path, "b2", EXECUTE, committed=True)
+    RunContinued("b1", "0" * 64, later.path).write(later.journal)
+    before = {one.bundle: one for one in list_runs(str(tmp_path))}
+    assert (before["b1"].state, before["b2"].state, before["b2"].outcome) == ("continued", "in place", "INTERRUPTED")
+    assert "look at: b2: INTERRUPTED, and its transaction is COMMITTED" in run_lines(list(before.values()))
+    a_run(tmp_path, "b3", ROLLBACK, committed=True, outcome="SUCCESS", execution="b2")
+    assert [one.undone_by for one in list_runs(str(tmp_path))] == ["b3", "b3", ""]
+
+
+def test_what_needs_attention(tmp_path: Path) -> None:
+    a_run(tmp_path, "c1", EXECUTE, committed=True, outcome="COMMITTED_NOT_VERIFIED")
+    (tmp_path / "alpha_prod_x").mkdir()
+    (tmp_path / "alpha_prod_x" / "journal.jsonl").write_text("{}\n\x1b[2J", encoding="utf-8")
+    not_opened = RunDirectory(str(tmp_path / "c3"))
+    not_opened.create()
+    RunNotOpened(EXECUTE, None, "alpha", "prod", "db1").write(not_opened.journal)
+    working = a_run(tmp_path, "c4", EXECUTE)
+    (tmp_path / "drift").mkdir()
+    with working.at_work():
+        found = {one.bundle: one for one in list_runs(str(tmp_path), "alpha")}
+        lines = run_lines(list(found.values()))
+    assert set(found) == {"c1", "alpha_prod_x", "c3", "c4"}
+    assert (found["c3"].outcome, found["c4"].outcome) == ("INTERRUPTED", "RUNNING")
+    looked = [line for line in lines if line.startswith("look at: ")]
+    assert "look at: c1: COMMITTED_NOT_VERIFIED" in looked
+    assert len(looked) == 3
+    assert "\x1b" not in "".join(lines)
+
+
+def test_other_phases_and_nothing(tmp_path: Path) -> None:
+    a_run(tmp_path, "d1", EXECUTE, phase="beta", committed=True, outcome="SUCCESS")
+    assert list_runs(str(tmp_path), "alpha") == []
+    assert run_lines([]) == ["No run."]
+    assert list_runs(str(tmp_path / "absent")) == []
