@@ -29,7 +29,7 @@ options:
   playbook:
     description: Name of the playbook.
     type: str
-    choices: [approvals, approve, audit, drift, execute, ledger, prune, rehearse, review, rollback]
+    choices: [approvals, approve, audit, drift, execute, ledger, prune, rehearse, review, rollback, status]
     required: true
 seealso:
   - module: incomex.phasegate.phase_plan

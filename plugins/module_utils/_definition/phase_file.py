@@ -87,7 +87,8 @@ class Places:
 class Phase:
     """A phase as loaded. ``definition`` is phase.yml with every default filled in.
 
-    ``source`` is phase.yml itself; ``at`` creates problems with their line in it.
+    ``source`` is phase.yml itself; ``at`` creates problems with their line in it. ``unpinned`` are the SQL files that differ from
+    their digests: problems that are told together with those of the SQL.
     """
 
     definition: Dict[str, Any]
@@ -95,6 +96,7 @@ class Phase:
     migrate: SourceFile
     rollback: SourceFile
     at: Places = field(repr=False)
+    unpinned: List[Problem] = field(default_factory=list)
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
@@ -106,7 +108,7 @@ def nearest(word: str, words: Iterable[str]) -> str:
 def load_phase(path: str) -> Phase:
     """Load the phase that the file ``path`` defines, with its two SQL files. Does not parse SQL.
 
-    Raises ``PhaseFileError`` with every problem. Bytes are read once: what is hashed is what is returned.
+    Raises ``PhaseFileError`` with every problem but those of ``unpinned``. Bytes are read once: what is hashed is what is returned.
     """
     path = resolved(path)
     try:
@@ -125,10 +127,11 @@ def load_phase(path: str) -> Phase:
         raise PhaseFileError(problems)
     definition = _with_defaults(PHASE_SCHEMA, raw)
     problems = [*_semantic_problems(definition, at)]
-    migrate, rollback = (_pinned_file(definition, key, at, problems) for key in ("migrate", "rollback"))
+    unpinned: List[Problem] = []
+    migrate, rollback = (_sql_file(definition, key, at, problems, unpinned) for key in ("migrate", "rollback"))
     if problems or not migrate or not rollback:
-        raise PhaseFileError(problems)
-    return Phase(_normalised(definition), source, migrate, rollback, at)
+        raise PhaseFileError([*problems, *unpinned])
+    return Phase(_normalised(definition), source, migrate, rollback, at, unpinned)
 
 
 def phase_of_definition(
@@ -169,8 +172,10 @@ def _read(path: str) -> bytes:
     return read_found(path)
 
 
-def _pinned_file(definition: Mapping[str, Any], key: str, at: Places, problems: List[Problem]) -> Optional[SourceFile]:
-    """Read the SQL file under ``key`` and compare it with its pinned digest; adds to ``problems``."""
+def _sql_file(
+    definition: Mapping[str, Any], key: str, at: Places, problems: List[Problem], unpinned: List[Problem]
+) -> Optional[SourceFile]:
+    """Read the SQL file under ``key``; adds to ``problems``, or to ``unpinned`` when its digest is another one."""
     name, pinned = definition[key]["file"], definition[key]["sha256"]
     path = os.path.join(os.path.dirname(at.file), name)
     try:
@@ -187,7 +192,7 @@ def _pinned_file(definition: Mapping[str, Any], key: str, at: Places, problems: 
         )
         return None
     if source.sha256 != pinned:
-        problems.append(
+        unpinned.append(
             at.problem(
                 (key, "sha256"),
                 f"{name} differs from the pinned file",

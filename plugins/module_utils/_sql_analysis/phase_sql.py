@@ -75,8 +75,8 @@ def analyse_phase(phase: Phase) -> PhaseStatements:
     Raises ``PhaseFileError`` with every problem.
     """
     statements, problems = derive_statements(phase)
-    if problems:
-        raise PhaseFileError(problems)
+    if phase.unpinned or problems:
+        raise PhaseFileError([*phase.unpinned, *problems])
     return statements
 
 

@@ -372,7 +372,7 @@ def test_an_unknown_kind_has_a_suggestion(files: PhaseFiles) -> None:
 def test_a_changed_file_shows_both_digests(files: PhaseFiles) -> None:
     files.write()
     (files.directory / "migrate.sql").write_bytes(b"CREATE TABLE app.t (id int) ;\n")
-    problem = only_problem(files)
+    (problem,) = load_phase(files.path).unpinned
     assert problem.path == "migrate.sha256"
     assert len(problem.expected) == len(problem.found) == 64
     assert problem.expected != problem.found

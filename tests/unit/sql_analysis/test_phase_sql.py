@@ -440,6 +440,15 @@ def test_what_is_fine(sql: str) -> None:
     assert analyse(sql.encode())[1] == []
 
 
+def test_a_file_that_was_edited_is_told_together_with_its_statements(files: PhaseFiles) -> None:
+    files.write()
+    (files.directory / "migrate.sql").write_bytes(b"CREATE TABLE app.t (id int);\nDROP TABLE app.old;\nVACUUM app.t;\n")
+    told = [problem.what for problem in problems_of(files)]
+    assert "migrate.sql differs from the pinned file" in told
+    assert any("DROP TABLE" in what for what in told)
+    assert any("VACUUM" in what for what in told)
+
+
 def test_declared_functions_may_be_called(files: PhaseFiles) -> None:
     functions = ["app.f", "pg_catalog.setval"]
     scope = {"schemas": ["app"], "statements": ["SELECT"], "functions": functions}
