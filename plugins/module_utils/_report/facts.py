@@ -35,7 +35,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_fact
     newest_end,
     records_of,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.data_kinds import change_extent
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.data_kinds import change_extent, counts_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._report.vocabulary import COMMANDS
 
 Row = Mapping[str, Any]
@@ -155,7 +155,7 @@ def statement_rows(
     for one in [*inside, *later]:
         plan = planned.get(one["n"], {})
         number = counts[one["tag"]] = counts.get(one["tag"], 0) + 1
-        declared = expected.get(one["tag"]) or []
+        declared = counts_of(expected.get(one["tag"]) or [], number)
         text = sql[plan["start"] : plan["end"]] if plan and sql else b""
         rows.append(
             {

@@ -85,6 +85,9 @@ def test_a_statement_has_its_declared_rows_in_file_order_and_its_text() -> None:
     ]
     rows = statement_rows(part, {"UPDATE": [3, {"min": 1}]}, [], "C-07", {"statements": ran}, DDL)
     assert [one["expected_rows"] for one in rows] == [None, 3, {"min": 1}]
+    # one count for every statement of the tag
+    rows = statement_rows(part, {"UPDATE": {"each": 3}}, [], "C-07", {"statements": ran}, DDL)
+    assert [one["expected_rows"] for one in rows] == [None, 3, 3]
     assert [one["sql"] for one in rows] == ["SET a = 1;", "UPDATE t SET b = 2;", ""]
     assert [one["started"] for one in rows] == ["2026-05-16T04:00:01.000Z", "", ""]
     assert rows[1]["relations"] == ["t"]
