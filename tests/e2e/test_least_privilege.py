@@ -132,3 +132,27 @@ def test_sql_that_nobody_reviewed_cannot_become_the_rehearsals_superuser(
     else:
         # the limit that the documentation and the review package name
         assert "escaped to workflow_admin" in rehearsed.stdout
+
+
+@pytest.mark.fault("rehearsal-escape")
+def test_a_role_that_is_a_superuser_of_the_rehearsal_cluster_alone_is_told(weak: Target, tmp_path: Path) -> None:
+    (tmp_path / "small").mkdir()
+    files = PhaseFiles(tmp_path / "small")
+    definition = {"scope": {"schemas": ["sandbox_tac"], "statements": ["CREATE TABLE"]}}
+    files.write(definition, ddl=b"CREATE TABLE sandbox_tac.t (id int);\n", rollback=b"DROP TABLE sandbox_tac.t;\n")
+    with running_cluster(rehearsal=True) as other:
+        other.psql("CREATE ROLE phase_role SUPERUSER LOGIN")
+        connection = {"bindir": str(bin_directory()), "host": str(other.socket_directory), "user": "phase_role"}
+        rehearsed = weak.play(
+            "playbooks/rehearse.yml",
+            extra_vars={
+                "phasegate_phase_file": files.path,
+                "phasegate_author": "huyen",
+                "phasegate_plans": str(tmp_path / "plans"),
+                "phasegate_rehearsal": {**connection, "port": other.port, "database": weak.database},
+            },
+        )
+    assert rehearsed.rc == 0, rehearsed.stdout
+    (plan,) = (tmp_path / "plans").glob("*/plan.json")
+    review = plan.with_name("review.md").read_text(encoding="utf-8")
+    assert "it is a superuser there and not on the target" in review[review.index("Review these first") :]

@@ -176,7 +176,9 @@ _REHEARSAL = _object(
             "the role that ran the phase",
             {
                 "name": _text("the role that runs it on the target"),
-                "refused": _text("why it could not log in, so that a superuser's session took it; empty when it could"),
+                "refused": _text(
+                    "why it had no session of its own, so that a superuser's session took it; empty when it had"
+                ),
             },
         ),
         "statements": _MEASURED,

@@ -169,9 +169,9 @@ def _doubts(subject: Subject) -> List[Tuple[Inline, ...]]:
     if role["refused"]:
         items.append(
             (
-                "Rehearsed in a session of a superuser, which the SQL could become: role ",
+                "Rehearsed in a session of a superuser, which the SQL could use. Role ",
                 Code(role["name"]),
-                f" cannot log in to the rehearsal cluster ({role['refused']}).",
+                f" has none of its own in the rehearsal cluster: {role['refused']}.",
             )
         )
     if subject.findings is None:

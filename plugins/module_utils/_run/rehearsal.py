@@ -77,7 +77,7 @@ T = TypeVar("T", bound=Transacted)
 class Rehearsal:
     """The inputs of a rehearsal: the request as C-07 has it, on the rehearsal's client, and the rollback's bytes.
 
-    ``role`` is the one that runs the phase on the source; ``refused`` why it cannot log in to the rehearsal cluster, '' when it can.
+    ``role`` is the one that runs the phase on the source; ``refused`` why a session of its own is none, '' when it is.
     """
 
     client: Client
@@ -107,13 +107,15 @@ class Rehearsal:
         return dataclasses.replace(script, role=self.role) if self.refused else script
 
 
-def _tried(rehearsal: Rehearsal) -> Rehearsal:
-    """Return the rehearsal with the reason why its role cannot log in."""
+def _tried(rehearsal: Rehearsal, access: Mapping[str, Any]) -> Rehearsal:
+    """Return the rehearsal with the reason why its role has no session that is like production's."""
     try:
-        with rehearsal.session():
-            return rehearsal
+        with rehearsal.session() as session:
+            there = session.value("SELECT pg_catalog.current_setting('is_superuser')") == "on"
     except PhaseGateError as error:
-        return dataclasses.replace(rehearsal, refused=error.found or error.what)
+        return dataclasses.replace(rehearsal, refused=f"it cannot log in: {error.found or error.what}")
+    refused = "it is a superuser there and not on the target" if there and not access["attributes"]["SUPERUSER"] else ""
+    return dataclasses.replace(rehearsal, refused=refused)
 
 
 def _name_keys_as_source(client: Client, source: Snapshot) -> None:
@@ -277,7 +279,7 @@ def run_rehearsal(rehearsal: Rehearsal, archive: str, about: Mapping[str, Any]) 
     with Step(artefacts, CopyRestored).running() as restored:
         restored.update(restore=restore_backup(client, archive, **about))
     made = MadeDatabases(about["rules"].root, (restored.end.restore or {})["cluster"]["system_identifier"])
-    rehearsal = _tried(rehearsal)
+    rehearsal = _tried(rehearsal, about["access"])
     with Step(artefacts, CopyMigrated).running() as migrated:
         _name_keys_as_source(client, rehearsal.source)
         base = record_state(client, artefacts, "rehearsal_before", rehearsal.declared, sections)
