@@ -94,6 +94,10 @@ outcome:
   description: The outcome of the run. Empty in check mode for a run that is not sealed.
   returned: once sealed, and in check mode
   type: str
+seconds:
+  description: How long the run took, from its opening to its seal.
+  returned: once sealed
+  type: float
 summary:
   description: The lines of C(SUMMARY.txt). On failure the message has the reason, the outcome and the path of the report.
   returned: success

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible_collections.incomex.phasegate.tests.support.cluster import running_cluster
@@ -15,7 +17,6 @@ from ansible_collections.incomex.phasegate.tests.support.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,17 @@ def fleet(target: Target, elsewhere: Target, tmp_path: Path) -> dict[str, Target
 
 def run(fleet: dict[str, Target], directory: Path) -> Play:
     inventory = write_inventory(directory / "hosts.yml", {name: target.entry() for name, target in fleet.items()})
-    return play(directory, "incomex.phasegate.phase_alpha", inventory=inventory, limit="all")
+    extra = {"phasegate_rollup": str(directory / "results")}
+    return play(directory, "incomex.phasegate.phase_alpha", inventory=inventory, limit="all", extra_vars=extra)
+
+
+def rolled_up(directory: Path, name: str = "execute_alpha") -> dict[str, dict[str, Any]]:
+    """Return the rows of the table beside its other form, by host."""
+    made = directory / "results" / f"{name}.json"
+    rows = {row["host"]: row for row in json.loads(made.read_text(encoding="utf-8"))["hosts"]}
+    text = made.with_suffix(".md").read_text(encoding="utf-8")
+    assert all(f"| `{host}` |" in text for host in rows)
+    return rows
 
 
 def test_two_targets_are_migrated_by_one_play(fleet: dict[str, Target], tmp_path: Path) -> None:
@@ -54,8 +65,25 @@ def test_two_targets_are_migrated_by_one_play(fleet: dict[str, Target], tmp_path
         report = bundle.json("report.json")
         assert report["host"] == name
         assert report["identity"]["system_identifier"] == target.system_identifier
+    rows = rolled_up(tmp_path)
+    assert {name: rows[name]["outcome"] for name in fleet} == dict.fromkeys(fleet, "SUCCESS")
+    # once, and not before the last host is through
+    shown = ended.of("Show the results of all hosts").res["msg"].splitlines()
+    assert [line.split()[0] for line in shown] == ["host", *fleet]
     identifiers = {target.system_identifier for target in fleet.values()}
     assert len(identifiers) == 2
+    executed = {name: str(target.bundle().path) for name, target in fleet.items()}
+    entries = {
+        name: {**target.entry(), "phasegate_execution": executed[name], "phasegate_confirm": Path(executed[name]).name}
+        for name, target in fleet.items()
+    }
+    undo = {"phasegate_rollup": str(tmp_path / "results")}
+    inventory = write_inventory(tmp_path / "undo.yml", entries)
+    undone = play(tmp_path, "incomex.phasegate.rollback", inventory=inventory, limit="all", extra_vars=undo)
+    assert undone.rc == 0, undone.stdout
+    rows = rolled_up(tmp_path, "rollback_alpha")
+    assert {name: row["outcome"] for name, row in rows.items()} == dict.fromkeys(fleet, "SUCCESS")
+    assert not set(executed.values()) & {row["bundle"] for row in rows.values()}
 
 
 BEFORE_C07 = "DELETE FROM sandbox_tac.logical_unit WHERE ctid = '(0,1)'"
@@ -80,6 +108,10 @@ def test_a_failure_keeps_the_next_target_from_beginning(
     bundle.assert_sealed()
     assert words in bundle.reason
     assert fleet["second"].bundles() == []
+    rows = rolled_up(tmp_path)
+    assert rows["first"]["outcome"] in bundle.text("SUMMARY.txt")
+    assert rows["second"]["outcome"] == "NOT_STARTED"
+    assert len(ended.failures) == 1
     assert not [result for result in ended.results if result.host == "second" and result.status == "ok"]
 
 
@@ -94,3 +126,29 @@ def test_a_failure_does_not_interrupt_a_target_that_committed(fleet: dict[str, T
         bundle = fleet[name].bundle()
         bundle.assert_sealed()
         assert word in bundle.text("SUMMARY.txt")
+    (failure,) = ended.failures
+    assert "Build the report and seal" in failure.task
+    rows = rolled_up(tmp_path)
+    assert {name: row["outcome"] for name, row in rows.items()} == {"first": "SUCCESS", "second": "ROLLED_BACK"}
+    for name, row in rows.items():
+        bundle = fleet[name].bundle()
+        assert (row["database"], row["bundle"]) == (fleet[name].database, str(bundle.path))
+        assert row["seconds"] == bundle.json("report.json")["seconds"]
+    assert rows["first"]["reason"] == ""
+    assert rows["second"]["reason"] == str(failure.res["msg"]).splitlines()[0]
+    (head, *lines) = ended.of("Show the results of all hosts").res["msg"].splitlines()
+    assert head.split() == ["host", "database", "outcome", "reason", "seconds", "bundle"]
+    assert [line.split()[:3] for line in lines] == [
+        [name, row["database"], row["outcome"]] for name, row in rows.items()
+    ]
+    (recap,) = [event["event_data"] for event in ended.events if event["event"] == "playbook_on_stats"]
+    assert recap["artifact_data"]["phasegate_rollup"]["execute alpha"] == rows
+
+
+def test_a_table_that_cannot_be_written_changes_nothing(fleet: dict[str, Target], tmp_path: Path) -> None:
+    (tmp_path / "results").write_text("a file", encoding="utf-8")
+    ended = run(fleet, tmp_path)
+    assert ended.rc == 0, ended.stdout
+    assert all(target.migrated for target in fleet.values())
+    assert {one.task.rpartition(" : ")[2] for one in ended.failures if one.ignored} == {"Roll-up | Make the directory"}
+    assert len(ended.of("Show the results of all hosts").res["msg"].splitlines()) == 3

@@ -186,16 +186,29 @@ def test_two_rehearsals_of_one_play_are_apart(target: Target, small: PhaseFiles,
             "phasegate_root": str(target.directory / "second"),
             "phasegate_identity": {"database": "second"},
         }
-        inventory = write_inventory(target.directory / "two.yml", {"target": target.entry(), "other": other})
-        extra = {**copies, "phasegate_phase_file": small.path}
+        # nothing listens there
+        lost = {**other, "ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}
+        inventory = write_inventory(
+            target.directory / "three.yml", {"lost": lost, "target": target.entry(), "other": other}
+        )
+        extra = {**copies, "phasegate_phase_file": small.path, "phasegate_rollup": copies["phasegate_plans"]}
         unlimited = play(target.directory, "playbooks/rehearse.yml", inventory=inventory, extra_vars=extra)
         assert unlimited.rc != 0
-        assert "Playbook rehearse would run on 2 hosts of the inventory." in unlimited.messages
+        assert "Playbook rehearse would run on 3 hosts of the inventory." in unlimited.messages
         assert not target.root.exists()
         run = play(target.directory, "playbooks/rehearse.yml", inventory=inventory, limit="all", extra_vars=extra)
-    assert {(one.host, one.task.rpartition(" : ")[2]) for one in run.failures} == {
-        ("target", "Seal | Build the report and seal the evidence")
-    }
+    assert run.rc != 0
+    assert [(one.host, one.task.rpartition(" : ")[2]) for one in run.failures] == [
+        ("lost", "Open | Inspect the source and open a run"),
+        ("target", "Seal | Build the report and seal the evidence"),
+    ]
+    table = json.loads((Path(copies["phasegate_plans"]) / "rehearsal_small.json").read_text(encoding="utf-8"))
+    assert [(row["host"], row["database"], row["outcome"]) for row in table["hosts"]] == [
+        ("lost", "second", "NO_RESULT"),
+        ("target", target.database, "ROLLED_BACK"),
+        ("other", "second", "SUCCESS"),
+    ]
+    assert len(run.of("Show the results of all hosts").res["msg"].splitlines()) == 4
     failed = target.bundle()
     assert '42P07: relation "t" already exists' in failed.reason
     titled(failed, "Rehearsal of phase small r1 for test: ROLLED_BACK")

@@ -171,6 +171,7 @@ def seal_and_sign(artefacts: RunDirectory, reason: str, key: str | None, *, chec
         "changed": changed,
         "run_directory": artefacts.path,
         "outcome": report["outcome"],
+        "seconds": report["seconds"],
         "summary": summary(report).splitlines(),
         "stop": stop_lines(report),
         "report": artefacts.file("report.md"),
