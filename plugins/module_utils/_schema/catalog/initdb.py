@@ -41,42 +41,109 @@ _VIEW = (
 
 # Catalog, what is compared of a row ``o``, and SQL after FROM.
 _CATALOGS = (
-    ("pg_proc", _row(_pinned("o.oid"), *_columns("o.pro", "name nargs lang cost rows support kind secdef leakproof isstrict"
-        " volatile parallel argnames src config")), "{} WHERE o.oid"),
-    ("pg_type", _row(_pinned("o.oid"), *_columns("o.typ", "name type isdefined delim input output receive send modin modout"
-        " align storage notnull typmod default")), "{} WHERE o.oid"),
-    ("pg_operator", _row(_pinned("o.oid"), *_columns("o.opr", "name code rest join com negate canmerge canhash")), "{} WHERE o.oid"),
+    (
+        "pg_proc",
+        _row(
+            _pinned("o.oid"),
+            *_columns(
+                "o.pro",
+                "name nargs lang cost rows support kind secdef leakproof isstrict"
+                " volatile parallel argnames src config",
+            ),
+        ),
+        "{} WHERE o.oid",
+    ),
+    (
+        "pg_type",
+        _row(
+            _pinned("o.oid"),
+            *_columns(
+                "o.typ",
+                "name type isdefined delim input output receive send modin modout align storage notnull typmod default",
+            ),
+        ),
+        "{} WHERE o.oid",
+    ),
+    (
+        "pg_operator",
+        _row(_pinned("o.oid"), *_columns("o.opr", "name code rest join com negate canmerge canhash")),
+        "{} WHERE o.oid",
+    ),
     ("pg_opfamily", _row(_pinned("o.oid"), *_columns("o.opf", "name method")), "{} WHERE o.oid"),
-    ("pg_opclass", _row(_pinned("o.oid"), *_columns("o.opc", "name method family intype default keytype")), "{} WHERE o.oid"),
-    ("pg_amop", _row(*_columns("o.amop", "family lefttype righttype strategy purpose opr method")), "{} WHERE o.amopfamily"),
-    ("pg_amproc", _row(*_columns("o.am", "procfamily proclefttype procrighttype procnum proc")), "{} WHERE o.amprocfamily"),
+    (
+        "pg_opclass",
+        _row(_pinned("o.oid"), *_columns("o.opc", "name method family intype default keytype")),
+        "{} WHERE o.oid",
+    ),
+    (
+        "pg_amop",
+        _row(*_columns("o.amop", "family lefttype righttype strategy purpose opr method")),
+        "{} WHERE o.amopfamily",
+    ),
+    (
+        "pg_amproc",
+        _row(*_columns("o.am", "procfamily proclefttype procrighttype procnum proc")),
+        "{} WHERE o.amprocfamily",
+    ),
     ("pg_cast", _row(*_columns("o.cast", "source target func context method")), "{} WHERE o.oid"),
-    ("pg_conversion", _row(_pinned("o.oid"), *_columns("o.con", "name forencoding toencoding proc default")), "{} WHERE o.oid"),
+    (
+        "pg_conversion",
+        _row(_pinned("o.oid"), *_columns("o.con", "name forencoding toencoding proc default")),
+        "{} WHERE o.oid",
+    ),
     ("pg_language", _row("o.lanname", "o.lanpltrusted"), "{} WHERE o.oid"),
     ("pg_am", _row("o.amname", "o.amtype", "o.amhandler"), "{} WHERE o.oid"),
     ("pg_ts_parser", _row("o.prsname"), "{} WHERE o.oid"),
     ("pg_ts_template", _row("o.tmplname"), "{} WHERE o.oid"),
     ("pg_ts_dict", _row("o.dictname", "o.dictinitoption"), "{} WHERE o.oid"),
     ("pg_ts_config", _row("o.cfgname"), "{} WHERE o.oid"),
-    ("pg_ts_config_map", _row("f.cfgname", "o.maptokentype", "o.mapseqno", "d.dictname"),
-        "{} JOIN pg_catalog.pg_ts_config f ON f.oid = o.mapcfg JOIN pg_catalog.pg_ts_dict d ON d.oid = o.mapdict WHERE o.mapcfg"),
-    ("pg_class", _row("o.relname", "o.relkind", "o.reloptions", "o.relrowsecurity", "o.relforcerowsecurity"),
-        "{} WHERE o.relkind IN ('r', 'v') AND o.oid"),
-    ("pg_attribute", _row("c.relname", "o.attname", "o.attnum", _pinned("o.atttypid"), "o.attnotnull", "o.attisdropped"),
-        f"{{}} JOIN {_RELATION} = o.attrelid WHERE o.attnum > 0 AND c.oid"),
-    ("pg_index", _row("c.relname", _pinned("o.indexrelid"), "o.indisunique", "o.indkey"),
-        f"{{}} JOIN {_RELATION} = o.indrelid WHERE c.oid"),
-    ("pg_constraint", _row("c.relname", "o.conname", "pg_catalog.pg_get_constraintdef(o.oid)"),
-        f"{{}} JOIN {_RELATION} = o.conrelid WHERE c.oid"),
-    ("pg_trigger", _row("c.relname", "o.tgenabled", "pg_catalog.pg_get_triggerdef(o.oid)"),
-        f"{{}} JOIN {_RELATION} = o.tgrelid WHERE c.oid"),
-    ("pg_policy", _row("c.relname", "o.polname", "o.polcmd", "o.polpermissive", "pg_catalog.pg_get_expr(o.polqual, o.polrelid)"),
-        f"{{}} JOIN {_RELATION} = o.polrelid WHERE c.oid"),
-    ("pg_rewrite", _row("c.relname", "o.rulename", "o.ev_enabled", _VIEW), f"{{}} JOIN {_RELATION} = o.ev_class WHERE c.oid"),
+    (
+        "pg_ts_config_map",
+        _row("f.cfgname", "o.maptokentype", "o.mapseqno", "d.dictname"),
+        "{} JOIN pg_catalog.pg_ts_config f ON f.oid = o.mapcfg JOIN pg_catalog.pg_ts_dict d ON d.oid = o.mapdict WHERE o.mapcfg",
+    ),
+    (
+        "pg_class",
+        _row("o.relname", "o.relkind", "o.reloptions", "o.relrowsecurity", "o.relforcerowsecurity"),
+        "{} WHERE o.relkind IN ('r', 'v') AND o.oid",
+    ),
+    (
+        "pg_attribute",
+        _row("c.relname", "o.attname", "o.attnum", _pinned("o.atttypid"), "o.attnotnull", "o.attisdropped"),
+        f"{{}} JOIN {_RELATION} = o.attrelid WHERE o.attnum > 0 AND c.oid",
+    ),
+    (
+        "pg_index",
+        _row("c.relname", _pinned("o.indexrelid"), "o.indisunique", "o.indkey"),
+        f"{{}} JOIN {_RELATION} = o.indrelid WHERE c.oid",
+    ),
+    (
+        "pg_constraint",
+        _row("c.relname", "o.conname", "pg_catalog.pg_get_constraintdef(o.oid)"),
+        f"{{}} JOIN {_RELATION} = o.conrelid WHERE c.oid",
+    ),
+    (
+        "pg_trigger",
+        _row("c.relname", "o.tgenabled", "pg_catalog.pg_get_triggerdef(o.oid)"),
+        f"{{}} JOIN {_RELATION} = o.tgrelid WHERE c.oid",
+    ),
+    (
+        "pg_policy",
+        _row("c.relname", "o.polname", "o.polcmd", "o.polpermissive", "pg_catalog.pg_get_expr(o.polqual, o.polrelid)"),
+        f"{{}} JOIN {_RELATION} = o.polrelid WHERE c.oid",
+    ),
+    (
+        "pg_rewrite",
+        _row("c.relname", "o.rulename", "o.ev_enabled", _VIEW),
+        f"{{}} JOIN {_RELATION} = o.ev_class WHERE c.oid",
+    ),
     # those of schemas, extensions and large objects are facts of these
-    ("pg_description", _row("o.classoid", _pinned("o.objoid"), "o.objsubid", "o.description"),
-        f"{{}} WHERE o.classoid NOT IN ({catalog_class('pg_namespace')}, {catalog_class('pg_extension')}, {catalog_class('pg_largeobject')}) AND o.objoid"),
-)  # fmt: skip
+    (
+        "pg_description",
+        _row("o.classoid", _pinned("o.objoid"), "o.objsubid", "o.description"),
+        f"{{}} WHERE o.classoid NOT IN ({catalog_class('pg_namespace')}, {catalog_class('pg_extension')}, {catalog_class('pg_largeobject')}) AND o.objoid",
+    ),
+)
 
 INITDB: tuple[FactQuery, ...] = tuple(
     fact_query(
