@@ -55,10 +55,10 @@ runs:
     host: {description: The inventory's name of the host., type: str}
     database: {description: The database; empty for a run that was not opened., type: str}
     system_identifier: {description: Its cluster., type: str}
-    opened: {description: When it began, in UTC., type: str}
+    opened: {description: "When it began, in UTC.", type: str}
     operator: {description: Who started it., type: str}
     outcome: {description: "The outcome that was sealed; V(RUNNING) or V(INTERRUPTED) without a seal.", type: str}
-    committed: {description: Whether the transaction of an execution or rollback committed, by its journal., type: bool}
+    committed: {description: "Whether the transaction of an execution or rollback committed, by its journal.", type: bool}
     state: {description: "Of an execution that committed: V(in place), V(rolled back) or V(continued).", type: str}
     undoes: {description: The execution that a rollback was about., type: str}
     undone_by: {description: The rollback that undid an execution., type: str}
