@@ -136,6 +136,9 @@ def test_hostile_texts_steer_nothing_and_stay_in_their_cell() -> None:
     assert "\x1b" not in everything
     assert "\u202e" not in everything
     assert "\\<b>" in made["markdown"]
+    named = rollup([], {}, [], "execute", "alpha\u202e")
+    assert json.loads(named["json"])["phase"] == "alpha\\u202e"
+    assert "\u202e" not in named["markdown"]
 
 
 def test_a_long_reason_is_cut_on_the_terminal_alone() -> None:
