@@ -58,6 +58,9 @@ SILENCE = 20
 # How much longer than the holder's idle limit a run waits for the lock, in seconds.
 PATIENCE = 5.0
 
+# How much one check counts at most as observed time, in seconds: more than a busy host delays it.
+PIECE = 0.5
+
 _TRY = "pg_catalog.pg_try_advisory_lock({}, {})"
 
 
@@ -68,6 +71,21 @@ def _try(session: Session) -> RunLock | None:
     return RunLock(int(pid or 0), since or "") if taken == "t" else None
 
 
+class _Observed:
+    """A clock of what this process observed: holder and waiter measure inactivity with it, so that both mean the same time.
+
+    It sums small pieces: a process that was stopped for a minute has not observed an inactive minute.
+    """
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def seconds(self) -> float:
+        """Return the seconds since the last call, at most ``PIECE``."""
+        last, self._last = self._last, time.monotonic()
+        return min(self._last - last, PIECE)
+
+
 def acquire_lock(session: Session, root: str, idle: int) -> RunLock | Gate:
     """Take the run's lock for the session, or return the failed gate G-7 that names its holder.
 
@@ -75,14 +93,14 @@ def acquire_lock(session: Session, root: str, idle: int) -> RunLock | Gate:
     than ``idle`` seconds.
     """
     seen: tuple[int, ...] = ()
-    begin = time.monotonic()
+    observed, waited = _Observed(), 0.0
     while True:
         held = _try(session)
         if held:
             return held
         found = other_sessions(session, root)
         holder = next((other for other in found if other.lock == "run"), None)
-        waited = time.monotonic() - begin
+        waited += observed.seconds()
         if holder:
             run = holder.directory if holder.confirmed else None
             sign = run.sign_of_life() if run else ()
@@ -147,19 +165,16 @@ def keep_lock(session: Session, artefacts: RunDirectory, idle: int, operator: st
 
 
 def _hold(to_psql: int, from_psql: int, artefacts: RunDirectory, idle: float, beat: bytes) -> None:
-    """Hold until the run is sealed or over, its directory or psql is missing, or it was inactive for ``idle`` seconds.
-
-    Times are summed in small pieces: a process that was stopped for a minute has not observed an inactive minute.
-    """
+    """Hold until the run is sealed or over, its directory or psql is missing, or it was inactive for ``idle`` seconds."""
     sign = artefacts.sign_of_life()
     looked: tuple[int, ...] = ()
     quiet, beating = 0.0, 0.0
     os.write(to_psql, beat)
+    observed = _Observed()
     while artefacts.has_run and not artefacts.sealed and quiet <= idle:
-        begin = time.monotonic()
         if select.select([from_psql], [], [], POLL)[0] and not os.read(from_psql, 65536):
             return
-        passed = min(time.monotonic() - begin, 2 * POLL)
+        passed = observed.seconds()
         now = artefacts.sign_of_life()
         alive = now != sign or artefacts.working
         quiet, sign = (0.0 if alive else quiet + passed), now
