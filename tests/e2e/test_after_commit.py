@@ -1,18 +1,23 @@
 # Copyright (c) 2026, incomex.phasegate contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Phase Beta, whose index is built after COMMIT: the build is cancelled, the run goes on, and it is rolled back."""
+"""Statements after COMMIT: Phase Beta's index build is cancelled, goes on, is rolled back; what such a statement writes."""
 
 from __future__ import annotations
 
+import hashlib
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from ansible_collections.incomex.phasegate.tests.support.cluster import SUPERUSER, bin_directory, running_cluster
+from ansible_collections.incomex.phasegate.tests.support.phase_files import PhaseFiles
 from ansible_collections.incomex.phasegate.tests.support.runs import wait_for
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ansible_collections.incomex.phasegate.tests.support.playbook import Play
     from ansible_collections.incomex.phasegate.tests.support.target import Target
 
@@ -82,3 +87,69 @@ def test_a_cancelled_build_is_named_and_the_run_goes_on_and_can_be_rolled_back(t
     )
     assert undone.rc == 0, undone.stdout
     assert target.dump("--schema-only") == before
+
+
+# What the functions behind an expression index do, whatever they are declared to be.
+WRITES = {
+    "delete": "DELETE FROM public.watched",
+    "update": "UPDATE public.watched SET id = id + 1",
+    "sequence": "PERFORM nextval('public.watched_ids')",
+    "nothing": "NULL",
+}
+BEHIND_AN_INDEX = """
+CREATE TABLE public.watched (id int);
+INSERT INTO public.watched VALUES (1);
+CREATE SEQUENCE public.watched_ids;
+CREATE TABLE public.indexed AS SELECT 'note' AS note FROM generate_series(1, 3);
+CREATE FUNCTION public.written() RETURNS int LANGUAGE plpgsql AS $$ BEGIN {does}; RETURN 1; END $$;
+CREATE FUNCTION public.folded(text) RETURNS text IMMUTABLE LANGUAGE plpgsql
+  AS $$ BEGIN PERFORM public.written(); RETURN lower($1); END $$;
+"""
+
+
+@pytest.mark.fault("writes-after-commit")
+@pytest.mark.parametrize("does", sorted(WRITES))
+def test_a_rehearsal_sees_what_a_statement_after_commit_writes(target: Target, tmp_path: Path, does: str) -> None:
+    target.cluster.psql(BEHIND_AN_INDEX.format(does=WRITES[does]), target.database)
+    (tmp_path / "small").mkdir()
+    files = PhaseFiles(tmp_path / "small")
+    definition: dict[str, Any] = {
+        "scope": {
+            "schemas": ["public"],
+            "statements": ["COMMENT", "CREATE INDEX CONCURRENTLY"],
+            "functions": ["public.folded"],
+        },
+        "expect": {"tags": {"BEGIN": 1, "COMMENT": 1, "COMMIT": 1, "CREATE INDEX": 1}},
+    }
+    undo = b"DROP INDEX public.indexed_folded;\nCOMMENT ON TABLE public.indexed IS NULL;\n"
+    definition["rollback"] = {
+        "file": "rollback.sql",
+        "sha256": hashlib.sha256(undo).hexdigest(),
+        "statements": ["COMMENT", "DROP INDEX"],
+        "cannot_restore": [],
+    }
+    files.write(
+        definition,
+        ddl=b"BEGIN;\nCOMMENT ON TABLE public.indexed IS 'folded';\nCOMMIT;\n"
+        b"CREATE INDEX CONCURRENTLY indexed_folded ON public.indexed (public.folded(note));\n",
+        rollback=undo,
+    )
+    with running_cluster(rehearsal=True) as other:
+        connection = {"bindir": str(bin_directory()), "host": str(other.socket_directory), "user": SUPERUSER}
+        rehearsed = target.play(
+            "playbooks/rehearse.yml",
+            extra_vars={
+                "phasegate_phase_file": files.path,
+                "phasegate_author": "huyen",
+                "phasegate_plans": str(tmp_path / "plans"),
+                "phasegate_rehearsal": {**connection, "port": other.port, "database": target.database},
+            },
+        )
+    if does == "nothing":
+        assert rehearsed.rc == 0, rehearsed.stdout
+        return
+    assert rehearsed.rc != 0
+    assert "C-07: a statement after COMMIT changes data (lines 4)" in rehearsed.messages, rehearsed.stdout
+    changed = "public.watched_ids" if does == "sequence" else "public.watched"
+    assert f"changed: {changed}\n" in rehearsed.messages
+    assert not (tmp_path / "plans").exists() or not list((tmp_path / "plans").glob("*/plan.json"))

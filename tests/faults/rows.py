@@ -317,6 +317,10 @@ ROWS: dict[str, Fault] = {
         "no host matches phasegate_hosts or the limit, or options leave no task of audit.yml or drift.yml",
         "an error that names them, and no status 0",
     ),
+    "writes-after-commit": Fault(
+        "a function behind an expression index, built CONCURRENTLY after COMMIT, changes rows or a sequence",
+        "the rehearsal stops and names what it changed; no plan is frozen",
+    ),
     "rehearsal-escape": Fault(
         "the SQL of a rehearsal leaves its role for that of the session",
         "it stays the role of production; where that cannot log in, the review package says whose session it was",

@@ -34,8 +34,8 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quotin
     qualified,
 )
 
-# What phases can change: tables and their partitions, materialized views, sequences, foreign tables; large objects.
-_RELATIONS = """
+#: What phases can change, a condition on pg_class c: tables and their partitions, materialized views, sequences, foreign tables; large objects.
+RELATIONS = """
 c.relkind IN ('r', 'p', 'm', 'S', 'f') AND c.relpersistence <> 't'
   AND (c.relnamespace <> 'pg_catalog'::pg_catalog.regnamespace
     OR c.oid IN ('pg_catalog.pg_largeobject'::pg_catalog.regclass, 'pg_catalog.pg_largeobject_metadata'::pg_catalog.regclass))
@@ -52,7 +52,7 @@ _BEFORE = f"""
 SELECT 0::pg_catalog.oid, NULL::pg_catalog.oid, NULL, {_TRACKING}, '{{}}'::pg_catalog.int8[]
 UNION ALL
 SELECT c.oid, c.relfilenode, n.nspname, c.relname, ARRAY[{_COUNTERS}]
-FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE {_RELATIONS}
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE {RELATIONS}
 """
 
 # A lock that a subtransaction took is gone when it was rolled back, and with it what was changed under the lock. The server
@@ -75,7 +75,7 @@ WITH held AS (
   FROM held h JOIN pg_catalog.pg_class c USING (oid) JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
   JOIN pg_catalog.pg_class t ON t.oid = coalesce(pg_catalog.pg_partition_root(c.oid), c.oid)
   JOIN pg_catalog.pg_namespace tn ON tn.oid = t.relnamespace
-  WHERE {_RELATIONS}
+  WHERE {RELATIONS}
 )
 SELECT pg_catalog.json_build_object('tracking', {_TRACKING},
   'relations', coalesce((SELECT json_agg(f) FROM found f), '[]'),

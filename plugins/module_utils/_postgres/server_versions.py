@@ -51,6 +51,8 @@ _VARYING: Mapping[str, Mapping[int, str]] = {
         15: "pg_catalog.has_parameter_privilege('{}', 'SET')",
     },
     "becomes": {14: "'MEMBER'", 16: "'SET'"},
+    # what a session has counted for the statistics, at the end of the statement: before 15 a collector has it half a second later
+    "flush_statistics": {14: "pg_catalog.pg_sleep(0.6)", 15: "pg_catalog.pg_stat_force_next_flush()"},
     # before 16 the server does not tell: then as if it were of the one type of which nothing is known
     "answer_types": {14: "ARRAY['pg_catalog.record'::pg_catalog.regtype]", 16: "{}.result_types"},
 }

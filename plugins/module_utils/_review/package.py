@@ -159,7 +159,7 @@ def _unwatched(subject: Subject, statement: Mapping[str, Any]) -> Iterator[Inlin
     if functions and statement["kinds"][0].startswith("CREATE INDEX"):
         yield " If its expression or its predicate calls a function of scope.functions ("
         yield Code(", ".join(functions))
-        yield "), nothing observes what that function writes."
+        yield "), only the rehearsal observes what that function writes: on its copy it wrote nothing."
 
 
 def _doubts(subject: Subject) -> List[Tuple[Inline, ...]]:

@@ -58,6 +58,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.script impo
     Script,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.transaction import run_script
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.watched_statements import WatchedStatements
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff import Words, diff
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.policy import judge_changes, recording_policy
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import take_snapshot
@@ -166,6 +167,7 @@ class MeasuredChecks(MigrationChecks):
     def __init__(self, client: Client, request: MigrationRequest, step: Step[T], base: Snapshot, words: Words) -> None:
         super().__init__(client, request, step, base, words)
         self.measurement = Measurement()
+        self.watched = WatchedStatements(client, "C-07", request.plan["ddl"]["statements"])
 
     def before(self, session: Session, applied: MigrationResult) -> None:
         """Check, then measure from here."""
@@ -181,6 +183,11 @@ class MeasuredChecks(MigrationChecks):
         super().before_commit(session, applied)
         self.measurement.end(session)
 
+    def after_commit(self, session: Session, applied: MigrationResult) -> None:
+        """Record, then watch the data from here."""
+        super().after_commit(session, applied)
+        self.watched.begin(session)
+
 
 def _migrate(
     rehearsal: Rehearsal, step: Step[T], base: Snapshot, capture: str, words: Words
@@ -191,6 +198,7 @@ def _migrate(
     script = rehearsal.as_role(migration_script(request))
     with rehearsal.session() as session:
         applied = run_script(session, rehearsal.client, script, checks, base, step)
+        checks.watched.require_unchanged(session)
     # the gates are production's; here they would only confuse the report
     step.update(gates=None)
     return applied, checks.measurement
@@ -199,8 +207,10 @@ def _migrate(
 class MeasuredRollback(RollbackChecks):
     """What C-09 checks, and that the phase declares what the rollback rewrites.
 
-    Production only records it: there, nobody could change the rollback's SQL any more.
+    Production only records it: there, nobody could change the rollback's SQL any more. ``watched`` is what runs after COMMIT.
     """
+
+    watched: WatchedStatements
 
     def before_commit(self, session: Session, applied: MigrationResult) -> None:
         """Check, then compare the rewritten tables with the declared ones."""
@@ -213,6 +223,11 @@ class MeasuredRollback(RollbackChecks):
                 found=f"rewritten: {', '.join(unexpected)}",
                 next_step="declare them in rollback.rewrites, or correct the rollback SQL, as a new revision",
             )
+
+    def after_commit(self, session: Session, applied: MigrationResult) -> None:
+        """Watch the data from here."""
+        super().after_commit(session, applied)
+        self.watched.begin(session)
 
 
 def _roll_back(
@@ -228,7 +243,9 @@ def _roll_back(
         base = take_snapshot(session, sections=original.header.sections)
         checks = MeasuredRollback(original, "the rehearsal", script, step, base, baseline)
         checks.words = words
+        checks.watched = WatchedStatements(rehearsal.client, script.command, script.statements)
         applied = run_script(session, rehearsal.client, script, checks, base, step)
+        checks.watched.require_unchanged(session)
         after = take_snapshot(session, sections=original.header.sections)
         left, verdict = judge_changes(
             diff(original, after, words), {"policy": "unchanged"}, Reprinter(session, inside=False)

@@ -473,5 +473,7 @@ def test_what_an_index_may_call_after_commit_is_said() -> None:
     plan["phase"]["scope"]["functions"] = ["app.imm"]
     said = weighed(review(subject(plan, ddl=ddl, rollback=rollback)))
     (line,) = [line for line in said if line.startswith("Statement 14")]
-    assert line.endswith("a function of scope.functions (app.imm), nothing observes what that function writes.")
-    assert "nothing observes" not in both(review(subject(frozen_plan(BETA), ddl=ddl, rollback=rollback)))[0]
+    assert line.endswith(
+        "(app.imm), only the rehearsal observes what that function writes: on its copy it wrote nothing."
+    )
+    assert "only the rehearsal observes" not in both(review(subject(frozen_plan(BETA), ddl=ddl, rollback=rollback)))[0]
