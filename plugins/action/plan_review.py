@@ -20,54 +20,32 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.files im
     replace_file,
     resolved,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.html import render_page
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.markdown import render_markdown
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import blank_error, blank_options
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.plan_reader import HAS_JSONSCHEMA
-from ansible_collections.incomex.phasegate.plugins.module_utils._review.package import review
-from ansible_collections.incomex.phasegate.plugins.module_utils._review.squawk import (
-    LintFinding,
-    find_squawk,
-    run_squawk,
-    squawk_version,
+from ansible_collections.incomex.phasegate.plugins.module_utils._review.files import (
+    HTML,
+    MARKDOWN,
+    lint,
+    package_files,
+    shown,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._review.subject import Subject
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.plan_check import read_checked_plan
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.syntax_tree import HAS_PGLAST
-
-
-def linted(ddl: bytes, plan: dict[str, Any]) -> tuple[list[LintFinding] | None, str]:
-    """Return the linter's findings and its name with version; None and nothing where there is no linter."""
-    program = find_squawk()
-    if program is None:
-        return None, ""
-    wrapped = all(statement["run"] for statement in plan["ddl"]["statements"])
-    findings = run_squawk(program, ddl, plan["target"]["server_version"], wrapped=wrapped)
-    return findings, f"squawk {squawk_version(program)}"
 
 
 def package(path: str) -> tuple[dict[str, bytes], dict[str, Any]]:
     """Return the files of the package by their paths, and the module's result. Raises ``PhaseGateError``, ``OSError``."""
     checked = read_checked_plan(path)
-    directory = os.path.dirname(path)
-    findings, linter = linted(checked.ddl, checked.plan)
-    subject = Subject(checked.plan, checked.sha256, checked.ddl, checked.rollback, shown(path), findings, linter)
-    document = review(subject)
-    markdown, html = (os.path.join(directory, name) for name in ("review.md", "review.html"))
-    files = {markdown: render_markdown(document).encode("utf-8"), html: render_page(document).encode("utf-8")}
+    found = lint(checked)
+    paths = {name: os.path.join(os.path.dirname(path), name) for name in (MARKDOWN, HTML)}
+    files = {paths[name]: data for name, data in package_files(checked, shown(path), found).items()}
     return files, {
         "plan_sha256": checked.sha256,
-        "markdown": markdown,
-        "html": html,
-        "linted": findings is not None,
-        "findings": [dataclasses.asdict(finding) for finding in findings or []],
+        "markdown": paths[MARKDOWN],
+        "html": paths[HTML],
+        "linted": found[0] is not None,
+        "findings": [dataclasses.asdict(finding) for finding in found[0] or []],
     }
-
-
-def shown(path: str) -> str:
-    """Return a path as it is typed where Ansible was started, when it is below there."""
-    relative = os.path.relpath(path)
-    return path if relative.startswith(os.pardir) else relative
 
 
 def write(files: dict[str, bytes], *, check_mode: bool) -> bool:

@@ -15,6 +15,7 @@ author: incomex.phasegate contributors (@incomex)
 description:
   - Signs C(plan.json) with C(ssh-keygen -Y sign) and writes C(plan.json.<reviewer>.sig) beside it. Read the review package
     of the plan before you approve it.
+  - A review package beside the plan must be what this plan gives. It may have been made on another machine, and without a linter.
   - With O(notes) the verdict is V(PASS_WITH_NOTES). The notes are written to C(plan.json.<reviewer>.notes.md) below a line
     with the plan's SHA-256, and are signed themselves. Deleting them later invalidates the approval.
   - Fails if the plan was changed after it was frozen, does not validate, has expired, or describes the SQL beside it otherwise
@@ -157,6 +158,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.files im
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.plan_reader import HAS_JSONSCHEMA
+from ansible_collections.incomex.phasegate.plugins.module_utils._review.files import require_own_package
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.required_phases import reviewable, revocable
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.plan_check import read_checked_plan
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.syntax_tree import HAS_PGLAST
@@ -186,6 +188,7 @@ def plan_to_sign(path: str) -> Document:
             found=f"not_after {plan['not_after']}",
             next_step="rehearse again, which freezes a new plan",
         )
+    require_own_package(path, checked)
     return Document(path, checked.data)
 
 

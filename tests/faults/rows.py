@@ -317,6 +317,10 @@ ROWS: dict[str, Fault] = {
         "no host matches phasegate_hosts or the limit, or options leave no task of audit.yml or drift.yml",
         "an error that names them, and no status 0",
     ),
+    "review-exchanged": Fault(
+        "review.md or review.html beside a plan is changed, emptied or that of another plan",
+        "the plan is not signed; make the package again and read it",
+    ),
     "writes-after-commit": Fault(
         "a function behind an expression index, built CONCURRENTLY after COMMIT, changes rows or a sequence",
         "the rehearsal stops and names what it changed; no plan is frozen",

@@ -17,6 +17,7 @@ from ansible_collections.incomex.phasegate.plugins.action import plan_review
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_bytes
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.canonical_json import canonical_json, freeze
+from ansible_collections.incomex.phasegate.plugins.module_utils._review import files
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.plan_check import read_checked_plan
 from ansible_collections.incomex.phasegate.plugins.modules.plan_approval import plan_to_sign
 from ansible_collections.incomex.phasegate.plugins.modules.plan_approvals_info import approvals_of_plan
@@ -202,3 +203,54 @@ def test_signatures_of_a_plan_that_was_changed_are_listed(tmp_path: Path) -> Non
     result = approvals_of_plan(str(path), str(mine), MOMENT)
     assert [one["status"] for one in result["approvals"]] == ["plan changed"]
     assert result["gate"]["status"] == "FAIL"
+
+
+# --- the review package beside it -----------------------------------------------------------------------------
+
+
+def packaged(directory: Path) -> str:
+    """Write a plan and its review package, as the rehearsal does; return the path of plan.json."""
+    directory.mkdir(exist_ok=True)
+    path = write(directory, PLAN)
+    plan_review.write(plan_review.package(path)[0], check_mode=False)
+    return path
+
+
+@pytest.mark.parametrize("linted", [True, False])
+def test_a_package_that_was_made_elsewhere_is_the_plans_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, linted: bool
+) -> None:
+    with monkeypatch.context() as there:
+        if not linted:
+            there.setattr(files, "find_squawk", lambda: None)
+        there.chdir(tmp_path)
+        packaged(tmp_path / "rehearsed here")
+    copied = shutil.copytree(tmp_path / "rehearsed here", tmp_path / "it's a copy")
+    assert plan_to_sign(str(copied / "plan.json")).what == "plan"
+
+
+@pytest.mark.parametrize("name", ["review.md", "review.html"])
+@pytest.mark.parametrize("change", ["left out", "of another plan", "added", "empty"])
+@pytest.mark.fault("review-exchanged")
+def test_a_package_that_says_something_else_is_not_signed(tmp_path: Path, name: str, change: str) -> None:
+    path = packaged(tmp_path)
+    package = tmp_path / name
+    right = package.read_bytes()
+    digest = sha256_bytes(Path(path).read_bytes()).encode("ascii")
+    forged = {
+        "left out": right.replace(b"tac_logical_unit", b"tac_other_unit"),
+        "of another plan": right.replace(digest, sha256_bytes(b"").encode("ascii")),
+        "added": right + b"\n",
+        "empty": b"",
+    }[change]
+    assert forged != right
+    package.write_bytes(forged)
+    with pytest.raises(PhaseGateError) as caught:
+        plan_to_sign(path)
+    assert caught.value.what == "The review package beside the plan is not what this plan gives."
+    assert caught.value.found.startswith(f"{name} with another text")
+    # and the next step leads on
+    assert caught.value.next_step.endswith(f"incomex.phasegate.review -e phasegate_plan={path}")
+    plan_review.write(plan_review.package(path)[0], check_mode=False)
+    assert plan_to_sign(path).what == "plan"
+    assert package.read_bytes() == right

@@ -1,0 +1,81 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The files of a review package: made from a plan, and compared with it before a reviewer signs. Controller only."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Dict, List, Optional, Tuple
+
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import read_file
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.html import render_page
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.markdown import render_markdown
+from ansible_collections.incomex.phasegate.plugins.module_utils._review.package import review
+from ansible_collections.incomex.phasegate.plugins.module_utils._review.squawk import (
+    LintFinding,
+    find_squawk,
+    run_squawk,
+    squawk_version,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._review.subject import Subject
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.plan_check import CheckedPlan
+
+MARKDOWN, HTML = "review.md", "review.html"
+
+# The linter's findings and its name with version; None without a linter.
+Lint = Tuple[Optional[List[LintFinding]], str]
+
+_NOT_LINTED: Lint = (None, "")
+
+# The path of plan.json in a package's commands: it depends on where the package was made.
+_PATH = re.compile(rb"phasegate_plan=([^'\n]*?plan\.json)\b")
+
+
+def lint(checked: CheckedPlan) -> Lint:
+    """Return what Squawk finds in the DDL, where it is installed. Raises ``PhaseGateError`` if it fails."""
+    program = find_squawk()
+    if program is None:
+        return _NOT_LINTED
+    wrapped = all(statement["run"] for statement in checked.plan["ddl"]["statements"])
+    findings = run_squawk(program, checked.ddl, checked.plan["target"]["server_version"], wrapped=wrapped)
+    return findings, f"squawk {squawk_version(program)}"
+
+
+def package_files(checked: CheckedPlan, path: str, linted: Lint) -> Dict[str, bytes]:
+    """Return the files by name. ``path`` is that of plan.json, as a reviewer types it."""
+    findings, linter = linted
+    document = review(Subject(checked.plan, checked.sha256, checked.ddl, checked.rollback, path, findings, linter))
+    return {MARKDOWN: render_markdown(document).encode("utf-8"), HTML: render_page(document).encode("utf-8")}
+
+
+def shown(path: str) -> str:
+    """Return a path as it is typed where Ansible was started, when it is below there."""
+    relative = os.path.relpath(path)
+    return path if relative.startswith(os.pardir) else relative
+
+
+def require_own_package(path: str, checked: CheckedPlan) -> None:
+    """Require that the package beside the plan at this path is the plan's, as far as there is one.
+
+    It may have been made elsewhere, and without a linter. Raises ``PhaseGateError`` when it says something else, ``OSError``.
+    """
+    found = {name: read_file(os.path.join(os.path.dirname(path), name)) for name in (MARKDOWN, HTML)}
+    found = {name: data for name, data in found.items() if data is not None}
+    places = {match[1].decode("utf-8", "replace") for data in found.values() for match in _PATH.finditer(data or b"")}
+    right = [
+        package_files(checked, place, linted)
+        for linted in ((lint(checked), _NOT_LINTED) if found else ())
+        for place in sorted({shown(path), *places})
+    ]
+    other = [name for name, data in found.items() if all(files[name] != data for files in right)]
+    if other:
+        raise PhaseGateError(
+            "The review package beside the plan is not what this plan gives.",
+            expected=f"the text that is made from plan.json, SHA-256 {checked.sha256}, and the SQL beside it",
+            found=f"{' and '.join(other)} with another text: changed, of another plan, of another version of this collection or of Squawk",
+            next_step=f"make the package again, and read it: ansible-playbook incomex.phasegate.review -e phasegate_plan={path}",
+        )
