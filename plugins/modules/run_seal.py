@@ -107,6 +107,14 @@ report:
   description: Path of C(report.md).
   returned: once sealed, and in check mode
   type: str
+next_commands:
+  description: What can be done next, as the report has it.
+  returned: once sealed
+  type: list
+  elements: dict
+  contains:
+    title: {description: What the command is for., type: str}
+    command: {description: The command., type: str}
 seal:
   description: SHA-256 of C(SHA256SUMS).
   returned: once sealed

@@ -80,14 +80,15 @@ def test_private_modules_exist() -> None:
             assert set(names) <= exist, f"{page}: {sorted(set(names) - exist)}"
 
 
-def test_playbooks_modules_and_roles_exist() -> None:
+def test_playbooks_modules_roles_and_callbacks_exist() -> None:
     playbooks = {path.stem for path in [*(ROOT / "playbooks").glob("*.yml"), *ROOT.glob("*.yml")]}
     modules = {path.stem for path in (ROOT / "plugins" / "modules").glob("*.py")}
     roles = {path.name for path in (ROOT / "roles").iterdir()}
+    callbacks = {path.stem for path in (ROOT / "plugins" / "callback").glob("*.py")}
     for page, names in named(PLAYBOOK).items():
         assert set(names) <= playbooks, f"{page}: {sorted(set(names) - playbooks)}"
     for page, names in named(FULL_NAME).items():
-        unknown = set(names) - playbooks - modules - roles - {"phasegate"}
+        unknown = set(names) - playbooks - modules - roles - callbacks - {"phasegate"}
         assert not unknown, f"{page}: {sorted(unknown)}"
 
 

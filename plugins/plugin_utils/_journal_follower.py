@@ -1,0 +1,225 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Follow the journal of a run on this machine while its modules work.
+
+This is a view, not a check: the chain of the journal is not verified. A journal that cannot be read is not followed any further.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Callable, Iterator, Mapping
+
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup.record import NAMES
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import JOURNAL
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import (
+    DONE,
+    FAILED,
+    INTENT,
+    LockTimedOut,
+    OutcomeResolved,
+    RunEvent,
+    RunOpened,
+    StatementBegun,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import PARTIAL
+from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import GATE_TITLES
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.vocabulary import COMMANDS
+from ansible_collections.incomex.phasegate.plugins.plugin_utils import _board_lines as board
+from ansible_collections.incomex.phasegate.plugins.plugin_utils._board_lines import Shown
+
+_POLL_SECONDS = 0.2
+# A command that takes long is shown as running: first after so many seconds, then every so many.
+_FIRST_SECONDS = 10.0
+_EVERY_SECONDS = 30.0
+
+_UNREADABLE = (OSError, ValueError, TypeError, KeyError, AttributeError)
+
+
+def gates_shown(host: str, gates: Any, known: dict[str, str]) -> list[Shown]:
+    """Return the gates whose status is not in ``known`` yet, which receives it."""
+    shown = []
+    for gate in gates or ():
+        name, status = str(gate["id"]), str(gate["status"])
+        if known.get(name) != status:
+            known[name] = status
+            shown.append(Shown("gate", host, name, status, text=GATE_TITLES.get(name, "")))
+    return shown
+
+
+@dataclass
+class RunView:
+    """What is known of one run of a host from its journal: the commands that began, as entry's time and this machine's clock."""
+
+    host: str
+    path: str = ""
+    begun: dict[str, tuple[datetime, float]] = field(default_factory=dict)
+    next_sign: dict[str, float] = field(default_factory=dict)
+    gates: dict[str, str] = field(default_factory=dict)
+
+    def show(self, entry: Mapping[str, Any], now: float) -> list[Shown]:
+        """Return what an entry of the journal shows; ``now`` in seconds of the monotonic clock."""
+        step, event, data = str(entry["step"]), entry["event"], entry["data"]
+        gates = gates_shown(self.host, data.get("gates"), self.gates)
+        if step == RunEvent.step:
+            return gates
+        at = datetime.fromisoformat(entry["at"])
+        if event == INTENT:
+            self.begun[step] = (at, now)
+            self.next_sign[step] = now + _FIRST_SECONDS
+            return gates
+        began = self.begun.get(step)
+        seconds = (at - began[0]).total_seconds() if began else None
+        if event in (DONE, FAILED):
+            self.begun.pop(step, None)
+            state = board.DONE if event == DONE else board.FAILED
+            text = ", ".join(part for part in (COMMANDS.get(step, ""), str(data.get("outcome") or "")) if part)
+        elif event == LockTimedOut.event:
+            state, text = board.WAITING, f"attempt {data['attempt']}: {data['found']}"
+        elif event == StatementBegun.event:
+            state, text = (
+                board.RUNNING,
+                f"statement {data['n']} of line {data['line']}, after COMMIT: {data['tag']} {data['after_commit']}",
+            )
+        elif event == OutcomeResolved.event:
+            state, text = board.RUNNING, f"the server says of transaction {data['xid']}: {data['outcome']}"
+        else:
+            return gates
+        return [*gates, Shown("command", self.host, step, state, seconds, text)]
+
+    def signs(self, now: float) -> list[Shown]:
+        """Return a sign of life of each command that has been running for long."""
+        shown = []
+        for step, (_at, since) in self.begun.items():
+            if now >= self.next_sign[step]:
+                self.next_sign[step] = now + _EVERY_SECONDS
+                text, size = COMMANDS.get(step, ""), _backup_bytes(self.path) if step == "C-01" else 0
+                more = {"bytes": size} if size else None
+                text += f", {size / 1e6:.1f} MB written" if size else ""
+                shown.append(Shown("command", self.host, step, board.RUNNING, now - since, text, more=more))
+        return shown
+
+
+def _backup_bytes(directory: str) -> int:
+    """Return the size of the backup so far, in bytes; what vanishes meanwhile counts nothing."""
+    return sum(_size(os.path.join(directory, name + suffix)) for name in NAMES.values() for suffix in ("", PARTIAL))
+
+
+def _size(path: str) -> int:
+    try:
+        if os.path.isdir(path) and not os.path.islink(path):
+            return sum(_size(one.path) for one in os.scandir(path))
+        return os.lstat(path).st_size
+    except OSError:
+        return 0
+
+
+def _entries(path: str, offset: int) -> Iterator[tuple[dict[str, Any], int]]:
+    """Return the complete lines of a journal from an offset in bytes, each with the offset behind it."""
+    descriptor = os.open(os.path.join(path, JOURNAL), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as stream:
+        stream.seek(offset)
+        for line in stream:
+            if not line.endswith(b"\n"):
+                return
+            offset += len(line)
+            yield json.loads(line), offset
+
+
+def _names(root: str) -> frozenset[str]:
+    try:
+        return frozenset(os.listdir(root))
+    except OSError:
+        return frozenset()
+
+
+class Follower:
+    """Follows the runs of one host, one module at a time: ``begin`` when the module starts, ``end`` when its result is there.
+
+    ``show`` is called in a thread of its own.
+    """
+
+    def __init__(self, host: str, show: Callable[[Shown], None]) -> None:
+        self.host = host
+        self.view = RunView(host)
+        self.shown: set[str] = set()
+        self._show = show
+        self._offset = 0
+        self._root = ""
+        self._before: frozenset[str] = frozenset()
+        self._broken = False
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def expect(self, root: str) -> None:
+        """Follow the run that is opened next: its directory will be new below ``root``, and its journal's first entry names the host."""
+        self._root, self._before = root, _names(root)
+        self.view, self._offset, self._broken = RunView(self.host), 0, False
+
+    def know(self, path: str) -> None:
+        """Follow this run directory from here on, unless it is followed already."""
+        self._root = ""
+        if path and path != self.view.path:
+            self.view, self._broken = RunView(self.host, path), False
+            try:
+                self._offset = os.stat(os.path.join(path, JOURNAL)).st_size
+            except OSError:
+                self._broken = True
+
+    def begin(self) -> None:
+        """Follow until ``end``."""
+        self.shown = set()
+        self._ended.clear()
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """Show what the journal has by now, and stop."""
+        if self._thread:
+            self._ended.set()
+            self._thread.join()
+            self._thread = None
+
+    def _follow(self) -> None:
+        while not self._broken:
+            last = self._ended.wait(_POLL_SECONDS)
+            try:
+                self._look()
+            except _UNREADABLE:
+                self._broken = True
+            if last:
+                return
+
+    def _look(self) -> None:
+        if self._root:
+            self._find()
+        if not self.view.path:
+            return
+        for entry, offset in _entries(self.view.path, self._offset):
+            self._offset = offset
+            for one in self.view.show(entry, time.monotonic()):
+                if one.event == "command" and one.state in (board.DONE, board.FAILED):
+                    self.shown.add(one.name)
+                self._show(one)
+        for one in self.view.signs(time.monotonic()):
+            self._show(one)
+
+    def _find(self) -> None:
+        for name in sorted(_names(self._root) - self._before):
+            path = os.path.join(self._root, name)
+            try:
+                opened = next(_entries(path, 0), None)
+            except OSError:
+                continue  # not a run, or not one yet
+            entry = opened[0] if opened else {}
+            opening = (entry.get("step"), entry.get("event")) == (RunEvent.step, RunOpened.event)
+            if opening and entry["data"].get("host") == self.host:
+                self.view.path, self._root = path, ""
+                return

@@ -1,0 +1,203 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The callback board: what an operator sees of a run, on a pipe, on a terminal, and as JSON lines."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from ansible_collections.incomex.phasegate.tests.support.playbook import ROOT, environment, write_inventory
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ansible_collections.incomex.phasegate.tests.support.target import Target
+
+PHASES = ROOT / "tests" / "fixtures" / "phases"
+# this machine, by a connection that Ansible cannot know to be local
+ELSEWHERE = """
+DOCUMENTATION = "{name: elsewhere, author: tests, short_description: as local, description: [as local], options: {}}"
+from ansible.plugins.connection.local import Connection as Local
+
+class Connection(Local):
+    transport = "elsewhere"
+"""
+CALLBACK = {"ANSIBLE_STDOUT_CALLBACK": "incomex.phasegate.board"}
+
+
+def words(target: Target, playbook: str, extra: Mapping[str, Any], **hostvars: Any) -> list[str]:
+    """Return ansible-playbook's command line for this target alone."""
+    inventory = write_inventory(target.directory / "hosts.yml", {"target": {**target.entry(), **hostvars}})
+    return [
+        str(Path(sys.executable).parent / "ansible-playbook"),
+        *("-i", str(inventory), str(ROOT / "playbooks" / playbook), "-e", json.dumps(extra)),
+    ]
+
+
+def board(
+    target: Target,
+    playbook: str,
+    extra: Mapping[str, Any],
+    *,
+    variables: Mapping[str, str] | None = None,
+    **hostvars: Any,
+) -> tuple[int, str]:
+    """Run a playbook with the callback on a pipe; return its exit code and what it printed."""
+    done = subprocess.run(
+        words(target, playbook, extra, **hostvars),
+        cwd=ROOT,
+        env={**os.environ, **environment({**CALLBACK, **(variables or {})})},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "callback" not in done.stderr, done.stderr
+    return done.returncode, done.stdout
+
+
+def on_terminal(argv: list[str]) -> tuple[int, str]:
+    """Run a command on a terminal of its own; return its exit code and what it printed."""
+    controller, terminal = pty.openpty()
+    coloured = {
+        key: value for key, value in environment({**CALLBACK, "TERM": "xterm"}).items() if key != "ANSIBLE_NOCOLOR"
+    }
+    with subprocess.Popen(argv, cwd=ROOT, env={**os.environ, **coloured}, stdin=terminal, stdout=terminal) as process:
+        os.close(terminal)
+        printed = b""
+        try:
+            while data := os.read(controller, 65536):
+                printed += data
+        except OSError:  # EIO: the last one has closed the terminal
+            pass
+    os.close(controller)
+    return process.returncode, printed.decode()
+
+
+def states(text: str) -> list[tuple[str, str]]:
+    """Return name and state of each line about a command or a gate."""
+    return re.findall(r"^target  ([CGR]-\d+|C-01 \.\.\. C-06) +([A-Z]+(?: ENFORCED| REACHED)?)\b", text, re.MULTILINE)
+
+
+def test_an_execution_and_a_refused_rollback(target: Target) -> None:
+    rc, text = board(target, "execute.yml", {"phasegate_phase": "alpha"})
+    assert rc == 0, text
+    bundle = target.bundle()
+    found = states(text)
+    commands = [(name, state) for name, state in found if name.startswith("C")]
+    assert sorted(commands) == [(f"C-0{n}", "DONE") for n in range(1, 9)], text
+    gates = dict(found)
+    assert {name: state for name, state in gates.items() if name.startswith("G")} == bundle.gates
+    # each of them once, and before the block at the end
+    assert len(found) == len(set(found))
+    assert text.index("C-08") < text.index("Show the outcome") < text.index(f"{bundle.path}/report.md")
+    assert "next          Check this bundle: ansible-playbook incomex.phasegate.audit" in text
+    assert text.rstrip().endswith("ended:  target ok")
+    # nothing of what is internal or was skipped
+    for task in ("Validat", "Plan |", "Roll-up", "Run the verification checks", "skipping", "PLAY RECAP"):
+        assert task not in text
+    assert "\x1b" not in text
+    assert "\r" not in text
+    assert len(text.splitlines()) <= 60
+
+    rc, text = board(target, "rollback.yml", {"phasegate_execution": str(bundle.path), "phasegate_confirm": "another"})
+    assert rc != 0
+    assert text.count("found: ") == 1, text
+    assert "target  FAILED  Seal | Build the report and seal the evidence" in text
+    refused = target.bundles()[-1].path
+    assert f"{refused}/report.md" in text
+    assert text.rstrip().endswith("ended:  target failed")
+
+
+def test_a_stopped_run_shows_its_reason_once(target: Target) -> None:
+    rc, text = board(target, "execute.yml", {"phasegate_phase_file": str(PHASES / "r1" / "phase.yml")})
+    assert rc != 0
+    found = states(text)
+    assert ("C-07", "FAILED") in found
+    assert ("C-06", "DONE") in found
+    assert "C-08" not in dict(found)
+    assert text.count("a count or result differs from the declared one") == 1
+    assert text.count("UPDATE of line 19: 0 rows") == 1
+    assert f"{target.bundle().path}/report.md" in text
+    assert "Check this bundle: ansible-playbook" in text
+
+
+def test_a_terminal_gets_colours_and_no_cursor_control(target: Target) -> None:
+    rc, text = on_terminal(words(target, "execute.yml", {"phasegate_phase_file": str(PHASES / "r1" / "phase.yml")}))
+    assert rc != 0
+    assert "C-07          FAILED" in text
+    assert "\x1b[0;31m" in text
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    assert "\x1b" not in plain
+    assert "\r" not in plain.replace("\r\n", "\n")
+
+
+def test_json_lines(target: Target) -> None:
+    rc, text = board(target, "execute.yml", {"phasegate_phase": "alpha"}, variables={"PHASEGATE_BOARD_FORMAT": "json"})
+    assert rc == 0, text
+    lines = [json.loads(line) for line in text.splitlines()]
+    commands = [one for one in lines if one["event"] == "command"]
+    assert sorted(one["name"] for one in commands) == [f"C-0{n}" for n in range(1, 9)]
+    assert all(one["state"] == "DONE" and one["seconds"] >= 0 and one["host"] == "target" for one in commands)
+    end = next(one for one in lines if one.get("outcome"))
+    assert end["outcome"] == "SUCCESS"
+    assert end["report"] == str(target.bundle().path / "report.md")
+    assert end["next_commands"][0]["command"].startswith("ansible-playbook ")
+    assert lines[-1]["hosts"] == {"target": "ok"}
+    assert text.isascii()
+
+
+def test_without_a_journal_to_follow_results_are_shown(target: Target, tmp_path: Path) -> None:
+    plugins = tmp_path / "connections"
+    plugins.mkdir()
+    (plugins / "elsewhere.py").write_text(ELSEWHERE, encoding="utf-8")
+    rc, text = board(
+        target,
+        "execute.yml",
+        {"phasegate_phase_file": str(PHASES / "r1" / "phase.yml")},
+        variables={"ANSIBLE_CONNECTION_PLUGINS": str(plugins)},
+        ansible_connection="elsewhere",
+    )
+    assert rc != 0
+    commands = [(name, state) for name, state in states(text) if name.startswith("C")]
+    assert commands == [("C-01 ... C-06", "DONE"), ("C-07", "FAILED")], text
+    assert text.count("a count or result differs from the declared one") == 1
+    assert f"{target.bundle().path}/report.md" in text
+
+
+def test_a_lock_that_is_not_granted_shows_who_holds_it(target: Target, phase: Path) -> None:
+    declared = phase / "phase.yml"
+    declared.write_text(
+        declared.read_text(encoding="utf-8").replace("lock_timeout: 5s", "lock_timeout: 1s"), encoding="utf-8"
+    )
+    with psycopg.connect(target.cluster.dsn(target.database), application_name="nightly\x1b[2J") as holder:
+        pid = holder.info.backend_pid
+        holder.execute("LOCK TABLE public.tac_logical_unit IN ACCESS SHARE MODE")
+        rc, text = board(
+            target,
+            "execute.yml",
+            {"phasegate_phase_file": str(declared), "phasegate_conditions": {"long_transactions": "ignore"}},
+        )
+    assert rc != 0
+    waits = re.findall(r"^target  C-07 +WAITING +([0-9.]+) s  attempt (\d+): held by (.*)", text, re.MULTILINE)
+    assert [attempt for _seconds, attempt, _holder in waits] == [str(n + 1) for n in range(len(waits))]
+    assert waits, text
+    assert all(f"pid {pid}" in found for _seconds, _attempt, found in waits), waits
+    assert "\x1b" not in text
+
+
+def test_a_phase_that_is_applied_shows_nothing_of_the_earlier_run(target: Target) -> None:
+    assert target.play().rc == 0
+    rc, text = board(target, "execute.yml", {"phasegate_phase": "alpha"})
+    assert rc == 0, text
+    assert [name for name, _state in states(text)] == ["C-01 ... C-06", "C-08"], text
+    assert "This run changed nothing." in text
