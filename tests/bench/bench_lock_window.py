@@ -7,7 +7,7 @@ From the root of the checkout::
 
     PYTHONPATH=.collections .venv/bin/python -m ansible_collections.incomex.phasegate.tests.bench.bench_lock_window
 
-The window is from the begin of the first statement that takes a lock of a relation until COMMIT has ended, both read from
+The window is from the begin of the first request that takes a lock that others wait for until COMMIT has ended, both read from
 the server's own log. The two alternate; every figure is the median of ``--rounds``.
 """
 
@@ -90,7 +90,10 @@ def window_of(log: str, first: str) -> tuple[Window, list[Request]]:
         ends = [n for n, one in enumerate(requests) if one.text.startswith("COMMIT")]
         if not starts or not ends:
             continue
-        own = requests[starts[0] : next(n for n in ends if n > starts[0]) + 1]
+        # measured tables are locked before the first statement
+        begun = max((n for n in range(starts[0]) if requests[n].text.startswith("BEGIN")), default=starts[0])
+        locked = next((n for n in range(begun, starts[0]) if requests[n].text.startswith("LOCK TABLE")), starts[0])
+        own = requests[locked : next(n for n in ends if n > starts[0]) + 1]
         parts: dict[str, float] = {}
         for one in own:
             name = next((name for name, pattern in _PARTS if pattern.match(one.text)), "rest")

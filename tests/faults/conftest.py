@@ -37,6 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("faults")
     group.addoption("--kills", type=int, default=200, help="runs that are killed at a random instant")
     group.addoption("--playbook-kills", type=int, default=8, help="as --kills, of whole playbooks")
+    group.addoption("--loads", type=int, default=20, help="phases that are run while an application writes")
     group.addoption("--seed", type=int, help="repeat the kills of an earlier run")
 
 

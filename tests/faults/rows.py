@@ -321,6 +321,10 @@ ROWS: dict[str, Fault] = {
         "review.md or review.html beside a plan is changed, emptied or that of another plan",
         "the plan is not signed; make the package again and read it",
     ),
+    "under-load": Fault(
+        "an application writes 50 times a second to the tables of a phase, from its rehearsal to its rollback",
+        "no false verdict: each step succeeds, and nothing of the application's is lost or blamed on the phase",
+    ),
     "writes-after-commit": Fault(
         "a function behind an expression index, built CONCURRENTLY after COMMIT, changes rows or a sequence",
         "the rehearsal stops and names what it changed; no plan is frozen",

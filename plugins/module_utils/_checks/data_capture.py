@@ -10,7 +10,7 @@ import csv
 import io
 import json
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Mapping, Optional, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
@@ -230,6 +230,15 @@ class DataExpectations:
         read = {measure.id: _read_values(session, measure) for measure in self.measures}
         return Capture(
             counts=_count_rows(session, list(self.row_changes)),
+            values={name: values for name, (values, _extent) in read.items()},
+            extents={name: extent for name, (_values, extent) in read.items()},
+        )
+
+    def renewed(self, session: Session, before: Capture) -> Capture:
+        """Return a capture with the measured columns as they are now: others may have changed them since."""
+        read = {measure.id: _read_values(session, measure) for measure in self.measures}
+        return replace(
+            before,
             values={name: values for name, (values, _extent) in read.items()},
             extents={name: extent for name, (_values, extent) in read.items()},
         )

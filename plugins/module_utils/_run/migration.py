@@ -25,6 +25,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._checks.checks i
     run_checks,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_capture import (
+    Capture,
     DataExpectations,
     load_capture,
 )
@@ -51,6 +52,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_evalua
     require_recorded_schema,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.ledger_record import LedgerEntry
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.measured_locks import lock_measured
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.measurements import (
     held_locks,
     undeclared_rewrites,
@@ -95,6 +97,9 @@ class MigrationChecks(TransactionChecks):
         self.request = request
         self.step = step
         self.base = base
+        self.declared = DataExpectations.from_definition(request.phase["measure"], request.phase["row_counts"])
+        #: the measured columns right before the first statement
+        self.captured: Capture | None = None
         self.entry = LedgerEntry(request.artefacts, request.plan, sha256_bytes(canonical_json(request.plan)), step)
 
     def _builtins(self, session: Session) -> Builtins:
@@ -121,6 +126,14 @@ class MigrationChecks(TransactionChecks):
         """Write the row of the ledger."""
         del applied
         self.entry.add(session)
+
+    def before_statements(self, session: Session, applied: MigrationResult) -> None:
+        """Read the measured columns again: what others have changed since C-04 is not the phase's."""
+        del applied
+        if self.declared.measures:
+            lock_measured(session, self.declared.measures, self.request.plan)
+            before = load_capture(self.request.artefacts, self.request.capture, self.declared.measures)
+            self.captured = self.declared.renewed(session, before)
 
     def before_read_only(self, session: Session, applied: MigrationResult) -> None:
         """Compare the schema; the server prints again what has to be compared, for which it makes temporary objects."""
@@ -153,9 +166,8 @@ class MigrationChecks(TransactionChecks):
         path = self.request.phase["settings"]["search_path"]
         results = run_checks(session, checks, self._builtins(session), path)
         applied.checks = [result.as_dict() for result in results]
-        declared = DataExpectations.from_definition(self.request.phase["measure"], self.request.phase["row_counts"])
-        before = load_capture(self.request.artefacts, self.request.capture, declared.measures)
-        applied.measured, moved = declared.judge(session, before, applied.tables)
+        before = self.captured or load_capture(self.request.artefacts, self.request.capture, ())
+        applied.measured, moved = self.declared.judge(session, before, applied.tables)
         changes, verdict, rehearsed = self.judged
         applied.diff = {
             "ok": verdict.ok,

@@ -207,10 +207,14 @@ def _migrate(
 class MeasuredRollback(RollbackChecks):
     """What C-09 checks, and that the phase declares what the rollback rewrites.
 
-    Production only records it: there, nobody could change the rollback's SQL any more. ``watched`` is what runs after COMMIT.
+    Production only records it: there, nobody could change the rollback's SQL any more. ``client`` may read all of the copy; the
+    rest is as for ``RollbackChecks``.
     """
 
-    watched: WatchedStatements
+    def __init__(self, client: Client, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        #: what runs after COMMIT
+        self.watched = WatchedStatements(client, self.script.command, self.script.statements)
 
     def before_commit(self, session: Session, applied: MigrationResult) -> None:
         """Check, then compare the rewritten tables with the declared ones."""
@@ -241,9 +245,8 @@ def _roll_back(
     script = rehearsal.as_role(rollback_script(rehearsal.request.plan, rehearsal.rollback))
     with rehearsal.session() as session:
         base = take_snapshot(session, sections=original.header.sections)
-        checks = MeasuredRollback(original, "the rehearsal", script, step, base, baseline)
+        checks = MeasuredRollback(rehearsal.client, original, "the rehearsal", script, step, base, baseline)
         checks.words = words
-        checks.watched = WatchedStatements(rehearsal.client, script.command, script.statements)
         applied = run_script(session, rehearsal.client, script, checks, base, step)
         checks.watched.require_unchanged(session)
         after = take_snapshot(session, sections=original.header.sections)

@@ -88,6 +88,9 @@ class TransactionChecks:
     def begun(self, session: Session, applied: MigrationResult) -> None:
         """Write what the collection itself adds in the transaction, right after BEGIN."""
 
+    def before_statements(self, session: Session, applied: MigrationResult) -> None:
+        """Read what the statements are compared with; from here on locks are held that others wait for."""
+
     def after_statement(self, session: Session, statement: Mapping[str, Any]) -> None:
         """Observe a statement that ran."""
 

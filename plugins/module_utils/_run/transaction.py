@@ -4,7 +4,7 @@
 
 """Run a script's statements in one transaction whose outcome is always known.
 
-Order: BEGIN; the checks before; the transaction id to the journal; the statements; what COMMIT would do later (see
+Order: BEGIN; the checks before; the transaction id to the journal; what is read under locks; the statements; what COMMIT would do later (see
 ``settling``); the schema that was reached; nothing is written from here on; what data was changed; the declared counts; the
 checks before COMMIT; COMMIT. Any failure rolls back. The outcome of a lost COMMIT is looked up with ``pg_xact_status``, never
 assumed. Only a lock timeout is tried again, and only because nothing committed.
@@ -17,10 +17,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import random
-import re
 import time
 from dataclasses import asdict
-from typing import Any, Mapping, Sequence, TypeVar
+from typing import Any, Iterator, Mapping, Sequence, TypeVar
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import (
     CommitSent,
@@ -63,6 +62,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrus
     run_statements,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.after_commit import run_after_commit
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.hidden_calls import require_no_hidden_call
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import (
     AS_A_REVISION,
     CORRECT,
@@ -180,6 +180,18 @@ def _no_lock(session: Session, script: Script, where: str, relations: Sequence[s
     )
 
 
+@contextlib.contextmanager
+def _preparing(session: Session, script: Script) -> Iterator[None]:
+    """Say who holds a lock that is not granted before the first statement, or which privilege is missing."""
+    try:
+        with explain_privileges(session):
+            yield
+    except SqlError as error:
+        if error.sqlstate == LOCK_NOT_AVAILABLE:
+            raise _no_lock(session, script, "before the first statement", _relations(script), error) from error
+        raise
+
+
 def _relations(script: Script) -> list[str]:
     return sorted({name for statement in script.statements for name in statement["relations"]})
 
@@ -198,39 +210,6 @@ def _next_step(session: Session, script: Script, statement: Mapping[str, Any], e
     return found
 
 
-# Functions that can be called with a row alone, by the schemas that are searched.
-_OF_A_ROW = """
-SELECT pg_catalog.format('%s.%s', n.nspname, f.proname), f.proname FROM pg_catalog.pg_proc f
-JOIN pg_catalog.pg_namespace n ON n.oid = f.pronamespace
-WHERE n.nspname = ANY ({schemas}) AND f.pronargs >= 1 AND f.pronargs - f.pronargdefaults <= 1 AND f.prokind = 'f'
-"""
-
-
-def _require_no_hidden_call(session: Session, script: Script) -> None:
-    """Raise ``Stopped`` where the SQL may call a function of the search_path as ``t.f``, which its parser cannot tell from a column."""
-    schemas = script.settings["search_path"]
-    if not schemas:
-        return
-    text = script.data.decode("utf-8", "replace")
-    listed = f"ARRAY[{', '.join(map(literal, schemas))}]::pg_catalog.name[]"
-    hidden = sorted(
-        {
-            full or ""
-            for full, name in session.rows(_OF_A_ROW.format(schemas=listed))
-            if full not in script.functions
-            and re.search(rf"\.\s*\"?{re.escape(name or '')}\b(?!\s*\()", text, re.IGNORECASE)
-        }
-    )
-    if hidden:
-        raise Stopped(
-            f"{script.command}: the SQL may call a function that its scope does not permit.",
-            expected="no name after a dot that is also a function of settings.search_path with one argument",
-            found=", ".join(hidden),
-            next_step="leave settings.search_path empty, or add the function to scope.functions if it may be called, "
-            "as a new revision",
-        )
-
-
 def _sets(statement: Mapping[str, Any], text: str) -> bool:
     """Return whether a statement sets what holds for those after it."""
     return "SET LOCAL" in statement["kinds"] or "set_config" in text.lower()
@@ -240,7 +219,6 @@ def _run_statements(
     session: Session, script: Script, checks: TransactionChecks, applied: MigrationResult, role: str
 ) -> None:
     """Run the statements, as many at once as nothing has to be asked in between."""
-    _require_no_hidden_call(session, script)
     waiting = [one for one in script.statements if one["run"] and not one["after_commit"]]
     texts = {one["n"]: script.data[one["start"] : one["end"]].decode("utf-8") for one in waiting}
     kept = kept_settings(session)
@@ -365,21 +343,19 @@ def _attempt(
 ) -> None:
     """One transaction from BEGIN to COMMIT."""
     beginning = _begin(session, script.settings)
-    try:
-        with explain_privileges(session):
-            # first of all: what the collection writes itself is no change of the phase, and is not counted as one
-            checks.begun(session, applied)
-            baseline = DataBaseline.read(session, script.rewrites)
-            checks.before(session, applied)
-    except SqlError as error:
-        if error.sqlstate == LOCK_NOT_AVAILABLE:
-            raise _no_lock(session, script, "before the first statement", _relations(script), error) from error
-        raise
+    with _preparing(session, script):
+        # first of all: what the collection writes itself is no change of the phase, and is not counted as one
+        checks.begun(session, applied)
+        baseline = DataBaseline.read(session, script.rewrites)
+        checks.before(session, applied)
+        require_no_hidden_call(session, script)
     xid, pid = session.rows("SELECT pg_current_xact_id()::text, pg_backend_pid()::text")[0]
     applied.xid, applied.pid = xid or "", int(pid or 0)
     _keep_xid(client)
     # the gates too: when this process dies, the journal is all that a later run can report from
     step.note(TransactionBegun(applied.xid, applied.pid, step.end.gates or ()))
+    with _preparing(session, script):
+        checks.before_statements(session, applied)
     if script.role:
         session.set("role", script.role, local=True)
     role = script.role or beginning.role

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import Stopped
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.hidden_calls import require_no_hidden_call
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import Script
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.transaction import _require_no_hidden_call
 from ansible_collections.incomex.phasegate.tests.support.runs import client_of
 
 if TYPE_CHECKING:
@@ -52,10 +52,10 @@ def script(sql: str, schemas: Sequence[str] = ("app",), functions: Sequence[str]
 )
 def test_a_call_in_the_form_of_a_column_is_refused(session: Session, sql: str, name: str) -> None:
     with pytest.raises(Stopped, match="may call a function that its scope does not permit") as caught:
-        _require_no_hidden_call(session, script(sql))
+        require_no_hidden_call(session, script(sql))
     assert caught.value.found == name
-    _require_no_hidden_call(session, script(sql, functions=[name]))
-    _require_no_hidden_call(session, script(sql, schemas=()))
+    require_no_hidden_call(session, script(sql, functions=[name]))
+    require_no_hidden_call(session, script(sql, schemas=()))
 
 
 @pytest.mark.parametrize(
@@ -63,4 +63,4 @@ def test_a_call_in_the_form_of_a_column_is_refused(session: Session, sql: str, n
     ["SELECT o.state, o.two FROM app.orders o", "SELECT app.wipe(o) FROM orders o", "SELECT o.wiped FROM app.orders o"],
 )
 def test_columns_and_calls_in_the_form_of_calls_are_not(session: Session, sql: str) -> None:
-    _require_no_hidden_call(session, script(sql))
+    require_no_hidden_call(session, script(sql))

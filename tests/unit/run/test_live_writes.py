@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import Verified
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
+from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_capture import DataExpectations
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.verification import (
     Verification,
     run_verification,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.measured_locks import lock_measured
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.measurements import held_locks
 from ansible_collections.incomex.phasegate.tests.support.phase_files import PhaseFiles
 from ansible_collections.incomex.phasegate.tests.support.runs import Run, client_of
 
@@ -142,6 +145,72 @@ def test_the_phases_own_are(cluster: Cluster, shop: str, tmp_path: Path, changes
     outcome = run.migrate()
     assert outcome.data["outcome"] == "ROLLED_BACK"
     assert found in outcome.message
+
+
+# The phase writes to these rows; `touched` is measured, and the phase leaves it as it is.
+MEASURED = {
+    "scope": {"schemas": ["shop"], "statements": ["UPDATE"]},
+    "expect": {"tags": {"UPDATE": 1}, "rows": {"UPDATE": [20]}},
+    "data": {},
+    "row_counts": [],
+}
+
+
+@pytest.mark.fault("live-writes")
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("UPDATE shop.baskets SET touched = touched + 1", "id = id", 0),
+        ("DELETE FROM shop.baskets WHERE id > 40", "id = id", 0),
+        # it has that value already: the phase changes nothing
+        ("UPDATE shop.baskets SET touched = 9 WHERE id < 10", "touched = 9", 11),
+        ("UPDATE shop.baskets SET touched = 8 WHERE id < 10", "touched = 9", 20),
+    ],
+    ids=["other values", "rows gone", "the same value", "another value"],
+)
+def test_what_others_change_in_the_phases_rows_before_it_is_theirs(
+    cluster: Cluster, shop: str, tmp_path: Path, case: tuple[str, str, int]
+) -> None:
+    application, backfill, changed = case
+    ddl = f"UPDATE shop.baskets SET {backfill} WHERE id <= 20;\n".encode()
+    measure = [{**PHASE["measure"][0], "expect": {"changed": changed}}]
+    files = PhaseFiles(tmp_path).write({**PHASE, **MEASURED, "measure": measure}, ddl=ddl, rollback=ROLLBACK)
+    run = Run.of(client_of(cluster, shop), tmp_path / "runs", files.path).prepare()
+    cluster.psql(application, shop)
+    outcome = run.migrate()
+    assert (outcome.message, outcome.data["outcome"]) == ("", "COMMITTED")
+    assert [one["changed"] for one in outcome.data["transaction"]["measured"]] == [changed]
+    # nobody else could write between the reading and the statement
+    assert {"relation": "shop.baskets", "mode": "ShareRowExclusiveLock"} in outcome.data["transaction"]["locks"]
+
+
+@pytest.mark.fault("live-writes")
+def test_the_lock_of_the_rehearsal_is_taken_at_once(cluster: Cluster, shop: str) -> None:
+    with client_of(cluster, shop).session() as session:
+        session.execute("BEGIN")
+        measures = DataExpectations.from_definition(PHASE["measure"], []).measures
+        statement = {"run": True, "relations": ["shop.baskets", "shop.none"]}
+        locks = [{"relation": "shop.baskets", "mode": mode} for mode in ("AccessExclusiveLock", "RowExclusiveLock")]
+        lock_measured(session, measures, {"ddl": {"statements": [statement]}, "rehearsal": {"locks": locks}})
+        # of the table that the phase names, and of no other
+        assert {one["relation"]: one["mode"] for one in held_locks(session)} == {"shop.baskets": "AccessExclusiveLock"}
+
+
+@pytest.mark.fault("live-writes")
+def test_a_role_that_only_inserts_needs_no_lock(cluster: Cluster, shop: str) -> None:
+    role = f"{shop}_inserts"
+    cluster.psql(
+        f"CREATE ROLE {role}; GRANT USAGE ON SCHEMA shop TO {role}; GRANT SELECT, INSERT ON shop.baskets TO {role}",
+        shop,
+    )
+    with client_of(cluster, shop).session() as session:
+        session.execute("BEGIN")
+        session.set("role", role, local=True)
+        measures = DataExpectations.from_definition(PHASE["measure"][:1], []).measures
+        lock_measured(session, measures, {"ddl": {"statements": [{"run": True, "relations": ["shop.baskets"]}]}})
+        assert held_locks(session) == []
+        session.execute("ROLLBACK")
+    cluster.psql(f"DROP OWNED BY {role}; DROP ROLE {role}", shop)
 
 
 @pytest.mark.fault("live-writes")

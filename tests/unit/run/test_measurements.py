@@ -160,7 +160,7 @@ class Undo:
         script, step = rollback_script(run.plan, run.rollback), Step(run.artefacts, CopyRolledBack)
         with client.session() as session:
             base = take_snapshot(session)
-            checks = MeasuredRollback(original, "the phase", script, step, base, outcome.data["baseline"])
+            checks = MeasuredRollback(client, original, "the phase", script, step, base, outcome.data["baseline"])
             with step.running():
                 run_script(session, client, script, checks, base, step)
         return step.end
