@@ -39,7 +39,6 @@ requirements:
 """
 
 import re
-import threading
 import time
 from typing import Any, Mapping
 
@@ -90,7 +89,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
 
     def __init__(self) -> None:
         super().__init__()
-        self._lock = threading.Lock()
+        # and not get_option: ansible-runner, and so AWX, makes a subclass with options of its own
+        self._format = C.config.get_config_value("format", plugin_type="callback", plugin_name=__name__)
         self._play: Any = None
         self._followers: dict[str, Follower] = {}
         self._begun: dict[str, float] = {}
@@ -99,9 +99,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
 
     def _show(self, shown: Shown) -> None:
         """Print one thing; also called by the threads that follow journals."""
-        line = shown.as_json() if self.get_option("format") == board.JSON else shown.as_text()
-        with self._lock:
-            self._display.display(line, color=_COLOURS.get(shown.state))
+        line = shown.as_json() if self._format == board.JSON else shown.as_text()
+        self._display.display(line, color=_COLOURS.get(shown.state))
 
     # -- plays --------------------------------------------------------------------------------------------------------
 
@@ -131,7 +130,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
         self._begun[name] = time.monotonic()
         if not action.startswith(_COLLECTION) or task.delegate_to:
             return
-        follower = self._followers.setdefault(name, Follower(name, self._show))
+        follower = self._followers.setdefault(name, Follower(name, self._show, self._display._lock))  # noqa: SLF001, as forks use it
         follower.shown = set()
         opens = action in _OPENING
         if not opens and not follower.view.path:

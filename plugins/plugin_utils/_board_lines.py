@@ -64,10 +64,7 @@ class Shown:
             "lines": list(self.lines),
             **(self.more or {}),
         }
-        # DEL is the one control character that JSON does not escape
-        return escaped(
-            json.dumps({key: value for key, value in known.items() if value not in (None, "", [])}, default=str)
-        )
+        return json.dumps({key: value for key, value in known.items() if value not in (None, "", [])}, default=str)
 
 
 def closing(sealed: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:

@@ -9,6 +9,7 @@ This is a view, not a check: the chain of the journal is not verified. A journal
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -143,20 +144,22 @@ def _names(root: str) -> frozenset[str]:
 class Follower:
     """Follows the runs of one host, one module at a time: ``begin`` when the module starts, ``end`` when its result is there.
 
-    ``show`` is called in a thread of its own.
+    ``lock`` is that of the output. Ansible forks while it holds it, and some programs call a callback while they do. So a thread works
+    and prints only with it, and nobody waits for a thread.
     """
 
-    def __init__(self, host: str, show: Callable[[Shown], None]) -> None:
+    def __init__(self, host: str, show: Callable[[Shown], None], lock: contextlib.AbstractContextManager[Any]) -> None:
         self.host = host
         self.view = RunView(host)
         self.shown: set[str] = set()
         self._show = show
+        self._lock = lock
         self._offset = 0
         self._root = ""
         self._before: frozenset[str] = frozenset()
         self._broken = False
         self._ended = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._ended.set()
 
     def expect(self, root: str) -> None:
         """Follow the run that is opened next: its directory will be new below ``root``, and its journal's first entry names the host."""
@@ -176,28 +179,31 @@ class Follower:
     def begin(self) -> None:
         """Follow until ``end``."""
         self.shown = set()
-        self._ended.clear()
-        self._thread = threading.Thread(target=self._follow, daemon=True)
-        self._thread.start()
+        self._ended = threading.Event()
+        threading.Thread(target=self._follow, args=(self._ended,), daemon=True).start()
 
     def end(self) -> None:
         """Show what the journal has by now, and stop."""
-        if self._thread:
-            self._ended.set()
-            self._thread.join()
-            self._thread = None
-
-    def _follow(self) -> None:
-        while not self._broken:
-            last = self._ended.wait(_POLL_SECONDS)
-            try:
+        with self._lock:
+            if not self._ended.is_set():
+                self._ended.set()
                 self._look()
-            except _UNREADABLE:
-                self._broken = True
-            if last:
-                return
+
+    def _follow(self, ended: threading.Event) -> None:
+        while not ended.wait(_POLL_SECONDS):
+            with self._lock:
+                if not ended.is_set():
+                    self._look()
 
     def _look(self) -> None:
+        if self._broken:
+            return
+        try:
+            self._read()
+        except _UNREADABLE:
+            self._broken = True
+
+    def _read(self) -> None:
         if self._root:
             self._find()
         if not self.view.path:

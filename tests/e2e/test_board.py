@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+import pytest
 from ansible_collections.incomex.phasegate.tests.support.playbook import ROOT, environment, write_inventory
 
 if TYPE_CHECKING:
@@ -172,6 +173,21 @@ def test_without_a_journal_to_follow_results_are_shown(target: Target, tmp_path:
     assert commands == [("C-01 ... C-06", "DONE"), ("C-07", "FAILED")], text
     assert text.count("a count or result differs from the declared one") == 1
     assert f"{target.bundle().path}/report.md" in text
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_under_ansible_runner_as_in_awx(target: Target, form: str) -> None:
+    run = target.play_phase(PHASES / "r1", variables={**CALLBACK, "PHASEGATE_BOARD_FORMAT": form})
+    assert run.rc != 0
+    if form == "json":
+        lines = [json.loads(line) for line in run.stdout.splitlines()]
+        found = [(one["name"], one["state"]) for one in lines if one["event"] == "command"]
+    else:
+        found = states(run.stdout)
+    assert {("C-01", "DONE"), ("C-06", "DONE"), ("C-07", "FAILED")} <= set(found), run.stdout
+    assert run.stdout.count("a count or result differs from the declared one") == 1
+    # the job events have everything, as with any callback
+    assert run.failures
 
 
 def test_a_lock_that_is_not_granted_shows_who_holds_it(target: Target, phase: Path) -> None:

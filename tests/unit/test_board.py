@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import LockTimedOut, RunOpened
@@ -77,7 +79,7 @@ def run(root: Path, name: str, host: str) -> Journal:
 def test_only_the_new_run_of_the_host_is_followed(tmp_path: Path) -> None:
     shown: list[Shown] = []
     old = run(tmp_path, "0", "db1")
-    follower = Follower("db1", shown.append)
+    follower = Follower("db1", shown.append, threading.RLock())
     follower.expect(str(tmp_path))
     other, own = run(tmp_path, "a", "db2"), run(tmp_path, "b", "db1")
     (tmp_path / "1").mkdir()
@@ -102,7 +104,7 @@ def test_a_run_that_was_there_before_is_followed_from_its_end(tmp_path: Path) ->
     shown: list[Shown] = []
     journal = run(tmp_path, "applied", "db1")
     journal.append("C-07", "done")
-    follower = Follower("db1", shown.append)
+    follower = Follower("db1", shown.append, threading.RLock())
     follower.know(str(tmp_path / "applied"))
     journal.append("C-08", "done")
     follower.begin()
@@ -112,7 +114,7 @@ def test_a_run_that_was_there_before_is_followed_from_its_end(tmp_path: Path) ->
 
 def test_a_torn_line_waits_and_a_journal_that_cannot_be_read_ends(tmp_path: Path) -> None:
     shown: list[Shown] = []
-    follower = Follower("db1", shown.append)
+    follower = Follower("db1", shown.append, threading.RLock())
     follower.expect(str(tmp_path))
     journal = run(tmp_path, "own", "db1")
     journal.append("C-05", "done")
@@ -131,6 +133,28 @@ def test_a_torn_line_waits_and_a_journal_that_cannot_be_read_ends(tmp_path: Path
     journal.append("C-06", "done")
     follower.begin()
     follower.end()
+    assert [one.name for one in shown] == ["C-05"]
+
+
+def test_the_end_waits_for_no_thread_that_waits_for_the_output(tmp_path: Path) -> None:
+    # ansible-runner calls a callback with the lock of the output held
+    shown: list[Shown] = []
+    lock = threading.RLock()
+    follower = Follower("db1", shown.append, lock)
+
+    def work() -> None:
+        with lock:
+            follower.expect(str(tmp_path))
+            follower.begin()
+            run(tmp_path, "own", "db1").append("C-05", "done")
+            time.sleep(0.5)  # the thread waits by now
+            follower.end()
+
+    worker = threading.Thread(target=work, daemon=True)
+    worker.start()
+    worker.join(10)
+    assert not worker.is_alive()
+    time.sleep(0.5)
     assert [one.name for one in shown] == ["C-05"]
 
 
