@@ -179,25 +179,34 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
 
     def v2_runner_on_unreachable(self, result: Any) -> None:
         """Show that a host could not be reached."""
-        host, told = self._ended(result)
-        self._show(Shown("failure", host, result.task.name or _action(result.task), "UNREACHABLE", lines=_reason(told)))
+        host = self._stop(result)
+        self._show(
+            Shown(
+                "failure", host, result.task.name or _action(result.task), "UNREACHABLE", lines=_reason(result.result)
+            )
+        )
 
     def v2_runner_on_skipped(self, result: Any) -> None:
         """Show nothing of a skipped task."""
-        self._ended(result)
+        self._stop(result)
+
+    def _stop(self, result: Any) -> str:
+        """Show what the journal has by now; return the host."""
+        host: str = result.host.get_name()
+        if host in self._followers:
+            self._followers[host].end()
+        return host
 
     def _ended(self, result: Any) -> tuple[str, Mapping[str, Any]]:
         """Show what a module's result tells beyond its journal; return the host and the result."""
-        host, task, told = result.host.get_name(), result.task, result.result
+        host, task, told = self._stop(result), result.task, result.result
         follower = self._followers.get(host)
-        if follower:
-            follower.end()
         for warning in map(str, told.get("warnings") or ()):
             if warning not in self._warned:
                 self._warned.add(warning)
                 self._show(Shown("warning", host, state=board.WARNING, text=warning))
         action = _action(task)
-        if not follower or not action.startswith(_COLLECTION) or task.delegate_to or result.is_skipped():
+        if not follower or not action.startswith(_COLLECTION) or task.delegate_to:
             return host, told
         if action in _OPENING:
             follower.know(str(told.get("run_directory") or ""))
@@ -210,7 +219,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
         command = _COMMAND.match(task.name or "")
         if command and not follower.shown:
             # a module of this collection returns `msg` only when it fails
-            state = board.FAILED if result.is_failed() or told.get("msg") else board.DONE
+            failed = result.is_failed() or told.get("msg")
+            state = board.FAILED if failed else board.CHECKED if task.check_mode else board.DONE
             self._show(Shown("command", host, command[1], state, time.monotonic() - self._begun[host], command[2]))
         return host, told
 

@@ -31,6 +31,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
     StatementBegun,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import PARTIAL
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import GateStatus
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import GATE_TITLES
 from ansible_collections.incomex.phasegate.plugins.module_utils._report.vocabulary import COMMANDS
 from ansible_collections.incomex.phasegate.plugins.plugin_utils import _board_lines as board
@@ -49,7 +50,8 @@ def gates_shown(host: str, gates: Any, known: dict[str, str]) -> list[Shown]:
     shown = []
     for gate in gates or ():
         name, status = str(gate["id"]), str(gate["status"])
-        if known.get(name) != status:
+        # what was evaluated before stays so, when a later command says that it did not come to it
+        if name not in known or status not in (known[name], GateStatus.NOT_REACHED.value):
             known[name] = status
             shown.append(Shown("gate", host, name, status, text=GATE_TITLES.get(name, "")))
     return shown

@@ -211,6 +211,15 @@ def test_a_lock_that_is_not_granted_shows_who_holds_it(target: Target, phase: Pa
     assert "\x1b" not in text
 
 
+def test_check_mode_shows_that_nothing_ran(target: Target) -> None:
+    argv = [*words(target, "execute.yml", {"phasegate_phase": "alpha"}), "--check"]
+    rc, text = on_terminal(argv)
+    assert rc == 0, text
+    found = states(re.sub(r"\x1b\[[0-9;]*m", "", text))
+    assert [one for one in found if one[0].startswith("C")] == [("C-01 ... C-06", "CHECKED"), ("C-07", "CHECKED")], text
+    assert len({name for name, _state in found}) == len(found), text
+
+
 def test_a_phase_that_is_applied_shows_nothing_of_the_earlier_run(target: Target) -> None:
     assert target.play().rc == 0
     rc, text = board(target, "execute.yml", {"phasegate_phase": "alpha"})

@@ -46,6 +46,10 @@ def test_a_gate_is_shown_when_its_status_changes() -> None:
     assert view.show(entry("C-07", "transaction", gates=gates), 0.0) == []
     gates[0]["status"] = "FAIL"
     assert [one.state for one in view.show(entry("C-07", "transaction", gates=gates), 0.0)] == ["FAIL"]
+    gates[0]["status"] = "NOT REACHED"
+    assert view.show(entry("C-07", "failed", gates=gates), 0.0)[:-1] == []
+    gates[0]["id"] = "G-7"
+    assert [one.state for one in view.show(entry("C-07", "failed", gates=gates), 0.0)[:-1]] == ["NOT REACHED"]
 
 
 def test_a_lock_that_is_not_granted_names_its_holder() -> None:
