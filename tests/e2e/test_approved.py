@@ -116,7 +116,7 @@ def assert_reported(report: dict[str, Any]) -> None:
     assert lock["seconds"] > 0 < lock["rehearsed_seconds"]
 
 
-@pytest.mark.fault("approvals", "rollback-refused", "plan-spent", "rollback-again")
+@pytest.mark.fault("approvals", "rollback-refused", "plan-spent", "rollback-again", "rollback-early")
 def test_the_chain(  # noqa: PLR0915 - each step needs those before it
     target: Target, people: list[Reviewer], reviewers: Path, plan: Path, tmp_path: Path
 ) -> None:

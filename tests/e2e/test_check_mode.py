@@ -133,6 +133,7 @@ CASES: list[tuple[str, str, list[str]]] = [
 
 
 @pytest.mark.parametrize(("state", "playbook", "reasons"), CASES, ids=[f"{one[0]}-{one[1]}" for one in CASES])
+@pytest.mark.fault("check-mode")
 def test_it_ends_as_the_run_would_begin(world: World, state: str, playbook: str, reasons: list[str]) -> None:
     world.reach(state)
     extra = world.undo(confirm=state != REFUSED) if playbook == "rollback" else {}
@@ -155,6 +156,7 @@ def test_it_ends_as_the_run_would_begin(world: World, state: str, playbook: str,
         assert {"G-1": "NOT ENFORCED", "G-3": "PASS", "G-6": "N/A", "G-8": "PASS"}.items() <= statuses(run).items()
 
 
+@pytest.mark.fault("check-mode")
 def test_an_execution_is_judged_to_the_end(world: World) -> None:
     world.reach(UNDONE)
     cluster, database = world.target.cluster, world.target.database

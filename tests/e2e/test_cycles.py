@@ -103,6 +103,7 @@ class Cycle:
 
 @pytest.mark.fault("plan-spent", "rollback-again")
 @pytest.mark.parametrize("reviewed", [False, True])
+@pytest.mark.fault("cycles")
 def test_execute_and_roll_back_again_and_again(target: Target, tmp_path: Path, *, reviewed: bool) -> None:
     people = [Reviewer.create(tmp_path, name) for name in ("anna", "ben")] if reviewed else []
     home = Path(pwd.getpwuid(os.geteuid()).pw_dir) / ".config" / "phasegate" / "reviewers"

@@ -44,6 +44,7 @@ def the_message(run: Play) -> str:
         ("prune", {"phasegate_plan": "x"}, ["phasegate_plan is given by -e and prune does not read it"]),
     ],
 )
+@pytest.mark.fault("input-empty")
 def test_on_a_target(target: Target, playbook: str, inputs: dict[str, Any], found: list[str]) -> None:
     message = the_message(target.play(f"playbooks/{playbook}.yml", extra_vars=inputs))
     assert message.startswith(f"Invalid inputs of playbook {'execute' if playbook == 'phase_alpha' else playbook}.\n")
@@ -61,6 +62,7 @@ def test_on_a_target(target: Target, playbook: str, inputs: dict[str, Any], foun
         ("phase_alpha_rehearse", {"rehearse_plans": " ", "rehearse_author": "huyen"}, "rehearse_plans"),
     ],
 )
+@pytest.mark.fault("input-empty")
 def test_an_empty_input_of_a_role_is_not_read_as_one_that_was_not_given(
     target: Target, playbook: str, inputs: dict[str, Any], name: str
 ) -> None:
@@ -114,6 +116,7 @@ def test_a_misspelt_name_of_the_inventory_is_refused_by_every_playbook(target: T
         ),
     ],
 )
+@pytest.mark.fault("input-empty")
 def test_on_the_controller(tmp_path: Path, playbook: str, inputs: dict[str, Any], found: str) -> None:
     message = the_message(play(tmp_path, f"playbooks/{playbook}.yml", extra_vars=inputs))
     assert f"\n  found: {found}\n" in message

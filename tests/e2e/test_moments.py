@@ -105,6 +105,7 @@ def rehearse(target: Target, copies: Cluster, files: PhaseFiles) -> Play:
 
 
 @pytest.mark.parametrize("name", PHASES)
+@pytest.mark.fault("facts-changed")
 def test_what_a_rehearsal_compares_may_be_what_the_phase_changes(
     cluster: Cluster, empty_database: str, tmp_path: Path, copies: Cluster, name: str
 ) -> None:
@@ -131,6 +132,7 @@ def test_what_a_rehearsal_compares_may_be_what_the_phase_changes(
 
 
 @pytest.mark.parametrize("name", BARE_NAMES)
+@pytest.mark.fault("dump-unrestorable")
 def test_a_database_that_no_dump_restores_is_repaired_as_documented(
     cluster: Cluster, empty_database: str, tmp_path: Path, copies: Cluster, name: str
 ) -> None:

@@ -69,6 +69,7 @@ def told(run: Play) -> list[str]:
     return lines
 
 
+@pytest.mark.fault("run-named")
 def test_each_run_of_a_phase_says_what_it_did(target: Target, small: PhaseFiles) -> None:
     known: set[Path] = set()
     assert target.play_phase(small.directory).rc == 0
@@ -115,6 +116,7 @@ def test_each_run_of_a_phase_says_what_it_did(target: Target, small: PhaseFiles)
     assert {requested[f"T-{number}"] for number in range(2, 9)} == {"NOT EVALUATED"}
 
 
+@pytest.mark.fault("run-named")
 def test_an_applied_phase_that_does_not_verify_any_more_is_no_failed_execution(
     target: Target, small: PhaseFiles
 ) -> None:
@@ -132,6 +134,7 @@ def test_an_applied_phase_that_does_not_verify_any_more_is_no_failed_execution(
     assert bundle.gates == {}
 
 
+@pytest.mark.fault("run-named")
 def test_a_rollback_that_cannot_be_opened_is_shown_as_one(target: Target) -> None:
     undo = {"phasegate_execution": str(target.root / "alpha_test_20260101T000000Z"), "phasegate_confirm": "x"}
     assert target.play("playbooks/rollback.yml", extra_vars=undo).rc != 0
@@ -157,6 +160,7 @@ def test_a_rehearsal_that_cannot_be_opened_is_shown_as_one(target: Target, small
     assert "G-11" not in bundle.text("report.md")
 
 
+@pytest.mark.fault("run-named")
 def test_a_first_rehearsal_that_rolls_back_says_so_and_demands_no_review(
     target: Target, small: PhaseFiles, copies: dict[str, Any]
 ) -> None:
@@ -172,6 +176,7 @@ def test_a_first_rehearsal_that_rolls_back_says_so_and_demands_no_review(
     assert not Path(copies["phasegate_plans"]).exists()
 
 
+@pytest.mark.fault("rehearsals-together")
 def test_two_rehearsals_of_one_play_are_apart(target: Target, small: PhaseFiles, copies: dict[str, Any]) -> None:
     """They name the same cluster and the same database for the copy; one of them fails."""
     target.cluster.psql("CREATE TABLE app.t (id int)", target.database)

@@ -321,6 +321,40 @@ ROWS: dict[str, Fault] = {
         "review.md or review.html beside a plan is changed, emptied or that of another plan",
         "the plan is not signed; make the package again and read it",
     ),
+    "input-empty": Fault(
+        "an input is given and empty, as of an unset variable of the shell, or its name is misspelt or another playbook's",
+        "refused before anything starts; the input named",
+    ),
+    "check-mode": Fault(
+        "--check of each playbook, on a fresh, applied, rolled back and refused database",
+        "it judges all that can be judged without writing, and ends as the run would begin",
+    ),
+    "run-named": Fault(
+        "executions, rehearsals, rollbacks and verifications that succeed, stop, or cannot be opened",
+        "titles, outcomes and sentences say what this run did, and nothing that did not happen",
+    ),
+    "cycles": Fault(
+        "execute, roll back, execute and roll back again, with and without reviewers",
+        "each step leads to the next one, the evidence is true, and nothing signed counts twice",
+    ),
+    "rollback-early": Fault(
+        "a rollback without confirmation, enough approvals or the accepted loss",
+        "all of them told at once, before a backup is made",
+    ),
+    "rollback-rewrites": Fault(
+        "a rollback rewrites a table that the phase does not declare", "the rehearsal stops; production records it"
+    ),
+    "facts-changed": Fault(
+        "a phase creates or drops an extension, or changes a setting of the database, which a rehearsal compares",
+        "the facts from before the phase are compared: it can be executed",
+    ),
+    "dump-unrestorable": Fault(
+        "an index or generated column calls a function that needs a search_path, so that no dump of the database restores",
+        "the rehearsal stops with the function's name; the documented repair leads on",
+    ),
+    "rehearsals-together": Fault(
+        "two hosts of one play rehearse in the same cluster, and one fails", "each has a copy and a reason of its own"
+    ),
     "under-load": Fault(
         "an application writes 50 times a second to the tables of a phase, from its rehearsal to its rollback",
         "no false verdict: each step succeeds, and nothing of the application's is lost or blamed on the phase",

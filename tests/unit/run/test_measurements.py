@@ -194,6 +194,7 @@ UNDOS = {
 
 
 @pytest.mark.parametrize("undo", UNDOS.values(), ids=UNDOS.keys())
+@pytest.mark.fault("rollback-rewrites")
 def test_what_a_rollback_rewrites_is_measured(
     cluster: Cluster, empty_database: str, tmp_path: Path, undo: Undo
 ) -> None:
