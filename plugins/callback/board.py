@@ -39,6 +39,7 @@ requirements:
 """
 
 import re
+import sys
 import time
 from typing import Any, Mapping
 
@@ -101,6 +102,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
         """Print one thing; also called by the threads that follow journals."""
         line = shown.as_json() if self._format == board.JSON else shown.as_text()
         self._display.display(line, color=_COLOURS.get(shown.state))
+        with self._display._lock:  # noqa: SLF001, as forks use it
+            sys.stdout.flush()  # a pipe would keep what is shown until the module has ended
 
     # -- plays --------------------------------------------------------------------------------------------------------
 

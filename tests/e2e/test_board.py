@@ -195,20 +195,32 @@ def test_a_lock_that_is_not_granted_shows_who_holds_it(target: Target, phase: Pa
     declared.write_text(
         declared.read_text(encoding="utf-8").replace("lock_timeout: 5s", "lock_timeout: 1s"), encoding="utf-8"
     )
+    extra = {
+        "phasegate_phase_file": str(declared),
+        "phasegate_conditions": {"long_transactions": "ignore"},
+        "phasegate_lock_attempts": 5,
+    }
+    argv = words(target, "execute.yml", extra)
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with psycopg.connect(target.cluster.dsn(target.database), application_name="nightly\x1b[2J") as holder:
         pid = holder.info.backend_pid
         holder.execute("LOCK TABLE public.tac_logical_unit IN ACCESS SHARE MODE")
-        rc, text = board(
-            target,
-            "execute.yml",
-            {"phasegate_phase_file": str(declared), "phasegate_conditions": {"long_transactions": "ignore"}},
-        )
-    assert rc != 0
-    waits = re.findall(r"^target  C-07 +WAITING +([0-9.]+) s  attempt (\d+): held by (.*)", text, re.MULTILINE)
-    assert [attempt for _seconds, attempt, _holder in waits] == [str(n + 1) for n in range(len(waits))]
+        with subprocess.Popen(
+            argv, cwd=ROOT, env={**buffered, **environment(CALLBACK)}, stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout
+            text = ""
+            for line in process.stdout:
+                text += line
+                if "WAITING" in line:  # it is shown while the module waits, on a pipe as well
+                    holder.rollback()
+    assert process.returncode == 0, text
+    waits = re.findall(r"^target  C-07 +WAITING +[0-9.]+ s  attempt (\d+): held by (.*)", text, re.MULTILINE)
     assert waits, text
-    assert all(f"pid {pid}" in found for _seconds, _attempt, found in waits), waits
+    assert waits[0][0] == "1"
+    assert f"pid {pid}" in waits[0][1]
     assert "\x1b" not in text
+    assert ("C-07", "DONE") in states(text)
 
 
 def test_check_mode_shows_that_nothing_ran(target: Target) -> None:
