@@ -332,3 +332,12 @@ def parent_kind(kind: str) -> Optional[str]:
 def kind_allowed(kind: str, scope: Collection[str]) -> bool:
     """Return whether a scope's list of kinds allows ``kind``."""
     return kind in scope or parent_kind(kind) in scope
+
+
+def setting_advice(name: str) -> str:
+    """Return what to write in place of a change of this setting that is refused."""
+    if name == "search_path":
+        return "use settings.search_path in phase.yml"
+    if name in LOCAL_SETTINGS or ("." in name and not name.startswith("plpgsql.")):
+        return "write SET LOCAL, or use settings in phase.yml"
+    return "remove it"

@@ -6,11 +6,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, FrozenSet, Sequence
+from typing import Any, Callable, FrozenSet, Sequence, Tuple
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.statement_kinds import (
     LOCAL_SETTINGS,
     far_reaching,
+    setting_advice,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.names import StatementNames
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.syntax_tree import (
@@ -64,9 +65,9 @@ def check_calls(
                 next_step=f"add {full} to scope.functions if it is intended",
             )
         elif name == "set_config":
-            problem = _set_config_problem(call)
+            problem, advice = _set_config_problem(call)
             if problem:
-                report(problem, next_step="use SET LOCAL")
+                report(problem, next_step=advice)
         elif far_reaching(name):
             _report_far_reaching(name, report)
 
@@ -132,12 +133,16 @@ def _report_far_reaching(name: str, report: Callable[..., None]) -> None:
     )
 
 
-def _set_config_problem(call: Any) -> str:
+def _set_config_problem(call: Any) -> Tuple[str, str]:
+    """Return what is wrong with a call of set_config, '' when nothing is, and what to do."""
     arguments = [getattr(getattr(arg, "val", None), "sval", None) for arg in call.args or ()]
     local = call.args[-1] if call.args else None
+    name = ((arguments or [None])[0] or "").lower()
     if getattr(getattr(local, "val", None), "boolval", None) is not True:
-        return "set_config whose last argument is not true: the setting would outlive the transaction"
-    name = (arguments[0] or "").lower()
+        return (
+            "set_config whose last argument is not true: the setting would outlive the transaction",
+            setting_advice(name),
+        )
     if name not in LOCAL_SETTINGS and not ("." in name and not name.startswith("plpgsql.")):
-        return f"set_config of {name or 'a computed name'}: not a setting that a phase may change"
-    return ""
+        return f"set_config of {name or 'a computed name'}: not a setting that a phase may change", setting_advice(name)
+    return "", ""

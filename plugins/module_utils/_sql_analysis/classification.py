@@ -24,6 +24,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._plan.statement_
     LOCAL_SETTINGS,
     REFUSED_TAGS,
     SHARED_OBJECTS,
+    setting_advice,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.bodies import Body
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.syntax_tree import (
@@ -246,17 +247,13 @@ def _copy(node: Any) -> Tuple[str, List[str]]:
 def _set(node: Any) -> Tuple[str, List[str]]:
     name = node.name or ""
     plain = node.kind.name in ("VAR_SET_VALUE", "VAR_SET_DEFAULT")
+    custom = "." in name and not name.startswith("plpgsql.")
     if not (plain and node.is_local):
         raise RefusedError(
-            "a setting changed outside SET LOCAL: it would outlive the transaction",
-            "write SET LOCAL, or use settings in phase.yml",
+            "a setting changed outside SET LOCAL: it would outlive the transaction", setting_advice(name)
         )
-    custom = "." in name and not name.startswith("plpgsql.")
     if name not in LOCAL_SETTINGS and not custom:
-        raise RefusedError(
-            f"SET LOCAL {name}: not a setting that a phase may change",
-            "use settings.search_path in phase.yml" if name == "search_path" else "remove it",
-        )
+        raise RefusedError(f"SET LOCAL {name}: not a setting that a phase may change", setting_advice(name))
     return "SET", ["SET LOCAL"]
 
 

@@ -49,6 +49,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.na
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.required_privileges import needs_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.splitting import (
+    SqlPiece,
     StatementReporter,
     outer_pieces,
     split_file,
@@ -230,6 +231,7 @@ def _analysed(source: SourceFile, rules: SqlRules, problems: List[Problem]) -> L
                 "after_commit": after_commit,
             }
         )
+    _check_after_commit(source, pieces[len(body) :], problems)
     _check_rows(source, seen, refused, rules, problems)
     if not any(statement["run"] for statement in statements) and not problems:
         problems.append(Problem(source.path, 1, "", "no statement besides BEGIN and COMMIT"))
@@ -241,6 +243,25 @@ def _analysed(source: SourceFile, rules: SqlRules, problems: List[Problem]) -> L
     except PhaseGateError as error:
         problems.append(Problem(source.path, 1, "", error.what, expected=error.expected, found=error.found))
     return statements
+
+
+def _check_after_commit(source: SourceFile, pieces: Sequence[SqlPiece], problems: List[Problem]) -> None:
+    """Refuse, as one problem, what stands after COMMIT and could run in a transaction."""
+    wrong = [piece for piece in pieces if not is_concurrent(piece.node)]
+    if not wrong:
+        return
+    problems.append(
+        Problem(
+            source.path,
+            wrong[0].line,
+            "",
+            "only statements that cannot run in a transaction may be after COMMIT",
+            expected="CREATE, DROP or REINDEX INDEX CONCURRENTLY, DETACH PARTITION … CONCURRENTLY",
+            found="; ".join(f"line {piece.line}: {' '.join(piece.text.split())[:100]}" for piece in wrong),
+            next_step="move them before COMMIT; what needs the result of a statement after COMMIT, such as ALTER INDEX … ATTACH"
+            " PARTITION, is a phase of its own",
+        )
+    )
 
 
 def _check_kinds(kinds: Sequence[str], rules: SqlRules, report: StatementReporter, computed: str) -> None:

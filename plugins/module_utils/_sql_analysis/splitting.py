@@ -34,6 +34,14 @@ _CONTROL = re.compile("[\x01-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 _COPY_STDIN = re.compile(r"\bcopy\b[^;]*\bfrom\s+stdin\b", re.IGNORECASE)
 
+# The line that ends the data of a COPY.
+_END_OF_DATA = re.compile(r"^\\\.$", re.MULTILINE)
+
+_END_OF_LINE = re.compile(r"$", re.MULTILINE)
+
+# How many psql commands and COPY statements of a file are looked past.
+_MOST_LEFT_OUT = 200
+
 
 @dataclass
 class SqlPiece:
@@ -79,11 +87,10 @@ def split_file(source: SourceFile, problems: List[Problem]) -> List[SqlPiece]:
     if problem:
         problems.append(problem)
         return []
-    try:
-        raw = parse_sql(text)
-    except pglast.parser.ParseError as error:
-        problems.append(_syntax_problem(source, text, error))
+    parsed = _parsed(source, text, problems)
+    if parsed is None:
         return []
+    text, raw = parsed
     if not raw:
         problems.append(
             Problem(
@@ -92,6 +99,42 @@ def split_file(source: SourceFile, problems: List[Problem]) -> List[SqlPiece]:
         )
         return []
     return _pieces(text, raw)
+
+
+def _parsed(source: SourceFile, text: str, problems: List[Problem]) -> Optional[Tuple[str, Tuple[Any, ...]]]:
+    """Return the text and its statements, or None; what is no SQL is in ``problems``.
+
+    What psql would read itself is replaced by blanks, so that everything else in the file is looked at in the same round.
+    """
+    for _left_out in range(_MOST_LEFT_OUT):
+        try:
+            return text, parse_sql(text)
+        except pglast.parser.ParseError as error:  # noqa: PERF203 - each is another text
+            problems.append(_syntax_problem(source, text, error))
+            rest = _without_psql(text, _location(text, error))
+            if rest is None:
+                break
+            text = rest
+    return None
+
+
+def _location(text: str, error: Any) -> int:
+    """Return where in the text the parser stopped."""
+    location = error.args[1] if len(error.args) > 1 and isinstance(error.args[1], int) else len(text)
+    return min(location, len(text))
+
+
+def _without_psql(text: str, location: int) -> Optional[str]:
+    """Return the text without the psql command or the COPY data that the parser stopped at, None when it is neither."""
+    copy = _COPY_STDIN.search(text, 0, location)
+    if text[location : location + 1] == "\\":
+        start, end = location, _END_OF_LINE.search(text, location).start()  # type: ignore[union-attr]  # $ matches
+    elif copy:
+        last = _END_OF_DATA.search(text, copy.end())
+        start, end = copy.start(), last.end() if last else len(text)
+    else:
+        return None
+    return text[:start] + re.sub(r"[^\n]", " ", text[start:end]) + text[end:]
 
 
 def _pieces(text: str, raw: Sequence[Any]) -> List[SqlPiece]:
@@ -125,9 +168,7 @@ def _character_problem(source: SourceFile, text: str) -> Optional[Problem]:
 
 
 def _syntax_problem(source: SourceFile, text: str, error: Any) -> Problem:
-    message = error.args[0]
-    location = error.args[1] if len(error.args) > 1 and isinstance(error.args[1], int) else len(text)
-    location = min(location, len(text))
+    message, location = error.args[0], _location(text, error)
     line = text.count("\n", 0, location) + 1
     found = text.splitlines()[line - 1].strip()[:160] if line <= len(text.splitlines()) else ""
     copy = _COPY_STDIN.search(text, 0, location)
@@ -145,7 +186,13 @@ def _syntax_problem(source: SourceFile, text: str, error: Any) -> Problem:
 
 
 def transaction_pieces(pieces: Sequence[SqlPiece]) -> Sequence[SqlPiece]:
-    """Return the statements of the transaction: all but those at the end that cannot run in one."""
+    """Return the statements of the transaction: to the only COMMIT of a file that begins with BEGIN.
+
+    In any other file, all but those at the end that cannot run in one.
+    """
+    control = [n for n, piece in enumerate(pieces, start=1) if is_node(piece.node, ast.TransactionStmt)]
+    if control[1:] and not control[2:] and outer_pieces(pieces[: control[1]]):
+        return pieces[: control[1]]
     last = max((n for n, piece in enumerate(pieces, start=1) if not is_concurrent(piece.node)), default=0)
     return pieces[:last]
 

@@ -597,3 +597,63 @@ def test_checks_only_read(files: PhaseFiles, sql: str, what: str) -> None:
     assert problem.path == "verify[0].sql"
     assert problem.line > 0
     assert what in problem.what
+
+
+# --- a dump, and what stands after COMMIT ----------------------------------------------------------------------
+
+
+def told_of(path: Path, ddl: bytes, kinds: list[str], tags: dict[str, int]) -> list[Problem]:
+    files = PhaseFiles(path).write(
+        {"scope": {"schemas": ["app"], "statements": kinds}, "expect": {"tags": tags}}, ddl=ddl
+    )
+    return problems_of(files)
+
+
+@pytest.mark.parametrize("end", ["\\.\n", ""], ids=["ended", "cut off"])
+def test_what_psql_would_read_hides_nothing_else(tmp_path: Path, end: str) -> None:
+    ddl = (
+        "\\restrict x\nSET client_encoding = 'UTF8';\nSELECT pg_catalog.set_config('search_path', '', false);\n"
+        "\\set who 'anna'\nCREATE TABLE app.t (id int);\nGRANT SELECT ON app.t TO PUBLIC;\n\\unrestrict x\n"
+        "COPY app.t (id) FROM stdin;\n1\n2\t;'\n" + end
+    ).encode()
+    found = told_of(tmp_path, ddl, ["CREATE TABLE"], {"CREATE TABLE": 1, "GRANT": 1, "SELECT": 1, "COPY": 1})
+    assert sorted((one.line, one.what.partition(":")[0].partition(";")[0]) for one in found) == [
+        (1, "a psql command"),
+        (2, "a setting changed outside SET LOCAL"),
+        (3, "SELECT is not in scope.statements"),
+        (3, "set_config whose last argument is not true"),
+        (4, "a psql command"),
+        (6, "GRANT is not in scope.statements"),
+        (7, "a psql command"),
+        (8, "COPY FROM STDIN"),
+    ]
+    # what cannot be set with SET LOCAL either is not what is advised
+    steps = {one.line: one.next_step for one in found if "set" in one.what}
+    assert steps == {2: "remove it", 3: "use settings.search_path in phase.yml"}
+
+
+def test_a_file_of_psql_commands_alone_ends(tmp_path: Path) -> None:
+    found = told_of(tmp_path, b"\\q\n" * 1000, ["CREATE TABLE"], {"CREATE TABLE": 1})
+    assert {one.what.partition(";")[0] for one in found} == {"a psql command"}
+
+
+@pytest.mark.parametrize(
+    ("after", "lines"),
+    [
+        (b"CREATE INDEX CONCURRENTLY i ON app.t (id);\nALTER INDEX app.p ATTACH PARTITION app.i;\n", [5]),
+        (b"ALTER INDEX app.p ATTACH PARTITION app.i;\nSELECT 1;\n", [4, 5]),
+        (b"DROP INDEX CONCURRENTLY app.o;\nREINDEX TABLE app.t;\nDROP INDEX CONCURRENTLY app.q;\n", [5]),
+    ],
+    ids=["attach", "select", "reindex"],
+)
+def test_what_may_not_be_after_commit_is_one_problem(tmp_path: Path, after: bytes, lines: list[int]) -> None:
+    ddl = b"BEGIN;\n" + SMALL_DDL + b"COMMIT;\n" + after
+    kinds = ["CREATE TABLE", "CREATE INDEX CONCURRENTLY", "DROP INDEX CONCURRENTLY", "ALTER INDEX ATTACH PARTITION"]
+    tags = {"BEGIN": 1, "CREATE TABLE": 1, "COMMIT": 1}
+    for tag, word in (("CREATE INDEX", b"CREATE INDEX"), ("ALTER INDEX", b"ALTER INDEX"), ("SELECT", b"SELECT")):
+        tags |= {tag: after.count(word)} if word in after else {}
+    tags |= {"DROP INDEX": 2, "REINDEX": 1} if b"DROP" in after else {}
+    found = told_of(tmp_path, ddl, [*kinds, "SELECT", "REINDEX"], tags)
+    assert [one.what for one in found] == ["only statements that cannot run in a transaction may be after COMMIT"]
+    assert [int(part.split(":")[0].split()[1]) for part in found[0].found.split("; ")] == lines
+    assert "a phase of its own" in found[0].next_step
