@@ -11,6 +11,7 @@ import pty
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ import pytest
 from ansible_collections.incomex.phasegate.tests.support.playbook import ROOT, environment, write_inventory
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from ansible_collections.incomex.phasegate.tests.support.target import Target
 
@@ -66,11 +67,13 @@ def board(
     return done.returncode, done.stdout
 
 
-def on_terminal(argv: list[str]) -> tuple[int, str]:
-    """Run a command on a terminal of its own; return its exit code and what it printed."""
+def on_terminal(argv: list[str], seen: Callable[[str], None] = lambda _text: None, **variables: str) -> tuple[int, str]:
+    """Run a command on a terminal of its own; return its exit code and what it printed, which ``seen`` is given while it comes."""
     controller, terminal = pty.openpty()
     coloured = {
-        key: value for key, value in environment({**CALLBACK, "TERM": "xterm"}).items() if key != "ANSIBLE_NOCOLOR"
+        key: value
+        for key, value in environment({**CALLBACK, "TERM": "xterm", **variables}).items()
+        if key != "ANSIBLE_NOCOLOR"
     }
     with subprocess.Popen(argv, cwd=ROOT, env={**os.environ, **coloured}, stdin=terminal, stdout=terminal) as process:
         os.close(terminal)
@@ -78,6 +81,7 @@ def on_terminal(argv: list[str]) -> tuple[int, str]:
         try:
             while data := os.read(controller, 65536):
                 printed += data
+                seen(printed.decode(errors="replace"))
         except OSError:  # EIO: the last one has closed the terminal
             pass
     os.close(controller)
@@ -221,6 +225,47 @@ def test_a_lock_that_is_not_granted_shows_who_holds_it(target: Target, phase: Pa
     assert f"pid {pid}" in waits[0][1]
     assert "\x1b" not in text
     assert ("C-07", "DONE") in states(text)
+
+
+def test_a_run_is_watched_from_a_second_terminal(target: Target, phase: Path, tmp_path: Path) -> None:
+    declared = phase / "phase.yml"
+    declared.write_text(
+        declared.read_text(encoding="utf-8").replace("lock_timeout: 5s", "lock_timeout: 1s"), encoding="utf-8"
+    )
+    extra = {
+        "phasegate_phase_file": str(declared),
+        "phasegate_conditions": {"long_transactions": "ignore"},
+        "phasegate_lock_attempts": 7,
+    }
+    plugins = tmp_path / "connections"
+    plugins.mkdir()
+    (plugins / "elsewhere.py").write_text(ELSEWHERE, encoding="utf-8")
+    with psycopg.connect(target.cluster.dsn(target.database)) as holder:
+        holder.execute("LOCK TABLE public.tac_logical_unit IN ACCESS SHARE MODE")
+        with target.start("playbooks/execute.yml", extra) as first:
+            while not list(target.root.glob("*/journal.jsonl")):
+                assert first.poll() is None
+                time.sleep(0.1)
+            rc, text = on_terminal(
+                words(target, "watch.yml", {}, ansible_connection="elsewhere"),
+                lambda so_far: holder.rollback() if "WAITING" in so_far else None,
+                ANSIBLE_CONNECTION_PLUGINS=str(plugins),
+            )
+            assert first.wait(120) == 0
+    assert rc == 0, text
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", text).replace("\r\n", "\n")
+    bundle = target.bundle()
+    assert plain.index(f"target  {bundle.path.name}") < plain.index("WAITING") < plain.index("C-07          DONE")
+    commands = [name for name, state in states(plain) if name.startswith("C") and state == "DONE"]
+    assert sorted(commands) == [f"C-0{n}" for n in range(1, 9)], plain
+    assert f"{bundle.path.name}: SUCCESS" in plain
+    assert str(bundle.path / "report.md") in plain
+
+
+def test_nothing_to_watch(target: Target) -> None:
+    rc, text = board(target, "watch.yml", {})
+    assert rc == 0
+    assert "no run is at work" in text
 
 
 def test_check_mode_shows_that_nothing_ran(target: Target) -> None:

@@ -107,7 +107,7 @@ def _listed(run: RunDirectory) -> ListedRun:
         system_identifier=str(identity.get("system_identifier", "")),
         opened=entries[0].at if entries else "",
         operator=start.operator if start else "",
-        outcome=_outcome(run, entries),
+        outcome=outcome_of(run, entries),
         committed=bool(command) and journaled_outcome(entries, command) == TransactionOutcome.COMMITTED,
         undoes=(about.execution or "") if about.kind == ROLLBACK else "",
         continues=sorted(continued_runs(entries)),
@@ -116,7 +116,8 @@ def _listed(run: RunDirectory) -> ListedRun:
     )
 
 
-def _outcome(run: RunDirectory, entries: Sequence[Entry]) -> str:
+def outcome_of(run: RunDirectory, entries: Sequence[Entry]) -> str:
+    """Return the outcome that a run was sealed with, RUNNING while a step of it is at work, else INTERRUPTED."""
     if run.sealed:
         sealed = records_of(entries, SealBegun)
         return (sealed[-1].outcome if sealed else None) or ""
