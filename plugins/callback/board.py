@@ -38,6 +38,7 @@ requirements:
   - set as C(stdout_callback) in the configuration
 """
 
+import contextlib
 import re
 import sys
 import time
@@ -102,8 +103,9 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
         """Print one thing; also called by the threads that follow journals."""
         line = shown.as_json() if self._format == board.JSON else shown.as_text()
         self._display.display(line, color=_COLOURS.get(shown.state))
-        with self._display._lock:  # noqa: SLF001, as forks use it
-            sys.stdout.flush()  # a pipe would keep what is shown until the module has ended
+        # a pipe would keep what is shown until the module has ended; when its reader has gone, the run goes on
+        with self._display._lock, contextlib.suppress(BrokenPipeError):  # noqa: SLF001, as forks use it
+            sys.stdout.flush()
 
     # -- plays --------------------------------------------------------------------------------------------------------
 

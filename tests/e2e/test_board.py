@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -260,6 +261,41 @@ def test_a_run_is_watched_from_a_second_terminal(target: Target, phase: Path, tm
     assert sorted(commands) == [f"C-0{n}" for n in range(1, 9)], plain
     assert f"{bundle.path.name}: SUCCESS" in plain
     assert str(bundle.path / "report.md") in plain
+
+
+def test_hosts_of_one_play_at_the_same_time_are_told_apart(
+    target: Target, phase_alpha_template: str, tmp_path: Path
+) -> None:
+    other = replace(target, database="board_other")
+    target.cluster.create_database(other.database, phase_alpha_template)
+    inventory = write_inventory(tmp_path / "both.yml", {"one": target.entry(), "two": other.entry()})
+    tasks = {
+        "hosts": "all",
+        "gather_facts": False,
+        "tasks": [
+            {
+                "ansible.builtin.include_role": {"name": "incomex.phasegate.execute"},
+                "vars": {"execute_phase_file": str(ROOT / "playbooks" / "phases" / "alpha" / "phase.yml")},
+            }
+        ],
+    }
+    (tmp_path / "both_play.yml").write_text(json.dumps([tasks]), encoding="utf-8")
+    program = str(Path(sys.executable).parent / "ansible-playbook")
+    done = subprocess.run(
+        [program, "-i", str(inventory), str(tmp_path / "both_play.yml")],
+        cwd=ROOT,
+        env={**os.environ, **environment(CALLBACK)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=180,
+    )
+    other.cluster.drop_database(other.database)
+    assert done.returncode == 0, done.stdout
+    for host in ("one", "two"):
+        found = re.findall(rf"^{host}  (C-\d+) +DONE", done.stdout, re.MULTILINE)
+        assert sorted(found) == [f"C-0{n}" for n in range(1, 9)], done.stdout
 
 
 def test_nothing_to_watch(target: Target) -> None:
