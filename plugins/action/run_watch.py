@@ -43,7 +43,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
                 age = (clock - datetime.fromisoformat(entry["at"])).total_seconds()
                 for shown in view.show(entry, now - age):
                     self._show(shown)
-            for shown in view.signs(now):
+            for shown in view.signs(now) if told["outcome"] == RUNNING else ():
                 self._show(shown)
             if entries or told["outcome"] == RUNNING:
                 last = now
