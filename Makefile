@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-SUITES := lint sanity unit integration molecule e2e majors corpora matrix faults
+SUITES := lint sanity unit integration molecule e2e majors corpora matrix faults soak
 .PHONY: help setup demo test fmt bench clean $(SUITES)
 
 help: ## Show the targets
@@ -12,7 +12,7 @@ demo: ## Run Phase Alpha on two throw-away clusters, no container needed
 	@scripts/setup demo
 	@scripts/demo
 
-test: setup ## Run every suite but corpora, matrix and faults
+test: setup ## Run every suite but corpora, matrix, faults and soak
 	@.venv/bin/python scripts/test
 
 $(SUITES): setup
@@ -28,6 +28,7 @@ majors: ## Suite: what depends on the server's version, on another one than 16 e
 corpora: ## Suite: the schema diff on collections of schemas
 matrix: ## Suite: demo, unit tests and more on PostgreSQL 14 to 18, or on those of MAJORS
 faults: ## Suite: kills, full disks, lost connections; see docs/faults.md
+soak: ## Suite: sequences of executions, rollbacks, kills and what happens to a database; SEQUENCES=300
 
 fmt: setup ## Format the Python files, and fix what the linter can fix
 	@.venv/bin/ruff format .

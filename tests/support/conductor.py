@@ -84,8 +84,12 @@ def conduct(order: dict[str, Any]) -> dict[str, Any]:
 
     ``migrate`` in it are further arguments of C-07, ``conditions`` what is done about those around the phase.
 
+    With ``undo``, the directory of an execution, it is rolled back as ``roles/rollback`` does.
+
     Returns ``applied`` (by an earlier run), ``msg`` (why it stopped, '' on success) and the last ``result``.
     """
+    if "undo" in order:
+        return _roll_back(order)
     connection, root, identity = order["connection"], order["root"], order["identity"]
     opened: dict[str, Any] = {}
     try:
@@ -126,9 +130,34 @@ def conduct(order: dict[str, Any]) -> dict[str, Any]:
     return {"applied": opened["applied"], "msg": "", "result": sealed}
 
 
+def _roll_back(order: dict[str, Any]) -> dict[str, Any]:
+    connection, undo = order["connection"], order["undo"]
+    request = {
+        "execution": undo,
+        "confirm": Path(undo).name,
+        "accept_loss_at_most": order["accept_loss_at_most"],
+    }
+    place = {"root": order["root"], "environment": "test", "identity": order["identity"]}
+    opened: dict[str, Any] = {}
+    try:
+        told = {"lock_idle": LOCK_IDLE, "conditions": order.get("conditions", {}), "inventory_name": "target"}
+        opened = run_module("run_open", {**connection, **place, **request, **told})
+        directory, phase = {"run_directory": opened["run_directory"]}, opened["plan"]["phase"]
+        run_module("backup", {**connection, **directory})
+        data = {"measure": phase["measure"], "row_counts": phase["row_counts"]}
+        run_module("schema_snapshot", {**connection, **directory, "label": "before", **data})
+        run_module("rollback", {**connection, **directory, **request, "identity": order["identity"]})
+        sealed = run_module("run_seal", directory)
+    except ModuleError as failure:
+        return _rescue(order, {**opened, "sealed": False, "applied": False} if opened else {}, str(failure))
+    return {"applied": False, "msg": "", "result": sealed}
+
+
 def _rescue(order: dict[str, Any], opened: dict[str, Any], reason: str) -> dict[str, Any]:
     where = {"run_directory": opened["run_directory"]} if opened and not opened["sealed"] else {}
     about = {"root": order["root"], "environment": "test", "phase": "alpha", "reason": reason}
+    if "undo" in order:
+        about |= {"kind": "rollback", "execution": order["undo"]}
     try:
         run_module("run_seal", {**where, **about})
     except ModuleError as failure:
@@ -143,7 +172,7 @@ def _rescue(order: dict[str, Any], opened: dict[str, Any], reason: str) -> dict[
 
 def serve() -> None:
     """Fork a conductor for each line of standard input, and answer with its process id."""
-    for name in (PLANNER, *(f"{MODULES}.{module}" for module in ORDER)):
+    for name in (PLANNER, *(f"{MODULES}.{module}" for module in (*ORDER, "rollback"))):
         importlib.import_module(name)
     # nobody waits for a conductor here: the test watches it by its process id
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
