@@ -1,0 +1,265 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Draft the files of a phase from its SQL. Controller only.
+
+What the SQL tells is written down: digests, tags, kinds of statements, schemas, functions, and that objects which it creates or
+alters are absent or present before. What only a rehearsal or a person can tell is marked with a comment.
+"""
+
+from __future__ import annotations
+
+import collections
+import json
+from dataclasses import dataclass, field
+from typing import Any, Dict, Iterator, List, Sequence, Set, Tuple
+
+from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_file import SourceFile
+from ansible_collections.incomex.phasegate.plugins.module_utils._definition.problems import PhaseFileError, Problem
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.statement_kinds import ROW_TAGS
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.bodies import body_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.classification import (
+    RefusedError,
+    classify,
+    concurrent_subject,
+    kinds_inside,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.names import collect_names, names_inside
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.rollback_draft import (
+    RollbackDraft,
+    created_tables,
+    draft_rollback,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.splitting import (
+    SqlPiece,
+    StatementReporter,
+    outer_pieces,
+    split_file,
+    transaction_pieces,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.syntax_tree import (
+    is_concurrent,
+    is_node,
+    name_pair,
+    quoted_name,
+    string_list,
+)
+
+try:
+    from pglast import ast, enums
+except ImportError:
+    HAS_PGLAST = False
+else:
+    HAS_PGLAST = True
+
+_SYSTEM = ("", "pg_catalog", "pg_temp", "information_schema")
+
+_COUNTED_BY_HAND = "  # how many rows each reports: a rehearsal tells; replace the open count"
+
+
+@dataclass(frozen=True)
+class PhaseDraft:
+    """The texts of phase.yml and rollback.sql, and the lines of the migration that a person has to undo."""
+
+    definition: str
+    rollback: str
+    by_hand: List[int]
+
+
+@dataclass
+class _Found:
+    """What the statements of a file are and name."""
+
+    tags: Dict[str, int] = field(default_factory=collections.Counter)
+    kinds: Set[str] = field(default_factory=set)
+    schemas: Set[str] = field(default_factory=set)
+    functions: Set[str] = field(default_factory=set)
+
+
+def draft_phase(name: str, migrate: SourceFile) -> PhaseDraft:
+    """Return the draft of a phase. Raises ``PhaseFileError`` where the SQL has a statement that no phase may have."""
+    problems: List[Problem] = []
+    pieces = split_file(migrate, problems)
+    found = _found(migrate, pieces, problems)
+    if problems:
+        raise PhaseFileError(problems)
+    undo = draft_rollback(pieces)
+    rollback = SourceFile("rollback.sql", "rollback.sql", undo.text.encode("utf-8"))
+    undone = _found(rollback, split_file(rollback, problems), problems)
+    return PhaseDraft(
+        "".join(_definition(name, migrate, rollback, pieces, found, undone, undo)), undo.text, undo.by_hand
+    )
+
+
+def _found(source: SourceFile, pieces: Sequence[SqlPiece], problems: List[Problem]) -> _Found:
+    found = _Found()
+    outer = outer_pieces(transaction_pieces(pieces))
+    for number, piece in enumerate(pieces, start=1):
+        inner = body_of(piece.node)
+        try:
+            tag, kinds = classify(piece.node, outer=number in outer)
+        except RefusedError as error:
+            StatementReporter(source.path, piece, problems)(error.what, next_step=error.next_step)
+            continue
+        found.tags[tag] += 1
+        if number in outer:
+            continue
+        found.kinds.update(kinds, kinds_inside(tag, inner))
+        for names in (collect_names(piece.node), names_inside(inner)):
+            found.schemas |= {schema for schema, _name, _read in names.relations} | names.schemas
+            found.schemas |= {schema for schema, _name in names.objects | names.references}
+            for call in names.calls:
+                schema, called = name_pair(string_list(call.funcname) or ("",))
+                if schema not in _SYSTEM:
+                    found.functions.add(f"{schema}.{called}")
+    found.schemas -= set(_SYSTEM)
+    return found
+
+
+def _definition(
+    name: str,
+    migrate: SourceFile,
+    rollback: SourceFile,
+    pieces: Sequence[SqlPiece],
+    found: _Found,
+    undone: _Found,
+    undo: RollbackDraft,
+) -> Iterator[str]:
+    yield "---\n"
+    yield f"phase: {name}\n"
+    yield f"title: {name.replace('-', ' ').replace('_', ' ').capitalize()}  # say what it does, in a line\n"
+    yield "revision: r1\n\n"
+    yield f"migrate:\n  file: {migrate.name}\n  sha256: {migrate.sha256}\n\n"
+    yield f"rollback:\n  file: {rollback.name}\n  sha256: {rollback.sha256}\n"
+    if undo.by_hand:
+        yield "  # what undoes these lines of the migration is yours to write; then the digest, kinds and rows here are others\n"
+        yield f"  # lines {', '.join(map(str, undo.by_hand))}\n"
+    yield f"  statements: {_flow(sorted(undone.kinds))}\n"
+    yield "  cannot_restore: []  # what a rollback does not bring back, a sentence each\n\n"
+    yield "scope:\n"
+    yield f"  schemas: {_flow(sorted(found.schemas | undone.schemas))}\n"
+    yield f"  statements: {_flow(sorted(found.kinds))}\n"
+    if found.functions:
+        yield f"  functions: {_flow(sorted(found.functions))}\n"
+    yield "\nexpect:\n  tags:\n"
+    for tag, count in found.tags.items():
+        yield f"    {tag}: {count}\n"
+    rows = [tag for tag in found.tags if tag in ROW_TAGS]
+    if rows:
+        yield f"  rows:{_COUNTED_BY_HAND}\n"
+        for tag in rows:
+            yield f"    {tag}: {{each: {{min: 0}}}}\n"
+    made = created_tables(pieces)
+    yield "\npreflight:\n"
+    yield "  - {id: P-1, title: the target is the declared one, builtin: target_identity}\n"
+    yield "  - {id: P-2, title: the DDL is the declared one, builtin: ddl_checksum}\n"
+    before = list(dict.fromkeys(_before(pieces, made)))
+    for number, (title, sql, answer) in enumerate(before, start=3):
+        yield _check(f"P-{number}", title, sql, answer)
+    after = list(dict.fromkeys(_after(pieces)))
+    yield "\nverify:\n" if after else "\nverify: []  # checks that would notice a wrong change\n"
+    for number, (title, sql, answer, late) in enumerate(after, start=1):
+        yield _check(f"VA-{number}", title, sql, answer, late=late)
+    yield "\n# a change that is no addition stops the rehearsal, which names it; allow what is intended\ndiff: {policy: additions_only}\n"
+
+
+def _flow(texts: Sequence[str]) -> str:
+    return "[" + ", ".join(_scalar(text) for text in texts) + "]"
+
+
+def _scalar(text: str) -> str:
+    plain = all(char.isalnum() or char in " _." for char in text) and text and not text[0].isdigit()
+    return (
+        text if plain and text.lower() not in ("true", "false", "yes", "no", "on", "off", "null") else json.dumps(text)
+    )
+
+
+def _check(number: str, title: str, sql: str, answer: object, *, late: bool = False) -> str:
+    after = "    after_commit: true\n" if late else ""
+    return (
+        f"  - id: {number}\n    title: {json.dumps(title, ensure_ascii=False)}\n    sql: {json.dumps(sql, ensure_ascii=False)}\n"
+        f"    expect: {json.dumps(answer)}\n{after}"
+    )
+
+
+_COLUMN = (
+    "SELECT pg_catalog.count(*) FROM pg_catalog.pg_attribute"
+    " WHERE attrelid = pg_catalog.to_regclass({relation}) AND attname = {column} AND NOT attisdropped"
+)
+
+
+def _relation(relation: Any) -> Tuple[str, str]:
+    return relation.schemaname or "", relation.relname
+
+
+def _is_there(schema: str, name: str, words: str) -> Tuple[str, str]:
+    text = quoted_name(schema, name)
+    return f"{text} {words}", f"SELECT pg_catalog.to_regclass({_text(text)}) IS "
+
+
+def _created(piece: SqlPiece) -> List[Tuple[str, str]]:
+    """Return the relations that a statement creates for certain."""
+    node = piece.node
+    if is_node(node, ast.CreateStmt, ast.CreateSeqStmt, ast.CreateForeignTableStmt):
+        relation = getattr(node, "relation", None) or getattr(node, "sequence", None) or node.base.relation
+        return [] if getattr(node, "if_not_exists", False) else [_relation(relation)]
+    if is_node(node, ast.ViewStmt):
+        return [] if node.replace else [_relation(node.view)]
+    if is_node(node, ast.IndexStmt):
+        named = node.idxname and not node.if_not_exists
+        return [(node.relation.schemaname or "", node.idxname)] if named else []
+    return []
+
+
+def _added_columns(node: Any) -> List[str]:
+    if not is_node(node, ast.AlterTableStmt):
+        return []
+    return [
+        command.def_.colname
+        for command in node.cmds
+        if command.subtype == enums.AlterTableType.AT_AddColumn and not command.missing_ok
+    ]
+
+
+def _before(pieces: Sequence[SqlPiece], made: Set[Tuple[str, str]]) -> Iterator[Tuple[str, str, object]]:
+    """Yield the checks of what has to be absent or present before: title, SQL, answer."""
+    for piece in pieces:
+        for schema, name in _created(piece):
+            title, sql = _is_there(schema, name, "does not exist")
+            yield title, f"{sql}NULL", True
+        relation = getattr(piece.node, "relation", None)
+        if is_node(piece.node, ast.AlterTableStmt, ast.IndexStmt, ast.UpdateStmt, ast.InsertStmt, ast.DeleteStmt):
+            schema, name = _relation(relation)
+            if schema and (schema, name) not in made:
+                title, sql = _is_there(schema, name, "exists")
+                yield title, f"{sql}NOT NULL", True
+                for column in _added_columns(piece.node):
+                    text = quoted_name(schema, name)
+                    query = _COLUMN.format(relation=_text(text), column=_text(column))
+                    yield f"{text} has no column {column}", query, 0
+
+
+def _after(pieces: Sequence[SqlPiece]) -> Iterator[Tuple[str, str, object, bool]]:
+    """Yield the checks of what has to be there afterwards: title, SQL, answer, and whether only after COMMIT."""
+    for piece in pieces:
+        late = is_concurrent(piece.node) and bool(concurrent_subject(piece.node))
+        for schema, name in _created(piece):
+            if is_node(piece.node, ast.IndexStmt):
+                text = quoted_name(schema, name)
+                query = (
+                    "SELECT indisvalid FROM pg_catalog.pg_index WHERE indexrelid = pg_catalog.to_regclass("
+                    f"{_text(text)})"
+                )
+                yield f"{text} is valid", query, True, late
+            else:
+                title, sql = _is_there(schema, name, "exists")
+                yield title, f"{sql}NOT NULL", True, late
+        for column in _added_columns(piece.node):
+            text = quoted_name(*_relation(piece.node.relation))
+            query = _COLUMN.format(relation=_text(text), column=_text(column))
+            yield f"{text} has column {column}", query, 1, late
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"

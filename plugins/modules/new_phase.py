@@ -1,0 +1,228 @@
+#!/usr/bin/python
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Draft the files of a phase from its SQL."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: new_phase
+short_description: Draft the files of a phase from its SQL
+version_added: 0.1.0
+author: incomex.phasegate contributors (@incomex)
+description:
+  - Writes C(phase.yml), C(rollback.sql) and a playbook for a new phase. A file that is there already is never overwritten, and
+    then none is written.
+  - From the SQL alone it takes the digests, tags, kinds of statements, schemas and functions, the checks that what is created does
+    not exist before and exists afterwards, and that what is altered exists.
+  - The rollback has the inverse of each statement that has one certain inverse, the last statement first. For any other statement
+    it has a comment that begins with C(-- WRITE BY HAND).
+  - Row counts, results and permitted differences are what a rehearsal tells. A draft is not reviewed by this module, and a
+    rehearsal proves its rollback or refuses it.
+  - Run it on the controller.
+extends_documentation_fragment:
+  - incomex.phasegate._attributes
+  - incomex.phasegate._attributes.group_offline
+attributes:
+  check_mode:
+    support: full
+    details: Everything is read and drafted. No file is written.
+  diff_mode:
+    support: full
+    details: The new files are shown.
+  idempotent:
+    support: none
+    details: A second call fails, because the files are there.
+options:
+  name:
+    description: Name of the phase, lower-case letters, digits, C(-) and C(_). Its directory has this name.
+    type: str
+    required: true
+  directory:
+    description: The directory that has, or will have, that of the phase. The playbook is written beside it.
+    type: path
+    required: true
+  sql:
+    description:
+      - Path of the SQL of the change. It is copied to C(migrate.sql).
+      - By default C(migrate.sql) is in the directory of the phase already.
+    type: path
+requirements:
+  - pglast >= 7
+  - jsonschema >= 4
+  - PyYAML
+seealso:
+  - module: incomex.phasegate.phase_plan
+"""
+
+EXAMPLES = r"""
+- name: Draft a phase
+  incomex.phasegate.new_phase:
+    name: orders-archive
+    directory: phases
+    sql: /home/anna/orders-archive.sql
+"""
+
+RETURN = r"""
+files:
+  description: Paths of the files that were written.
+  returned: success
+  type: list
+  elements: str
+by_hand:
+  description: Lines of C(migrate.sql) whose statements a person has to undo in C(rollback.sql).
+  returned: success
+  type: list
+  elements: int
+problems:
+  description: What the plan of this phase would still be refused for, one text each. Empty if it can be rehearsed.
+  returned: success
+  type: list
+  elements: str
+"""
+
+import os
+import re
+import tempfile
+from typing import Any, Dict, List, Tuple
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
+    SMALL,
+    plan_file_error,
+    read_file,
+    replace_file,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_file import (
+    HAS_JSONSCHEMA,
+    SourceFile,
+    load_phase,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._definition.problems import PhaseFileError
+from ansible_collections.incomex.phasegate.plugins.module_utils._definition.strict_yaml import HAS_YAML
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.phase_draft import PhaseDraft, draft_phase
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.phase_sql import analyse_phase
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.syntax_tree import HAS_PGLAST
+
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+
+_PLAYBOOK = """---
+# Execute this phase: ansible-playbook {file} -l HOST -e phasegate_plan=PLAN
+- name: {title}
+  ansible.builtin.import_playbook: incomex.phasegate.execute
+  vars:
+    phasegate_phase_file: "{{{{ playbook_dir }}}}/{place}/phase.yml"
+"""
+
+
+def migration_of(folder: str, sql: str) -> bytes:
+    """Return the bytes of the migration. Raises ``PhaseGateError`` where there is none, or two that differ."""
+    there = read_file(os.path.join(folder, "migrate.sql"), SMALL)
+    if not sql:
+        if there is None:
+            raise PhaseGateError(
+                "There is no SQL to draft a phase from.",
+                expected=f"{folder}/migrate.sql, or the path of the SQL (phasegate_sql)",
+                found="neither",
+                next_step="write the SQL of the change there, or give its path",
+            )
+        return there
+    given = read_file(sql, SMALL)
+    if given is None:
+        raise PhaseGateError("The SQL is missing.", expected="a file", found=sql, next_step="give the path of the SQL")
+    if there is not None and there != given:
+        raise PhaseGateError(
+            "The directory of the phase has another migrate.sql.",
+            expected=f"none, or the bytes of {sql}",
+            found=f"{folder}/migrate.sql with other bytes",
+            next_step="leave the path out to draft from the file that is there, or choose another name",
+        )
+    return given
+
+
+def require_none(paths: List[str]) -> None:
+    """Raise ``PhaseGateError`` where one of the files to write is there."""
+    there = [path for path in paths if os.path.lexists(path)]
+    if there:
+        raise PhaseGateError(
+            "A file of this phase is there already; nothing was written.",
+            expected=f"none of {', '.join(paths)}",
+            found=", ".join(there),
+            next_step="choose another name, or move what is there away",
+        )
+
+
+def problems_of(texts: Dict[str, bytes]) -> List[str]:
+    """Return what the plan of a drafted phase would be refused for."""
+    with tempfile.TemporaryDirectory(prefix="phasegate-") as place:
+        for name, data in texts.items():
+            with open(os.path.join(place, name), "wb") as stream:
+                stream.write(data)
+        try:
+            analyse_phase(load_phase(os.path.join(place, "phase.yml")))
+        except PhaseFileError as error:
+            return [str(problem).replace(place + os.sep, "") for problem in error.problems]
+    return []
+
+
+def drafted(name: str, directory: str, sql: str) -> Tuple[Dict[str, bytes], PhaseDraft, List[str]]:
+    """Return the files to write by their paths, the draft, and what is left to do. Raises ``PhaseGateError``, ``OSError``."""
+    if not _NAME.fullmatch(name):
+        raise PhaseGateError(
+            "Invalid name of a phase.",
+            expected="lower-case letters, digits, - and _, a letter first",
+            found=repr(name),
+            next_step="choose another name, such as orders-archive",
+        )
+    folder = os.path.join(directory, name)
+    playbook = os.path.join(os.path.dirname(os.path.abspath(directory)), f"{name}.yml")
+    own = [os.path.join(folder, "phase.yml"), os.path.join(folder, "rollback.sql"), playbook]
+    require_none(own)
+    migration = migration_of(folder, sql)
+    draft = draft_phase(name, SourceFile("migrate.sql", sql or os.path.join(folder, "migrate.sql"), migration))
+    texts = {
+        "migrate.sql": migration,
+        "phase.yml": draft.definition.encode("utf-8"),
+        "rollback.sql": draft.rollback.encode("utf-8"),
+    }
+    title = name.replace("-", " ").replace("_", " ").capitalize()
+    place = f"{os.path.basename(os.path.abspath(directory))}/{name}"
+    files = {os.path.join(folder, one): data for one, data in texts.items()}
+    if not sql:
+        del files[os.path.join(folder, "migrate.sql")]
+    files[playbook] = _PLAYBOOK.format(file=f"{name}.yml", title=title, place=place).encode("utf-8")
+    return files, draft, problems_of(texts)
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "name": {"type": "str", "required": True},
+            "directory": {"type": "path", "required": True},
+            "sql": {"type": "path"},
+        },
+        supports_check_mode=True,
+    )
+    params: Dict[str, Any] = module.params
+    for library, present in (("pglast", HAS_PGLAST), ("jsonschema", HAS_JSONSCHEMA), ("PyYAML", HAS_YAML)):
+        if not present:
+            module.fail_json(msg=missing_required_lib(library, reason="on the controller"))
+    with errors_of(module, file_error=plan_file_error):
+        files, draft, problems = drafted(params["name"], params["directory"], params["sql"] or "")
+        for path, data in files.items() if not module.check_mode else ():
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            replace_file(path, data)
+        diff = [
+            {"before": "", "after": data.decode("utf-8"), "before_header": "/dev/null", "after_header": path}
+            for path, data in files.items()
+        ]
+        module.exit_json(changed=True, files=list(files), by_hand=draft.by_hand, problems=problems, diff=diff)
+
+
+if __name__ == "__main__":
+    main()
