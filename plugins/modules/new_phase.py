@@ -165,7 +165,7 @@ def problems_of(texts: Dict[str, bytes]) -> List[str]:
         try:
             analyse_phase(load_phase(os.path.join(place, "phase.yml")))
         except PhaseFileError as error:
-            return [str(problem).replace(place + os.sep, "") for problem in error.problems]
+            return [problem.text().replace(place + os.sep, "") for problem in error.problems]
     return []
 
 

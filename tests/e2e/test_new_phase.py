@@ -118,9 +118,16 @@ def test_what_a_person_has_to_do_is_said(tmp_path: Path) -> None:
     rollback = (tmp_path / "phases" / "three" / "rollback.sql").read_text(encoding="utf-8")
     assert "-- WRITE BY HAND: line 3: DROP TABLE depot.old\n-- WRITE BY HAND: line 2: DELETE FROM" in rollback
 
-    (tmp_path / "bad.sql").write_text("VACUUM depot.parcels;\n\\d\n", encoding="utf-8")
+    # an extension has no table to look for: the check is a person's, and the plan's refusal is shown
+    (tmp_path / "extension.sql").write_text("CREATE EXTENSION vector;\n", encoding="utf-8")
+    drafted = draft(tmp_path, "extended", phasegate_sql=str(tmp_path / "extension.sql"))
+    assert "expected: checks before COMMIT and again after it" in drafted.stdout
+
+    sql = "VACUUM depot.parcels;\n\\d\nDO $$BEGIN COMMIT; END$$;\n"
+    (tmp_path / "bad.sql").write_text(sql, encoding="utf-8")
     refused = draft(tmp_path, "four", phasegate_sql=str(tmp_path / "bad.sql"))
     assert "VACUUM cannot be in a phase" in refused.messages
     assert "a psql command" in refused.messages
+    assert "COMMIT in DO" in refused.messages
     assert not (tmp_path / "phases" / "four").exists()
     assert "Invalid name of a phase" in draft(tmp_path, "../x", phasegate_sql=str(tmp_path / "change.sql")).messages

@@ -99,13 +99,14 @@ def _found(source: SourceFile, pieces: Sequence[SqlPiece], problems: List[Proble
         inner = body_of(piece.node)
         try:
             tag, kinds = classify(piece.node, outer=number in outer)
+            kinds += kinds_inside(tag, inner)
         except RefusedError as error:
             StatementReporter(source.path, piece, problems)(error.what, next_step=error.next_step)
             continue
         found.tags[tag] += 1
         if number in outer:
             continue
-        found.kinds.update(kinds, kinds_inside(tag, inner))
+        found.kinds.update(kinds)
         for names in (collect_names(piece.node), names_inside(inner)):
             found.schemas |= {schema for schema, _name, _read in names.relations} | names.schemas
             found.schemas |= {schema for schema, _name in names.objects | names.references}
@@ -138,7 +139,8 @@ def _definition(
     yield f"  statements: {_flow(sorted(undone.kinds))}\n"
     yield "  cannot_restore: []  # what a rollback does not bring back, a sentence each\n\n"
     yield "scope:\n"
-    yield f"  schemas: {_flow(sorted(found.schemas | undone.schemas))}\n"
+    # a phase has one at least, also where its statements name none
+    yield f"  schemas: {_flow(sorted(found.schemas | undone.schemas) or ['public'])}\n"
     yield f"  statements: {_flow(sorted(found.kinds))}\n"
     if found.functions:
         yield f"  functions: {_flow(sorted(found.functions))}\n"
