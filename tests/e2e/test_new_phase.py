@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING
 
 import pytest
@@ -58,6 +59,19 @@ def draft(directory: Path, name: str, **inputs: str) -> Play:
     return play(directory, "playbooks/new_phase.yml", extra_vars=extra)
 
 
+def rehearse(target: Target, copies: Cluster, phase: Path) -> Play:
+    connection = {"bindir": str(bin_directory()), "host": str(copies.socket_directory), "port": copies.port}
+    return target.play(
+        "playbooks/rehearse.yml",
+        extra_vars={
+            "phasegate_phase_file": str(phase / "phase.yml"),
+            "phasegate_author": "huyen",
+            "phasegate_plans": str(target.directory / "plans"),
+            "phasegate_rehearsal": {**connection, "user": SUPERUSER, "database": target.database},
+        },
+    )
+
+
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_draft_is_rehearsed_and_executed_as_it_is(
     cluster: Cluster, empty_database: str, tmp_path: Path, copies: Cluster, change: str
@@ -71,21 +85,53 @@ def test_a_draft_is_rehearsed_and_executed_as_it_is(
     phase = tmp_path / "phases" / "depot-change"
     assert sorted(one.name for one in phase.iterdir()) == ["migrate.sql", "phase.yml", "rollback.sql"]
 
-    connection = {"bindir": str(bin_directory()), "host": str(copies.socket_directory), "port": copies.port}
-    rehearsed = target.play(
-        "playbooks/rehearse.yml",
-        extra_vars={
-            "phasegate_phase_file": str(phase / "phase.yml"),
-            "phasegate_author": "huyen",
-            "phasegate_plans": str(tmp_path / "plans"),
-            "phasegate_rehearsal": {**connection, "user": SUPERUSER, "database": target.database},
-        },
-    )
+    rehearsed = rehearse(target, copies, phase)
     assert rehearsed.rc == 0, rehearsed.stdout
     (plan,) = (tmp_path / "plans").glob("*/plan.json")
     executed = target.play(str(tmp_path / "depot-change.yml"), extra_vars={"phasegate_plan": str(plan)})
     assert executed.rc == 0, executed.stdout
     assert "outcome       SUCCESS" in executed.stdout
+
+
+def test_one_refusal_tells_what_a_draft_lacks(
+    cluster: Cluster, empty_database: str, tmp_path: Path, copies: Cluster
+) -> None:
+    target = Target(cluster, empty_database, tmp_path)
+    cluster.psql(BEFORE, target.database)
+    phase = tmp_path / "phases" / "light"
+    phase.mkdir(parents=True)
+    (phase / "migrate.sql").write_text(
+        "ALTER TABLE depot.parcels ADD CONSTRAINT light CHECK (weight < 99);\n"
+        "DO $$BEGIN UPDATE depot.parcels SET touched = 1 WHERE id > 2; END$$;\n",
+        encoding="utf-8",
+    )
+    assert draft(tmp_path, "light").rc == 0
+    # what undoes DO is left to a person: here nothing
+    refused = rehearse(target, copies, phase)
+    assert refused.rc != 0
+    text = (phase / "phase.yml").read_text(encoding="utf-8")
+    advised = [
+        textwrap.dedent("\n".join(block)) + "\n"
+        for block in indented(refused.messages)
+        if block[0].strip() in ("data:", "diff:")
+    ]
+    assert sorted(one.partition(":")[0] for one in advised) == ["data", "diff"], refused.messages
+    lines = [line for line in text.splitlines() if not line.startswith("diff:")]
+    (phase / "phase.yml").write_text("\n".join([*lines, *advised]), encoding="utf-8")
+    rehearsed = rehearse(target, copies, phase)
+    assert rehearsed.rc == 0, rehearsed.stdout
+
+
+def indented(message: str) -> list[list[str]]:
+    """Return the blocks of lines that begin with a key of phase.yml, each with what is indented below it."""
+    blocks: list[list[str]] = []
+    for line in message.splitlines():
+        key = line.strip() in ("data:", "diff:")
+        if key:
+            blocks.append([line])
+        elif blocks and len(line) - len(line.lstrip()) > len(blocks[-1][0]) - len(blocks[-1][0].lstrip()):
+            blocks[-1].append(line)
+    return blocks
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:

@@ -68,6 +68,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.transaction
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff import Diff, Words, diff
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.policy import (
     PolicyVerdict,
+    allow_key,
     judge_changes,
     policy_for_plan,
 )
@@ -192,8 +193,13 @@ class MigrationChecks(TransactionChecks):
                 "C-07: verification failed inside the transaction; rolled back before COMMIT.",
                 expected="; ".join(expected for expected, _found in wrong),
                 found="; ".join(found for _expected, found in wrong),
-                next_step=f"the DDL does not produce what its phase declares: correct one of them, then {AS_A_REVISION}"
-                + (self._data_to_declare(data) if of_data and applied.counted else ""),
+                next_step="\n".join(
+                    [
+                        f"the DDL does not produce what its phase declares: correct one of them, then {AS_A_REVISION}",
+                        *(self._data_to_declare(data) if of_data and applied.counted else ()),
+                        *(() if verdict.ok else self._changes_to_permit(verdict)),
+                    ]
+                ),
             )
 
     def _undeclared_rewrites(self, session: Session, applied: MigrationResult) -> list[tuple[str, str]]:
@@ -216,9 +222,17 @@ class MigrationChecks(TransactionChecks):
         path = self.request.phase["settings"]["search_path"]
         return judge_data(declared, data, named_by_statements(session, self.request.plan["ddl"]["statements"], path))
 
-    def _data_to_declare(self, data: Sequence[Mapping[str, Any]]) -> str:
+    def _data_to_declare(self, data: Sequence[Mapping[str, Any]]) -> list[str]:
         key = data_key(self.request.phase["data"], data)
-        return f". If the change of data is intended, phase.yml declares it so (any instead of a number: not compared):\n{key}"
+        return [
+            "if the change of data is intended, phase.yml declares it so (any instead of a number: not compared):",
+            key,
+        ]
+
+    def _changes_to_permit(self, verdict: PolicyVerdict) -> list[str]:
+        # of a rehearsed plan nobody can change the definition any more
+        key = "" if "rehearsal" in self.request.plan else allow_key(self.request.phase["diff"], verdict.offending)
+        return ["if these changes are intended, phase.yml permits them so:", key] if key else []
 
     def after_commit(self, session: Session, applied: MigrationResult) -> None:
         """Record what a rollback would lose of the data that is there now."""

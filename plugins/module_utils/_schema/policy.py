@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import re
 from dataclasses import dataclass, replace
 from typing import Any, Callable, Collection, Mapping, Protocol, Sequence
 
@@ -129,6 +130,23 @@ def evaluate_policy(diff: Diff, policy: Mapping[str, Any]) -> PolicyVerdict:
         change for change in offending if change.severity is Severity.UNKNOWN or not any(e(change) for e in exceptions)
     )
     return PolicyVerdict(not kept and not missing, kept, missing, _message(name, diff, kept, missing))
+
+
+def allow_key(policy: Mapping[str, Any], offending: Sequence[Change]) -> str:
+    """Return the key ``diff`` of phase.yml that permits these changes, '' where none of them can be permitted.
+
+    What is allowed already stays as it is.
+    """
+    entries = [{key: value for key, value in entry.items() if value is not None} for entry in policy.get("allow") or ()]
+    known = len(entries)
+    for change in offending:
+        entry = {"kind": change.kind, "object": re.sub(r"[*?\[]", "?", change.name)}
+        if change.severity is not Severity.UNKNOWN and entry not in entries:
+            entries.append(entry)
+    if len(entries) == known:
+        return ""
+    lines = ["diff:", f"  policy: {policy.get('policy', 'additions_only')}", "  allow:"]
+    return "\n".join([*lines, *(f"    - {json.dumps(entry, ensure_ascii=False)}" for entry in entries)])
 
 
 def policy_for_plan(plan: Mapping[str, Any], changes: str = "changes") -> Mapping[str, Any]:

@@ -224,6 +224,17 @@ def _added_columns(node: Any) -> List[str]:
     ]
 
 
+def _added_constraints(node: Any) -> List[Tuple[str, bool]]:
+    """Return the named constraints that an ALTER TABLE adds, and whether each is valid for the rows that are there."""
+    if not is_node(node, ast.AlterTableStmt):
+        return []
+    return [
+        (command.def_.conname, not command.def_.skip_validation)
+        for command in node.cmds
+        if command.subtype == enums.AlterTableType.AT_AddConstraint and command.def_.conname
+    ]
+
+
 def _before(pieces: Sequence[SqlPiece], made: Set[Tuple[str, str]]) -> Iterator[Tuple[str, str, object]]:
     """Yield the checks of what has to be absent or present before: title, SQL, answer."""
     for piece in pieces:
@@ -261,6 +272,13 @@ def _after(pieces: Sequence[SqlPiece]) -> Iterator[Tuple[str, str, object, bool]
             text = quoted_name(*_relation(piece.node.relation))
             query = _COLUMN.format(relation=_text(text), column=_text(column))
             yield f"{text} has column {column}", query, 1, late
+        for constraint, valid in _added_constraints(piece.node):
+            text = quoted_name(*_relation(piece.node.relation))
+            query = (
+                "SELECT convalidated FROM pg_catalog.pg_constraint"
+                f" WHERE conrelid = pg_catalog.to_regclass({_text(text)}) AND conname = {_text(constraint)}"
+            )
+            yield f"{text} has constraint {constraint}{'' if valid else ', not valid yet'}", query, valid, late
 
 
 def _text(value: str) -> str:

@@ -8,10 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import yaml
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff import Diff, diff
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.facts import Fact, encode_fact
-from ansible_collections.incomex.phasegate.plugins.module_utils._schema.policy import evaluate_policy
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.policy import allow_key, evaluate_policy
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Header, Snapshot
 
 
@@ -104,3 +105,36 @@ def test_what_was_rehearsed_and_did_not_come_is_named() -> None:
 def test_a_policy_that_says_nothing_definite_is_refused(policy: dict[str, Any]) -> None:
     with pytest.raises(PhaseGateError):
         evaluate_policy(ADDED, policy)
+
+
+ODD = diff(
+    state(TABLE),
+    state(
+        TABLE, Fact("acl", ("table", "shop", "or*d[e]r?s", "", "app"), {"privileges": '["SELECT"]', "born_with": "[]"})
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "policy"),
+    [
+        (DROPPED, {"policy": "additions_only"}),
+        (RECOMMENTED, {"policy": "additions_only", "allow": [{"class": "widening", "kind": None}]}),
+        (GRANTED, {}),
+        (ADDED, {"policy": "unchanged"}),
+        (ODD, {"policy": "additions_only"}),
+    ],
+)
+def test_the_key_that_is_advised_permits_what_was_not_permitted(changes: Diff, policy: dict[str, Any]) -> None:
+    refused = evaluate_policy(changes, policy)
+    assert not refused.ok
+    advised = yaml.safe_load(allow_key(policy, refused.offending))["diff"]
+    assert advised["policy"] == policy.get("policy", "additions_only")
+    assert evaluate_policy(changes, advised).ok
+    # and nothing that is allowed already is lost
+    assert advised["allow"][: len(policy.get("allow", ()))] == [{"class": "widening"}][: len(policy.get("allow", ()))]
+
+
+def test_what_cannot_be_permitted_is_not_advised() -> None:
+    policy = {"policy": "additions_only"}
+    assert allow_key(policy, evaluate_policy(STRANGE, policy).offending) == ""
