@@ -12,8 +12,8 @@ author: incomex.phasegate contributors (@incomex)
 short_description: The results of all hosts of a play as one table
 version_added: 0.1.0
 description:
-  - Returns one row for each host of a play, and the table as lines for a terminal, as Markdown and as JSON. The roles execute,
-    rehearse and rollback show it at the end of a play over several hosts.
+  - Returns one row for each host of a play, and the table as lines for a terminal, as Markdown, HTML, JSON and JUnit. The roles
+    execute, rehearse and rollback show it at the end of a play over several hosts.
 positional: _input
 options:
   _input:
@@ -55,7 +55,7 @@ RETURN = r"""
 _value:
   description:
     - A dictionary. C(rows) has for each host C(host), C(database), C(outcome), C(reason), C(seconds) and C(bundle); C(lines),
-      C(markdown) and C(json) are the table in its three forms.
+      C(markdown), C(html), C(json) and C(junit) are the table in its forms.
     - C(ended) tells whether no host is left that will still begin.
   type: dict
 """
@@ -67,6 +67,8 @@ from typing import Any, Callable, Mapping, Sequence
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import VERIFICATION
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.outcomes import Ending, verdict_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.document import Code, Document, Table
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.html import render_page
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.junit import JUnit
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.markdown import render_markdown
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import RunOutcome
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import escaped
@@ -97,10 +99,13 @@ def rollup(
     rows = [_row(host, hostvars[host], key, failed=host not in going) for host in hosts]
     about = {"run": kind, "phase": escaped(phase), "hosts": rows}
     waiting = any(row["outcome"] == NOT_STARTED for row in rows)
+    document = _document(f"{kind} {phase}", rows)
     return {
         "rows": rows,
         "lines": _lines(rows),
-        "markdown": _markdown(f"{kind} {phase}", rows),
+        "markdown": render_markdown(document),
+        "html": render_page(document),
+        "junit": _junit(f"{kind} {about['phase']}", rows),
         "json": json.dumps(about, ensure_ascii=False, indent=2) + "\n",
         "ended": not waiting or len(going) < len(hosts),
     }
@@ -167,14 +172,29 @@ def _lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def _markdown(title: str, rows: Sequence[Mapping[str, Any]]) -> str:
+def _document(title: str, rows: Sequence[Mapping[str, Any]]) -> Document:
     counted = Counter(row["outcome"] for row in rows)
     named = ("host", "database", "bundle")
     cells = tuple(
         tuple(Code(row[name]) if name in named and row[name] else _cell(row[name]) for name in COLUMNS) for row in rows
     )
     lead = f"{len(rows)} hosts: " + ", ".join(f"{number} {outcome}" for outcome, number in counted.items())
-    return render_markdown(Document("", title, lead, "", [Table(COLUMNS, cells, (COLUMNS.index("seconds"),))]))
+    return Document("", title, lead, "", [Table(COLUMNS, cells, (COLUMNS.index("seconds"),))])
+
+
+def _junit(title: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    suite = JUnit(f"phasegate {title}")
+    for row in rows:
+        outcome, reason = row["outcome"], row["reason"]
+        if outcome in (RunOutcome.SUCCESS.value, RunOutcome.CHECKED.value):
+            suite.passed(row["host"], row["bundle"])
+        elif outcome == NOT_STARTED:
+            suite.skipped(row["host"], outcome)
+        elif outcome == NO_RESULT:
+            suite.error(row["host"], outcome, reason)
+        else:
+            suite.failed(row["host"], outcome, reason, kind="outcome", output=row["bundle"])
+    return suite.document({})
 
 
 class FilterModule:

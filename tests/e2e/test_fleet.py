@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,6 +52,9 @@ def rolled_up(directory: Path, name: str = "execute_alpha") -> dict[str, dict[st
     rows = {row["host"]: row for row in json.loads(made.read_text(encoding="utf-8"))["hosts"]}
     text = made.with_suffix(".md").read_text(encoding="utf-8")
     assert all(f"| `{host}` |" in text for host in rows)
+    assert made.with_suffix(".html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    names = [one.get("name") for one in ET.parse(made.with_suffix(".xml")).iter("testcase")]
+    assert names == list(rows)
     return rows
 
 

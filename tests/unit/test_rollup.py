@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import xml.etree.ElementTree as ET
 from typing import Any
 
 import pytest
@@ -73,6 +74,31 @@ def test_a_success_and_a_stop() -> None:
     ]
 
 
+def test_as_a_page_and_as_junit() -> None:
+    hosts = {
+        "db1": kept(SEALED),
+        "db2": kept(STOPPED, failed=True),
+        "db3": {},
+        "db4": {},
+    }
+    made = table(hosts, ["db1", "db3"])
+    assert "<code>db2</code></th>" in made["html"]
+    assert "<title>execute alpha" in made["html"]
+    suite = ET.fromstring(made["junit"])
+    assert {name: suite.get(name) for name in ("tests", "failures", "errors", "skipped")} == {
+        "tests": "4",
+        "failures": "1",
+        "errors": "1",
+        "skipped": "1",
+    }
+    assert [one.get("name") for one in suite.iter("testcase")] == ["db1", "db2", "db3", "db4"]
+    (failure,) = suite.iter("failure")
+    assert (failure.get("message"), failure.text) == (
+        "STOPPED",
+        "Stopped at G-4 (target matches the declared cluster).",
+    )
+
+
 def test_the_table_is_final_after_the_last_host_or_the_first_failure() -> None:
     waiting: dict[str, Any] = {"db1": kept(SEALED), "db2": {"phasegate_database": "other"}}
     assert not table(waiting, ["db1", "db2"])["ended"]
@@ -132,7 +158,7 @@ def test_hostile_texts_steer_nothing_and_stay_in_their_cell() -> None:
     (only,) = made["rows"]
     assert only["host"] == only["database"] == only["reason"] == "x\\u202e\\u001b[2J | <b>`y`"
     assert len(made["lines"]) == 2
-    everything = "".join([*made["lines"], made["markdown"], made["json"]])
+    everything = "".join([*made["lines"], made["markdown"], made["json"], made["html"], made["junit"]])
     assert "\x1b" not in everything
     assert "\u202e" not in everything
     assert "\\<b>" in made["markdown"]
