@@ -34,6 +34,9 @@ _NOT_LINTED: Lint = (None, "")
 # The path of plan.json in a package's commands: it depends on where the package was made.
 _PATH = re.compile(rb"phasegate_plan=([^'\n]*?plan\.json)\b")
 
+# A package has one; the SQL in it may have some more. Each is a package to compare with.
+_MOST_PLACES = 5
+
 
 def lint(checked: CheckedPlan) -> Lint:
     """Return what Squawk finds in the DDL, where it is installed. Raises ``PhaseGateError`` if it fails."""
@@ -69,7 +72,7 @@ def require_own_package(path: str, checked: CheckedPlan) -> None:
     right = [
         package_files(checked, place, linted)
         for linted in ((lint(checked), _NOT_LINTED) if found else ())
-        for place in sorted({shown(path), *places})
+        for place in [shown(path), *sorted(places)[:_MOST_PLACES]]
     ]
     other = [name for name, data in found.items() if all(files[name] != data for files in right)]
     if other:
