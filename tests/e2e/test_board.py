@@ -71,12 +71,9 @@ def board(
 def on_terminal(argv: list[str], seen: Callable[[str], None] = lambda _text: None, **variables: str) -> tuple[int, str]:
     """Run a command on a terminal of its own; return its exit code and what it printed, which ``seen`` is given while it comes."""
     controller, terminal = pty.openpty()
-    coloured = {
-        key: value
-        for key, value in environment({**CALLBACK, "TERM": "xterm", **variables}).items()
-        if key != "ANSIBLE_NOCOLOR"
-    }
-    with subprocess.Popen(argv, cwd=ROOT, env={**os.environ, **coloured}, stdin=terminal, stdout=terminal) as process:
+    everything = {**os.environ, **environment({**CALLBACK, "TERM": "xterm", **variables})}
+    coloured = {key: value for key, value in everything.items() if key not in ("ANSIBLE_NOCOLOR", "NO_COLOR")}
+    with subprocess.Popen(argv, cwd=ROOT, env=coloured, stdin=terminal, stdout=terminal) as process:
         os.close(terminal)
         printed = b""
         try:
