@@ -31,8 +31,8 @@ def the_message(run: Play) -> str:
         ("execute", {}, ["phasegate_phase or phasegate_phase_file is missing"]),
         (
             "rehearse",
-            {"phasegate_phases": "alpha"},
-            ["phasegate_phase or phasegate_phase_file is missing", "unknown variable phasegate_phases"],
+            {"phasegate_phaze": "alpha"},
+            ["phasegate_phase or phasegate_phase_file is missing", "unknown variable phasegate_phaze"],
         ),
         ("rollback", {}, ["phasegate_execution is missing"]),
         ("drift", {"phasegate_drift_polcy": "unchanged"}, ["unknown variable phasegate_drift_polcy"]),
