@@ -387,7 +387,10 @@ def _locks(locks: Sequence[Mapping[str, Any]], begun: str, length: float) -> Lis
         )
         for lock in locks
     )
-    words = "Observed right before COMMIT, and held until then; which statement took a lock first is known from the rehearsal."
+    words = (
+        "Observed right before COMMIT, and held until then; which statement took a lock first is known from the rehearsal. A table with a"
+        " measured column is locked before the first one."
+    )
     head = ("relation", "lock", "statement", "since", "seconds", "rehearsed")
     return [Heading(3, "Locks"), _said(words), Timeline(head, length, spans, (2, 3, 4, 5))]
 

@@ -109,6 +109,10 @@ def what_runs(subject: Subject) -> List[Block]:
                 Code(subject.plan["ddl"]["file"]),
                 ", statement by statement, in one transaction. Locks, times and rows are those of the rehearsal; every lock is "
                 "held until COMMIT.",
+                " A table with a measured column is locked before the first statement, in the strongest mode of its statements: "
+                "that lock is listed under the first one."
+                if subject.phase["measure"]
+                else "",
                 f" After COMMIT, outside the transaction: {counted(after, 'statement')}, each for at most "
                 f"{settings['after_commit_timeout']}, with the lock that PostgreSQL's manual states."
                 if after

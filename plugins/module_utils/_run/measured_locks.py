@@ -11,16 +11,24 @@ reads the table first and writes to it then.
 
 from __future__ import annotations
 
-from typing import Any, Mapping, Sequence
+from typing import Any, Iterable, Mapping, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_capture import MeasuredColumn
-from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_changes import Member, families
+from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_changes import families
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import array_literal
 
-# The modes that readers wait for, the strongest last, and the one that only writers wait for.
-_READERS_WAIT = {"ExclusiveLock": "EXCLUSIVE", "AccessExclusiveLock": "ACCESS EXCLUSIVE"}
-_WRITERS_WAIT = "SHARE ROW EXCLUSIVE"
+#: The lock of a table that the rehearsal saw no stronger one on; only writers wait for it.
+WRITERS_WAIT = "ShareRowExclusiveLock"
+
+# The modes that readers wait for, the strongest last.
+_READERS_WAIT = ("ExclusiveLock", "AccessExclusiveLock")
+
+_SQL = {
+    WRITERS_WAIT: "SHARE ROW EXCLUSIVE",
+    "ExclusiveLock": "EXCLUSIVE",
+    "AccessExclusiveLock": "ACCESS EXCLUSIVE",
+}
 
 # LOCK TABLE needs one of these; a role without them changes and deletes no row.
 _LOCKABLE = """
@@ -30,27 +38,27 @@ WHERE pg_catalog.has_table_privilege(name, 'UPDATE') OR pg_catalog.has_table_pri
 """
 
 
-def lock_measured(session: Session, measures: Sequence[MeasuredColumn], plan: Mapping[str, Any]) -> None:
-    """Lock the measured tables that statements of the plan name, with their partitions, in the open transaction.
+def strongest(seen: Iterable[str]) -> str:
+    """Return the mode of ``pg_locks`` in which a table is locked whose statements take these modes."""
+    modes = set(seen)
+    return next((mode for mode in reversed(_READERS_WAIT) if mode in modes), WRITERS_WAIT)
+
+
+def lock_measured(session: Session, measures: Sequence[MeasuredColumn], plan: Mapping[str, Any]) -> list[str]:
+    """Lock the measured tables that statements of the plan name, with their partitions; return those that are locked.
 
     Others are not locked: a trigger may change them, but the phase does not say so. Raises ``SqlError``.
     """
     named = {name for one in plan["ddl"]["statements"] if one["run"] for name in one["relations"]}
     known = families(session, sorted({*named, *(one.relation for one in measures)}))
     touched = {member.text for name in named for member in known[name]}
-    wanted: dict[str, str] = {}
-    for measure in measures:
-        members = known[measure.relation]
-        if members and members[0].kind in ("r", "p") and any(one.text in touched for one in members):
-            wanted[members[0].text] = _mode(members, plan)
+    measured = {one.text for measure in measures for one in known[measure.relation] if one.kind in ("r", "p")}
+    wanted = sorted(measured & touched)
     if not wanted:
-        return
-    for (name,) in session.rows(_LOCKABLE.format(names=array_literal(sorted(wanted)))):
-        session.execute(f"LOCK TABLE {name} IN {wanted[name or '']} MODE")
-
-
-def _mode(members: Sequence[Member], plan: Mapping[str, Any]) -> str:
-    """Return the mode that the rehearsal saw on one of these, if readers wait for it."""
-    names = {one.text for one in members}
-    seen = {one["mode"] for one in (plan.get("rehearsal") or {}).get("locks", ()) if one["relation"] in names}
-    return next((words for mode, words in reversed(_READERS_WAIT.items()) if mode in seen), _WRITERS_WAIT)
+        return []
+    rehearsed = (plan.get("rehearsal") or {}).get("locks", ())
+    locked = [name or "" for (name,) in session.rows(_LOCKABLE.format(names=array_literal(wanted)))]
+    for name in locked:
+        mode = strongest(one["mode"] for one in rehearsed if one["relation"] == name)
+        session.execute(f"LOCK TABLE ONLY {name} IN {_SQL[mode]} MODE")
+    return locked

@@ -11,6 +11,7 @@ from typing import Any, Mapping, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_changes import families
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.measured_locks import WRITERS_WAIT, strongest
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import MigrationResult
 
 _NOW = "SELECT (1000000 * extract(epoch FROM clock_timestamp()))::int8, pg_current_wal_insert_lsn() - '0/0'"
@@ -50,8 +51,18 @@ class Measurement:
         for relation, mode in session.rows(_LOCKS):
             self.first_seen.setdefault((relation or "", mode or ""), (int(statement["n"]), now))
 
-    def end(self, session: Session) -> None:
-        """Sum up, right before COMMIT: every lock is held until then."""
+    def end(self, session: Session, locked: Sequence[str] = ()) -> None:
+        """Sum up, right before COMMIT: every lock is held until then.
+
+        ``locked`` are the tables that were locked before the first statement. On production that is the strongest lock which the
+        statements take, so it is held from there on.
+        """
+        for name in locked:
+            mode = strongest(mode for relation, mode in self.first_seen if relation == name)
+            since = self.first_seen.pop((name, WRITERS_WAIT), None)
+            # none of a table whose name the first statement changes
+            if since:
+                self.first_seen[name, mode] = since
         now, wal = _now(session)
         self.microseconds, self.wal_bytes = now - self.started, wal - self.wal_start
         self.locks = [

@@ -99,8 +99,9 @@ class MigrationChecks(TransactionChecks):
         self.step = step
         self.base = base
         self.declared = DataExpectations.from_definition(request.phase["measure"], request.phase["row_counts"])
-        #: the measured columns right before the first statement
+        #: the measured columns right before the first statement, and the tables that are locked from there on
         self.captured: Capture | None = None
+        self.locked: Sequence[str] = ()
         self.entry = LedgerEntry(request.artefacts, request.plan, sha256_bytes(canonical_json(request.plan)), step)
 
     def _builtins(self, session: Session) -> Builtins:
@@ -132,7 +133,7 @@ class MigrationChecks(TransactionChecks):
         """Read the measured columns again: what others have changed since C-04 is not the phase's."""
         del applied
         if self.declared.measures:
-            lock_measured(session, self.declared.measures, self.request.plan)
+            self.locked = lock_measured(session, self.declared.measures, self.request.plan)
             before = load_capture(self.request.artefacts, self.request.capture, self.declared.measures)
             self.captured = self.declared.renewed(session, before)
 

@@ -181,7 +181,7 @@ class MeasuredChecks(MigrationChecks):
     def before_commit(self, session: Session, applied: MigrationResult) -> None:
         """Check, then measure up to here."""
         super().before_commit(session, applied)
-        self.measurement.end(session)
+        self.measurement.end(session, self.locked)
 
     def after_commit(self, session: Session, applied: MigrationResult) -> None:
         """Record, then watch the data from here."""

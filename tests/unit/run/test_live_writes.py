@@ -16,7 +16,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._checks.verifica
     run_verification,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.measured_locks import lock_measured
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.measurements import held_locks
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.measurements import Measurement, held_locks
 from ansible_collections.incomex.phasegate.tests.support.phase_files import PhaseFiles
 from ansible_collections.incomex.phasegate.tests.support.runs import Run, client_of
 
@@ -194,6 +194,39 @@ def test_the_lock_of_the_rehearsal_is_taken_at_once(cluster: Cluster, shop: str)
         lock_measured(session, measures, {"ddl": {"statements": [statement]}, "rehearsal": {"locks": locks}})
         # of the table that the phase names, and of no other
         assert {one["relation"]: one["mode"] for one in held_locks(session)} == {"shop.baskets": "AccessExclusiveLock"}
+
+
+@pytest.mark.fault("live-writes")
+def test_reviewers_see_the_lock_that_production_takes_before_the_first_statement(cluster: Cluster, shop: str) -> None:
+    with client_of(cluster, shop).session() as session:
+        session.execute("BEGIN")
+        measures = DataExpectations.from_definition(PHASE["measure"], []).measures
+        plan: dict[str, Any] = {"ddl": {"statements": [{"run": True, "relations": ["shop.baskets", "shop.units"]}]}}
+        measured = Measurement()
+        measured.begin(session)
+        locked = lock_measured(session, measures, plan)
+        for number, sql in enumerate(
+            ("SET LOCAL work_mem = '8MB'", "UPDATE shop.units SET rank = 9", "ALTER TABLE shop.baskets ADD note text"),
+            start=1,
+        ):
+            session.execute(sql)
+            measured.observe(session, {"n": number})
+        measured.end(session, locked)
+        found = {(one["relation"], one["mode"]): one["statement"] for one in measured.locks}
+        # the strongest from the first statement on, and what comes later where it came
+        assert {key: number for key, number in found.items() if key[0] in locked} == {
+            ("shop.baskets", "AccessExclusiveLock"): 1,
+            ("shop.units", "ShareRowExclusiveLock"): 1,
+            ("shop.units", "RowExclusiveLock"): 2,
+        }
+        session.execute("ROLLBACK")
+        # and this is what production takes
+        session.execute("BEGIN")
+        lock_measured(session, measures, {**plan, "rehearsal": {"locks": measured.locks}})
+        assert {(one["relation"], one["mode"]) for one in held_locks(session)} == {
+            ("shop.baskets", "AccessExclusiveLock"),
+            ("shop.units", "ShareRowExclusiveLock"),
+        }
 
 
 @pytest.mark.fault("live-writes")
