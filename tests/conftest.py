@@ -33,6 +33,15 @@ def cluster() -> Iterator[Cluster]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def rehearsal_cluster() -> Iterator[Cluster]:
+    """A running cluster that rehearsals make their copies in."""
+    from ansible_collections.incomex.phasegate.tests.support.cluster import running_cluster  # noqa: PLC0415 - see above
+
+    with running_cluster(rehearsal=True) as running:
+        yield running
+
+
 @pytest.fixture
 def empty_database(cluster: Cluster) -> Iterator[str]:
     """The name of an empty database of this test alone."""

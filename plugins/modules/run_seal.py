@@ -109,7 +109,7 @@ report:
   type: str
 next_commands:
   description: What can be done next, as the report has it.
-  returned: once sealed
+  returned: once sealed, where the report names a command
   type: list
   elements: dict
   contains:

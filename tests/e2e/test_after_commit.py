@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
-from ansible_collections.incomex.phasegate.tests.support.cluster import SUPERUSER, bin_directory, running_cluster
+from ansible_collections.incomex.phasegate.tests.support.cluster import running_cluster
 from ansible_collections.incomex.phasegate.tests.support.phase_files import PhaseFiles
 from ansible_collections.incomex.phasegate.tests.support.runs import wait_for
 
@@ -135,16 +135,7 @@ def test_a_rehearsal_sees_what_a_statement_after_commit_writes(target: Target, t
         rollback=undo,
     )
     with running_cluster(rehearsal=True) as other:
-        connection = {"bindir": str(bin_directory()), "host": str(other.socket_directory), "user": SUPERUSER}
-        rehearsed = target.play(
-            "playbooks/rehearse.yml",
-            extra_vars={
-                "phasegate_phase_file": files.path,
-                "phasegate_author": "huyen",
-                "phasegate_plans": str(tmp_path / "plans"),
-                "phasegate_rehearsal": {**connection, "port": other.port, "database": target.database},
-            },
-        )
+        rehearsed = target.rehearse(other, files.path)
     if does == "nothing":
         assert rehearsed.rc == 0, rehearsed.stdout
         return

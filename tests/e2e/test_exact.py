@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ansible_collections.incomex.phasegate.tests.support.cluster import SUPERUSER, bin_directory, running_cluster
+from ansible_collections.incomex.phasegate.tests.support.cluster import running_cluster
 from ansible_collections.incomex.phasegate.tests.support.phase_files import PhaseFiles
 
 if TYPE_CHECKING:
@@ -45,16 +45,7 @@ def test_exact_is_what_the_rehearsal_did(target: Target, tmp_path: Path) -> None
     assert not stopped.reached("C-07")
 
     with running_cluster(rehearsal=True) as other:
-        connection = {"bindir": str(bin_directory()), "host": str(other.socket_directory), "user": SUPERUSER}
-        rehearsed = target.play(
-            "playbooks/rehearse.yml",
-            extra_vars={
-                "phasegate_phase_file": files.path,
-                "phasegate_author": "huyen",
-                "phasegate_plans": str(tmp_path / "plans"),
-                "phasegate_rehearsal": {**connection, "port": other.port, "database": target.database},
-            },
-        )
+        rehearsed = target.rehearse(other, files.path)
     assert rehearsed.rc == 0, rehearsed.stdout
     report = next(one for one in target.bundles() if "rehearsal" in one.path.name).text("report.md")
     assert "## Commands" in report

@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
-from ansible_collections.incomex.phasegate.tests.support.cluster import SUPERUSER, bin_directory, running_cluster
+from ansible_collections.incomex.phasegate.tests.support.cluster import SUPERUSER, running_cluster
 from ansible_collections.incomex.phasegate.tests.support.phase_files import PhaseFiles
 from ansible_collections.incomex.phasegate.tests.support.playbook import ROOT
 
@@ -59,15 +59,7 @@ def test_the_chain_by_a_role_that_is_no_superuser(weak: Target, tmp_path: Path) 
     with running_cluster(rehearsal=True) as other:
         # the roles are not there, and the rehearsal's is a superuser of another name
         other.psql("CREATE ROLE rehearser SUPERUSER LOGIN")
-        connection = {"bindir": str(bin_directory()), "host": str(other.socket_directory), "user": "rehearser"}
-        rehearsed = weak.play(
-            "playbooks/phase_alpha_rehearse.yml",
-            extra_vars={
-                "phasegate_author": "huyen",
-                "phasegate_plans": str(tmp_path / "plans"),
-                "phasegate_rehearsal": {**connection, "port": other.port, "database": weak.database},
-            },
-        )
+        rehearsed = weak.rehearse(other, user="rehearser")
         assert rehearsed.rc == 0, rehearsed.stdout
         owner = "SELECT tableowner FROM pg_tables WHERE tablename = 'canonical_address_alias'"
         assert other.psql(owner, weak.database) == "phase_role"
@@ -115,16 +107,7 @@ def test_sql_that_nobody_reviewed_cannot_become_the_rehearsals_superuser(
             hba = other.data / "pg_hba.conf"
             hba.write_text("local all phase_role reject\n" + hba.read_text(encoding="utf-8"), encoding="utf-8")
             other.psql("SELECT pg_reload_conf()")
-        connection = {"bindir": str(bin_directory()), "host": str(other.socket_directory), "user": SUPERUSER}
-        rehearsed = weak.play(
-            "playbooks/rehearse.yml",
-            extra_vars={
-                "phasegate_phase_file": files.path,
-                "phasegate_author": "huyen",
-                "phasegate_plans": str(tmp_path / "plans"),
-                "phasegate_rehearsal": {**connection, "port": other.port, "database": weak.database},
-            },
-        )
+        rehearsed = weak.rehearse(other, files.path)
     if login:
         assert rehearsed.rc == 0, rehearsed.stdout
         (plan,) = (tmp_path / "plans").glob("*/plan.json")
@@ -142,16 +125,7 @@ def test_a_role_that_is_a_superuser_of_the_rehearsal_cluster_alone_is_told(weak:
     files.write(definition, ddl=b"CREATE TABLE sandbox_tac.t (id int);\n", rollback=b"DROP TABLE sandbox_tac.t;\n")
     with running_cluster(rehearsal=True) as other:
         other.psql("CREATE ROLE phase_role SUPERUSER LOGIN")
-        connection = {"bindir": str(bin_directory()), "host": str(other.socket_directory), "user": "phase_role"}
-        rehearsed = weak.play(
-            "playbooks/rehearse.yml",
-            extra_vars={
-                "phasegate_phase_file": files.path,
-                "phasegate_author": "huyen",
-                "phasegate_plans": str(tmp_path / "plans"),
-                "phasegate_rehearsal": {**connection, "port": other.port, "database": weak.database},
-            },
-        )
+        rehearsed = weak.rehearse(other, files.path, user="phase_role")
     assert rehearsed.rc == 0, rehearsed.stdout
     (plan,) = (tmp_path / "plans").glob("*/plan.json")
     review = plan.with_name("review.md").read_text(encoding="utf-8")

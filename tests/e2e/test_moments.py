@@ -9,16 +9,14 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible_collections.incomex.phasegate.tests.support.cluster import MAJOR, SUPERUSER, bin_directory, running_cluster
+from ansible_collections.incomex.phasegate.tests.support.cluster import MAJOR
 from ansible_collections.incomex.phasegate.tests.support.phase_files import PhaseFiles
 from ansible_collections.incomex.phasegate.tests.support.target import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
-    from ansible_collections.incomex.phasegate.tests.support.playbook import Play
 
 #: One that the binaries of this version have.
 EXTENSION = "vector" if MAJOR == 16 else "hstore"
@@ -66,13 +64,6 @@ SET search_path = depot, public;
 """
 
 
-@pytest.fixture(scope="module")
-def copies() -> Iterator[Cluster]:
-    """The cluster that copies are made in."""
-    with running_cluster(rehearsal=True) as other:
-        yield other
-
-
 def phase_files(directory: Path, kind: str, ddl: str, undo_kind: str, undo: str, **keys: Any) -> PhaseFiles:
     """Write a phase of one statement."""
     directory.mkdir()
@@ -91,23 +82,10 @@ def phase_files(directory: Path, kind: str, ddl: str, undo_kind: str, undo: str,
     return PhaseFiles(directory).write({**definition, **keys}, ddl=f"{ddl};\n".encode(), rollback=rollback)
 
 
-def rehearse(target: Target, copies: Cluster, files: PhaseFiles) -> Play:
-    connection = {"bindir": str(bin_directory()), "host": str(copies.socket_directory), "port": copies.port}
-    return target.play(
-        "playbooks/rehearse.yml",
-        extra_vars={
-            "phasegate_phase_file": files.path,
-            "phasegate_author": "huyen",
-            "phasegate_plans": str(target.directory / "plans"),
-            "phasegate_rehearsal": {**connection, "user": SUPERUSER, "database": target.database},
-        },
-    )
-
-
 @pytest.mark.parametrize("name", PHASES)
 @pytest.mark.fault("facts-changed")
 def test_what_a_rehearsal_compares_may_be_what_the_phase_changes(
-    cluster: Cluster, empty_database: str, tmp_path: Path, copies: Cluster, name: str
+    cluster: Cluster, empty_database: str, tmp_path: Path, rehearsal_cluster: Cluster, name: str
 ) -> None:
     setup, kind, ddl, undo_kind, undo, changed = PHASES[name]
     target = Target(cluster, empty_database, tmp_path)
@@ -115,7 +93,7 @@ def test_what_a_rehearsal_compares_may_be_what_the_phase_changes(
     before = target.dump("--schema-only", "--create")
     ddl, undo = (text.format(database=target.database) for text in (ddl, undo))
     files = phase_files(tmp_path / "small", kind, ddl, undo_kind, undo, diff={"allow": [{"kind": changed}]})
-    rehearsed = rehearse(target, copies, files)
+    rehearsed = target.rehearse(rehearsal_cluster, files.path)
     assert rehearsed.rc == 0, rehearsed.stdout
     (plan,) = (tmp_path / "plans").glob("*/plan.json")
     executed = target.play(
@@ -134,7 +112,7 @@ def test_what_a_rehearsal_compares_may_be_what_the_phase_changes(
 @pytest.mark.parametrize("name", BARE_NAMES)
 @pytest.mark.fault("dump-unrestorable")
 def test_a_database_that_no_dump_restores_is_repaired_as_documented(
-    cluster: Cluster, empty_database: str, tmp_path: Path, copies: Cluster, name: str
+    cluster: Cluster, empty_database: str, tmp_path: Path, rehearsal_cluster: Cluster, name: str
 ) -> None:
     target = Target(cluster, empty_database, tmp_path)
     cluster.psql(UNRESTORABLE + BARE_NAMES[name], target.database)
@@ -145,7 +123,7 @@ def test_a_database_that_no_dump_restores_is_repaired_as_documented(
         "ALTER TABLE DROP COLUMN",
         "ALTER TABLE public.boxes DROP COLUMN note",
     )
-    refused = rehearse(target, copies, later)
+    refused = target.rehearse(rehearsal_cluster, later.path)
     assert refused.rc != 0
     assert "G-5: the backup cannot be restored" in refused.messages
     assert "half was looked up without its schema" in refused.messages
@@ -163,5 +141,5 @@ def test_a_database_that_no_dump_restores_is_repaired_as_documented(
     execution = next(one for one in target.bundles() if one.path.name.startswith("repair_"))
     assert execution.gates["G-9"] == execution.gates["G-10"] == "NOT ENFORCED"
 
-    rehearsed = rehearse(target, copies, later)
+    rehearsed = target.rehearse(rehearsal_cluster, later.path)
     assert rehearsed.rc == 0, rehearsed.stdout

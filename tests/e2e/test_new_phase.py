@@ -9,12 +9,10 @@ import textwrap
 from typing import TYPE_CHECKING
 
 import pytest
-from ansible_collections.incomex.phasegate.tests.support.cluster import SUPERUSER, bin_directory, running_cluster
 from ansible_collections.incomex.phasegate.tests.support.playbook import play
 from ansible_collections.incomex.phasegate.tests.support.target import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
@@ -47,34 +45,14 @@ CREATE INDEX CONCURRENTLY parcels_state ON depot.parcels (state);
 }
 
 
-@pytest.fixture(scope="module")
-def copies() -> Iterator[Cluster]:
-    """The cluster that copies are made in."""
-    with running_cluster(rehearsal=True) as other:
-        yield other
-
-
 def draft(directory: Path, name: str, **inputs: str) -> Play:
     extra = {"phasegate_phase": name, "phasegate_phases": str(directory / "phases"), **inputs}
     return play(directory, "playbooks/new_phase.yml", extra_vars=extra)
 
 
-def rehearse(target: Target, copies: Cluster, phase: Path) -> Play:
-    connection = {"bindir": str(bin_directory()), "host": str(copies.socket_directory), "port": copies.port}
-    return target.play(
-        "playbooks/rehearse.yml",
-        extra_vars={
-            "phasegate_phase_file": str(phase / "phase.yml"),
-            "phasegate_author": "huyen",
-            "phasegate_plans": str(target.directory / "plans"),
-            "phasegate_rehearsal": {**connection, "user": SUPERUSER, "database": target.database},
-        },
-    )
-
-
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_draft_is_rehearsed_and_executed_as_it_is(
-    cluster: Cluster, empty_database: str, tmp_path: Path, copies: Cluster, change: str
+    cluster: Cluster, empty_database: str, tmp_path: Path, rehearsal_cluster: Cluster, change: str
 ) -> None:
     target = Target(cluster, empty_database, tmp_path)
     cluster.psql(BEFORE, target.database)
@@ -85,7 +63,7 @@ def test_a_draft_is_rehearsed_and_executed_as_it_is(
     phase = tmp_path / "phases" / "depot-change"
     assert sorted(one.name for one in phase.iterdir()) == ["migrate.sql", "phase.yml", "rollback.sql"]
 
-    rehearsed = rehearse(target, copies, phase)
+    rehearsed = target.rehearse(rehearsal_cluster, str(phase / "phase.yml"))
     assert rehearsed.rc == 0, rehearsed.stdout
     (plan,) = (tmp_path / "plans").glob("*/plan.json")
     executed = target.play(str(tmp_path / "depot-change.yml"), extra_vars={"phasegate_plan": str(plan)})
@@ -94,7 +72,7 @@ def test_a_draft_is_rehearsed_and_executed_as_it_is(
 
 
 def test_one_refusal_tells_what_a_draft_lacks(
-    cluster: Cluster, empty_database: str, tmp_path: Path, copies: Cluster
+    cluster: Cluster, empty_database: str, tmp_path: Path, rehearsal_cluster: Cluster
 ) -> None:
     target = Target(cluster, empty_database, tmp_path)
     cluster.psql(BEFORE, target.database)
@@ -107,7 +85,7 @@ def test_one_refusal_tells_what_a_draft_lacks(
     )
     assert draft(tmp_path, "light").rc == 0
     # what undoes DO is left to a person: here nothing
-    refused = rehearse(target, copies, phase)
+    refused = target.rehearse(rehearsal_cluster, str(phase / "phase.yml"))
     assert refused.rc != 0
     text = (phase / "phase.yml").read_text(encoding="utf-8")
     advised = [
@@ -118,7 +96,7 @@ def test_one_refusal_tells_what_a_draft_lacks(
     assert sorted(one.partition(":")[0] for one in advised) == ["data", "diff"], refused.messages
     lines = [line for line in text.splitlines() if not line.startswith("diff:")]
     (phase / "phase.yml").write_text("\n".join([*lines, *advised]), encoding="utf-8")
-    rehearsed = rehearse(target, copies, phase)
+    rehearsed = target.rehearse(rehearsal_cluster, str(phase / "phase.yml"))
     assert rehearsed.rc == 0, rehearsed.stdout
 
 

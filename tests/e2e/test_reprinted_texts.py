@@ -9,7 +9,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from ansible_collections.incomex.phasegate.tests.support.cluster import SUPERUSER, bin_directory, running_cluster
+from ansible_collections.incomex.phasegate.tests.support.cluster import bin_directory, running_cluster
 from ansible_collections.incomex.phasegate.tests.support.phase_files import PhaseFiles
 from ansible_collections.incomex.phasegate.tests.support.target import Target
 
@@ -85,21 +85,7 @@ def test_texts_are_compared_by_what_they_mean(
     kinds = "[ALTER TABLE RENAME CONSTRAINT, ALTER TABLE DETACH PARTITION, ALTER TABLE DROP CONSTRAINT, DROP INDEX, DROP VIEW, CREATE VIEW, ALTER TABLE ADD CONSTRAINT, ALTER TABLE RENAME COLUMN]"
     (tmp_path / "depot" / "phase.yml").write_text(text.replace("statements:\n  - DROP TABLE", f"statements: {kinds}"))
     with running_cluster(rehearsal=True) as other:
-        rehearsed = target.play(
-            "playbooks/rehearse.yml",
-            extra_vars={
-                "phasegate_phase_file": files.path,
-                "phasegate_author": "huyen",
-                "phasegate_plans": str(tmp_path / "plans"),
-                "phasegate_rehearsal": {
-                    "bindir": str(bin_directory()),
-                    "host": str(other.socket_directory),
-                    "user": SUPERUSER,
-                    "port": other.port,
-                    "database": target.database,
-                },
-            },
-        )
+        rehearsed = target.rehearse(other, files.path)
     assert rehearsed.rc == 0, rehearsed.stdout
     (plan,) = (tmp_path / "plans").glob("*/plan.json")
     if restored:

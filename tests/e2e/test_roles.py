@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from ansible_collections.incomex.phasegate.tests.support.cluster import SUPERUSER, bin_directory, running_cluster
+from ansible_collections.incomex.phasegate.tests.support.cluster import running_cluster
 from ansible_collections.incomex.phasegate.tests.support.phase_files import PhaseFiles
 
 if TYPE_CHECKING:
@@ -35,16 +35,7 @@ def test_a_role_is_rehearsed_reviewed_and_made(target: Target, tmp_path: Path) -
     text = (tmp_path / "small" / "phase.yml").read_text(encoding="utf-8")
     (tmp_path / "small" / "phase.yml").write_text(text.replace("- DROP TABLE", "- DROP ROLE"))
     with running_cluster(rehearsal=True) as other:
-        connection = {"bindir": str(bin_directory()), "host": str(other.socket_directory), "user": SUPERUSER}
-        rehearsed = target.play(
-            "playbooks/rehearse.yml",
-            extra_vars={
-                "phasegate_phase_file": files.path,
-                "phasegate_author": "huyen",
-                "phasegate_plans": str(tmp_path / "plans"),
-                "phasegate_rehearsal": {**connection, "port": other.port, "database": target.database},
-            },
-        )
+        rehearsed = target.rehearse(other, files.path)
     assert rehearsed.rc == 0, rehearsed.stdout
     (plan,) = (tmp_path / "plans").glob("*/plan.json")
     review = plan.with_name("review.md").read_text(encoding="utf-8")

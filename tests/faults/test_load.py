@@ -12,7 +12,7 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible_collections.incomex.phasegate.tests.support.cluster import SUPERUSER, bin_directory, running_cluster
+from ansible_collections.incomex.phasegate.tests.support.cluster import bin_directory
 from ansible_collections.incomex.phasegate.tests.support.phase_files import PhaseFiles
 from ansible_collections.incomex.phasegate.tests.support.runs import wait_for
 from ansible_collections.incomex.phasegate.tests.support.target import Target
@@ -125,13 +125,6 @@ def written_to(target: Target) -> Iterator[None]:
         process.wait()
 
 
-@pytest.fixture(scope="module")
-def copies() -> Iterator[Cluster]:
-    """The cluster that copies are made in."""
-    with running_cluster(rehearsal=True) as other:
-        yield other
-
-
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.fixturenames.append("number")
     metafunc.parametrize("number", range(metafunc.config.option.loads))
@@ -139,28 +132,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.mark.fault("under-load")
 def test_from_rehearsal_to_rollback_under_load(
-    cluster: Cluster, empty_database: str, tmp_path: Path, copies: Cluster, seen: Seen
+    cluster: Cluster, empty_database: str, tmp_path: Path, rehearsal_cluster: Cluster, seen: Seen
 ) -> None:
     target = Target(cluster, empty_database, tmp_path)
     cluster.psql(BEFORE, target.database)
     schema = target.dump("--schema-only")
     (tmp_path / "depot").mkdir()
     files = PhaseFiles(tmp_path / "depot").write(PHASE, ddl=DDL, rollback=ROLLBACK)
-    connection = {"bindir": str(bin_directory()), "host": str(copies.socket_directory), "user": SUPERUSER}
     with written_to(target):
-        rehearsed = target.play(
-            "playbooks/rehearse.yml",
-            extra_vars={
-                "phasegate_phase_file": files.path,
-                "phasegate_author": "huyen",
-                "phasegate_plans": str(tmp_path / "plans"),
-                "phasegate_rehearsal": {
-                    **connection,
-                    "port": copies.port,
-                    "database": target.database,
-                },
-            },
-        )
+        rehearsed = target.rehearse(rehearsal_cluster, files.path)
         assert rehearsed.rc == 0, rehearsed.stdout
         (plan,) = (tmp_path / "plans").glob("*/plan.json")
         executed = target.play(

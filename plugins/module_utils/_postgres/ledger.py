@@ -17,7 +17,11 @@ from typing import Any, Mapping, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError, Stopped
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session, SqlError
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import literal, qualified
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import (
+    literal,
+    qualified,
+    readable_literal,
+)
 
 EXECUTION = "execution"
 
@@ -284,7 +288,7 @@ def written_ledgers(session: Session) -> list[Ledger]:
 
 def _quoted(value: str) -> str:
     """Return a value as a literal for people to read, NULL for an empty one."""
-    return "'" + value.replace("'", "''") + "'" if value else "NULL"
+    return readable_literal(value) if value else "NULL"
 
 
 def same_plan(rows: Sequence[LedgerRow], plan_sha256: str) -> list[LedgerRow]:

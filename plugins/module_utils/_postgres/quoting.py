@@ -26,6 +26,11 @@ def literal(text: str) -> str:
             return f"{tag}{text}{tag}"
 
 
+def readable_literal(text: str) -> str:
+    """Return ``text`` as a literal in single quotes, for SQL that people read; with ``standard_conforming_strings`` it means this text."""
+    return "'" + text.replace("'", "''") + "'"
+
+
 def identifier(name: str) -> str:
     """Return ``name`` as a quoted SQL identifier. Raises ``ValueError`` for an empty name or NUL."""
     if not name or "\x00" in name:

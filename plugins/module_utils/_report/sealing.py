@@ -175,7 +175,7 @@ def seal_and_sign(artefacts: RunDirectory, reason: str, key: str | None, *, chec
         "summary": summary(report).splitlines(),
         "stop": stop_lines(report),
         "report": artefacts.file("report.md"),
-        "next_commands": report.get("next_commands", []),
+        **({"next_commands": report["next_commands"]} if report.get("next_commands") else {}),
         "seal": sha256_file(artefacts.file(SEAL)),
         "signature": signature_of(artefacts),
     }

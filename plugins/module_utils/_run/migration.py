@@ -133,8 +133,8 @@ class MigrationChecks(TransactionChecks):
         """Read the measured columns again: what others have changed since C-04 is not the phase's."""
         del applied
         if self.declared.measures:
+            before = load_capture(self.request.artefacts, self.request.capture, ())
             self.locked = lock_measured(session, self.declared.measures, self.request.plan)
-            before = load_capture(self.request.artefacts, self.request.capture, self.declared.measures)
             self.captured = self.declared.renewed(session, before)
 
     def before_read_only(self, session: Session, applied: MigrationResult) -> None:

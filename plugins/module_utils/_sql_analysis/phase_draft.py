@@ -18,6 +18,7 @@ from typing import Any, Dict, Iterator, List, Sequence, Set, Tuple
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_file import SourceFile
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.problems import PhaseFileError, Problem
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.statement_kinds import ROW_TAGS
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import readable_literal
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.bodies import body_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.classification import (
     RefusedError,
@@ -39,10 +40,12 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.sp
     transaction_pieces,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.syntax_tree import (
+    added_columns,
     is_concurrent,
     is_node,
     name_pair,
     quoted_name,
+    relation_pair,
     string_list,
 )
 
@@ -191,13 +194,9 @@ _COLUMN = (
 )
 
 
-def _relation(relation: Any) -> Tuple[str, str]:
-    return relation.schemaname or "", relation.relname
-
-
 def _is_there(schema: str, name: str, words: str) -> Tuple[str, str]:
     text = quoted_name(schema, name)
-    return f"{text} {words}", f"SELECT pg_catalog.to_regclass({_text(text)}) IS "
+    return f"{text} {words}", f"SELECT pg_catalog.to_regclass({readable_literal(text)}) IS "
 
 
 def _created(piece: SqlPiece) -> List[Tuple[str, str]]:
@@ -205,23 +204,13 @@ def _created(piece: SqlPiece) -> List[Tuple[str, str]]:
     node = piece.node
     if is_node(node, ast.CreateStmt, ast.CreateSeqStmt, ast.CreateForeignTableStmt):
         relation = getattr(node, "relation", None) or getattr(node, "sequence", None) or node.base.relation
-        return [] if getattr(node, "if_not_exists", False) else [_relation(relation)]
+        return [] if getattr(node, "if_not_exists", False) else [relation_pair(relation)]
     if is_node(node, ast.ViewStmt):
-        return [] if node.replace else [_relation(node.view)]
+        return [] if node.replace else [relation_pair(node.view)]
     if is_node(node, ast.IndexStmt):
         named = node.idxname and not node.if_not_exists
         return [(node.relation.schemaname or "", node.idxname)] if named else []
     return []
-
-
-def _added_columns(node: Any) -> List[str]:
-    if not is_node(node, ast.AlterTableStmt):
-        return []
-    return [
-        command.def_.colname
-        for command in node.cmds
-        if command.subtype == enums.AlterTableType.AT_AddColumn and not command.missing_ok
-    ]
 
 
 def _added_constraints(node: Any) -> List[Tuple[str, bool]]:
@@ -243,13 +232,13 @@ def _before(pieces: Sequence[SqlPiece], made: Set[Tuple[str, str]]) -> Iterator[
             yield title, f"{sql}NULL", True
         relation = getattr(piece.node, "relation", None)
         if is_node(piece.node, ast.AlterTableStmt, ast.IndexStmt, ast.UpdateStmt, ast.InsertStmt, ast.DeleteStmt):
-            schema, name = _relation(relation)
+            schema, name = relation_pair(relation)
             if schema and (schema, name) not in made:
                 title, sql = _is_there(schema, name, "exists")
                 yield title, f"{sql}NOT NULL", True
-                for column in _added_columns(piece.node):
+                for column in added_columns(piece.node):
                     text = quoted_name(schema, name)
-                    query = _COLUMN.format(relation=_text(text), column=_text(column))
+                    query = _COLUMN.format(relation=readable_literal(text), column=readable_literal(column))
                     yield f"{text} has no column {column}", query, 0
 
 
@@ -262,24 +251,20 @@ def _after(pieces: Sequence[SqlPiece]) -> Iterator[Tuple[str, str, object, bool]
                 text = quoted_name(schema, name)
                 query = (
                     "SELECT indisvalid FROM pg_catalog.pg_index WHERE indexrelid = pg_catalog.to_regclass("
-                    f"{_text(text)})"
+                    f"{readable_literal(text)})"
                 )
                 yield f"{text} is valid", query, True, late
             else:
                 title, sql = _is_there(schema, name, "exists")
                 yield title, f"{sql}NOT NULL", True, late
-        for column in _added_columns(piece.node):
-            text = quoted_name(*_relation(piece.node.relation))
-            query = _COLUMN.format(relation=_text(text), column=_text(column))
+        for column in added_columns(piece.node):
+            text = quoted_name(*relation_pair(piece.node.relation))
+            query = _COLUMN.format(relation=readable_literal(text), column=readable_literal(column))
             yield f"{text} has column {column}", query, 1, late
         for constraint, valid in _added_constraints(piece.node):
-            text = quoted_name(*_relation(piece.node.relation))
+            text = quoted_name(*relation_pair(piece.node.relation))
             query = (
                 "SELECT convalidated FROM pg_catalog.pg_constraint"
-                f" WHERE conrelid = pg_catalog.to_regclass({_text(text)}) AND conname = {_text(constraint)}"
+                f" WHERE conrelid = pg_catalog.to_regclass({readable_literal(text)}) AND conname = {readable_literal(constraint)}"
             )
             yield f"{text} has constraint {constraint}{'' if valid else ', not valid yet'}", query, valid, late
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"

@@ -12,13 +12,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, List, Optional, Sequence, Set, Tuple
 
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import identifier, qualified
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.check_query import query_problem
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.splitting import (
     SqlPiece,
     outer_pieces,
     transaction_pieces,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.syntax_tree import is_node, name_pair
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.syntax_tree import (
+    added_columns,
+    is_node,
+    name_pair,
+    relation_pair,
+)
 
 try:
     from pglast import ast, enums
@@ -79,35 +85,28 @@ def _leaves_nothing(piece: SqlPiece) -> bool:
 
 def _added_columns(pieces: Sequence[SqlPiece]) -> Set[Tuple[str, str, str]]:
     """Return schema, table and name of each column that the statements add for certain."""
-    return {
-        (*_pair(piece.node.relation), command.def_.colname)
-        for piece in pieces
-        if is_node(piece.node, ast.AlterTableStmt)
-        for command in piece.node.cmds
-        if command.subtype == enums.AlterTableType.AT_AddColumn and not command.missing_ok
-    }
+    return {(*relation_pair(piece.node.relation), column) for piece in pieces for column in added_columns(piece.node)}
 
 
 def _goes_with(node: Any, made: Set[Tuple[str, str]], added: Set[Tuple[str, str, str]]) -> bool:
     """Return whether what a statement does is gone with a table or with columns that the migration makes itself."""
-    if is_node(node, ast.UpdateStmt) and {(*_pair(node.relation), one.name) for one in node.targetList} <= added:
+    if (
+        is_node(node, ast.UpdateStmt)
+        and {(*relation_pair(node.relation), one.name) for one in node.targetList} <= added
+    ):
         return True
     if is_node(node, ast.GrantStmt):
         tables = node.objects or ()
-        return bool(tables) and all(is_node(one, ast.RangeVar) and _pair(one) in made for one in tables)
+        return bool(tables) and all(is_node(one, ast.RangeVar) and relation_pair(one) in made for one in tables)
     if is_node(node, ast.CommentStmt):
         cut = {"OBJECT_TABLE": None, "OBJECT_COLUMN": -1}
         if node.objtype.name not in cut or not isinstance(node.object, tuple):
             return False
         return name_pair([part.sval for part in node.object][: cut[node.objtype.name]]) in made
     if is_node(node, ast.CreatePolicyStmt):
-        return _pair(node.table) in made
+        return relation_pair(node.table) in made
     known = (ast.IndexStmt, ast.AlterTableStmt, ast.CreateTrigStmt, ast.InsertStmt, ast.UpdateStmt, ast.DeleteStmt)
-    return is_node(node, *known) and _pair(node.relation) in made
-
-
-def _pair(relation: Any) -> Tuple[str, str]:
-    return relation.schemaname or "", relation.relname
+    return is_node(node, *known) and relation_pair(node.relation) in made
 
 
 def _inverse(node: Any) -> Optional[List[str]]:  # noqa: PLR0911 - one for each kind of statement
@@ -122,25 +121,33 @@ def _inverse(node: Any) -> Optional[List[str]]:  # noqa: PLR0911 - one for each 
         certain = node.idxname and node.relation.schemaname and not node.if_not_exists
         # one that is built after COMMIT may be missing
         missing = "IF EXISTS " if node.concurrent else ""
-        return [f"DROP INDEX {missing}{quoted(node.relation.schemaname, node.idxname)};"] if certain else None
+        return [f"DROP INDEX {missing}{qualified(node.relation.schemaname, node.idxname)};"] if certain else None
     if is_node(node, ast.ViewStmt):
         return None if node.replace or not node.view.schemaname else [_drop("VIEW", node.view)]
     if is_node(node, ast.CreateSchemaStmt):
         certain = node.schemaname and not node.if_not_exists and not node.schemaElts
-        return [f"DROP SCHEMA {quoted(node.schemaname)};"] if certain else None
+        return [f"DROP SCHEMA {identifier(node.schemaname)};"] if certain else None
     if is_node(node, ast.CreateEnumStmt):
         schema, name = name_pair([part.sval for part in node.typeName])
-        return [f"DROP TYPE {quoted(schema, name)};"] if schema else None
+        return [f"DROP TYPE {qualified(schema, name)};"] if schema else None
     if is_node(node, ast.AlterTableStmt):
         return _altered_back(node)
     if is_node(node, ast.CreateFunctionStmt):
         return _function_dropped(node)
     if is_node(node, ast.CreateTrigStmt):
         certain = not node.replace and not node.isconstraint and node.relation.schemaname
-        return [f"DROP TRIGGER {quoted(node.trigname)} ON {quoted(*_pair(node.relation))};"] if certain else None
+        return (
+            [f"DROP TRIGGER {identifier(node.trigname)} ON {qualified(*relation_pair(node.relation))};"]
+            if certain
+            else None
+        )
     if is_node(node, ast.CreatePolicyStmt):
         certain = bool(node.table.schemaname)
-        return [f"DROP POLICY {quoted(node.policy_name)} ON {quoted(*_pair(node.table))};"] if certain else None
+        return (
+            [f"DROP POLICY {identifier(node.policy_name)} ON {qualified(*relation_pair(node.table))};"]
+            if certain
+            else None
+        )
     return None
 
 
@@ -151,7 +158,7 @@ def _function_dropped(node: Any) -> Optional[List[str]]:
     given = ("FUNC_PARAM_IN", "FUNC_PARAM_INOUT", "FUNC_PARAM_VARIADIC", "FUNC_PARAM_DEFAULT")
     types = [RawStream()(one.argType) for one in node.parameters or () if one.mode.name in given]
     kind = "PROCEDURE" if node.is_procedure else "FUNCTION"
-    return [f"DROP {kind} {quoted(schema, name)}({', '.join(types)});"]
+    return [f"DROP {kind} {qualified(schema, name)}({', '.join(types)});"]
 
 
 def _altered_back(node: Any) -> Optional[List[str]]:
@@ -163,13 +170,13 @@ def _altered_back(node: Any) -> Optional[List[str]]:
         if command.missing_ok:
             return None
         if command.subtype == enums.AlterTableType.AT_AddColumn:
-            found.append(f"DROP COLUMN {quoted(command.def_.colname)}")
+            found.append(f"DROP COLUMN {identifier(command.def_.colname)}")
         elif command.subtype == enums.AlterTableType.AT_AddConstraint and _leaves_with_its_constraint(command.def_):
-            found.append(f"DROP CONSTRAINT {quoted(command.def_.conname)}")
+            found.append(f"DROP CONSTRAINT {identifier(command.def_.conname)}")
         else:
             return None
     only = "" if node.relation.inh else "ONLY "
-    table = quoted(node.relation.schemaname, node.relation.relname)
+    table = qualified(node.relation.schemaname, node.relation.relname)
     return [f"ALTER TABLE {only}{table} {', '.join(found)};"]
 
 
@@ -180,9 +187,4 @@ def _leaves_with_its_constraint(constraint: Any) -> bool:
 
 
 def _drop(kind: str, relation: Any) -> str:
-    return f"DROP {kind} {quoted(relation.schemaname, relation.relname)};"
-
-
-def quoted(*parts: str) -> str:
-    """Return a dotted name, every part in double quotes, so that a reserved word is a name, too."""
-    return ".".join('"' + part.replace('"', '""') + '"' for part in parts)
+    return f"DROP {kind} {qualified(relation.schemaname, relation.relname)};"

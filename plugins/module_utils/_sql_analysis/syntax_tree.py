@@ -10,7 +10,7 @@ import re
 from typing import Any, Iterator, List, Optional, Sequence, Tuple
 
 try:
-    from pglast import ast
+    from pglast import ast, enums
 except ImportError:
     HAS_PGLAST = False
 else:
@@ -64,3 +64,16 @@ def quoted_name(schema: str, name: str) -> str:
     """Return ``schema.name`` as SQL text, quoted only where it must be."""
     parts = [part for part in (schema, name) if part]
     return ".".join(p if _BARE_IDENTIFIER.fullmatch(p) else '"' + p.replace('"', '""') + '"' for p in parts)
+
+
+def relation_pair(relation: Any) -> Tuple[str, str]:
+    """Return schema and name of a RangeVar; the schema is '' when it has none."""
+    return relation.schemaname or "", relation.relname
+
+
+def added_columns(node: Any) -> Tuple[str, ...]:
+    """Return the columns that an ALTER TABLE adds for certain; none for any other statement."""
+    if not is_node(node, ast.AlterTableStmt):
+        return ()
+    added = (one for one in node.cmds if one.subtype == enums.AlterTableType.AT_AddColumn and not one.missing_ok)
+    return tuple(one.def_.colname for one in added)
