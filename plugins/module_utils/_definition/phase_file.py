@@ -18,7 +18,11 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.files im
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.relation_names import split_relation
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import short_json
-from ansible_collections.incomex.phasegate.plugins.module_utils._definition.problems import PhaseFileError, Problem
+from ansible_collections.incomex.phasegate.plugins.module_utils._definition.problems import (
+    PhaseFileError,
+    Problem,
+    Repair,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.strict_yaml import (
     Lines,
     Path,
@@ -78,7 +82,7 @@ class Places:
     file: str
     lines: Lines
 
-    def problem(self, path: Path, what: str, **parts: str) -> Problem:
+    def problem(self, path: Path, what: str, **parts: Any) -> Problem:
         """Return a problem at ``path``, which is keys and indexes from the root."""
         return Problem(self.file, line_of(self.lines, path), dotted(path), what, **parts)
 
@@ -105,14 +109,16 @@ def nearest(word: str, words: Iterable[str]) -> str:
     return f"did you mean {close[0]}?" if close else ""
 
 
-def load_phase(path: str) -> Phase:
+def load_phase(path: str, text: Optional[bytes] = None) -> Phase:
     """Load the phase that the file ``path`` defines, with its two SQL files. Does not parse SQL.
+
+    ``text``: the definition, if it is not that of the file.
 
     Raises ``PhaseFileError`` with every problem but those of ``unpinned``. Bytes are read once: what is hashed is what is returned.
     """
     path = resolved(path)
     try:
-        source = SourceFile(os.path.basename(path), path, _read(path))
+        source = SourceFile(os.path.basename(path), path, _read(path) if text is None else text)
     except OSError as error:
         found = error.strerror or str(error)
         step = "give the path of a phase's phase.yml on the controller"
@@ -199,6 +205,7 @@ def _sql_file(
                 expected=pinned,
                 found=source.sha256,
                 next_step=f"if the change to {name} is intended, review it and pin the digest that was found",
+                repair=Repair((key, "sha256"), source.sha256),
             )
         )
     return source

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import escaped
@@ -17,8 +17,23 @@ SHOWN = 20
 
 
 @dataclass(frozen=True)
+class Repair:
+    """What removes a problem: a value in phase.yml, at its path of keys.
+
+    With ``add`` the value is added to the list that is there; else it takes the place of what is there, and None removes the key.
+    """
+
+    path: Tuple[Any, ...]
+    value: Any
+    add: bool = False
+
+
+@dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong. ``line`` counts from 1 (0: the file as a whole); ``path`` is like ``verify[2].expect``."""
+    """One thing that is wrong. ``line`` counts from 1 (0: the file as a whole); ``path`` is like ``verify[2].expect``.
+
+    ``repair``, if there is one, makes phase.yml declare what the SQL is.
+    """
 
     file: str
     line: int
@@ -27,6 +42,7 @@ class Problem:
     expected: str = ""
     found: str = ""
     next_step: str = ""
+    repair: Optional[Repair] = None
 
     def text(self) -> str:
         """Return the problem for an operator: place and sentence, then one indented line per part."""
@@ -38,8 +54,8 @@ class Problem:
         return "\n".join(map(escaped, lines))
 
     def as_dict(self) -> Dict[str, Any]:
-        """Return the fields as a mapping, for a module's return value."""
-        return dict(vars(self))
+        """Return the texts as a mapping, for a module's return value."""
+        return {name: value for name, value in vars(self).items() if name != "repair"}
 
 
 class PhaseFileError(PhaseGateError):

@@ -74,7 +74,7 @@ class _Reader:
         self.lines: Lines = {}
         self.problems: List[Problem] = []
 
-    def problem(self, node: yaml.Node, path: Path, what: str, **parts: str) -> None:
+    def problem(self, node: yaml.Node, path: Path, what: str, **parts: Any) -> None:
         self.problems.append(Problem(self.file, node.start_mark.line + 1, dotted(path), what, **parts))
 
     def value(self, node: yaml.Node, path: Path) -> Any:

@@ -17,8 +17,9 @@ from typing import List, Optional
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 
-# Before the first statement phasegate sets the session's timeouts, from the settings of the phase.
-_EXCLUDED = "require-lock-timeout,require-statement-timeout"
+# Before the first statement phasegate sets the session's timeouts, from the settings of the phase. What fails part of the way is
+# rolled back, and what runs after COMMIT must not have the IF NOT EXISTS that this rule asks for.
+_EXCLUDED = "prefer-robust-stmts,require-lock-timeout,require-statement-timeout"
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, FrozenSet, Sequence, Tuple
 
+from ansible_collections.incomex.phasegate.plugins.module_utils._definition.problems import Repair
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.statement_kinds import (
     LOCAL_SETTINGS,
     far_reaching,
@@ -63,6 +64,7 @@ def check_calls(
             report(
                 f"the function {full} has effects that cannot be analysed",
                 next_step=f"add {full} to scope.functions if it is intended",
+                repair=_in_scope(full),
             )
         elif name == "set_config":
             problem, advice = _set_config_problem(call)
@@ -92,6 +94,7 @@ def check_attributes(
             report(
                 f"(…).{name} calls a function {name} of settings.search_path where no column has that name",
                 next_step=f"leave settings.search_path empty, or add {search_path[0]}.{name} to scope.functions",
+                repair=_in_scope(f"{search_path[0]}.{name}"),
             )
 
 
@@ -123,6 +126,7 @@ def _check_own(parts: Sequence[str], what: str, declared: FrozenSet[str], report
         report(
             f"the {what} {full} has effects that cannot be analysed",
             next_step=f"add {full} to scope.functions if it is intended",
+            repair=_in_scope(full),
         )
 
 
@@ -130,7 +134,12 @@ def _report_far_reaching(name: str, report: Callable[..., None]) -> None:
     report(
         f"the function {name} reaches beyond this transaction",
         next_step=f"add pg_catalog.{name} to scope.functions if it is intended",
+        repair=_in_scope(f"pg_catalog.{name}"),
     )
+
+
+def _in_scope(function: str) -> Repair:
+    return Repair(("scope", "functions"), function, add=True)
 
 
 def _set_config_problem(call: Any) -> Tuple[str, str]:

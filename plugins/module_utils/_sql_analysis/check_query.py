@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, FrozenSet, List, Optional
 
+from ansible_collections.incomex.phasegate.plugins.module_utils._definition.problems import Repair
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.calls import (
     check_attributes,
     check_calls,
@@ -33,6 +34,7 @@ class QueryProblem:
 
     what: str
     next_step: str = ""
+    repair: Optional[Repair] = None
 
 
 def query_problem(sql: str, functions: FrozenSet[str]) -> Optional[QueryProblem]:
@@ -66,8 +68,8 @@ def _reading_problem(select: Any, functions: FrozenSet[str]) -> Optional[QueryPr
         if not schema and name not in names.ctes and not name.startswith("pg_"):
             found.append(QueryProblem(f"{name} without a schema", "write every relation with its schema"))
 
-    def report(what: str, next_step: str = "") -> None:
-        found.append(QueryProblem(what, next_step))
+    def report(what: str, next_step: str = "", repair: Optional[Repair] = None) -> None:
+        found.append(QueryProblem(what, next_step, repair))
 
     check_calls(names.calls, functions, (), report)
     check_attributes((names,), functions, (), report)

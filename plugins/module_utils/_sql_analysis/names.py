@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Dict, FrozenSet, List, Mapping, Sequence, Set, Tuple
 
+from ansible_collections.incomex.phasegate.plugins.module_utils._definition.problems import Repair
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.bodies import Body
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.required_privileges import READ_PLACES
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.splitting import StatementReporter
@@ -239,4 +240,5 @@ def _report_schema(schema: str, name: str, rules: SqlRules, report: StatementRep
         f"{name} is outside of scope.schemas",
         expected="one of " + ", ".join(sorted(rules.schemas)),
         next_step=f"add {schema} to scope.schemas if it is intended",
+        repair=Repair(("scope", "schemas"), schema, add=True),
     )

@@ -11,10 +11,10 @@ alters are absent or present before. What only a rehearsal or a person can tell 
 from __future__ import annotations
 
 import collections
-import json
 from dataclasses import dataclass, field
 from typing import Any, Dict, Iterator, List, Sequence, Set, Tuple
 
+from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_edit import flow, scalar
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_file import SourceFile
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.problems import PhaseFileError, Problem
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.statement_kinds import ROW_TAGS
@@ -139,14 +139,14 @@ def _definition(
     if undo.by_hand:
         yield "  # what undoes these lines of the migration is yours to write; then the digest, kinds and rows here are others\n"
         yield f"  # lines {', '.join(map(str, undo.by_hand))}\n"
-    yield f"  statements: {_flow(sorted(undone.kinds))}\n"
+    yield f"  statements: {flow(sorted(undone.kinds))}\n"
     yield "  cannot_restore: []  # what a rollback does not bring back, a sentence each\n\n"
     yield "scope:\n"
     # a phase has one at least, also where its statements name none
-    yield f"  schemas: {_flow(sorted(found.schemas | undone.schemas) or ['public'])}\n"
-    yield f"  statements: {_flow(sorted(found.kinds))}\n"
+    yield f"  schemas: {flow(sorted(found.schemas | undone.schemas) or ['public'])}\n"
+    yield f"  statements: {flow(sorted(found.kinds))}\n"
     if found.functions:
-        yield f"  functions: {_flow(sorted(found.functions))}\n"
+        yield f"  functions: {flow(sorted(found.functions))}\n"
     yield "\nexpect:\n  tags:\n"
     for tag, count in found.tags.items():
         yield f"    {tag}: {count}\n"
@@ -169,22 +169,10 @@ def _definition(
     yield "\n# a change that is no addition stops the rehearsal, which names it; allow what is intended\ndiff: {policy: additions_only}\n"
 
 
-def _flow(texts: Sequence[str]) -> str:
-    return "[" + ", ".join(_scalar(text) for text in texts) + "]"
-
-
-def _scalar(text: str) -> str:
-    plain = all(char.isalnum() or char in " _." for char in text) and text and not text[0].isdigit()
-    return (
-        text if plain and text.lower() not in ("true", "false", "yes", "no", "on", "off", "null") else json.dumps(text)
-    )
-
-
 def _check(number: str, title: str, sql: str, answer: object, *, late: bool = False) -> str:
     after = "    after_commit: true\n" if late else ""
     return (
-        f"  - id: {number}\n    title: {json.dumps(title, ensure_ascii=False)}\n    sql: {json.dumps(sql, ensure_ascii=False)}\n"
-        f"    expect: {json.dumps(answer)}\n{after}"
+        f"  - id: {number}\n    title: {scalar(title)}\n    sql: {scalar(sql)}\n    expect: {scalar(answer)}\n{after}"
     )
 
 

@@ -16,7 +16,11 @@ from typing import Any, Dict, Iterator, List, Mapping, Sequence, Set, Tuple
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.data_kinds import counts_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_file import Phase, SourceFile
-from ansible_collections.incomex.phasegate.plugins.module_utils._definition.problems import PhaseFileError, Problem
+from ansible_collections.incomex.phasegate.plugins.module_utils._definition.problems import (
+    PhaseFileError,
+    Problem,
+    Repair,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.strict_yaml import Path
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.byte_ranges import check_cover
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.plan import Statement
@@ -97,7 +101,9 @@ def derive_statements(phase: Phase) -> Tuple[PhaseStatements, List[Problem]]:
                 problem = query_problem(check["sql"], functions)
                 if problem:
                     problems.append(
-                        phase.at.problem((section, index, "sql"), problem.what, next_step=problem.next_step)
+                        phase.at.problem(
+                            (section, index, "sql"), problem.what, next_step=problem.next_step, repair=problem.repair
+                        )
                     )
     return PhaseStatements(migrate, rollback), problems
 
@@ -132,6 +138,7 @@ def _expectation_problems(
             expected=_counted(expect["tags"]),
             found=_counted(found),
             next_step="declare what was found if it is intended, or correct the file",
+            repair=Repair(path, dict(found)),
         )
     last = [statement for statement in statements if statement["run"] and not statement["after_commit"]][-1:]
     if "result" in expect and not any(statement["returns_rows"] for statement in last):
@@ -272,6 +279,7 @@ def _check_kinds(kinds: Sequence[str], rules: SqlRules, report: StatementReporte
                 f"{kind} is not in {rules.kinds_at}{why}",
                 expected="one of " + ", ".join(sorted(rules.kinds)),
                 next_step=f"add {kind} to {rules.kinds_at} if it is intended, or remove the statement",
+                repair=Repair(tuple(rules.kinds_at.split(".")), kind, add=True),
             )
 
 
@@ -292,6 +300,7 @@ def _check_rows(
                     expected=f"{found} row counts, one for each {tag}",
                     found=f"{declared}",
                     next_step=f"declare under {rules.rows_at} how many rows each {tag} must report",
+                    repair=Repair((*rules.rows_at.split("."), tag), {"each": {"min": 0}} if found else None),
                 )
             )
 

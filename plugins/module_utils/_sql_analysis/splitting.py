@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, FrozenSet, List, Optional, Sequence, Tuple
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_file import SourceFile
-from ansible_collections.incomex.phasegate.plugins.module_utils._definition.problems import Problem
+from ansible_collections.incomex.phasegate.plugins.module_utils._definition.problems import Problem, Repair
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.parsing import parse_sql
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.syntax_tree import is_concurrent, is_node
 
@@ -62,11 +62,13 @@ class StatementReporter:
         self.piece = piece
         self.problems = problems
 
-    def __call__(self, what: str, expected: str = "", next_step: str = "") -> None:
+    def __call__(self, what: str, expected: str = "", next_step: str = "", repair: Optional[Repair] = None) -> None:
         """Add a problem."""
         text = " ".join(self.piece.text.split())
         self.problems.append(
-            Problem(self.file, self.piece.line, "", what, expected=expected, found=text[:160], next_step=next_step)
+            Problem(
+                self.file, self.piece.line, "", what, expected, found=text[:160], next_step=next_step, repair=repair
+            )
         )
 
 
