@@ -348,6 +348,10 @@ ROWS: dict[str, Fault] = {
         "a phase creates or drops an extension, or changes a setting of the database, which a rehearsal compares",
         "the facts from before the phase are compared: it can be executed",
     ),
+    "auditor-stalled": Fault(
+        "a bundle has huge, sparse or repetitive files, thousands of names or signatures, or directories too deep to open",
+        "the auditor's work is bounded: a finding or NOT CHECKED, and the next bundle has its verdict",
+    ),
     "dump-unrestorable": Fault(
         "an index or generated column calls a function that needs a search_path, so that no dump of the database restores",
         "the rehearsal stops with the function's name; the documented repair leads on",

@@ -103,7 +103,7 @@ ONE_FILE = UTILS / "_audit" / "audit.py"
 
 @pytest.mark.parametrize("path", sorted((ROOT / "plugins").rglob("*.py")), ids=lambda path: path.name)
 def test_no_file_is_too_long_to_read(path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= (1300 if path == ONE_FILE else 500)
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= (1400 if path == ONE_FILE else 500)
 
 
 def test_the_auditor_needs_only_the_standard_library() -> None:

@@ -32,8 +32,9 @@ import subprocess
 import sys
 import tempfile
 import unicodedata
+from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, Dict, FrozenSet, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, FrozenSet, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 SEAL = "SHA256SUMS"
 SIGNATURE = "SHA256SUMS.sig"  # an SSH signature over the seal
@@ -82,6 +83,10 @@ PROGRAM_PATH = "/usr/bin:/bin:/usr/local/bin:/opt/homebrew/bin:/run/current-syst
 INTACT, NOT_INTACT, NO_BUNDLE, NOT_CHECKED = 0, 1, 2, 3
 
 _LIMIT = 256 << 20  # the largest file that is read into memory, in bytes; larger ones are only hashed
+_DEPTH = 8  # how deep directories are looked into; a bundle has three levels, a base backup some more
+_NAMES = 20  # names of one key that are tried, and
+_SIGNATURES = 200  # signatures of a bundle that are verified: each starts ssh-keygen
+_PATIENCE = 60  # seconds for one run of ssh-keygen or openssl
 _SMALL = 1 << 20
 _DIGITS = 200
 _THRESHOLD = 2  # approvals where no policy says otherwise, as the register's default
@@ -132,11 +137,13 @@ def sha256(data: bytes) -> str:
 class Tree:
     """What is below a bundle's directory, found without following a link: ``files`` are whatever is not a directory.
 
-    Raises ``OSError`` for a directory that cannot be listed.
+    ``deep`` are directories that were not looked into, because no bundle has any so deep. Raises ``OSError`` for a directory that
+    cannot be listed.
     """
 
     def __init__(self, root: str) -> None:
         self.root = root
+        self.deep: List[str] = []
         self.files: Dict[str, os.stat_result] = {}
         self.folders: Dict[str, os.stat_result] = {}
         self._digests: Dict[str, str] = {}
@@ -148,7 +155,7 @@ class Tree:
                     name = f"{folder}/{entry.name}" if folder else entry.name
                     if entry.is_dir(follow_symlinks=False):
                         self.folders[name] = entry.stat(follow_symlinks=False)
-                        waiting.append(name)
+                        (waiting if name.count("/") < _DEPTH else self.deep).append(name)
                     else:
                         self.files[name] = entry.stat(follow_symlinks=False)
 
@@ -189,10 +196,18 @@ def _integer(text: str) -> int:
     return int(text)
 
 
+def _once(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
+    """Return an object whose keys are all different: readers do not agree which one counts."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key twice")
+    return found
+
+
 def parse_json(data: bytes) -> Any:
     """Return the value of a JSON document in UTF-8. Raises ``ValueError``."""
     try:
-        return json.loads(data.decode("utf-8"), parse_int=_integer)
+        return json.loads(data.decode("utf-8"), parse_int=_integer, object_pairs_hook=_once)
     except RecursionError:
         raise ValueError("values nested too deeply") from None
 
@@ -338,7 +353,7 @@ def journal_damage(data: bytes, number: int) -> str:
     if sorted(numbers) == whole:
         return f"its lines were reordered: line {number} is entry {numbers[number - 1]}"
     if len(set(numbers)) < len(numbers):
-        return f"entry {next(one for one in numbers if numbers.count(one) > 1)} is there twice"
+        return f"entry {next(number for number, times in Counter(numbers).items() if times > 1)} is there twice"
     if min(numbers) < 1 or max(numbers) > 2 * len(numbers) + 1000:
         return f"line {number} has a number that it cannot have"
     missing = sorted(set(range(1, max(numbers) + 1)) - set(numbers))
@@ -439,14 +454,18 @@ def _output(program: str, arguments: Sequence[str], message: bytes, files: Mappi
         for name, data in files.items():
             with open(paths[name], "wb") as stream:
                 stream.write(data)
-        run = subprocess.run(
-            [found, *(paths.get(argument, argument) for argument in arguments)],
-            input=message,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env={"PATH": PROGRAM_PATH, "LC_ALL": "C", "TZ": "UTC"},
-            check=False,
-        )
+        try:
+            run = subprocess.run(
+                [found, *(paths.get(argument, argument) for argument in arguments)],
+                input=message,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env={"PATH": PROGRAM_PATH, "LC_ALL": "C", "TZ": "UTC"},
+                timeout=_PATIENCE,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise NotCheckedError(f"{program} did not end within {_PATIENCE} s") from None
     return run.returncode, run.stdout.decode("utf-8", "replace").strip()
 
 
@@ -486,14 +505,19 @@ class Signers:
     def person(self, key: bytes) -> FrozenSet[str]:
         """Return every name of the person whose key this is: keys and names that share a line are one person's."""
         lines = [({fold(name) for name in names}, other) for names, other in self.lines()]
-        names: Set[str] = set()
-        keys = {key}
-        while True:
-            more = [line for line in lines if line[1] in keys or line[0] & names]
-            found = names.union(*(line[0] for line in more)), keys.union(line[1] for line in more)
-            if found == (names, keys):
-                return frozenset(names or {fingerprint(key)})
-            names, keys = found
+        having: Dict[Any, Set[int]] = {}
+        for number, (names, other) in enumerate(lines):
+            for one in (*names, other):
+                having.setdefault(one, set()).add(number)
+        found: Set[str] = set()
+        seen: Set[int] = set()
+        waiting: List[Any] = [key]
+        while waiting:
+            for number in having.pop(waiting.pop(), set()) - seen:
+                seen.add(number)
+                found |= lines[number][0]
+                waiting += [*lines[number][0], lines[number][1]]
+        return frozenset(found or {fingerprint(key)})
 
 
 def fold(name: str) -> str:
@@ -524,11 +548,13 @@ def signature_findings(
         yield f"{name} was made for another purpose: namespace {space!r} instead of {namespaces[0]}"
         return
     names = signers.names(signature.key) if signers else []
-    if signers and not names:
-        yield f"{what} was signed by an unknown key: {signature.fingerprint} is not in {signers.source}"
+    if signers and not 0 < len(names) <= _NAMES:
+        known = f"has {len(names)} names in" if names else "is not in"
+        why = "a key with too many names" if names else "an unknown key"
+        yield f"{what} was signed by {why}: {signature.fingerprint} {known} {signers.source}"
     if _run("ssh-keygen", ["-Y", "check-novalidate", "-n", space, "-s", "@signature"], document, {"@signature": data}):
         yield f"{name} does not match this {changed}"
-    if not signers:
+    if not signers or len(names) > _NAMES:
         return
     files = {"@signature": data, "@signers": signers.data}
     arguments = ["-Y", "verify", "-n", space, "-s", "@signature", "-f", "@signers"]
@@ -695,11 +721,28 @@ class _Auditor:
             self.audit.findings.append(f"{path} is not a directory")
             return
         self.tree = Tree(self.path)
+        self.find(
+            f"{name}: no bundle has directories so deep; what is in it was not looked at" for name in self.tree.deep
+        )
         unusable = unusable_seal(self.tree)
         self.find(unusable)
         if not unusable:
-            self._files(unread)
-            self._journal(unread)
+            self._try(lambda: self._files(unread))
+            self._try(lambda: self._journal(unread))
+
+    def _try(self, check: Callable[[], None]) -> None:
+        """Make one check; one that cannot be made must not hide the others."""
+        try:
+            check()
+        except (NotCheckedError, OSError, RecursionError) as error:
+            if f"{error}" not in self.audit.unchecked:
+                self.audit.unchecked.append(f"{error}")
+        except (TypeError, ValueError, KeyError, AttributeError, IndexError, OverflowError) as error:
+            self.find(
+                [
+                    f"something in the bundle has another form than the collection writes: {type(error).__name__}: {error}"
+                ]
+            )
 
     @property
     def name(self) -> str:
@@ -746,6 +789,7 @@ class _Auditor:
         return files
 
     pruned = recorded = ""
+    verified = 0
     authorities = b""
 
     def _journal(self, unread: Tuple[str, ...]) -> None:
@@ -773,7 +817,7 @@ class _Auditor:
             self.find([unfinished])
             return
         self._place(self.entries[-1]["data"], unread)
-        self._recorded()
+        self._recorded(unread)
 
     def _place(self, sealed: Mapping[str, Any], unread: Tuple[str, ...]) -> None:
         """Compare the directory's name, and the directories in it, with those that were sealed."""
@@ -810,12 +854,15 @@ class _Auditor:
             tried = data.get("kind") == "rehearsal" and PLAN not in self.listed
             return {TRIED_PLAN if tried else PLAN: str(data["plan_sha256"])}
         backup = data.get("backup")
-        # one in the form of a directory has no file of its name
-        if at == ("C-01", "done") and isinstance(backup, dict) and backup.get("file") in self.listed:
-            return {str(backup["file"]): str(backup.get("sha256"))}
+        if at == ("C-01", "done") and isinstance(backup, dict):
+            # one in the form of a directory has no file of its name, but a list of its files
+            name = next(
+                (one for one in (str(backup.get("file")), f"{backup.get('file')}.sha256") if one in self.listed), ""
+            )
+            return {name: str(backup.get("sha256"))} if name else {}
         return {}
 
-    def _recorded(self) -> None:
+    def _recorded(self, unread: Tuple[str, ...]) -> None:
         """Compare the digests that the journal recorded with those of the seal; a later entry about a file replaces earlier ones."""
         recorded: Dict[str, Tuple[str, int]] = {}
         seals = [entry["seq"] for entry in self.entries if entry["event"] == "seal"]
@@ -835,15 +882,34 @@ class _Auditor:
                 )
             elif name not in self.listed and name not in self.tree.files:
                 self.find([f"{name} was removed: entry {seq} of the journal has it with SHA-256 {digest}"])
+        self._complete(set(recorded), unread)
+
+    def _complete(self, recorded: Set[str], unread: Tuple[str, ...]) -> None:
+        """Find what was added or removed, and compare what the journal has no digest of. ``recorded`` are the names that it has."""
         sealed = self.entries[-1]["data"]
         if (whole := isinstance(sealed.get("files"), dict)) or recorded:
             known = {name for name in self.listed if name.startswith(REGISTER) or (whole and not written_last(name))}
-            self.find(f"{name} was added: the journal does not have it" for name in sorted(known - set(recorded)))
+            self.find(f"{name} was added: the journal does not have it" for name in sorted(known - recorded))
         if whole:
-            try:
-                self._reported(str(sealed.get("outcome")), str(sealed.get("title")))
-            except (OSError, NotCheckedError) as error:
-                self.audit.unchecked.append(f"the reports cannot be read: {error}")
+            self._try(lambda: self._reported(str(sealed.get("outcome")), str(sealed.get("title"))))
+        if LOG in recorded:
+            # earlier releases did not record it, and may have written fewer reports
+            gone = [name for name in REPORTS if name not in self.listed and name not in self.tree.files]
+            self.find(f"{name} was removed: a sealed run has it" for name in gone)
+        for backup in BACKUPS:
+            if self.pruned != backup and not f"{backup}/".startswith(unread or ("/",)):
+                self._listed(backup)
+
+    def _listed(self, backup: str) -> None:
+        """Compare the files of a backup in a directory with its list, whose digest the journal has."""
+        listing = f"{backup}.sha256"
+        if not self.tree.regular(listing):
+            return
+        listed, findings = parse_sums(self.tree.read(listing))
+        present = {name for name in self.tree.files if name.startswith(f"{backup}/")}
+        found, unread = compare_with_sums(self.tree, listed, present, listing)
+        self.find([*findings, *found])
+        self.audit.unchecked += unread
 
     def _reported(self, outcome: str, title: str) -> None:
         """Compare the reports, which are written after the journal's last entry, with what that has of them."""
@@ -870,24 +936,21 @@ class _Auditor:
         if self.recorded and self.recorded != self.audit.seal:
             self.find([f"the seal differs from the recorded one, {seal}: the bundle was sealed anew"])
         else:
-            self.fact("seal check", "matches the recorded seal" if seal else "skipped: no recorded seal was given")
+            self.fact(
+                "seal check", "matches the recorded seal" if self.recorded else "skipped: no recorded seal was given"
+            )
         opening: Dict[str, Any] = self.opening
-        report = self.tree.json("report.json")
+        report: Dict[str, Any] = {}
+        self._try(lambda: report.update(self.tree.json(REPORTS[0])))
         self.fact(
             "run",
             f"{opening.get('kind') or 'not opened'} of {opening.get('phase') or '-'}, {report.get('outcome')} by its report",
         )
-        self._warn()
         for check in (
-            self._seal_signature, lambda: self._statement(report), self._timestamp, self._own_copy, self._register,
+            self._warn, self._seal_signature, lambda: self._statement(report), self._timestamp, self._own_copy, self._register,
             self._approvals, self._requests, self._links,
         ):  # fmt: skip
-            try:
-                check()
-            except (NotCheckedError, OSError, RecursionError) as error:  # noqa: PERF203 - one that cannot be made must not hide the others
-                text = f"{error}"
-                if text not in self.audit.unchecked:
-                    self.audit.unchecked.append(text)
+            self._try(check)
 
     @property
     def opening(self) -> Dict[str, Any]:
@@ -1118,9 +1181,13 @@ class _Auditor:
         signers = self._list(at) or self._snapshot()
         author = fold(str(self.tree.json(PLAN).get("author", "")))
         people: List[FrozenSet[str]] = []
-        for name in sorted(self.listed):
+        for name in sorted(one for one in self.listed if one.startswith(f"{document}.") and one.endswith(".sig")):
+            self.verified += 1
+            if self.verified > _SIGNATURES:
+                self.find([f"more than {_SIGNATURES} signatures: {name} was not verified"])
+                break
             label = name[len(document) + 1 : -len(".sig")]
-            if not name.startswith(f"{document}.") or not name.endswith(".sig") or name.endswith(".notes.md.sig"):
+            if name.endswith(".notes.md.sig"):
                 continue
             data, content = self.tree.read(name, _SMALL), self.tree.read(document)
             wrong = list(
@@ -1237,6 +1304,18 @@ def source() -> bytes:
 # --- the command line ----------------------------------------------------------------------------------------------
 
 
+def _require_values(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """End with an error where an option was given without a value, such as that of an unset variable."""
+    for name in ("bundle", "allowed_signers", "seal", "tsa_ca"):
+        given = getattr(options, name)
+        if given is not None and not all(one.strip() for one in (given if isinstance(given, list) else [given])):
+            parser.error(
+                f"an empty value for {name.replace('_', '-')}: find out which variable is not set, or leave it out"
+            )
+    if options.seal and not re.fullmatch(r"\s*[0-9a-fA-F]{64}\s*", options.seal):
+        parser.error(escaped(f"not a SHA-256, 64 hexadecimal digits: {options.seal}"))
+
+
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Audit the bundles that the command line names and return the exit code."""
     form = argparse.RawDescriptionHelpFormatter
@@ -1254,14 +1333,13 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     parser.add_argument(
         "--allowed-signers", metavar="FILE", help="your list of those who may seal and approve, as of ssh-keygen(1)"
     )
-    parser.add_argument(
-        "--seal", metavar="SHA256", default="", help="the seal of the first bundle as it was recorded elsewhere"
-    )
+    parser.add_argument("--seal", metavar="SHA256", help="the seal of the first bundle as it was recorded elsewhere")
     parser.add_argument(
         "--tsa-ca", metavar="FILE", help="certificates (PEM) of the authorities whose time-stamps you trust"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args(arguments)
+    _require_values(parser, options)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -1276,7 +1354,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     results = []
     for number, path in enumerate(options.bundle):
         try:
-            result = audit(path, signers, options.seal if number == 0 else "", options.bundle, authorities)
+            result = audit(path, signers, (options.seal or "") if number == 0 else "", options.bundle, authorities)
         except OSError as error:
             result = Audit(path, unchecked=[f"{path} cannot be read: {error}"])
         results.append(result)

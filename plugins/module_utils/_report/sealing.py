@@ -63,18 +63,23 @@ def _write_reports(artefacts: RunDirectory, reason: str) -> dict[str, Any]:
     if reason and not any(entry.event == FAILED for entry in since_continued(entries)):
         RunFailed(reason).write(artefacts.journal)
         entries = artefacts.journal.entries()
+    # before the sums, which the journal records: of a file that is written later it has no digest
+    artefacts.write(audit.LOG, driver_log(entries).encode("utf-8"))
+    artefacts.write(audit.AUDITOR, audit.source())
     sums = artefacts.sums()
     reported = _report(artefacts, plan, entries, sums)
     SealBegun(
         os.path.basename(os.path.realpath(artefacts.path)),
         artefacts.directories(),
-        {item: digest for item, digest in sums.items() if not audit.written_last(item)},
+        {
+            item: digest
+            for item, digest in sums.items()
+            if not audit.written_last(item) or item in (audit.LOG, audit.AUDITOR)
+        },
         reported["outcome"],
         reported["title"],
     ).write(artefacts.journal)
     entries = artefacts.journal.entries()
-    sums[audit.LOG] = artefacts.write(audit.LOG, driver_log(entries).encode("utf-8"))
-    sums[audit.AUDITOR] = artefacts.write(audit.AUDITOR, audit.source())
     sums[audit.JOURNAL] = sha256_file(artefacts.file(audit.JOURNAL))
     report = _report(artefacts, plan, entries, sums)
     for item, text in render_report(report).items():

@@ -174,8 +174,10 @@ def seal_anew(bundle: Path, new: str = "") -> None:
 
 def unsigned(bundle: Path, new: str = "", gone: str = "") -> None:
     """Seal anew without a key, which is all that somebody who writes there can do; without a directory, with a new file."""
-    if gone:
+    if gone and (bundle / gone).is_dir():
         shutil.rmtree(bundle / gone)
+    elif gone:
+        (bundle / gone).unlink()
     seal_anew(bundle, new)
     (bundle / "SHA256SUMS.sig").unlink()
     (bundle / "SHA256SUMS.intoto.json").unlink()
@@ -288,6 +290,58 @@ def report_edited(archive: Archive) -> None:
     unsigned(archive.execution)
 
 
+def report_with_a_key_twice(archive: Archive) -> None:
+    text = (archive.execution / "report.json").read_text(encoding="utf-8")
+    (archive.execution / "report.json").write_text(text.replace("{", '{"outcome": "SUCCESS",', 1), encoding="utf-8")
+    unsigned(archive.execution)
+
+
+def deep(archive: Archive) -> None:
+    """Add directories whose path is longer than any program can open."""
+    place = os.open(archive.execution, os.O_RDONLY)
+    for _ in range(60):
+        os.mkdir("d" * 200, dir_fd=place)
+        inner = os.open("d" * 200, os.O_RDONLY, dir_fd=place)
+        os.close(place)
+        place = inner
+    os.close(place)
+
+
+def backup_entry(archive: Archive, **about: Any) -> None:
+    """Forge what the journal has of the backup, as somebody does who wants the auditor to stumble."""
+
+    def change(lines: list[bytes]) -> list[bytes]:
+        for number, line in enumerate(lines):
+            entry = json.loads(line)
+            if entry["step"] == "C-01":
+                entry["data"]["backup"].update(about)
+                lines[number] = json.dumps(entry).encode()
+            if entry["event"] == "seal":
+                # one in the form of a directory is not among the digests of the seal, but its list is
+                entry["data"]["files"].update({f"{about['file']}.sha256": about["sha256"]} if "sha256" in about else {})
+                entry["data"]["directories"] += [about["file"]] if "sha256" in about else []
+                lines[number] = json.dumps(entry).encode()
+        return lines
+
+    journal(archive.execution, change, forge=True)
+
+
+def backup_directory(archive: Archive, change: Callable[[Path], Any]) -> None:
+    """Give the bundle a backup in the form of a directory, and change a file of it."""
+    place = archive.execution / "backup.dir"
+    place.mkdir()
+    (place / "toc.dat").write_bytes(b"toc")
+    (place / "1.dat").write_bytes(b"rows")
+    listed = "".join(
+        f"{hashlib.sha256((place / one).read_bytes()).hexdigest()}  backup.dir/{one}\n" for one in ("1.dat", "toc.dat")
+    )
+    (archive.execution / "backup.dir.sha256").write_text(listed, encoding="utf-8")
+    backup_entry(archive, file="backup.dir", sha256=hashlib.sha256(listed.encode()).hexdigest())
+    assert audit.verify(str(archive.execution)).findings == []
+    change(place)
+    seal_anew(archive.execution)
+
+
 TAMPERINGS: dict[str, tuple[Callable[[Archive], Any], str]] = {
     "edited": (lambda a: (a.execution / "report.md").write_text("x"), r"report\.md was changed: SHA-256 is [0-9a-f]{64}"),
     "deleted": (lambda a: (a.execution / "logs/C-07.log").unlink(), r"logs/C-07\.log is listed in SHA256SUMS but missing"),
@@ -353,6 +407,26 @@ TAMPERINGS: dict[str, tuple[Callable[[Archive], Any], str]] = {
     "log replaced": (
         lambda a: unsigned(a.execution, new="logs/C-07.log"),
         r"logs/C-07\.log was replaced: SHA-256 is [0-9a-f]{64}, entry \d+ of the journal has",
+    ),
+    "driver's log replaced": (
+        lambda a: unsigned(a.execution, new="logs/driver.log"),
+        r"logs/driver\.log was replaced: SHA-256 is [0-9a-f]{64}, entry \d+ of the journal has",
+    ),
+    "auditor removed": (lambda a: unsigned(a.execution, gone="audit.py"), r"audit\.py was removed: entry \d+ of the journal has it"),
+    "report removed": (lambda a: unsigned(a.execution, gone="report.html"), r"report\.html was removed: a sealed run has it"),
+    "all of the report removed": (lambda a: unsigned(a.execution, gone="report.json"), r"report\.json was removed: a sealed run has it"),
+    "report with a key twice": (report_with_a_key_twice, r"report\.json says nothing that can be read: the journal has STOPPED"),
+    "file of a backup directory replaced": (
+        lambda a: backup_directory(a, lambda place: (place / "1.dat").write_bytes(b"others")),
+        r"backup\.dir/1\.dat was changed: SHA-256 is [0-9a-f]{64}, backup\.dir\.sha256 has",
+    ),
+    "file of a backup directory removed": (
+        lambda a: backup_directory(a, lambda place: (place / "toc.dat").unlink()),
+        r"backup\.dir/toc\.dat is listed in backup\.dir\.sha256 but missing",
+    ),
+    "file of a backup directory added": (
+        lambda a: backup_directory(a, lambda place: (place / "2.dat").touch()),
+        r"backup\.dir/2\.dat is not listed in backup\.dir\.sha256",
     ),
     "log removed": (lambda a: unsigned(a.execution, gone="logs"), r"logs/C-07\.log was removed: entry \d+ of the journal has it"),
     "file added and sealed": (
@@ -499,6 +573,73 @@ def test_a_rollback_without_its_approvals(archive: Archive, tmp_path: Path, gone
     )
 
 
+@pytest.mark.fault("auditor-stalled")
+def test_a_bundle_cannot_keep_the_auditor_busy(archive: Archive, tmp_path: Path) -> None:
+    """Each took hours, or ended in a traceback: the reading is bounded, and further bundles have their verdict."""
+    other = shutil.copytree(archive.root, tmp_path / "other") / EXECUTION
+    lines = b"".join(b'{"seq":%d}\n' % number for number in range(2, 200_000)) + b'{"seq":7}\n'
+    (archive.execution / "journal.jsonl").write_bytes(lines)
+    unsigned(archive.execution)
+    run = run_alone(archive, tmp_path, str(archive.execution), str(other))
+    assert run.returncode == 1
+    assert "entry 7 is there twice" in run.stdout
+    assert run.stdout.count("\naudit ") == 1
+    assert run.stderr == ""
+
+    for name in ("report.json", "SHA256SUMS", "journal.jsonl"):
+        again = shutil.copytree(archive.root, tmp_path / f"large {name}") / EXECUTION
+        os.truncate(again / name, (256 << 20) + 1)
+        run = run_alone(archive, tmp_path, str(again), str(other))
+        assert run.returncode in (1, 3), name
+        assert "is larger than 268435456 bytes" in run.stdout, name
+        assert run.stdout.count("\naudit ") == 1
+        assert run.stderr == ""
+
+
+@pytest.mark.fault("auditor-stalled")
+def test_directories_too_deep_to_open_and_entries_of_another_form(archive: Archive, tmp_path: Path) -> None:
+    deep(archive)
+    run = run_alone(archive, tmp_path)
+    assert run.returncode == 1
+    assert re.search(r"FINDING +directory d{200} was added after the run was sealed", run.stdout)
+    assert "no bundle has directories so deep" in run.stdout
+    assert run.stderr == ""
+    shutil.rmtree(archive.execution / ("d" * 200))
+    backup_entry(archive, file=[])
+    run = run_alone(archive, tmp_path)
+    assert run.stdout.startswith("audit ")
+    assert run.stderr == ""
+
+
+@pytest.mark.fault("auditor-stalled")
+def test_the_signatures_and_names_that_are_tried_are_bounded(archive: Archive, tmp_path: Path) -> None:
+    anna = archive.key("anna").line()
+    names = ",".join(f"anna{number}@example.com" for number in range(30_000))
+    many = tmp_path / "many"
+    many.write_text(f"{names} {anna.partition(' ')[2]}", encoding="utf-8")
+    run = run_alone(archive, tmp_path, str(archive.execution), "--allowed-signers", str(many))
+    assert "has 30000 names in" in run.stdout
+    for number in range(300):
+        shutil.copy(archive.execution / "plan.json.anna.sig", archive.execution / f"plan.json.n{number}.sig")
+    unsigned(archive.execution)
+    run = run_alone(archive, tmp_path)
+    assert "more than 200 signatures: plan.json.n" in run.stdout
+    # people whose keys and names are chained to each other
+    chain = "".join(f"a{n},a{n + 1} {anna.partition(' ')[2]}" for n in range(3000))
+    assert len(audit.Signers(chain.encode(), "a list").person(audit.decoded(anna.split()[2]))) == 3001
+
+
+def test_an_option_that_is_given_has_a_value(archive: Archive, tmp_path: Path) -> None:
+    for option in ("--seal", "--allowed-signers", "--tsa-ca"):
+        for value in ("", "  "):
+            run = run_alone(archive, tmp_path, str(archive.execution), option, value)
+            assert run.returncode == 2, (option, run.stdout)
+            assert f"an empty value for {option[2:]}" in run.stderr
+    run = run_alone(archive, tmp_path, str(archive.execution), "--seal", "abc")
+    assert run.returncode == 2
+    assert "not a SHA-256, 64 hexadecimal digits: abc" in run.stderr
+
+
 @pytest.mark.fault("no-bundle")
 def test_a_mistyped_path_is_no_tampering(archive: Archive, tmp_path: Path) -> None:
     for path in (f"{archive.execution}x", str(archive.execution / "plan.json"), str(archive.keys)):
@@ -561,6 +702,10 @@ def test_the_bundles_own_copy_does_not_vouch_for_itself(archive: Archive, tmp_pa
 def test_an_auditor_of_another_release_is_known(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     auditor_replaced(archive)
     digest = hashlib.sha256((archive.execution / "audit.py").read_bytes()).hexdigest()
+    own = hashlib.sha256(SOURCE.read_bytes()).hexdigest()
+    lines = (archive.execution / "journal.jsonl").read_bytes().replace(own.encode(), digest.encode()).splitlines()
+    (archive.execution / "journal.jsonl").write_bytes(chained(lines))
+    seal_anew(archive.execution)
     monkeypatch.setitem(audit.RELEASED, digest, "0.0.9")
     result = audit.audit(str(archive.execution))
     assert ("auditor", "the bundle's audit.py is that of release 0.0.9") in result.facts
