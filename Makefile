@@ -28,7 +28,7 @@ majors: ## Suite: what depends on the server's version, on another one than 16 e
 corpora: ## Suite: the schema diff on collections of schemas
 matrix: ## Suite: demo, unit tests and more on PostgreSQL 14 to 18, or on those of MAJORS
 faults: ## Suite: kills, full disks, lost connections; see docs/faults.md
-soak: ## Suite: sequences of executions, rollbacks, kills and what happens to a database; SEQUENCES=300
+soak: ## Suite: sequences of rehearsals, approvals, executions, rollbacks, kills and what happens to a database; SEQUENCES=300
 
 fmt: setup ## Format the Python files, and fix what the linter can fix
 	@.venv/bin/ruff format .

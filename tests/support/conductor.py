@@ -1,7 +1,7 @@
 # Copyright (c) 2026, incomex.phasegate contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Execute a phase as the role ``execute`` does, without Ansible's start-up: for tests that execute hundreds of times.
+"""Execute a phase as the role ``execute`` does, and rehearse and roll it back, without Ansible's start-up: for tests that execute hundreds of times.
 
 A *conductor* stands for ansible-playbook: one process, and below it one process for each module, one after the other,
 with the modules' own ``main``. So it can be killed where ansible-playbook and its modules can. What it does not have
@@ -84,23 +84,22 @@ def conduct(order: dict[str, Any]) -> dict[str, Any]:
 
     ``migrate`` in it are further arguments of C-07, ``conditions`` what is done about those around the phase.
 
-    With ``undo``, the directory of an execution, it is rolled back as ``roles/rollback`` does.
+    With ``undo``, the directory of an execution, it is rolled back as ``roles/rollback`` does, with the signatures in the directory
+    ``signatures``. With ``rehearsal``, the connection of another cluster, it is rehearsed as ``roles/rehearse`` does, and its plan,
+    frozen below ``plans`` for ``valid_days``, is in the result. With ``plan`` that plan.json is executed.
 
     Returns ``applied`` (by an earlier run), ``msg`` (why it stopped, '' on success) and the last ``result``.
     """
     if "undo" in order:
         return _roll_back(order)
+    if "rehearsal" in order:
+        return _rehearse(order)
     connection, root, identity = order["connection"], order["root"], order["identity"]
     opened: dict[str, Any] = {}
     try:
-        # in the controller's own process, as the action plugin does
-        planner = importlib.import_module(PLANNER)
-        plan = planner.plan_of(planner.load_phase(order["phase"]))
-        planned, phase = planner.result_of(plan, order["phase"]), plan["phase"]
-        # the action copies the SQL to the target; here it is there already
-        planned["files"] = str(Path(order["phase"]).parent)
+        plan, told = _planned(order)
+        phase = plan["phase"]
         place = {"root": root, "environment": "test", "identity": identity}
-        told = {key: value for key, value in planned.items() if key != "summary"}
         # there is no Ansible between two modules here, so a run that does nothing for this long is dead
         told["lock_idle"] = LOCK_IDLE
         told["conditions"] = order.get("conditions", {})
@@ -130,6 +129,59 @@ def conduct(order: dict[str, Any]) -> dict[str, Any]:
     return {"applied": opened["applied"], "msg": "", "result": sealed}
 
 
+def _planned(order: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the plan, and what the module that opens a run is told of it."""
+    # in the controller's own process, as the action plugin does
+    planner = importlib.import_module(PLANNER)
+    source = order.get("plan") or order["phase"]
+    try:
+        plan = (
+            planner.read_checked_plan(source).plan if "plan" in order else planner.plan_of(planner.load_phase(source))
+        )
+    except planner.PhaseGateError as error:
+        raise ModuleError(str(error)) from None
+    told = {key: value for key, value in planner.result_of(plan, source).items() if key != "summary"}
+    # the action copies the SQL and the approvals to the target; here they are there already
+    told["files"] = str(Path(source).parent)
+    return plan, told
+
+
+def _rehearse(order: dict[str, Any]) -> dict[str, Any]:
+    connection = order["connection"]
+    place = {"root": order["root"], "environment": "test", "inventory_name": "target"}
+    opened: dict[str, Any] = {}
+    try:
+        plan, told = _planned(order)
+        opened = run_module(
+            "run_open", {**connection, **place, "kind": "rehearsal", "identity": order["identity"], **told}
+        )
+        directory, phase = {"run_directory": opened["run_directory"]}, plan["phase"]
+        run_module("rehearse", {**order["rehearsal"], **directory, "state": "ready"})
+        data = {"measure": phase["measure"], "row_counts": phase["row_counts"]}
+        run_module("schema_snapshot", {**connection, **directory, "label": "before", **data})
+        run_module("backup", {**connection, **directory, "contents": True})
+        proved = run_module("rehearse", {**order["rehearsal"], **directory, "plan": plan})
+        sealed = run_module("run_seal", directory)
+        about = {key: place[key] for key in ("environment", "inventory_name")}
+        frozen = run_module(
+            "plan_freeze",
+            {
+                **about,
+                "directory": f"{order['plans']}/{Path(opened['run_directory']).name}",
+                "plan": plan,
+                "source": told["source"],
+                "rehearsal": proved["rehearsal"],
+                "seal": sealed["seal"],
+                "target": opened["identity"],
+                "author": "huyen",
+                "valid_days": order["valid_days"],
+            },
+        )
+    except ModuleError as failure:
+        return _rescue(order, {**opened, "sealed": False, "applied": False} if opened else {}, str(failure))
+    return {"applied": False, "msg": "", "result": {**sealed, "plan": frozen["path"]}}
+
+
 def _roll_back(order: dict[str, Any]) -> dict[str, Any]:
     connection, undo = order["connection"], order["undo"]
     request = {
@@ -137,6 +189,10 @@ def _roll_back(order: dict[str, Any]) -> dict[str, Any]:
         "confirm": Path(undo).name,
         "accept_loss_at_most": order["accept_loss_at_most"],
     }
+    if "signatures" in order:
+        # the action copies them to the target; here they are there already
+        given = sorted(str(one) for one in Path(order["signatures"]).iterdir())
+        request |= {"signatures": given, "files": order["signatures"]}
     place = {"root": order["root"], "environment": "test", "identity": order["identity"]}
     opened: dict[str, Any] = {}
     try:
@@ -158,6 +214,8 @@ def _rescue(order: dict[str, Any], opened: dict[str, Any], reason: str) -> dict[
     about = {"root": order["root"], "environment": "test", "phase": "alpha", "reason": reason}
     if "undo" in order:
         about |= {"kind": "rollback", "execution": order["undo"]}
+    if "rehearsal" in order:
+        about |= {"kind": "rehearsal"}
     try:
         run_module("run_seal", {**where, **about})
     except ModuleError as failure:
@@ -172,7 +230,7 @@ def _rescue(order: dict[str, Any], opened: dict[str, Any], reason: str) -> dict[
 
 def serve() -> None:
     """Fork a conductor for each line of standard input, and answer with its process id."""
-    for name in (PLANNER, *(f"{MODULES}.{module}" for module in (*ORDER, "rollback"))):
+    for name in (PLANNER, *(f"{MODULES}.{module}" for module in (*ORDER, "rollback", "rehearse", "plan_freeze"))):
         importlib.import_module(name)
     # nobody waits for a conductor here: the test watches it by its process id
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)

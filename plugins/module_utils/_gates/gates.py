@@ -165,10 +165,9 @@ def target_is_declared(wrong: Sequence[Mismatch], found: str, undeclared: Sequen
     text = "; ".join(f"{m.name} {m.found}" for m in wrong) or found
     if not wrong and undeclared:
         text += f" (not declared in the inventory: {', '.join(undeclared)})"
-    return make_gate(
-        "G-4", not wrong, expected, text,
-        "check the inventory: this cluster, container, database or role differs from the declared target",
-    )  # fmt: skip
+    inventory = "check the inventory: this cluster, container, database or role differs from the declared target"
+    steps = dict.fromkeys(m.next_step or inventory for m in wrong)
+    return make_gate("G-4", not wrong, expected, text, "; ".join(steps))
 
 
 def restorable_gate(problem: PhaseGateError | None, evidence: str | None) -> Gate:

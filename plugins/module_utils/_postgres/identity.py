@@ -134,11 +134,12 @@ def changes_of_identity(recorded: Mapping[str, Any], found: Identity) -> list[st
 
 @dataclass(frozen=True)
 class Mismatch:
-    """One fact of the target that differs from its declaration."""
+    """One fact of the target that differs from its declaration, and what to do where that is not to check the inventory."""
 
     name: str
     expected: str
     found: str
+    next_step: str = ""
 
 
 def mismatches(declared: Mapping[str, Any], found: Identity) -> list[Mismatch]:

@@ -125,7 +125,8 @@ def backup_gates(identity: Identity, request: MigrationRequest, now: float) -> t
     backup = BackupRecord(**known) if known else None
     foreign = []
     if backup and backup.system_identifier != identity.system_identifier:
-        foreign = [Mismatch("cluster of the backup", identity.system_identifier, backup.system_identifier)]
+        again = "start a new run, which makes a backup of this cluster (C-01)"
+        foreign = [Mismatch("cluster of the backup", identity.system_identifier, backup.system_identifier, again)]
     problem = unchanged_since(backup, request.artefacts.path) if backup else None
     return [
         backup_fresh_gate(backup.started_epoch if backup else None, now, request.max_backup_age),
@@ -163,11 +164,15 @@ def approval_gate(request: MigrationRequest, identity: Identity, now: float) -> 
 def foreign_plan(plan: Mapping[str, Any], identity: Identity) -> list[Mismatch]:
     """Return how this target differs from that of a rehearsed plan."""
     target = plan.get("target", {})
-    return [
-        Mismatch(f"{name} of the plan", target[name], str(getattr(identity, name)))
+    wrong = [
+        name
         for name in ("system_identifier", "database", "user", "container")
         if name in target and target[name] != getattr(identity, name)
     ]
+    again = "the plan was rehearsed for another target: execute it there, or rehearse again for this one"
+    if wrong == ["database"]:
+        again += "; a database that was renamed gets its former name back by ALTER DATABASE … RENAME TO …"
+    return [Mismatch(f"{name} of the plan", target[name], str(getattr(identity, name)), again) for name in wrong]
 
 
 def _rehearsed_source(request: MigrationRequest) -> Snapshot | None:

@@ -36,6 +36,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates imp
     target_is_declared,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import Identity, Mismatch, mismatches
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_evaluation import foreign_plan
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -196,6 +197,30 @@ DECLARED: dict[str, Any] = {
 @pytest.mark.parametrize("version", ["16", "16.13", None])
 def test_the_declared_target_is_accepted(version: str | None) -> None:
     assert mismatches({**DECLARED, "server_version": version}, PRODUCTION) == []
+
+
+def test_g4_says_of_each_mismatch_what_to_do_and_nothing_twice() -> None:
+    inventory = "check the inventory: this cluster, container, database or role differs from the declared target"
+    other = Mismatch("database of the plan", "d", "e", "rehearse again")
+    assert target_is_declared([other], "x", []).next_step == "rehearse again"
+    assert target_is_declared([Mismatch("user", "a", "b")], "x", []).next_step == inventory
+    both = [Mismatch("user", "a", "b"), other, Mismatch("database", "d", "e"), other]
+    assert target_is_declared(both, "x", []).next_step == f"{inventory}; rehearse again"
+
+
+def test_a_plan_of_another_target_is_not_the_inventorys_fault() -> None:
+    plan = {"target": {"system_identifier": "7", "database": "directus", "user": "u", "container": ""}}
+    found = replace(PRODUCTION, database="directus", user="u", container="", system_identifier="7")
+    assert foreign_plan(plan, found) == []
+    (renamed,) = foreign_plan(plan, replace(found, database="old"))
+    assert (renamed.name, renamed.expected, renamed.found) == ("database of the plan", "directus", "old")
+    assert "rehearse again for this one" in renamed.next_step
+    assert "ALTER DATABASE … RENAME TO …" in renamed.next_step
+    # another cluster has another database, not a renamed one
+    wrong = foreign_plan(plan, replace(found, database="old", system_identifier="8"))
+    assert len({one.next_step for one in wrong}) == 1
+    assert "rehearse again for this one" in wrong[0].next_step
+    assert "RENAME" not in wrong[0].next_step
 
 
 def test_what_is_not_declared_is_not_judged() -> None:
