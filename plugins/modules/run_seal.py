@@ -108,8 +108,8 @@ report:
   returned: once sealed, and in check mode
   type: str
 next_commands:
-  description: What can be done next, as the report has it.
-  returned: once sealed, where the report names a command
+  description: What can be done next, as the report has it. On failure the message has the next step.
+  returned: success, where the report names a command
   type: list
   elements: dict
   contains:
@@ -228,7 +228,9 @@ def main() -> None:
             told = error if isinstance(error, PhaseGateError) else not_sealed(params["run_directory"], error)
             fail_with(module, f"{params['reason']}\n\n{told}")
         if params["reason"] or result["outcome"] not in ("", RunOutcome.SUCCESS):
+            # the next step of a failure is in its reason
             del result["summary"]
+            result.pop("next_commands", None)
             if result["report"]:
                 lines = [*result.pop("stop"), f"report        {result['report']}"]
             else:

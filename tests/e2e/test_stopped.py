@@ -219,6 +219,42 @@ def test_check_mode_fails_where_the_run_would(
     assert not target.root.exists()
 
 
+# -- how much an operator reads -----------------------------------------------------------------------------------------
+
+
+def assert_short(run: Play, reason: str, bundle: Bundle) -> None:
+    """Exactly one task fails, with the reason; Ansible's default callback prints it as the error and in the task's result."""
+    (failure,) = run.failures
+    assert failure.task.endswith("Seal | Build the report and seal the evidence")
+    assert reason in failure.res["msg"]
+    assert run.stdout.count(reason) == 2, run.stdout
+    assert run.stdout.count("next step: ") == 2 * failure.res["msg"].count("next step: ")
+    for part in ("  expected: ", "  found: ", f"report        {bundle.path}/report.md"):
+        assert failure.res["msg"].count(part) == 1
+    assert "next_commands" not in failure.res
+    assert len([line for line in run.stdout.splitlines() if line.strip()]) <= 44, run.stdout
+
+
+def test_a_stop_shows_one_reason_in_a_few_lines(target: Target, phase: Path) -> None:
+    """In preflight, inside the transaction, and of a rollback that is refused."""
+    target.hostvars = {"phasegate_conditions": {"minor_version": "ignore"}}
+    target.cluster.psql("ALTER TABLE public.tac_section_type_vocab RENAME TO gone", target.database)
+    assert_short(target.play(), "checks passed; failed: P-10.", target.bundles()[-1])
+    target.cluster.psql("ALTER TABLE public.gone RENAME TO tac_section_type_vocab", target.database)
+
+    edit(phase / "phase.yml", 'expect: "86:86:86"', 'expect: "86:86:85"')
+    inside = "C-07: verification failed inside the transaction; rolled back before COMMIT."
+    run = target.play_phase(phase)
+    assert_short(run, inside, target.bundles()[-1])
+
+    assert target.play().rc == 0
+    execution = target.bundles()[-1].path
+    undo = {"phasegate_execution": str(execution), "phasegate_confirm": "another"}
+    run = target.play("playbooks/rollback.yml", extra_vars=undo)
+    (refused,) = (one for one in target.bundles() if "_rollback_" in one.path.name)
+    assert_short(run, "C-09: the rollback is not confirmed.", refused)
+
+
 # -- what surrounds the phase -----------------------------------------------------------------------------------------
 
 
