@@ -27,6 +27,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._approval.reques
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.seal import verify_bundle
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.earlier_runs import fetch_identity
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.history import runs_of
+from ansible_collections.incomex.phasegate.tests.support.bundle import Bundle
 from ansible_collections.incomex.phasegate.tests.support.cluster import SUPERUSER, bin_directory, running_cluster
 from ansible_collections.incomex.phasegate.tests.support.conductor import Conductor, conducting, descendants, gone
 from ansible_collections.incomex.phasegate.tests.support.phase_files import PhaseFiles
@@ -228,6 +229,8 @@ class States(RuleBasedStateMachine):
             found.add("restore the register")
         elif self.needed and (not plan.approved or plan.expired):
             found.add("0 of 2")
+        elif plan.expired:
+            found.add("the plan expired")
         if plan.drift != self.drift or self.present:
             found.add("the schema changed since the rehearsal")
         return found
@@ -242,6 +245,7 @@ class States(RuleBasedStateMachine):
         if not self.in_place:
             path = self.newest()
             assert path not in [one.path for one in self.executions]
+            assert Bundle(Path(path)).gates["G-1"] == ("PASS" if self.needed else "NOT ENFORCED")
             self.executions.append(Execution(path, self.name, self.oid, self.drift, plan))
             self.present = True
             if plan:
@@ -556,12 +560,13 @@ def states(cluster: Cluster) -> Iterator[None]:
         shutil.rmtree(keys)
 
 
-def played(*names: str) -> None:
+def played(*events: str | tuple[str, dict[str, Any]]) -> None:
     """Play events one after the other; what holds always holds after each."""
     state = States()
     try:
-        for name in names:
-            getattr(state, name)()
+        for event in events:
+            name, arguments = (event, {}) if isinstance(event, str) else event
+            getattr(state, name)(**arguments)
             state.the_catalog_is_what_was_said()
             state.the_history_is_true()
     finally:
@@ -582,6 +587,14 @@ def test_a_register_that_was_removed_leads_on(cluster: Cluster) -> None:
             *("register_reviewers", "execute_files", "remove_the_register", "execute_files", "begin_again"),
             *("remove_the_register", "execute_plan", "roll_back", "execute_plan"),
         )
+
+
+def test_an_expired_plan_leads_on(cluster: Cluster) -> None:
+    """It is not executed, whether there are reviewers or not; the next rehearsal is."""
+    late = ("rehearse", {"expired": True})
+    with states(cluster):
+        played(late, "execute_plan", "begin_again", "roll_back")
+        played("register_reviewers", late, "approve", "execute_plan", "begin_again", "roll_back")
 
 
 def test_any_order_of_events(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,6 +130,14 @@ def no_reviewers_gate(place: str) -> Gate:
     return Gate("G-1", GateStatus.NOT_ENFORCED, "signatures over the plan's exact bytes", found)
 
 
+def expired_plan_gate(not_after: str, now: str) -> Gate:
+    """G-1 for a plan that was not executed in time, on a cluster without registered reviewers; both are ISO 8601."""
+    return make_gate(
+        "G-1", False, f"a plan that may still be executed: not_after {not_after}",
+        f"the plan expired: it is {now} by the server's clock", "rehearse again, and execute the new plan",
+    )  # fmt: skip
+
+
 def missing_register_gate(place: str, reasons: Sequence[str], records: Sequence[str]) -> Gate:
     """G-1 on a cluster without registered reviewers that requires approvals; ``reasons`` are phrases that say why."""
     forget = f"; if approvals are no longer wanted, root removes {', '.join(records)}" if records else ""

@@ -19,12 +19,14 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._backup.record i
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import BackupMade, SchemaRecorded
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import newest_end, opening_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.clock import parse_time, utc_time
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import Stopped
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
     read_found,
     sha256_bytes,
     sha256_file,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import GateStatus
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import (
     GATE_TITLES,
     Gate,
@@ -32,6 +34,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates imp
     backup_fresh_gate,
     combine_gates,
     digest_gate,
+    expired_plan_gate,
     gate_order,
     never_rehearsed_gate,
     no_provenance_gate,
@@ -84,6 +87,7 @@ class MigrationRequest:
     inventory; ``max_backup_age`` in seconds; ``lock_attempts`` the maximum number of attempts after lock timeouts; ``capture`` the label of the data
     before. ``root`` is where all runs are, None where it is the directory
     of ``artefacts``; ``keep`` whether the register of reviewers is remembered on this host: check mode writes nothing there.
+    ``continued``: its transaction committed in an earlier process, so it was executed in time; what is left may take place later.
     """
 
     plan: Mapping[str, Any]
@@ -95,6 +99,7 @@ class MigrationRequest:
     capture: str = "before"
     root: str | None = None
     keep: bool = True
+    continued: bool = False
 
     @property
     def runs(self) -> str:
@@ -149,13 +154,18 @@ def approval_gate(request: MigrationRequest, identity: Identity, now: float) -> 
             next_step="open a new run with the plan to execute",
         )
     anchor = registered(identity.system_identifier, required=request.approvals_required, keep=request.keep)
+    moment = datetime.datetime.fromtimestamp(now, datetime.timezone.utc)
+    expiry = parse_time(request.plan["not_after"]) if "rehearsal" in request.plan else None
+    if request.continued and expiry:
+        moment = min(moment, expiry)
     if isinstance(anchor, Gate):
-        return anchor
+        # a plan expires whether anybody has to approve it or not
+        late = expiry is not None and moment > expiry and anchor.status == GateStatus.NOT_ENFORCED
+        return expired_plan_gate(request.plan["not_after"], utc_time(now)) if late else anchor
     keep_register(request.artefacts, anchor)
     if "rehearsal" not in request.plan:
         return never_rehearsed_gate(anchor.path)
     signatures, notes = collect_approvals(path)
-    moment = datetime.datetime.fromtimestamp(now, datetime.timezone.utc)
     return evaluate_plan_approvals(
         data, signatures, notes, anchor, request.plan["author"], request.plan["not_after"], moment
     ).gate

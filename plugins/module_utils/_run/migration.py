@@ -306,7 +306,8 @@ def finish_migration(client: Client, request: MigrationRequest, step: Step[Migra
     before = Snapshot.load(request.artefacts.file("schema/before.jsonl.gz"))
     with client.session(f"phasegate:run:{os.path.basename(request.artefacts.path)}") as session:
         # the age of the backup was checked when the migration began
-        gates = [gate for gate in early_gates(session, client, request, before) if gate.id != "G-2"]
+        continued = replace(request, continued=True)
+        gates = [gate for gate in early_gates(session, client, continued, before) if gate.id != "G-2"]
         step.update(gates=[gate.as_dict() for gate in gates])
         stop_at_gates(gates)
         finish_script(session, client, migration_script(request), applied, step)

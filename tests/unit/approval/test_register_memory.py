@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._approval.regist
     remembered,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common import host_records
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.clock import parse_time
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import GateStatus
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import Gate
@@ -162,3 +164,27 @@ def test_c07_misses_the_register_of_the_cluster(host: Host, client: Client, tmp_
     assert outcome.message.startswith("Stopped at G-1 (")
     assert outcome.data["outcome"] == "NOT_STARTED"
     assert "although" in outcome.gate("G-1")["found"]
+
+
+def test_a_plan_expires_without_reviewers_too(host: Host, client: Client, tmp_path: Path) -> None:
+    run = Run.of(client, tmp_path / "runs", str(ALPHA)).prepare()
+    identity = fetch_identity(client)
+    end = parse_time("2026-05-19T03:12:00Z").timestamp()
+    # one that was not rehearsed has no end
+    assert approval_gate(run.request(), identity, end + 1).status == GateStatus.NOT_ENFORCED
+    run.plan |= {"rehearsal": {}, "not_after": "2026-05-19T03:12:00Z"}
+    run.freeze()
+    assert approval_gate(run.request(), identity, end).status == GateStatus.NOT_ENFORCED
+    late = approval_gate(run.request(), identity, end + 1)
+    assert late.status == GateStatus.FAIL
+    assert late.expected == "a plan that may still be executed: not_after 2026-05-19T03:12:00Z"
+    assert late.found == "the plan expired: it is 2026-05-19T03:12:01.000Z by the server's clock"
+    assert late.next_step == "rehearse again, and execute the new plan"
+    # what committed was executed in time; what it left to do may be done later
+    continued = replace(run.request(), continued=True)
+    assert approval_gate(continued, identity, end + 1).status == GateStatus.NOT_ENFORCED
+    # what this host remembers comes first: no new plan helps without the register
+    path = host.register(host.system, identity.system_identifier)
+    registered(identity.system_identifier, required=False)
+    shutil.rmtree(path)
+    assert "restore the register" in approval_gate(run.request(), identity, end + 1).next_step

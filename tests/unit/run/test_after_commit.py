@@ -28,7 +28,9 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.earlier_run
     fetch_identity,
     is_incomplete,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_evaluation import early_gates
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.history import runs_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.migration import run_migration
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.new_run import open_run, reopen_run
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.names import SqlRules
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.phase_sql import analyse_file
@@ -37,6 +39,7 @@ from ansible_collections.incomex.phasegate.tests.support.runs import InBackgroun
 
 if TYPE_CHECKING:
     from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
+    from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import Gate
     from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import Client
     from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
 
@@ -420,6 +423,24 @@ def test_the_gates_are_judged_again_before_a_run_goes_on(app: Client, cluster: C
     outcome = run.finish()
     assert outcome.message.startswith("Stopped at G-4 (")
     assert (indexes(cluster, app), outcome.data["outcome"]) == ("", "COMMITTED")
+
+
+def test_a_run_that_goes_on_was_executed_in_time(
+    app: Client, tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged = []
+
+    def early(*arguments: Any) -> list[Gate]:
+        judged.append(arguments[2].continued)
+        return early_gates(*arguments)
+
+    monkeypatch.setattr(f"{run_migration.__module__}.early_gates", early)
+    run = planned(app, tmp_path).prepare()
+    run.migrate()
+    cut_after(run, "commit")
+    cluster.psql("DROP INDEX app.by_note, app.by_both", app.database)
+    assert run.finish().message == ""
+    assert judged == [False, True]
 
 
 # --- what the catalog says -------------------------------------------------------------------------------------
