@@ -352,6 +352,14 @@ ROWS: dict[str, Fault] = {
         "a bundle has huge, sparse or repetitive files, thousands of names or signatures, or directories too deep to open",
         "the auditor's work is bounded: a finding or NOT CHECKED, and the next bundle has its verdict",
     ),
+    "loss-new-partition": Fault(
+        "after the execution come partitions, tables of its schema or extension, or values that the former type does not hold",
+        "they count as lost with the rollback; what is no part of the phase is not dropped with rows in it",
+    ),
+    "written-at-commit": Fault(
+        "a session that waited for the migration's lock writes into a new column at the moment of COMMIT",
+        "its values are no part of the migration, and count as lost with a rollback",
+    ),
     "dump-unrestorable": Fault(
         "an index or generated column calls a function that needs a search_path, so that no dump of the database restores",
         "the rehearsal stops with the function's name; the documented repair leads on",

@@ -57,7 +57,10 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.measurement
     held_locks,
     undeclared_rewrites,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.rollback_losses import data_baseline
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.rollback_losses import (
+    data_baseline,
+    written_content,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import (
     AS_A_REVISION,
     MigrationResult,
@@ -102,6 +105,8 @@ class MigrationChecks(TransactionChecks):
         #: the measured columns right before the first statement, and the tables that are locked from there on
         self.captured: Capture | None = None
         self.locked: Sequence[str] = ()
+        #: what the transaction itself wrote into the columns that it added
+        self.content: Mapping[tuple[str, ...], Mapping[str, str]] = {}
         self.entry = LedgerEntry(request.artefacts, request.plan, sha256_bytes(canonical_json(request.plan)), step)
 
     def _builtins(self, session: Session) -> Builtins:
@@ -203,6 +208,8 @@ class MigrationChecks(TransactionChecks):
                 ),
             )
 
+        self.content = written_content(session, applied.diff["changes"], applied.tables)
+
     def _undeclared_rewrites(self, session: Session, applied: MigrationResult) -> list[tuple[str, str]]:
         """Return the expected and the found tables, where another one than the declared was rewritten."""
         declared = self.request.phase["scope"]["rewrites"]
@@ -239,11 +246,11 @@ class MigrationChecks(TransactionChecks):
         """Record what a rollback would lose of the data that is there now."""
         changes = applied.diff["changes"]
         try:
-            baseline = data_baseline(session, changes)
+            baseline = data_baseline(session, changes, self.content, applied.tables)
         except ConnectionLost:
             # the answer to COMMIT was lost with this session, and the outcome was looked up in another
             with self.client.session("phasegate:baseline") as another:
-                baseline = data_baseline(another, changes)
+                baseline = data_baseline(another, changes, self.content, applied.tables)
         self.step.update(baseline=baseline)
 
 

@@ -58,6 +58,11 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_evalua
     require_recorded_schema,
     statements_gate,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.later_data import (
+    later_tables,
+    narrowed_values,
+    with_rows,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.ledger_record import LedgerEntry
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.lock import lock_gate
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.register_copy import keep_register
@@ -230,10 +235,10 @@ def loss_before_backup(session: Session, undo: RollbackRequest, live: Callable[[
     """
     known = newest_end(undo.execution.journal.entries(), Migrated).baseline
     original = Snapshot.load(undo.execution.file("schema/before.jsonl.gz"))
-    base = original if known is not None else live()
+    base = live()
     session.execute("BEGIN READ ONLY")
     try:
-        lost = data_losses(session, phase_data(session, original, base, known), known or ())
+        lost, _beside = losses_now(session, original, base, known)
     finally:
         session.execute("ROLLBACK")
     require_counted(lost)
@@ -333,16 +338,15 @@ class RollbackChecks(RestoredSchema):
         self.undo = undo
         self.step = step
         self.baseline = baseline
+        #: tables with rows that came since and are no part of the phase
+        self.beside: Sequence[DataHolder] = ()
         #: what writes the row of the ledger
         self.entry: LedgerEntry | None = None
 
     def before(self, session: Session, applied: MigrationResult) -> None:
         """Lock the tables that hold the phase's data and count the rows that would be lost."""
         del applied
-        holders = phase_data(session, self.original, self.base, self.baseline)
-        for table in sorted({holder.relation for holder in holders}):
-            session.execute(f"LOCK TABLE ONLY {table} IN ACCESS EXCLUSIVE MODE")
-        lost = data_losses(session, holders, self.baseline or ())
+        lost, self.beside = losses_now(session, self.original, self.base, self.baseline, lock=True)
         self.step.update(losses=[loss.as_dict() for loss in lost])
         require_counted(lost)
         if self.undo:
@@ -359,6 +363,36 @@ class RollbackChecks(RestoredSchema):
         if self.entry:
             self.entry.require_untouched(session)
         super().before_commit(session, applied)
+        gone = [table.name for table in self.beside if not table.exists(session)]
+        if gone:
+            raise Stopped(
+                "C-09: the rollback would drop tables that were made since, and are no part of the phase; rolled back before COMMIT.",
+                expected="every table that was made after the execution is still there",
+                found=f"it drops, with rows in them: {', '.join(gone)}",
+                next_step="save their rows and drop or move them, or correct the rollback SQL by a phase of its own",
+            )
+
+
+def losses_now(
+    session: Session,
+    original: Snapshot,
+    base: Snapshot,
+    baseline: Sequence[Mapping[str, Any]] | None,
+    *,
+    lock: bool = False,
+) -> tuple[list[DataLoss], list[DataHolder]]:
+    """Return what a rollback would lose now, in the open transaction, and the tables with rows that came since beside the phase.
+
+    With ``lock`` nobody writes to any of them from here on.
+    """
+    holders = phase_data(session, original, base, baseline)
+    inside, beside = later_tables(session, original, base)
+    holders += [one for one in inside if one not in holders]
+    beside = [one for one in beside if one not in holders]
+    for table in sorted({holder.relation for holder in holders}) if lock else ():
+        session.execute(f"LOCK TABLE ONLY {table} IN ACCESS EXCLUSIVE MODE")
+    lost = data_losses(session, holders, baseline or ())
+    return [*lost, *narrowed_values(session, original, base)], with_rows(session, beside, lock=lock)
 
 
 def phase_data(

@@ -9,17 +9,20 @@ server derives (columns of views and materialized views, generated columns) and 
 none. An attribute of a composite type holds data where a stored column uses the type, in an array, a domain, a range or another
 type as well.
 
-A new table's rows count as they are. A new column of an older table has values that the migration itself wrote; so its
-content is digested right after COMMIT (the *baseline*), and only a column whose content differs from that holds new data.
+A new table's rows count as they are. A new column of an older table has values that the migration itself wrote: the *baseline*.
+Whoever waited for the migration's locks writes at the moment of COMMIT, so the baseline is what nobody else can have written: where
+the transaction wrote rows of the table, a digest that is read in the transaction; else the value that the catalog has for rows from
+before. A column whose content differs from that holds new data.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any, Iterator, Mapping, Sequence
+from typing import Any, Collection, Iterator, Mapping, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.relation_names import split_relation
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session, SqlError
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import identifier, literal, qualified
 
@@ -31,6 +34,13 @@ SELECT c.relkind, coalesce(a.attgenerated <> '', false)
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = {column} AND a.attnum > 0 AND NOT a.attisdropped
 WHERE n.nspname = {schema} AND c.relname = {relation} AND (a.attname IS NOT NULL OR {column} = '')
+"""
+
+# The value that rows from before a column have in it, as its type prints it.
+_MISSING = """
+SELECT (SELECT (a.attmissingval::text::text[])[1] FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  WHERE n.nspname = {schema} AND c.relname = {relation} AND a.attname = {column} AND a.atthasmissing)
 """
 
 # What tells one row of a table from another: the columns of its primary key.
@@ -169,10 +179,11 @@ def _shape(session: Session, schema: str, relation: str, column: str = "") -> tu
     return (rows[0][0] or "", rows[0][1] == "t") if rows else ("", False)
 
 
-def _content(session: Session, holder: DataHolder) -> tuple[int, str]:
+def _content(session: Session, holder: DataHolder, but: str | None = None) -> tuple[int, str]:
     """Return the number of rows with a value, and a digest of the values, each with its row's primary key.
 
-    The rows' order does not matter. Without a primary key a row is digested as a whole: a change of another column counts as one of
+    ``but``: a value that does not count, as its type prints it. The rows' order does not matter. Without a primary key a row is
+    digested as a whole: a change of another column counts as one of
     this. A new table has no digest. A transaction is open, and goes on whatever happens. Raises ``SqlError``, also where a
     policy would hide rows.
     """
@@ -187,29 +198,58 @@ def _content(session: Session, holder: DataHolder) -> tuple[int, str]:
     try:
         session.set("transaction_read_only", "on", local=True)
         session.set("row_security", "off", local=True)
-        query = f"SELECT count(*), {digest} FROM ONLY {holder.relation} AS t WHERE {holder.condition}"
+        condition = holder.condition
+        if but is not None:
+            condition += f" AND format('%s', t.{identifier(holder.column)}) <> {literal(but)}"
+        query = f"SELECT count(*), {digest} FROM ONLY {holder.relation} AS t WHERE {condition}"
         count, found = session.rows(query)[0]
     finally:
         session.execute("ROLLBACK TO SAVEPOINT phasegate_loss")
     return int(count or 0), found or ""
 
 
-def data_baseline(session: Session, changes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return what the added objects hold right after COMMIT: the fields of each ``DataHolder``, and its digest.
+def written_content(
+    session: Session, changes: Sequence[Mapping[str, Any]], written: Collection[str]
+) -> dict[tuple[str, ...], dict[str, str]]:
+    """Return what the added columns of tables that the open transaction has written hold, by their place: ``digest``, or ``unread``.
 
-    Nothing may fail here any more, nor wait for long: what cannot be read has the reason in ``unread``. No transaction is open.
+    ``written`` are the tables, as SQL. Nobody else can have written a column that is not committed.
     """
-    known = []
-    session.execute("BEGIN READ ONLY")
-    session.set("lock_timeout", "5s", local=True)
+    columns, tables = [change for change in changes if change["kind"] == "column"], set(map(split_relation, written))
+    found = {}
+    for holder in data_holders(session, columns) if tables and columns else ():
+        if (holder.schema, holder.table) in tables:
+            try:
+                found[_place(asdict(holder))] = {"digest": _content(session, holder)[1]}
+            except SqlError as error:
+                found[_place(asdict(holder))] = {"unread": error.words()}
+    return found
+
+
+def data_baseline(
+    session: Session,
+    changes: Sequence[Mapping[str, Any]],
+    content: Mapping[tuple[str, ...], Mapping[str, str]],
+    written: Collection[str],
+) -> list[dict[str, Any]]:
+    """Return what the added objects held at COMMIT: the fields of each ``DataHolder``, and its ``digest`` or ``value``.
+
+    ``content`` is ``written_content`` of the transaction that wrote the tables ``written``. ``value`` is the one of all rows, as its
+    type prints it, None for none. Nothing may fail here any more, nor wait. No transaction is open.
+    """
+    known, tables = [], set(map(split_relation, written))
     for holder in data_holders(session, changes):
-        entry = {**asdict(holder), "way": list(holder.way)}
-        try:
-            entry["digest"] = _content(session, holder)[1]
-        except SqlError as error:
-            entry["unread"] = error.words()
+        entry: dict[str, Any] = {**asdict(holder), "way": list(holder.way)}
+        if holder.column and (holder.schema, holder.table) in tables:
+            entry.update(content.get(_place(entry), {}))
+        elif holder.column:
+            names = {
+                "schema": literal(holder.schema),
+                "relation": literal(holder.table),
+                "column": literal(holder.column),
+            }
+            entry["value"] = None if holder.way else session.value(_MISSING.format(**names))
         known.append(entry)
-    session.execute("ROLLBACK")
     return known
 
 
@@ -227,17 +267,18 @@ def data_losses(
 
     ``recorded`` is the ``data_baseline``; every value of a column that is not in it counts.
     """
-    digests = {_place(known): known.get("digest") for known in recorded}
+    known = {_place(one): one for one in recorded}
     losses = []
     for holder in holders:
+        at_commit = known.get(_place(asdict(holder)), {})
         try:
-            rows, digest = _content(session, holder)
+            rows, digest = _content(session, holder, at_commit.get("value"))
         except SqlError as error:
             if error.sqlstate == _LOCK_NOT_AVAILABLE:
                 raise
             losses.append(DataLoss(holder.name, 0, error.words()))
             continue
-        if not holder.column or digest != digests.get(_place(asdict(holder))):
+        if not holder.column or digest != at_commit.get("digest"):
             losses.append(DataLoss(holder.name, rows))
     return [loss for loss in losses if loss.rows or loss.unread]
 

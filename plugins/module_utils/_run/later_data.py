@@ -1,0 +1,146 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Data that a rollback would lose although it is in nothing that the phase added: objects and values that came since the execution.
+
+A partition goes with its parent and a table with its schema or extension, and a narrower type rounds or cuts what was written since.
+Once it is done, nothing of it is seen in the schema, which is as before.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Iterator, Mapping, Sequence, Tuple
+
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.relation_names import split_relation
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session, SqlError
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import identifier, literal, qualified
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.rollback_losses import DataHolder, DataLoss
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.facts import Fact, decode_fact
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
+
+_LOCK_NOT_AVAILABLE = "55P03"
+
+# Tables that an extension made, or that were made a part of it.
+_MEMBERS = """
+SELECT n.nspname, c.relname FROM pg_catalog.pg_extension e
+JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.refobjid = e.oid AND d.deptype = 'e'
+JOIN pg_catalog.pg_class c ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND c.relkind = 'r'
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE e.extname = {name} ORDER BY 1, 2
+"""
+
+_Relation = Tuple[str, ...]
+
+
+def later_tables(session: Session, original: Snapshot, base: Snapshot) -> tuple[list[DataHolder], list[DataHolder]]:
+    """Return the tables that ``original`` lacks: those that go with something else that it lacks, and all others.
+
+    The first are partitions of new tables, and tables of new schemas and extensions.
+    """
+    old, new = _tables(original), _tables(base)
+    schemas = {name for (name,) in _identities(original, "schema")}
+    inside: list[DataHolder] = []
+    beside: list[DataHolder] = []
+    for name, parent in new.items():
+        if name in old:
+            continue
+        above = parent
+        while above in old and new.get(above):
+            above = new[above]
+        within_new = (above and above not in old) or name[0] not in schemas
+        (inside if within_new else beside).append(DataHolder(*name))
+    for (extension,) in sorted(set(_identities(base, "extension")) - set(_identities(original, "extension"))):
+        rows = session.rows(_MEMBERS.format(name=literal(extension)))
+        inside += [DataHolder(schema or "", table or "") for schema, table in rows]
+    return inside, beside
+
+
+def _identities(snapshot: Snapshot, kind: str) -> list[tuple[str, ...]]:
+    return [fact.identity for fact in _facts(snapshot, kind)]
+
+
+def _facts(snapshot: Snapshot, kind: str) -> Iterator[Fact]:
+    head = f'["{kind}",'
+    return (decode_fact(line) for line in snapshot.facts if line.startswith(head))
+
+
+def _tables(snapshot: Snapshot) -> Mapping[_Relation, _Relation]:
+    """Return the tables of a snapshot, each with the table that it is a partition of, () for none."""
+    found: dict[_Relation, _Relation] = {}
+    for fact in _facts(snapshot, "table"):
+        parents = json.loads(fact.attributes["parents"] or "[]") if fact.attributes["partition_bound"] else []
+        found[fact.identity] = (split_relation(parents[0]) or ()) if parents else ()
+    return found
+
+
+def narrowed_values(session: Session, original: Snapshot, base: Snapshot) -> list[DataLoss]:
+    """Return how many values of columns with another type than in ``original`` would not survive that type, in the open transaction."""
+    differing = base.only_here(original)
+    head = '["column",'
+    old = {
+        fact.identity: fact
+        for line in original.only_here(base)
+        if line.startswith(head)
+        for fact in [decode_fact(line)]
+    }
+    losses = []
+    for line in sorted(differing):
+        fact = decode_fact(line) if line.startswith(head) else None
+        before = old.get(fact.identity) if fact else None
+        if (
+            not fact
+            or not before
+            or fact.attributes["generated"]
+            or before.attributes["type"] == fact.attributes["type"]
+        ):
+            continue
+        losses.append(
+            _not_surviving(session, fact.identity, before.attributes["type"] or "", fact.attributes["type"] or "")
+        )
+    return [loss for loss in losses if loss.rows or loss.unread]
+
+
+def _not_surviving(session: Session, column: Sequence[str], old: str, new: str) -> DataLoss:
+    schema, relation, name = column
+    value, what = f"t.{identifier(name)}", f"values of column {'.'.join(column)} that type {old} does not hold"
+    table = qualified(schema, relation)
+    # compared as the types print them: no operator, and no cast to text, of somebody else takes part
+    found = DataLoss(what, 0)
+    queries = [
+        f"SELECT count(*) FROM ONLY {table} AS t WHERE format('%s', {value}::{old}::{new}) <> format('%s', {value})",
+        f"SELECT count(*) FROM ONLY {table} AS t WHERE {value} IS DISTINCT FROM NULL",
+    ]
+    for query in queries:
+        session.execute("SAVEPOINT phasegate_loss")
+        try:
+            session.set("transaction_read_only", "on", local=True)
+            session.set("row_security", "off", local=True)
+            return DataLoss(what, int(session.value(query) or 0))
+        except SqlError as error:
+            if error.sqlstate == _LOCK_NOT_AVAILABLE:
+                raise
+            found = DataLoss(what, 0, error.words())
+        finally:
+            session.execute("ROLLBACK TO SAVEPOINT phasegate_loss")
+    return found
+
+
+def with_rows(session: Session, tables: Sequence[DataHolder], *, lock: bool) -> list[DataHolder]:
+    """Return which of these tables have a row, or cannot be read, in the open transaction; with ``lock`` nobody writes to them any more."""
+    found = []
+    for one in tables:
+        session.execute("SAVEPOINT phasegate_loss")
+        try:
+            if lock:
+                session.execute(f"LOCK TABLE ONLY {one.relation} IN SHARE MODE")
+            filled = session.value(f"SELECT EXISTS (SELECT FROM ONLY {one.relation})") == "t"
+            session.execute("RELEASE SAVEPOINT phasegate_loss")
+        except SqlError as error:
+            if error.sqlstate == _LOCK_NOT_AVAILABLE:
+                raise
+            session.execute("ROLLBACK TO SAVEPOINT phasegate_loss")
+            filled = True
+        found += [one] if filled else []
+    return found
