@@ -161,7 +161,12 @@ class States(RuleBasedStateMachine):
         """Start, and kill it with everything below it."""
         conductor = self.start(**order)
         gone(conductor.pid, after)
-        for pid in (conductor.pid, *descendants(conductor.pid)):
+        below = descendants(conductor.pid)
+        # the group as well: the conductor may begin its next module meanwhile, which would go on with the run
+        for kill, pid in ((os.killpg, conductor.pid), (os.kill, conductor.pid), (os.killpg, conductor.pid)):
+            with contextlib.suppress(ProcessLookupError):
+                kill(pid, signal.SIGKILL)
+        for pid in below:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         assert gone(conductor.pid, DONE)
