@@ -360,6 +360,10 @@ ROWS: dict[str, Fault] = {
         "a session that waited for the migration's lock writes into a new column at the moment of COMMIT",
         "its values are no part of the migration, and count as lost with a rollback",
     ),
+    "measured-view": Fault(
+        "a function behind a measured view, or a policy, changes settings, role or search path, or writes",
+        "it ends with the reading: what follows runs, is read and is judged as without it",
+    ),
     "dump-unrestorable": Fault(
         "an index or generated column calls a function that needs a search_path, so that no dump of the database restores",
         "the rehearsal stops with the function's name; the documented repair leads on",

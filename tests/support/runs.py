@@ -26,6 +26,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_capture import (
+    Capture,
     DataExpectations,
     save_capture,
 )
@@ -187,10 +188,15 @@ class Run:
         phase = self.plan["phase"]
         declared = DataExpectations.from_definition(phase["measure"], phase["row_counts"])
         with self.client.session() as session, Step(self.artefacts, SchemaRecorded).running() as step:
-            facts = take_snapshot(session, sections=sections_for_plan(self.plan))
+            captured: list[Capture] = []
+            facts = take_snapshot(
+                session,
+                sections=sections_for_plan(self.plan),
+                beside=lambda reading: captured.append(declared.take(reading)),
+            )
             facts.write(self.artefacts.file("schema/before.jsonl.gz"))
             step.update(fingerprint=facts.fingerprint)
-            save_capture(self.artefacts, "before", declared.measures, declared.take(session))
+            save_capture(self.artefacts, "before", declared.measures, captured[-1])
         return self
 
     def freeze(self) -> None:

@@ -22,6 +22,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.files im
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import identifier, literal
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrusted_sql import looking
 
 
 @dataclass(frozen=True)
@@ -67,16 +68,20 @@ class Capture:
 
 def _resolve(session: Session, name: str) -> str | None:
     """Return a relation's name as the server quotes it, or None when it does not exist or the role may not see it."""
-    return session.value(f"SELECT to_regclass({literal(name)})::text")
+    return session.value(f"SELECT pg_catalog.to_regclass({literal(name)})::pg_catalog.text")
 
 
 def _count_rows(session: Session, relations: Sequence[str]) -> dict[str, int | None]:
     """Return the number of rows of each relation, None where it does not exist."""
-    found = {name: _resolve(session, name) for name in relations}
-    return {
-        name: None if resolved is None else int(session.value(f"SELECT count(*) FROM {resolved}") or 0)
-        for name, resolved in found.items()
-    }
+    return {name: _count(session, name) for name in relations}
+
+
+def _count(session: Session, name: str) -> int | None:
+    resolved = _resolve(session, name)
+    if resolved is None:
+        return None
+    with looking(session):
+        return int(session.value(f"SELECT pg_catalog.count(*) FROM {resolved}") or 0)
 
 
 def _columns(measure: MeasuredColumn) -> str:
@@ -98,9 +103,10 @@ def _read_values(session: Session, measure: MeasuredColumn) -> tuple[dict[str, s
         )
     key, column = identifier(measure.key), identifier(measure.column)
     # COPY writes each value by its type's output function: a cast could be one that somebody made
-    pairs = [
-        (row[0], row[1] or "") for row in session.copy(f"SELECT {_columns(measure)} FROM {relation} ORDER BY {key}")
-    ]
+    with looking(session):
+        pairs = [
+            (row[0], row[1] or "") for row in session.copy(f"SELECT {_columns(measure)} FROM {relation} ORDER BY {key}")
+        ]
     values = {name or "": value for name, value in pairs}
     if len(values) != len(pairs) or any(name is None for name, _value in pairs):
         raise PhaseGateError(
@@ -109,9 +115,10 @@ def _read_values(session: Session, measure: MeasuredColumn) -> tuple[dict[str, s
             found=f"{len(values)} keys in {len(pairs)} rows",
             next_step="name a primary key or a unique column as the key of this measure in phase.yml",
         )
-    rows, distinct, minimum, maximum = session.rows(
-        f"SELECT count(*), count(DISTINCT {column}), min({column}), max({column}) FROM {relation}"
-    )[0]
+    with looking(session):
+        rows, distinct, minimum, maximum = session.rows(
+            f"SELECT count(*), count(DISTINCT {column}), min({column}), max({column}) FROM {relation}"
+        )[0]
     return values, ColumnStats(int(rows or 0), int(distinct or 0), minimum, maximum)
 
 
@@ -125,7 +132,8 @@ pg_catalog.age(xmin) <= 0 AND pg_catalog.pg_xact_status(
 def _written_keys(session: Session, measure: MeasuredColumn) -> list[str]:
     """Return the keys of the rows that the open transaction has written."""
     relation, key = _resolve(session, measure.relation), identifier(measure.key)
-    return [row[0] or "" for row in session.copy(f"SELECT {key} FROM {relation} WHERE {_OWN}")]
+    with looking(session):
+        return [row[0] or "" for row in session.copy(f"SELECT {key} FROM {relation} WHERE {_OWN}")]
 
 
 def _csv_field(text: str) -> str:

@@ -169,6 +169,22 @@ class Answer:
     error: str = ""
 
 
+@contextlib.contextmanager
+def looking(session: Session) -> Iterator[None]:
+    """Read within the block, in the open transaction, what others own.
+
+    A function behind a view, a policy or an operator may run then. What it does to data, settings or the role ends with the block,
+    and it cannot write.
+    """
+    session.execute("SAVEPOINT phasegate_look")
+    try:
+        session.set("transaction_read_only", "on", local=True)
+        yield
+    finally:
+        session.execute("ROLLBACK TO SAVEPOINT phasegate_look")
+        session.execute("RELEASE SAVEPOINT phasegate_look")
+
+
 def search_path(schemas: Sequence[str]) -> str:
     """Return the ``search_path`` for an author's SQL: pg_catalog first, pg_temp last, the named schemas between.
 

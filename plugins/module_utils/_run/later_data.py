@@ -16,6 +16,7 @@ from typing import Iterator, Mapping, Sequence, Tuple
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.relation_names import split_relation
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session, SqlError
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import identifier, literal, qualified
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrusted_sql import looking
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.rollback_losses import DataHolder, DataLoss
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.facts import Fact, decode_fact
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
@@ -107,40 +108,42 @@ def _not_surviving(session: Session, column: Sequence[str], old: str, new: str) 
     value, what = f"t.{identifier(name)}", f"values of column {'.'.join(column)} that type {old} does not hold"
     table = qualified(schema, relation)
     # compared as the types print them: no operator, and no cast to text, of somebody else takes part
-    found = DataLoss(what, 0)
-    queries = [
-        f"SELECT count(*) FROM ONLY {table} AS t WHERE format('%s', {value}::{old}::{new}) <> format('%s', {value})",
-        f"SELECT count(*) FROM ONLY {table} AS t WHERE {value} IS DISTINCT FROM NULL",
-    ]
-    for query in queries:
-        session.execute("SAVEPOINT phasegate_loss")
-        try:
-            session.set("transaction_read_only", "on", local=True)
-            session.set("row_security", "off", local=True)
-            return DataLoss(what, int(session.value(query) or 0))
-        except SqlError as error:
-            if error.sqlstate == _LOCK_NOT_AVAILABLE:
-                raise
-            found = DataLoss(what, 0, error.words())
-        finally:
-            session.execute("ROLLBACK TO SAVEPOINT phasegate_loss")
-    return found
+    survives = f"format('%s', {value}::{old}::{new}) = format('%s', {value})"
+    try:
+        return DataLoss(what, _count(session, table, f"NOT ({survives}) AND {value} IS DISTINCT FROM NULL"))
+    except SqlError as error:
+        if error.sqlstate == _LOCK_NOT_AVAILABLE:
+            raise
+    try:
+        # no plain cast leads back: every value counts
+        return DataLoss(what, _count(session, table, f"{value} IS DISTINCT FROM NULL"))
+    except SqlError as error:
+        if error.sqlstate == _LOCK_NOT_AVAILABLE:
+            raise
+        return DataLoss(what, 0, error.words())
+
+
+def _count(session: Session, table: str, condition: str) -> int:
+    with looking(session):
+        session.set("row_security", "off", local=True)
+        return int(session.value(f"SELECT count(*) FROM ONLY {table} AS t WHERE {condition}") or 0)
 
 
 def with_rows(session: Session, tables: Sequence[DataHolder], *, lock: bool) -> list[DataHolder]:
     """Return which of these tables have a row, or cannot be read, in the open transaction; with ``lock`` nobody writes to them any more."""
     found = []
     for one in tables:
-        session.execute("SAVEPOINT phasegate_loss")
+        session.execute("SAVEPOINT phasegate_lock")
         try:
             if lock:
                 session.execute(f"LOCK TABLE ONLY {one.relation} IN SHARE MODE")
-            filled = session.value(f"SELECT EXISTS (SELECT FROM ONLY {one.relation})") == "t"
-            session.execute("RELEASE SAVEPOINT phasegate_loss")
+            with looking(session):
+                session.set("row_security", "off", local=True)
+                filled = session.value(f"SELECT EXISTS (SELECT FROM ONLY {one.relation})") == "t"
         except SqlError as error:
             if error.sqlstate == _LOCK_NOT_AVAILABLE:
                 raise
-            session.execute("ROLLBACK TO SAVEPOINT phasegate_loss")
+            session.execute("ROLLBACK TO SAVEPOINT phasegate_lock")
             filled = True
         found += [one] if filled else []
     return found

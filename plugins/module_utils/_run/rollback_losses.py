@@ -25,6 +25,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors i
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.relation_names import split_relation
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session, SqlError
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import identifier, literal, qualified
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrusted_sql import looking
 
 _LOCK_NOT_AVAILABLE = "55P03"
 
@@ -194,17 +195,13 @@ def _content(session: Session, holder: DataHolder, but: str | None = None) -> tu
         row = f"ROW({', '.join([*key, f't.{identifier(holder.column)}'])})" if key else "t.*"
         text = f"textin(record_out({row}))"
         digest = f"coalesce(sum(hashtextextended({text}, 0)::numeric), 0)"
-    session.execute("SAVEPOINT phasegate_loss")
-    try:
-        session.set("transaction_read_only", "on", local=True)
+    with looking(session):
         session.set("row_security", "off", local=True)
         condition = holder.condition
         if but is not None:
             condition += f" AND format('%s', t.{identifier(holder.column)}) <> {literal(but)}"
         query = f"SELECT count(*), {digest} FROM ONLY {holder.relation} AS t WHERE {condition}"
         count, found = session.rows(query)[0]
-    finally:
-        session.execute("ROLLBACK TO SAVEPOINT phasegate_loss")
     return int(count or 0), found or ""
 
 

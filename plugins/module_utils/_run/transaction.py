@@ -216,12 +216,16 @@ def _sets(statement: Mapping[str, Any], text: str) -> bool:
 
 
 def _run_statements(
-    session: Session, script: Script, checks: TransactionChecks, applied: MigrationResult, role: str
+    session: Session,
+    script: Script,
+    checks: TransactionChecks,
+    applied: MigrationResult,
+    role: str,
+    kept: Mapping[str, str],
 ) -> None:
-    """Run the statements, as many at once as nothing has to be asked in between."""
+    """Run the statements, as many at once as nothing has to be asked in between. ``kept`` are the settings at the beginning."""
     waiting = [one for one in script.statements if one["run"] and not one["after_commit"]]
     texts = {one["n"]: script.data[one["start"] : one["end"]].decode("utf-8") for one in waiting}
-    kept = kept_settings(session)
     while waiting:
         setting = _sets(waiting[0], texts[waiting[0]["n"]])
         together = waiting[:1]
@@ -343,6 +347,8 @@ def _attempt(
 ) -> None:
     """One transaction from BEGIN to COMMIT."""
     beginning = _begin(session, script.settings)
+    # before anything of the database's owners runs: these are what holds between the statements
+    kept = kept_settings(session)
     with _preparing(session, script):
         # first of all: what the collection writes itself is no change of the phase, and is not counted as one
         checks.begun(session, applied)
@@ -359,7 +365,7 @@ def _attempt(
     if script.role:
         session.set("role", script.role, local=True)
     role = script.role or beginning.role
-    _run_statements(session, script, checks, applied, role)
+    _run_statements(session, script, checks, applied, role, kept)
     settle(session, script.command, role)
     with explain_privileges(session):
         checks.before_read_only(session, applied)

@@ -44,7 +44,11 @@ def test_a_capture_is_read_as_it_was_written(tmp_path: Path, values: dict[str, s
 
 
 def take(session: Session, *measure: dict[str, Any], counts: tuple[str, ...] = ()) -> Capture:
-    return DataExpectations.from_definition(measure, [{"relation": name} for name in counts]).take(session)
+    session.execute("BEGIN")
+    try:
+        return DataExpectations.from_definition(measure, [{"relation": name} for name in counts]).take(session)
+    finally:
+        session.execute("ROLLBACK")
 
 
 def test_the_figures_of_the_fixture(session: Session) -> None:

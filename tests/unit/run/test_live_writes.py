@@ -15,6 +15,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._checks.verifica
     Verification,
     run_verification,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.measured_locks import lock_measured
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.measurements import Measurement, held_locks
 from ansible_collections.incomex.phasegate.tests.support.phase_files import PhaseFiles
@@ -285,3 +286,85 @@ def test_values_that_a_rewrite_changes_are_measured(cluster: Cluster, shop: str,
     )
     outcome = Run.of(client_of(cluster, shop), tmp_path / "runs", files.path).prepare().migrate()
     assert (outcome.message, outcome.data["outcome"]) == ("", "COMMITTED")
+
+
+#: What a function behind a measured view tries: settings and role for what follows, and the schemas that are searched.
+OWNERS = """
+CREATE TABLE shop.parts (id int REFERENCES shop.baskets);
+CREATE TABLE shop.dates (d date);
+CREATE SCHEMA evil;
+CREATE VIEW evil.pg_locks AS SELECT NULL::oid AS relation, NULL::text AS locktype LIMIT 0;
+CREATE FUNCTION evil.no(int, int) RETURNS bool LANGUAGE sql AS 'SELECT false';
+CREATE OPERATOR evil.<= (LEFTARG = int, RIGHTARG = int, FUNCTION = evil.no);
+CREATE FUNCTION shop.turned() RETURNS int LANGUAGE sql AS $$SELECT length({}) * 0$$;
+CREATE VIEW shop.seen AS SELECT id, touched + shop.turned() AS touched FROM shop.baskets WHERE id < 4;
+"""
+SEEN = {"id": "seen", "relation": "shop.seen", "key": "id", "column": "touched"}
+
+
+@pytest.mark.fault("measured-view")
+@pytest.mark.parametrize(
+    ("tried", "ddl", "kept"),
+    [
+        # foreign keys off: the violation would commit
+        ("set_config('session_replication_role', 'replica', true)", "INSERT INTO shop.parts VALUES (99)", ""),
+        # another meaning of the first statement
+        ("set_config('DateStyle', 'ISO, DMY', true)", "INSERT INTO shop.dates VALUES ('03/04/05')", "2003-04-05"),
+        ("set_config('datestyle', 'ISO, MDY', false)", "INSERT INTO shop.dates VALUES ('03/04/05')", "2003-04-05"),
+        # what the collection reads afterwards
+        (
+            "set_config('search_path', 'evil, pg_catalog', true)",
+            "INSERT INTO shop.dates VALUES ('2003-04-05')",
+            "2003-04-05",
+        ),
+        (
+            "set_config('search_path', 'evil, pg_catalog', false)",
+            "INSERT INTO shop.dates VALUES ('2003-04-05')",
+            "2003-04-05",
+        ),
+    ],
+)
+def test_what_a_measured_view_does_to_the_session_ends_with_the_reading(  # noqa: PLR0917
+    cluster: Cluster, shop: str, tmp_path: Path, tried: str, ddl: str, kept: str
+) -> None:
+    cluster.psql(OWNERS.format(tried), shop)
+    definition = {
+        **PHASE,
+        "scope": {"schemas": ["shop"], "statements": ["INSERT"]},
+        "expect": {"tags": {"INSERT": 1}, "rows": {"INSERT": [1]}},
+        "data": {},
+        "row_counts": [],
+        "measure": [SEEN],
+    }
+    files = PhaseFiles(tmp_path).write(definition, ddl=f"{ddl};\n".encode(), rollback=ROLLBACK)
+    outcome = Run.of(client_of(cluster, shop), tmp_path / "runs", files.path).prepare().migrate()
+    if not kept:
+        assert outcome.data["outcome"] == "ROLLED_BACK"
+        assert "violates foreign key constraint" in outcome.message
+        return
+    assert (outcome.message, outcome.data["outcome"]) == ("", "COMMITTED")
+    assert cluster.psql("SELECT d FROM shop.dates", shop) == kept
+    # the locks are the server's
+    assert "shop.dates" in [one["relation"] for one in outcome.data["transaction"]["locks"]]
+
+
+@pytest.mark.fault("measured-view")
+def test_a_measured_view_cannot_hide_changes_or_write(cluster: Cluster, shop: str, tmp_path: Path) -> None:
+    cluster.psql(OWNERS.format("set_config('search_path', 'evil, pg_catalog', true)"), shop)
+    baskets = {**PHASE["measure"][0], "expect": {"changed": 0}}
+    definition = {**PHASE, **MEASURED, "measure": [SEEN, baskets]}
+    ddl = b"UPDATE shop.baskets SET touched = 5 WHERE id <= 20;\n"
+    files = PhaseFiles(tmp_path).write(definition, ddl=ddl, rollback=ROLLBACK)
+    outcome = Run.of(client_of(cluster, shop), tmp_path / "runs", files.path).prepare().migrate()
+    assert outcome.data["outcome"] == "ROLLED_BACK"
+    assert "touched of shop.baskets: changed 0 expected, 20 found" in outcome.message
+
+    cluster.psql(
+        "CREATE OR REPLACE FUNCTION shop.turned() RETURNS int LANGUAGE sql AS 'DELETE FROM shop.units RETURNING 0'",
+        shop,
+    )
+    with client_of(cluster, shop).session() as session:
+        session.execute("BEGIN")
+        with pytest.raises(PhaseGateError, match=r"cannot execute DELETE in a read-only transaction"):
+            DataExpectations.from_definition([SEEN], []).take(session)
+    assert cluster.psql("SELECT count(*) FROM shop.units", shop) == "3"

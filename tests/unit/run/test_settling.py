@@ -229,7 +229,7 @@ def after_commit(monkeypatch: pytest.MonkeyPatch, query: str) -> list[str | None
     """Return a list that receives the answer to ``query`` in the session of the run, right after COMMIT."""
     seen: list[str | None] = []
 
-    def baseline(session: Session, _changes: object) -> list[object]:
+    def baseline(session: Session, *_about: object) -> list[object]:
         seen.append(session.value(query))
         return []
 
