@@ -157,22 +157,28 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.files im
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import CONNECTION_ARGUMENTS, Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import IDENTITY_ARGUMENT
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.partitions import declared_parents
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.policy import policy_for_plan
+
+
+def plan_of(params: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the plan of the run, None when it has none."""
+    path = RunDirectory(params["run_directory"]).plan_path
+    return read_json(path) if os.path.isfile(path) else None
 
 
 def policy_of(params: dict[str, Any]) -> Mapping[str, Any]:
     """Return the diff's policy; what ``exact`` compares with is in the plan of the run."""
     policy: Mapping[str, Any] = params["diff"]
-    path = RunDirectory(params["run_directory"]).plan_path
-    if policy.get("policy") != "exact" or not os.path.isfile(path):
+    plan = plan_of(params)
+    if policy.get("policy") != "exact" or plan is None:
         return policy
-    plan = read_json(path)
-    return policy_for_plan({**plan, "phase": {"diff": policy}})
+    return policy_for_plan({**plan, "phase": {**plan["phase"], "diff": policy}})
 
 
 def wanted(params: dict[str, Any]) -> Verification:
     """Return what has to hold, from the module's parameters."""
-    path = params["ddl_file"]
+    path, plan = params["ddl_file"], plan_of(params)
     return Verification(
         checks=params["checks"],
         non_scope=params["non_scope"],
@@ -182,6 +188,7 @@ def wanted(params: dict[str, Any]) -> Verification:
         identity=params["identity"] or {},
         required_sha256=params["ddl_sha256"],
         found_sha256=sha256_file(resolved(path)) if path and os.path.isfile(path) else None,
+        parents=declared_parents(plan["phase"]) if plan else (),
     )
 
 

@@ -183,6 +183,10 @@ ROWS: dict[str, Fault] = {
         "rolled back before COMMIT",
     ),
     "drift": Fault("the schema changed since the rehearsal", "stop at G-10, with the difference"),
+    "partitions-declared": Fault(
+        "partitions of a table that the phase declares in drift.partitions_of came or went since the rehearsal, or since the execution",
+        "executed and rolled back, the partitions named; what a new one has of its own, or lacks of the rehearsed changes, stops the run",
+    ),
     "text-reprinted": Fault(
         "texts that PostgreSQL prints otherwise after a restore (BETWEEN, IN of a varchar …), in a copy, a rollback, a restored production",
         "equal where the server prints both alike; a changed constant, operator or parenthesis is a change",

@@ -45,6 +45,11 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identi
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff import Diff, Words, diff
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.dump_diff import diff_dumps
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.partitions import (
+    Relation,
+    comparable,
+    declared_parents,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.policy import (
     evaluate_policy,
     judge_changes,
@@ -59,7 +64,8 @@ class Verification:
     """The required state after a migration.
 
     ``checks`` and ``non_scope`` as in phase.yml; ``declared`` what is measured and counted; ``policy`` of the diff;
-    ``identity`` the declared target; the DDL's ``required_sha256`` and the ``found_sha256`` of the frozen file.
+    ``identity`` the declared target; the DDL's ``required_sha256`` and the ``found_sha256`` of the frozen file. ``parents`` are the
+    tables whose partitions may come and go.
     """
 
     checks: Sequence[Mapping[str, Any]]
@@ -70,6 +76,7 @@ class Verification:
     identity: Mapping[str, Any]
     required_sha256: str | None
     found_sha256: str | None
+    parents: Sequence[Relation] = ()
 
     @classmethod
     def of_plan(cls, plan: Mapping[str, Any], identity: Mapping[str, Any], found_sha256: str) -> Verification:
@@ -84,6 +91,7 @@ class Verification:
             identity=identity,
             required_sha256=plan["ddl"]["sha256"],
             found_sha256=found_sha256,
+            parents=declared_parents(phase),
         )
 
 
@@ -159,8 +167,9 @@ def run_verification(
     differing = deviations_of(differs, artefacts)
     wrong = differing["deviations"]
     with client.session("phasegate:verify") as session:
+        moments = comparable(original, taken, wanted.parents)
         changes, result = diff_states(
-            artefacts, labels, (original, taken), wanted.policy, session, words or read_words(artefacts)
+            artefacts, labels, moments, wanted.policy, session, words or read_words(artefacts)
         )
     write_diff(step, changes, result)
     step.update(**describe_snapshot(taken), **now.state(), measured=moved, **differing)

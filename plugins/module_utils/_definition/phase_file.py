@@ -437,6 +437,7 @@ def _relation_problems(definition: Dict[str, Any], at: Places) -> Iterator[Probl
             for index, entry in _entries(definition, "row_counts")
         ],
         [(("data", name), name) for name in definition["data"]],
+        [(("drift", "partitions_of", n), name) for n, name in enumerate(definition["drift"]["partitions_of"])],
     ):
         yield from _repeated(once, at)
         names += once

@@ -333,6 +333,19 @@ PHASE_SCHEMA: Schema = {
                 ),
                 "default": {},
             },
+            "drift": {
+                **_mapping(
+                    "what a job changes between rehearsal and execution, and what the phase does not have to be rehearsed again for",
+                    {
+                        "partitions_of": {
+                            **_list("partitioned tables whose partitions come and go", _RELATION),
+                            "default": [],
+                        },
+                    },
+                    [],
+                ),
+                "default": {},
+            },
             "non_scope": {
                 **_list(
                     "statements about what the phase leaves unchanged",

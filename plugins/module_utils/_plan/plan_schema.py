@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.phase_schema import PHASE_SCHEMA
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.plan import PLAN_FORMAT
@@ -14,13 +14,13 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._plan.plan impor
 Schema = Dict[str, Any]
 
 
-def _object(description: str, properties: Dict[str, Schema], required: Optional[List[str]] = None) -> Schema:
-    """Return the schema of an object that has exactly these keys; all are required unless ``required`` says which."""
+def _object(description: str, properties: Dict[str, Schema], optional: Sequence[str] = ()) -> Schema:
+    """Return the schema of an object that has exactly these keys; all but the ``optional`` ones are required."""
     return {
         "description": description,
         "type": "object",
         "additionalProperties": False,
-        "required": list(properties) if required is None else required,
+        "required": [key for key in properties if key not in optional],
         "properties": properties,
     }
 
@@ -142,6 +142,10 @@ _REHEARSAL = _object(
             "where it took place",
             {"system_identifier": _SYSTEM, "server_version": _text("version"), "place": _text("container or host")},
         ),
+        "partitions": _list(
+            "schema and name of each partition of the tables in drift.partitions_of, where the phase has such",
+            {"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 2},
+        ),
         "base_fingerprint": _SHA256,
         "result_fingerprint": _SHA256,
         "changes": _CHANGES,
@@ -209,6 +213,7 @@ _REHEARSAL = _object(
             },
         ),
     },
+    optional=("partitions",),
 )
 
 PLAN_SCHEMA: Schema = {

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from typing import Any, List, Mapping, Tuple
+from typing import Any, Iterator, List, Mapping, Tuple
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.data_kinds import counts_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.document import (
@@ -119,7 +119,26 @@ def what_is_checked(subject: Subject) -> List[Block]:
         Heading(3, "Gates"),
         Paragraph(("The migration module evaluates each gate itself, immediately before the first statement.",)),
         Table(("Gate", "Holds when"), tuple((gate, title) for gate, title in GATE_TITLES.items())),
+        *_expected_drift(subject),
     ]
+
+
+def _expected_drift(subject: Subject) -> Iterator[Block]:
+    """Yield what G-10 permits to have changed since the rehearsal."""
+    tables = subject.phase["drift"]["partitions_of"]
+    if not tables:
+        return
+    names = [".".join(one) for one in subject.rehearsal.get("partitions", ())]
+    yield Paragraph(
+        (
+            "Since the rehearsal, G-10 permits partitions of ",
+            Code(", ".join(tables)),
+            " to have been added and dropped. One that was added must have nothing of its own: all of it follows from its parent, or is"
+            " as on another partition. Before COMMIT it must have the changes that a rehearsed partition has. At the rehearsal: ",
+            *([Code(", ".join(names))] if names else ["no partition"]),
+            ".",
+        )
+    )
 
 
 def _result(value: Any) -> str:

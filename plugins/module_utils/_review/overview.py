@@ -44,6 +44,8 @@ def overview(
     lines.append(f"{definition['rollback']['file']}: {counted(undone, 'statement')}: {_tally(undone)}")
     lines.append(f"checks: {len(definition['preflight'])} before, {len(definition['verify'])} after")
     lines.append(f"difference: {definition['diff']['policy']}, {counted(definition['diff']['allow'], 'exception')}")
+    tables = definition["drift"]["partitions_of"]
+    lines += [f"expected drift: partitions of {', '.join(tables)}"] if tables else []
     return [escaped(line) for line in lines]
 
 

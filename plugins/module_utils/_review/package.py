@@ -141,6 +141,10 @@ def _attention(subject: Subject) -> Notice:
             items.append(
                 (f"Statement {statement['n']}, {statement['tag']}: {row_count(statement['rows'])} of data changed.",)
             )
+    items += [
+        (Code(name), ": its partitions may be added and dropped between the rehearsal and the execution.")
+        for name in subject.phase["drift"]["partitions_of"]
+    ]
     items += data_findings(subject)
     items += [("The rollback does not restore: ", sentence) for sentence in subject.phase["rollback"]["cannot_restore"]]
     items += _doubts(subject)

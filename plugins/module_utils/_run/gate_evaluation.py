@@ -70,6 +70,10 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.required_ph
     reviews_in,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff import Words, diff
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.partitions import (
+    expected_partitions,
+    without_expected,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.policy import judge_changes
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reprint import Reprinter
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.restore_normalisation import (
@@ -212,24 +216,27 @@ def rehearsal_gate(
     if rehearsal is None:
         return no_provenance_gate(request.phase["diff"]["policy"])
     required, now = rehearsal["base_fingerprint"], normalise(base)
-    found, difference = now.fingerprint, ""
+    found, difference, told = now.fingerprint, "", []
     # only the snapshot that the plan pins shows the true difference
     rehearsed = _rehearsed_source(request) if found != required else None
     if rehearsed:
         printer = Reprinter(session, inside=False)
-        changes, verdict = judge_changes(diff(rehearsed, now), {"policy": "unchanged"}, printer)
+        drift = without_expected(rehearsed, now, expected_partitions(request.phase))
+        changes, verdict = judge_changes(diff(drift.before, drift.after), {"policy": "unchanged"}, printer)
         found = required if verdict.ok else found
-        difference = "" if verdict.ok else "\n".join(filter(None, (changes.text(), printer.explain())))
+        reasons = ("" if verdict.ok else changes.text(), *drift.unexpected, "" if verdict.ok else printer.explain())
+        difference = "\n".join(filter(None, reasons))
+        told += [drift.text()] if drift.text() else []
     rehearsed_on, server = rehearsal["server"], server_facts(session)
     before, after = rehearsed_on["server_version"], server["server_version"]
-    told = "" if before == after else f"rehearsed on PostgreSQL {before}, this is {after}"
+    told += [] if before == after else [f"rehearsed on PostgreSQL {before}, this is {after}"]
     return provenance_gate(
         required,
         found,
         rehearsal["bundle"],
         difference,
         diff_server_settings(rehearsed_on, server),
-        told,
+        "; ".join(told),
         record,
     )
 

@@ -11,7 +11,7 @@ Once it is done, nothing of it is seen in the schema, which is as before.
 from __future__ import annotations
 
 import json
-from typing import Iterator, Mapping, Sequence, Tuple
+from typing import Any, Iterator, Mapping, Sequence, Tuple
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.relation_names import split_relation
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session, SqlError
@@ -35,27 +35,62 @@ WHERE e.extname = {name} ORDER BY 1, 2
 _Relation = Tuple[str, ...]
 
 
-def later_tables(session: Session, original: Snapshot, base: Snapshot) -> tuple[list[DataHolder], list[DataHolder]]:
-    """Return the tables that ``original`` lacks: those that go with something else that it lacks, and all others.
+def later_tables(
+    session: Session, original: Snapshot, base: Snapshot, changes: Sequence[Mapping[str, Any]] | None
+) -> tuple[list[DataHolder], list[DataHolder]]:
+    """Return the tables that ``original`` lacks: those that go with something else that the phase made, and all others.
 
-    The first are partitions of new tables, and tables of new schemas and extensions.
+    The first are partitions of new tables, and tables of new schemas and extensions. ``changes`` are those of the phase; where they
+    are not known (None), it made every table that ``original`` lacks.
     """
+    made = {(*one["identity"],) for one in changes or () if one["kind"] == "table" and one["action"] == "added"}
     old, new = _tables(original), _tables(base)
     schemas = {name for (name,) in _identities(original, "schema")}
     inside: list[DataHolder] = []
     beside: list[DataHolder] = []
-    for name, parent in new.items():
+    for name in new:
         if name in old:
             continue
-        above = parent
-        while above in old and new.get(above):
-            above = new[above]
-        within_new = (above and above not in old) or name[0] not in schemas
+        new_above = any(one not in old and (changes is None or one in made) for one in _above(name, new))
+        within_new = new_above or name[0] not in schemas
         (inside if within_new else beside).append(DataHolder(*name))
     for (extension,) in sorted(set(_identities(base, "extension")) - set(_identities(original, "extension"))):
         rows = session.rows(_MEMBERS.format(name=literal(extension)))
         inside += [DataHolder(schema or "", table or "") for schema, table in rows]
     return inside, beside
+
+
+def _above(name: _Relation, tables: Mapping[_Relation, _Relation]) -> list[_Relation]:
+    """Return the tables that a partition is below, the topmost last."""
+    found = []
+    while tables.get(name):
+        name = tables[name]
+        found.append(name)
+    return found
+
+
+def later_columns(original: Snapshot, base: Snapshot, changes: Sequence[Mapping[str, Any]] | None) -> list[DataHolder]:
+    """Return the columns that the phase added to a partitioned table, of those of its partitions that ``original`` lacks.
+
+    ``changes`` are those of the phase, which tell a new column from a renamed one; None when they are not known.
+    """
+    later = _later_partitions(original, base)
+    had = {fact.identity for fact in _facts(original, "column")} if later else set()
+    added = {one["identity"][2] for one in changes or () if one["kind"] == "column" and one["action"] == "added"}
+    found = []
+    for fact in _facts(base, "column") if later else ():
+        name, top = fact.identity[2], later.get(fact.identity[:2])
+        new = top is not None and (*top, name) not in had and (changes is None or name in added)
+        found += [DataHolder(*fact.identity)] if new and not fact.attributes["generated"] else []
+    return sorted(found, key=lambda one: one.name)
+
+
+def _later_partitions(original: Snapshot, base: Snapshot) -> dict[_Relation, _Relation]:
+    """Return the partitions with rows of their own in ``base`` that ``original`` lacks, of a table that it has: each with that table."""
+    old, new = _tables(original), _tables(base)
+    tops = {name: _above(name, new)[-1] for name, parent in new.items() if name not in old and parent}
+    above = set(new.values())
+    return {name: top for name, top in tops.items() if top in old and name not in above}
 
 
 def _identities(snapshot: Snapshot, kind: str) -> list[tuple[str, ...]]:
@@ -86,10 +121,12 @@ def narrowed_values(session: Session, original: Snapshot, base: Snapshot) -> lis
         if line.startswith(head)
         for fact in [decode_fact(line)]
     }
-    losses = []
+    losses, later = [], _later_partitions(original, base)
     for line in sorted(differing):
         fact = decode_fact(line) if line.startswith(head) else None
-        before = old.get(fact.identity) if fact else None
+        # a partition that came since had the type of its table
+        above = later.get(fact.identity[:2], ()) if fact else ()
+        before = old.get((*above, fact.identity[2]) if above else fact.identity) if fact else None
         if (
             not fact
             or not before

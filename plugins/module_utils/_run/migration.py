@@ -69,11 +69,16 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.script impo
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.transaction import finish_script, run_script
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff import Diff, Words, diff
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.partitions import (
+    comparable,
+    declared_parents,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.policy import (
     PolicyVerdict,
     allow_key,
     judge_changes,
     policy_for_plan,
+    rehearsed_policy,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import (
     read_again,
@@ -154,10 +159,11 @@ class MigrationChecks(TransactionChecks):
     def _judge(self, after: Snapshot, server: Reprinter) -> tuple[Diff, PolicyVerdict, PolicyVerdict | None]:
         """Evaluate the diff by the phase's policy, and by the rehearsal's changes if there was one."""
         policy = policy_for_plan(self.request.plan, "changes_before_commit")
-        changes, verdict = judge_changes(diff(self.base, after, self.words), policy, server)
+        moments = comparable(self.base, after, declared_parents(self.request.phase))
+        changes, verdict = judge_changes(diff(*moments, self.words), policy, server)
         if "rehearsal" not in self.request.plan:
             return changes, verdict, None
-        recorded = {"policy": "exact", "changes": self.request.plan["rehearsal"]["changes_before_commit"]}
+        recorded = rehearsed_policy(self.request.plan, "changes_before_commit")
         return changes, verdict, judge_changes(changes, recorded, server)[1]
 
     def before_commit(self, session: Session, applied: MigrationResult) -> None:
@@ -326,11 +332,11 @@ def _require_rehearsed(session: Session, request: MigrationRequest) -> None:
     """Compare the complete result with the rehearsal; without statements after COMMIT this was done before COMMIT."""
     if "rehearsal" not in request.plan or not any(one["after_commit"] for one in request.plan["ddl"]["statements"]):
         return
-    rehearsed = {"policy": "exact", "changes": request.plan["rehearsal"]["changes"]}
     before = Snapshot.load(request.artefacts.file("schema/before.jsonl.gz"))
     after = take_snapshot(session, sections=before.header.sections)
-    changes = diff(before, after, read_words(request.artefacts))
-    _changes, verdict = judge_changes(changes, rehearsed, Reprinter(session, inside=False))
+    moments = comparable(before, after, declared_parents(request.phase))
+    changes = diff(*moments, read_words(request.artefacts))
+    _changes, verdict = judge_changes(changes, rehearsed_policy(request.plan), Reprinter(session, inside=False))
     if not verdict.ok:
         raise Stopped(
             "C-07: the schema differs from the rehearsed one; the phase is COMMITTED.",

@@ -60,6 +60,10 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.script impo
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.transaction import run_script
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.watched_statements import WatchedStatements
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff import Words, diff
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.partitions import (
+    rehearsed_partitions,
+    require_comparable,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.policy import judge_changes, recording_policy
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import take_snapshot
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reprint import Reprinter, printable
@@ -296,6 +300,7 @@ def run_rehearsal(rehearsal: Rehearsal, archive: str, about: Mapping[str, Any]) 
     rehearsal = dataclasses.replace(rehearsal, request=request)
     sections = sections_for_plan(request.plan)
     wanted = Verification.of_plan(request.plan, request.declared, request.ddl_sha256)
+    partitions = rehearsed_partitions(rehearsal.source, request.phase)
     with Step(artefacts, CopyRestored).running() as restored:
         restored.update(restore=restore_backup(client, archive, **about))
     made = MadeDatabases(about["rules"].root, (restored.end.restore or {})["cluster"]["system_identifier"])
@@ -314,6 +319,7 @@ def run_rehearsal(rehearsal: Rehearsal, archive: str, about: Mapping[str, Any]) 
     with Step(artefacts, CopyVerified).running() as verified:
         result = run_verification(client, artefacts, wanted, verified, ("rehearsal_before", "rehearsal_after"), words)
         changes = (verified.end.diff or {})["changes"]
+        require_comparable(request.phase, partitions or (), changes)
     with Step(artefacts, CopyRolledBack).running() as rolled_back:
         # as for C-09, which reads it from a file: without the locators of catalog rows
         undone = _roll_back(rehearsal, rolled_back, base.unlocated(), migrated.end.baseline, words)
@@ -346,6 +352,7 @@ def run_rehearsal(rehearsal: Rehearsal, archive: str, about: Mapping[str, Any]) 
             "place": client.place,
         },
         "role": {"name": rehearsal.role, "refused": rehearsal.refused},
+        **({} if partitions is None else {"partitions": partitions}),
         "base_fingerprint": normalise(rehearsal.source).fingerprint,
         "result_fingerprint": normalise(result).fingerprint,
         "changes": changes,

@@ -28,7 +28,11 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_fact
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.clock import parse_time
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError, Stopped
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_bytes, sha256_file
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
+    read_json,
+    sha256_bytes,
+    sha256_file,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import TransactionOutcome
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import (
     Gate,
@@ -59,6 +63,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_evalua
     statements_gate,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.later_data import (
+    later_columns,
     later_tables,
     narrowed_values,
     with_rows,
@@ -83,6 +88,12 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.script impo
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.transaction import run_script
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff import Diff, Words, diff
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.partitions import (
+    NOT_EXPECTED,
+    ExpectedPartitions,
+    expected_partitions,
+    without_expected,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.policy import (
     PolicyVerdict,
     judge_changes,
@@ -120,6 +131,24 @@ class RollbackRequest:
     def request(self) -> bytes:
         """Return the text that reviewers sign to permit it."""
         return rollback_request(self.name, sha256_file(self.execution.file(SEAL)), self.accepted)
+
+    @property
+    def changes(self) -> list[Mapping[str, Any]] | None:
+        """Return the changes of the schema that the execution made; None when they are not known."""
+        transaction = newest_end(self.execution.journal.entries(), Migrated).transaction or {}
+        found: list[Mapping[str, Any]] | None = transaction.get("diff", {}).get("changes")
+        # a killed execution recorded none
+        return found if found is not None else self._plan.get("rehearsal", {}).get("changes_before_commit")
+
+    @property
+    def expected(self) -> ExpectedPartitions:
+        """Return which partitions may have come and gone since the execution."""
+        return expected_partitions(self._plan["phase"], self.changes)
+
+    @property
+    def _plan(self) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = read_json(self.execution.plan_path)
+        return found
 
 
 def require_accepted(undo: RollbackRequest, lost: list[DataLoss]) -> None:
@@ -238,7 +267,7 @@ def loss_before_backup(session: Session, undo: RollbackRequest, live: Callable[[
     base = live()
     session.execute("BEGIN READ ONLY")
     try:
-        lost, _beside = losses_now(session, original, base, known)
+        lost, _beside = losses_now(session, original, base, known, undo)
     finally:
         session.execute("ROLLBACK")
     require_counted(lost)
@@ -273,8 +302,16 @@ class RestoredSchema(TransactionChecks):
     """
 
     def __init__(
-        self, original: Snapshot, name: str, script: Script, base: Snapshot, words: Words | None = None
+        self,
+        original: Snapshot,
+        name: str,
+        script: Script,
+        base: Snapshot,
+        words: Words | None = None,
+        expected: ExpectedPartitions = NOT_EXPECTED,
     ) -> None:
+        #: the partitions that may have come and gone since
+        self.expected = expected
         self.original = original
         self.base = base
         self.words = words
@@ -294,9 +331,12 @@ class RestoredSchema(TransactionChecks):
             self.judged = self.judged if again is reached else self._judge(again, server)
 
     def _judge(self, after: Snapshot, server: Reprinter) -> tuple[Diff, PolicyVerdict]:
-        difference = diff(self.original, after, self.words)
+        drift = without_expected(self.original, after, self.expected)
+        difference = diff(drift.before, drift.after, self.words)
         due = [c for c in difference.changes if c.kind != "index" or f"{c.schema}.{c.identity[-1]}" not in self.later]
-        return judge_changes(replace(difference, changes=tuple(due)), {"policy": "unchanged"}, server)
+        judged, verdict = judge_changes(replace(difference, changes=tuple(due)), {"policy": "unchanged"}, server)
+        message = "\n".join(filter(None, (verdict.message, drift.text(), *drift.unexpected)))
+        return judged, replace(verdict, message=message)
 
     def before_commit(self, session: Session, applied: MigrationResult) -> None:
         """Compare the schema with the one before the phase."""
@@ -334,7 +374,7 @@ class RollbackChecks(RestoredSchema):
         baseline: Sequence[Mapping[str, Any]] | None,
         undo: RollbackRequest | None = None,
     ) -> None:
-        super().__init__(original, name, script, base)
+        super().__init__(original, name, script, base, expected=undo.expected if undo else NOT_EXPECTED)
         self.undo = undo
         self.step = step
         self.baseline = baseline
@@ -346,7 +386,7 @@ class RollbackChecks(RestoredSchema):
     def before(self, session: Session, applied: MigrationResult) -> None:
         """Lock the tables that hold the phase's data and count the rows that would be lost."""
         del applied
-        lost, self.beside = losses_now(session, self.original, self.base, self.baseline, lock=True)
+        lost, self.beside = losses_now(session, self.original, self.base, self.baseline, self.undo, lock=True)
         self.step.update(losses=[loss.as_dict() for loss in lost])
         require_counted(lost)
         if self.undo:
@@ -378,6 +418,7 @@ def losses_now(
     original: Snapshot,
     base: Snapshot,
     baseline: Sequence[Mapping[str, Any]] | None,
+    undo: RollbackRequest | None,
     *,
     lock: bool = False,
 ) -> tuple[list[DataLoss], list[DataHolder]]:
@@ -385,8 +426,9 @@ def losses_now(
 
     With ``lock`` nobody writes to any of them from here on.
     """
-    holders = phase_data(session, original, base, baseline)
-    inside, beside = later_tables(session, original, base)
+    holders = phase_data(session, original, base, baseline, undo)
+    inside, beside = later_tables(session, original, base, undo.changes if undo else None)
+    holders = [one for one in holders if not one.column or DataHolder(one.schema, one.table) not in inside]
     holders += [one for one in inside if one not in holders]
     beside = [one for one in beside if one not in holders]
     for table in sorted({holder.relation for holder in holders}) if lock else ():
@@ -396,12 +438,23 @@ def losses_now(
 
 
 def phase_data(
-    session: Session, original: Snapshot, base: Snapshot, baseline: Sequence[Mapping[str, Any]] | None
+    session: Session,
+    original: Snapshot,
+    base: Snapshot,
+    baseline: Sequence[Mapping[str, Any]] | None,
+    undo: RollbackRequest | None,
 ) -> list[DataHolder]:
-    """Return what stores data of the phase: as the execution recorded it, else by what was added since ``original``."""
+    """Return what stores data of the phase: as the execution recorded it, else by what was added since ``original``.
+
+    Partitions that came since the execution have it as well.
+    """
     if baseline is not None:
-        return [one for one in recorded_holders(baseline) if one.exists(session)]
-    return data_holders(session, diff(original, base).as_list())
+        known = [one for one in recorded_holders(baseline) if one.exists(session)]
+    else:
+        drift = without_expected(original, base, undo.expected if undo else NOT_EXPECTED)
+        known = data_holders(session, diff(drift.before, drift.after).as_list())
+    later = later_columns(original, base, undo.changes if undo else None)
+    return [*known, *(one for one in later if one not in known)]
 
 
 def run_rollback(
@@ -426,8 +479,12 @@ def run_rollback(
         checks.entry = LedgerEntry(request.artefacts, request.plan, plan_sha256, step, undo.name)
         applied = run_script(session, client, script, checks, base, step, request.lock_attempts)
         after = take_snapshot(session, sections=original.header.sections)
-        left, verdict = judge_changes(diff(original, after), {"policy": "unchanged"}, Reprinter(session, inside=False))
-    step.update(changes=diff(base, after).text(), fingerprint=after.fingerprint, restored=verdict.ok)
+        drift = without_expected(original, after, checks.expected)
+        left, verdict = judge_changes(
+            diff(drift.before, drift.after), {"policy": "unchanged"}, Reprinter(session, inside=False)
+        )
+    changes = "\n".join(filter(None, (diff(base, after).text(), drift.text())))
+    step.update(changes=changes, fingerprint=after.fingerprint, restored=verdict.ok)
     if not verdict.ok:
         raise PhaseGateError(
             "C-09: after COMMIT the schema no longer matches the pre-phase snapshot, although it did before COMMIT.",

@@ -11,6 +11,7 @@ A policy is a mapping::
       - {class: widening, kind: acl, schema: sales, object: "sales.*"}
     fingerprint: <hex>          # exact: the fingerprint that the rehearsal left, or
     changes: [...]              # exact: the rehearsed diff's changes (``Diff.as_list``)
+    partitions: {...}           # exact: the tables whose partitions may have come and gone, and those at the rehearsal
 
 A phase declares ``exact`` alone: ``of_plan`` adds the changes of its rehearsal, and ``of_rehearsal`` replaces it in the
 rehearsal itself, which records them.
@@ -26,6 +27,10 @@ from typing import Any, Callable, Collection, Mapping, Protocol, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.diff import Change, Diff
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.partitions import (
+    declared_parents,
+    settle_changes,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.severity_classes import Severity
 
 
@@ -154,7 +159,19 @@ def policy_for_plan(plan: Mapping[str, Any], changes: str = "changes") -> Mappin
     policy: Mapping[str, Any] = plan["phase"]["diff"]
     if policy["policy"] != "exact" or "rehearsal" not in plan:
         return policy
-    return {**policy, "changes": plan["rehearsal"][changes]}
+    return {**policy, **_rehearsed(plan, changes)}
+
+
+def rehearsed_policy(plan: Mapping[str, Any], changes: str = "changes") -> Mapping[str, Any]:
+    """Return the policy that permits exactly what a plan's rehearsal produced, ``changes`` as for ``policy_for_plan``."""
+    return {"policy": "exact", **_rehearsed(plan, changes)}
+
+
+def _rehearsed(plan: Mapping[str, Any], changes: str) -> Mapping[str, Any]:
+    rehearsal = plan["rehearsal"]
+    parents = declared_parents(plan["phase"])
+    partitions = {"of": parents, "rehearsed": [tuple(one) for one in rehearsal.get("partitions", ())]}
+    return {"changes": rehearsal[changes], **({"partitions": partitions} if parents else {})}
 
 
 def recording_policy(policy: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -181,12 +198,14 @@ def _recorded(_diff: Diff, _policy: Mapping[str, Any]) -> tuple[list[Change], tu
 
 def _exact(diff: Diff, policy: Mapping[str, Any]) -> tuple[list[Change], tuple[str, ...]]:
     if "changes" in policy:
-        declared = {_canonical(change): change for change in policy["changes"]}
-        found = {_canonical(change.as_dict()): change for change in diff.changes}
-        named = {_canonical(change.as_dict(), content=False) for change in diff.changes}
+        partitions = policy.get("partitions", {"of": (), "rehearsed": ()})
+        changes, expected, missing = settle_changes(diff, policy["changes"], partitions["of"], partitions["rehearsed"])
+        declared = {_canonical(change): change for change in expected}
+        found = {_canonical(change.as_dict()): change for change in changes}
+        named = {_canonical(change.as_dict(), content=False) for change in changes}
         return (
             [change for text, change in found.items() if text not in declared],
-            tuple(_declared_text(change, named) for text, change in declared.items() if text not in found),
+            (*missing, *(_declared_text(change, named) for text, change in declared.items() if text not in found)),
         )
     if "fingerprint" in policy:
         if diff.after.fingerprint == policy["fingerprint"]:

@@ -79,6 +79,7 @@ FULL: dict[str, Any] = {
         "policy": "additions_only",
         "allow": [{"class": "widening", "kind": "enum", "schema": "app", "object": "*"}],
     },
+    "drift": {"partitions_of": ["app.days"]},
     "non_scope": [
         {"id": "NS-1", "title": "one", **ONE, "only_if_exists": ["app.old"]},
         {"id": "NS-2", "title": "the web server", "not_attempted": True},
@@ -184,6 +185,7 @@ def test_any_of_them_are_planned_frozen_read_and_reviewed(places: set[tuple[Any,
         assert canonical_json(checked.plan) == data
         subject = Subject(checked.plan, sha256_bytes(data), DDL, ROLLBACK, "plan.json", [], "")
         page = render_markdown(review(subject))
+    assert ("app.days" in page) == (not {("drift",), ("drift", "partitions_of")} & places)
     assert ("app.old" in page.partition("Tables that the rollback may rewrite")[2].partition("\n")[0]) == (
         ("rollback", "rewrites") not in places
     )
