@@ -110,6 +110,12 @@ applied:
   description: Whether an earlier run committed the same DDL on this database. RV(run_directory) is then that run's.
   returned: success
   type: bool
+executed:
+  description: >-
+    Where RV(applied) is true, the definition that the phase was executed with, as C(phase), and file and SHA-256 of its DDL, as C(ddl).
+    The phase is verified by it, whatever is given now.
+  returned: if the phase is applied
+  type: dict
 remarks:
   description:
     - What happened to the database since that run, such as V(the database was renamed since, from a to b), or what of its changes is

@@ -37,7 +37,9 @@ attributes:
       The same state gives the same result. The files in O(run_directory) are replaced, so RV(ignore:changed) is always true.
 options:
   run_directory:
-    description: The directory with the snapshot before, of a run or any other.
+    description:
+      - The directory with the snapshot before, of a run or any other.
+      - In that of a run, the checks and everything else that decides must be those of its C(plan.json).
     type: path
     required: true
   non_scope:
@@ -149,6 +151,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._checks.verifica
     run_verification,
     verification_fields,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
     read_json,
     resolved,
@@ -176,8 +179,37 @@ def policy_of(params: dict[str, Any]) -> Mapping[str, Any]:
     return policy_for_plan({**plan, "phase": {**plan["phase"], "diff": policy}})
 
 
+#: What of a phase decides whether its result is right, by the option's name.
+_DECIDES = ("checks", "non_scope", "measure", "row_counts", "diff", "search_path")
+
+
+def require_own(params: dict[str, Any]) -> None:
+    """Raise ``PhaseGateError`` where a run's plan requires something else than what is given: it was reviewed, and this was not."""
+    plan = plan_of(params)
+    if plan is None:
+        return
+    phase = plan["phase"]
+    own = {**phase, "checks": phase["verify"], "search_path": phase["settings"]["search_path"]}
+    other = [name for name in _DECIDES if _given(params[name]) != _given(own[name])]
+    if other:
+        raise PhaseGateError(
+            "C-08: this run has to meet what its own plan requires.",
+            expected=f"{', '.join(other)} as in {RunDirectory(params['run_directory']).plan_path}",
+            found="other values",
+            next_step="give those of the run's plan",
+        )
+
+
+def _given(value: Any) -> Any:
+    """Return a value without what is not given in it."""
+    if isinstance(value, Mapping):
+        return {name: _given(one) for name, one in value.items() if one is not None and one not in ([], {}, "")}
+    return [_given(one) for one in value] if isinstance(value, (list, tuple)) else value
+
+
 def wanted(params: dict[str, Any]) -> Verification:
-    """Return what has to hold, from the module's parameters."""
+    """Return what has to hold, from the module's parameters. Raises ``PhaseGateError``."""
+    require_own(params)
     path, plan = params["ddl_file"], plan_of(params)
     return Verification(
         checks=params["checks"],

@@ -368,6 +368,10 @@ ROWS: dict[str, Fault] = {
         "a function behind a measured view, or a policy, changes settings, role or search path, or writes",
         "it ends with the reading: what follows runs, is read and is judged as without it",
     ),
+    "adopted-by-another": Fault(
+        "a run that was killed after COMMIT is taken up with a file of the same SQL and other checks, counts or policy",
+        "it is verified by its own plan, and says so",
+    ),
     "dump-unrestorable": Fault(
         "an index or generated column calls a function that needs a search_path, so that no dump of the database restores",
         "the rehearsal stops with the function's name; the documented repair leads on",

@@ -106,9 +106,11 @@ def _gate_rows(entries: Sequence[Entry], command: str, requires: Sequence[str]) 
     return [judged[name] for name in GATE_TITLES]
 
 
-def _checked(kind: str, entries: Sequence[Entry], gates: Sequence[Mapping[str, Any]]) -> bool:
+def _checked(
+    kind: str, entries: Sequence[Entry], gates: Sequence[Mapping[str, Any]], plan: Mapping[str, Any] | None
+) -> bool:
     """Return whether what is checked after COMMIT was checked and passed, gates included."""
-    passed = bool(newest_end(entries, RolledBack).restored) if kind == ROLLBACK else _verified(entries)
+    passed = bool(newest_end(entries, RolledBack).restored) if kind == ROLLBACK else _verified(entries, plan)
     return passed and not any(gate["status"] == GateStatus.FAIL for gate in gates)
 
 
@@ -126,8 +128,8 @@ def _warnings(plan: Mapping[str, Any] | None, gates: Sequence[Mapping[str, Any]]
     ]
 
 
-def _verified(entries: Sequence[Entry]) -> bool:
-    """Return whether all three parts of C-08 were recorded and passed.
+def _verified(entries: Sequence[Entry], plan: Mapping[str, Any] | None) -> bool:
+    """Return whether all three parts of C-08 were recorded and passed, with each check of the plan.
 
     A failed part ends C-08, so what follows it is the C-08 of a later run that adopted this one.
     """
@@ -137,10 +139,17 @@ def _verified(entries: Sequence[Entry]) -> bool:
         ends[-1:] == [DONE]
         and bool(verified.checks)
         and all(check["status"] == CheckStatus.PASS for check in verified.checks or ())
+        and [check["id"] for check in verified.checks or ()] == _required(plan, verified)
         and bool((verified.diff or {}).get("ok"))
         and verified.deviations is not None
         and not verified.deviations
     )
+
+
+def _required(plan: Mapping[str, Any] | None, verified: Verified) -> list[str]:
+    """Return the ids of the checks that have to be there; of a run without a plan those that are."""
+    checks = plan["phase"]["verify"] if plan else verified.checks or ()
+    return [check["id"] for check in checks]
 
 
 def _triggers(start: RunOpened, entries: Sequence[Entry], ending: Ending) -> list[dict[str, str]]:
@@ -204,7 +213,7 @@ def build_report(
     command = COMMAND.get(kind, COMMAND[EXECUTE])
     requires = phase.get("requires", ()) if kind == EXECUTE else ()
     gates = _gate_rows(entries, command, requires) if kind in COMMAND else []
-    ending = ending_of(plan, entries, verified=_checked(kind, entries, gates))
+    ending = ending_of(plan, entries, verified=_checked(kind, entries, gates, plan))
     verdict = verdict_of(kind, ending)
     outcome = verdict.outcome
     warnings = _warnings(plan, gates)

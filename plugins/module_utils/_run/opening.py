@@ -27,7 +27,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
     RunOpened,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError, noted
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_bytes
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import read_json, sha256_bytes
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import GateStatus
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import (
     Gate,
@@ -334,7 +334,16 @@ def _adopted(
         LockTaken(lock.as_dict()).write(applied.journal)
         keep_lock(session, applied, params["lock_idle"], params["operator"], host)
     about_it = {"applied": True, "incomplete": incomplete, "sealed": applied.sealed, "run_directory": applied.path}
-    return {"changed": incomplete, "remarks": list(found.remarks), **about_it}
+    # what it has to meet was decided when it was executed, not by the file that is given now
+    own, given = read_json(applied.plan_path), params["plan"]
+    remarks = list(found.remarks)
+    if own["phase"] != given["phase"]:
+        remarks.append(
+            f"it is verified by the definition that it was executed with (revision {own['phase']['revision']}), which is another one than"
+            " that of the file given now"
+        )
+    executed = {"phase": own["phase"], "ddl": {name: own["ddl"][name] for name in ("file", "sha256")}}
+    return {"changed": incomplete, "remarks": remarks, "executed": executed, **about_it}
 
 
 def stop_at_held_lock(result: Mapping[str, Any]) -> None:
