@@ -372,6 +372,10 @@ ROWS: dict[str, Fault] = {
         "a run that was killed after COMMIT is taken up with a file of the same SQL and other checks, counts or policy",
         "it is verified by its own plan, and says so",
     ),
+    "settings-of-triggers": Fault(
+        "a trigger's function switches foreign keys off, or changes what functions mean, beside whatever words of the phase's statement",
+        "the settings from the beginning hold again for the next statement",
+    ),
     "dump-unrestorable": Fault(
         "an index or generated column calls a function that needs a search_path, so that no dump of the database restores",
         "the rehearsal stops with the function's name; the documented repair leads on",

@@ -242,9 +242,15 @@ def _number(text: str) -> float | str:
     return nearest if decimal.Decimal(repr(nearest)) == decimal.Decimal(text) else text
 
 
-# What a phase may set with SET LOCAL and what decides how a statement ends or where its result is stored, and whether
-# constraints and row security apply; of the last, what a session began with is kept.
-_KEPT_SETTINGS = (
+# What a phase may set with SET LOCAL and what decides how a statement ends or where its result is stored, what functions mean, and
+# whether constraints and row security apply; of the last, what a session began with is kept.
+KEPT_SETTINGS = (
+    "default_text_search_config",
+    "lc_numeric",
+    "lc_time",
+    "timezone_abbreviations",
+    "xmlbinary",
+    "xmloption",
     "lock_timeout",
     "statement_timeout",
     "idle_in_transaction_session_timeout",
@@ -260,15 +266,15 @@ _REPLICATION_ROLE = "session_replication_role"
 
 def kept_settings(session: Session) -> dict[str, str]:
     """Return the settings of the transaction that no statement but a SET LOCAL changes, as they are now."""
-    names = (*_KEPT_SETTINGS, _REPLICATION_ROLE)
+    names = (*KEPT_SETTINGS, _REPLICATION_ROLE)
     cells = ", ".join(f"pg_catalog.current_setting('{name}')" for name in names)
-    may_set = for_major(varying("may_set", _REPLICATION_ROLE), session.major)
-    *values, sets = session.rows(f"SELECT {cells}, {may_set}")[0]
-    found = {name: value or "" for name, value in zip(names, values)}
-    if sets != "t":
-        # nobody who cannot set it changes it, and to set it to what it is would be an error
-        del found[_REPLICATION_ROLE]
-    return found
+    return {name: value or "" for name, value in zip(names, session.rows(f"SELECT {cells}")[0])}
+
+
+def settable(session: Session, kept: Mapping[str, str]) -> dict[str, str]:
+    """Return what the current role may set of ``kept_settings``: nobody who cannot set one changes it, and to set it would be an error."""
+    may_set = session.value(for_major(f"SELECT {varying('may_set', _REPLICATION_ROLE)}", session.major)) == "t"
+    return {name: value for name, value in kept.items() if may_set or name != _REPLICATION_ROLE}
 
 
 def own_settings(role: str, kept: Mapping[str, str] | None = None) -> str:
@@ -277,7 +283,8 @@ def own_settings(role: str, kept: Mapping[str, str] | None = None) -> str:
     They name no operator, so they do the same under any search_path. ``role`` is a role's name, or ``none``; ``kept`` are
     ``kept_settings``.
     """
-    settings = {**FIXED_SETTINGS, **(kept or {}), "role": role or "none"}
+    # the role first: what a statement made of it may not be able to set the others
+    settings = {"role": role or "none", **FIXED_SETTINGS, **(kept or {})}
     return ", ".join(
         f"pg_catalog.set_config({literal(name)}, {literal(value)}, true)" for name, value in settings.items()
     )

@@ -39,6 +39,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.data_kin
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError, Stopped
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import TransactionOutcome
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import json_line
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.statement_kinds import LOCAL_SETTINGS
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import (
     Client,
     restore_settings,
@@ -57,9 +58,11 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_s
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import literal
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.server_versions import for_major, varying
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrusted_sql import (
+    KEPT_SETTINGS,
     Answer,
     kept_settings,
     run_statements,
+    settable,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.after_commit import run_after_commit
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.hidden_calls import require_no_hidden_call
@@ -210,9 +213,10 @@ def _next_step(session: Session, script: Script, statement: Mapping[str, Any], e
     return found
 
 
-def _sets(statement: Mapping[str, Any], text: str) -> bool:
-    """Return whether a statement sets what holds for those after it."""
-    return "SET LOCAL" in statement["kinds"] or "set_config" in text.lower()
+def _named_settings(text: str) -> set[str]:
+    """Return which of the kept settings a statement may be about: those that a phase may set and that its text names."""
+    words = text.lower()
+    return {name for name in KEPT_SETTINGS if name in LOCAL_SETTINGS and name in words}
 
 
 def _run_statements(
@@ -227,10 +231,10 @@ def _run_statements(
     waiting = [one for one in script.statements if one["run"] and not one["after_commit"]]
     texts = {one["n"]: script.data[one["start"] : one["end"]].decode("utf-8") for one in waiting}
     while waiting:
-        setting = _sets(waiting[0], texts[waiting[0]["n"]])
+        named = _named_settings(texts[waiting[0]["n"]])
         together = waiting[:1]
-        if not setting and not checks.observes:
-            together = list(itertools.takewhile(lambda one: not _sets(one, texts[one["n"]]), waiting))
+        if not named and not checks.observes:
+            together = list(itertools.takewhile(lambda one: not _named_settings(texts[one["n"]]), waiting))
         waiting = waiting[len(together) :]
         at = time.time()
         answers = run_statements(
@@ -238,7 +242,7 @@ def _run_statements(
             [(texts[one["n"]], one["returns_rows"]) for one in together],
             script.settings["search_path"],
             role=role,
-            kept={} if setting else kept,
+            kept={name: value for name, value in kept.items() if name not in named},
         )
         first = next((answer.begun for answer in answers if isinstance(answer, Answer)), 0.0)
         for statement, answer in zip(together, answers):
@@ -257,8 +261,10 @@ def _run_statements(
             )
             if statement["returns_rows"]:
                 applied.result = answer.result
-        if setting:
-            kept = kept_settings(session)
+        if named:
+            # of what a trigger has changed besides, nothing is adopted
+            now = kept_settings(session)
+            kept = {**kept, **{name: now[name] for name in named}}
         if checks.observes:
             checks.after_statement(session, together[0])
 
@@ -364,7 +370,7 @@ def _attempt(
         checks.before_statements(session, applied)
     if script.role:
         session.set("role", script.role, local=True)
-    role = script.role or beginning.role
+    role, kept = script.role or beginning.role, settable(session, kept)
     _run_statements(session, script, checks, applied, role, kept)
     settle(session, script.command, role)
     with explain_privileges(session):
