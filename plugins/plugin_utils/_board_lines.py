@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Mapping, Sequence
 
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import Progress
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.clock import utc_now
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import LAYOUT, escaped
 
@@ -22,6 +23,9 @@ DONE = "DONE"
 CHECKED = "CHECKED"
 FAILED = "FAILED"
 WARNING = "WARNING"
+
+# The characters of a bar.
+_BAR = 20
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,32 @@ class Shown:
             **(self.more or {}),
         }
         return json.dumps({key: value for key, value in known.items() if value not in (None, "", [])}, default=str)
+
+
+def progress_text(known: Progress) -> str:
+    """Return how far a command is, with a bar where there is a total."""
+    about = known.what
+    if known.unit == "bytes":
+        about = f"{known.done / 1e6:.1f} MB {known.what}" + (
+            f" of an estimated {known.total / 1e6:.1f} MB" if known.total else ""
+        )
+    elif known.total:
+        about = f"{known.what}: {known.done} of {known.total} {known.unit}"
+    if known.total <= 0:
+        return about
+    full = min(_BAR, max(0, _BAR * known.done // known.total))
+    return f"[{'#' * full}{'.' * (_BAR - full)}] {about}"
+
+
+def lock_text(data: Mapping[str, Any]) -> str:
+    """Return what a run waits for and who is in its way, from an entry of the journal."""
+    holders = [
+        f"pid {one['pid']}, role {one['role']}, application {one['application'] or 'unnamed'}, transaction since {one['since'] or '?'}"
+        if one["pid"]
+        else "a prepared transaction"
+        for one in data["holders"]
+    ]
+    return f"waits for {data['mode']} on {data['what']}, held or asked for by {'; '.join(holders)}"
 
 
 def closing(sealed: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:

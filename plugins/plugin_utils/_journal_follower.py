@@ -18,19 +18,19 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Callable, Iterator, Mapping
 
-from ansible_collections.incomex.phasegate.plugins.module_utils._backup.record import NAMES
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import JOURNAL
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import (
     DONE,
     FAILED,
     INTENT,
+    LockAwaited,
     LockTimedOut,
     OutcomeResolved,
+    Progress,
     RunEvent,
     RunOpened,
     StatementBegun,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import PARTIAL
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import GateStatus
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import GATE_TITLES
 from ansible_collections.incomex.phasegate.plugins.module_utils._report.vocabulary import COMMANDS
@@ -66,6 +66,7 @@ class RunView:
     begun: dict[str, tuple[datetime, float]] = field(default_factory=dict)
     next_sign: dict[str, float] = field(default_factory=dict)
     gates: dict[str, str] = field(default_factory=dict)
+    progress: dict[str, Progress] = field(default_factory=dict)
 
     def show(self, entry: Mapping[str, Any], now: float) -> list[Shown]:
         """Return what an entry of the journal shows; ``now`` in seconds of the monotonic clock."""
@@ -82,10 +83,17 @@ class RunView:
         seconds = (at - began[0]).total_seconds() if began else None
         if event in (DONE, FAILED):
             self.begun.pop(step, None)
+            self.progress.pop(step, None)
             state = board.DONE if event == DONE else board.FAILED
             text = ", ".join(part for part in (COMMANDS.get(step, ""), str(data.get("outcome") or "")) if part)
         elif event == LockTimedOut.event:
             state, text = board.WAITING, f"attempt {data['attempt']}: {data['found']}"
+        elif event == LockAwaited.event:
+            state, text = board.WAITING, board.lock_text(data)
+        elif event == Progress.event:
+            # the next sign of life shows it
+            self.progress[step] = Progress(**data)
+            return gates
         elif event == StatementBegun.event:
             state, text = (
                 board.RUNNING,
@@ -103,25 +111,11 @@ class RunView:
         for step, (_at, since) in self.begun.items():
             if now >= self.next_sign[step]:
                 self.next_sign[step] = now + _EVERY_SECONDS
-                text, size = COMMANDS.get(step, ""), _backup_bytes(self.path) if step == "C-01" else 0
-                more = {"bytes": size} if size else None
-                text += f", {size / 1e6:.1f} MB written" if size else ""
+                known, text = self.progress.get(step), COMMANDS.get(step, "")
+                more = {"progress": known.to_entry()} if known else None
+                text += f", {board.progress_text(known)}" if known else ""
                 shown.append(Shown("command", self.host, step, board.RUNNING, now - since, text, more=more))
         return shown
-
-
-def _backup_bytes(directory: str) -> int:
-    """Return the size of the backup so far, in bytes; what vanishes meanwhile counts nothing."""
-    return sum(_size(os.path.join(directory, name + suffix)) for name in NAMES.values() for suffix in ("", PARTIAL))
-
-
-def _size(path: str) -> int:
-    try:
-        if os.path.isdir(path) and not os.path.islink(path):
-            return sum(_size(one.path) for one in os.scandir(path))
-        return os.lstat(path).st_size
-    except OSError:
-        return 0
 
 
 def _entries(path: str, offset: int) -> Iterator[tuple[dict[str, Any], int]]:

@@ -10,7 +10,13 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import LockTimedOut, RunOpened
+import pytest
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import (
+    LockAwaited,
+    LockTimedOut,
+    Progress,
+    RunOpened,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import Journal
 from ansible_collections.incomex.phasegate.plugins.plugin_utils._board_lines import Shown, closing
 from ansible_collections.incomex.phasegate.plugins.plugin_utils._journal_follower import Follower, RunView
@@ -60,13 +66,45 @@ def test_a_lock_that_is_not_granted_names_its_holder() -> None:
     assert (shown.state, shown.seconds, shown.text) == ("WAITING", 6.0, "attempt 2: held by pid 7")
 
 
-def test_a_long_command_shows_a_sign_of_life_and_the_size_of_its_backup(tmp_path: Path) -> None:
-    (tmp_path / "backup.dump.partial").write_bytes(bytes(2_500_000))
-    view = RunView("db1", str(tmp_path))
+def test_a_lock_that_is_waited_for_names_who_is_in_its_way() -> None:
+    view = RunView("db1")
+    view.show(entry("C-07", "intent"), 0.0)
+    holders = [
+        {"pid": 7, "role": "report", "application": "", "since": "2026-05-16 03:00:00+00"},
+        {"pid": 0, "role": "", "application": "", "since": ""},
+    ]
+    event = LockAwaited("app.orders", "AccessExclusiveLock", holders)
+    (shown,) = view.show(entry("C-07", event.event, "2026-05-16T03:12:01.000Z", **event.to_entry()), 1.0)
+    assert (shown.state, shown.seconds) == ("WAITING", 1.0)
+    assert shown.text == (
+        "waits for AccessExclusiveLock on app.orders, held or asked for by pid 7, role report, application unnamed,"
+        " transaction since 2026-05-16 03:00:00+00; a prepared transaction"
+    )
+
+
+@pytest.mark.parametrize(
+    ("progress", "text"),
+    [
+        (
+            Progress("written", "bytes", 2_500_000, 10_000_000),
+            "[#####...............] 2.5 MB written of an estimated 10.0 MB",
+        ),
+        (
+            Progress("written", "bytes", 2_500_000, 2_000_000),
+            "[####################] 2.5 MB written of an estimated 2.0 MB",
+        ),
+        (Progress("written", "bytes", 2_500_000), "2.5 MB written"),
+        (Progress("building index", "blocks", 5, 10), "[##########..........] building index: 5 of 10 blocks"),
+        (Progress("initializing"), "initializing"),
+    ],
+)
+def test_a_long_command_shows_a_sign_of_life_and_how_far_it_is(progress: Progress, text: str) -> None:
+    view = RunView("db1")
     view.show(entry("C-01", "intent"), 100.0)
+    assert view.show(entry("C-01", "progress", **progress.to_entry()), 102.0) == []
     assert view.signs(109.9) == []
     (shown,) = view.signs(110.0)
-    assert (shown.state, shown.seconds, shown.text) == ("RUNNING", 10.0, "fresh backup, 2.5 MB written")
+    assert (shown.state, shown.seconds, shown.text) == ("RUNNING", 10.0, f"fresh backup, {text}")
     assert view.signs(139.0) == []
     assert len(view.signs(140.0)) == 1
     view.show(entry("C-01", "done"), 141.0)

@@ -11,6 +11,7 @@ from typing import Any, Callable, Mapping
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.backup import back_up, remove_leftovers
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.dump import COMPRESSIONS, BackupOptions
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup.progress import backup_progress
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.record import CONTENTS, MARKER, NAMES
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.rehearsal_cluster import (
     TARGETS_ARGUMENT,
@@ -18,6 +19,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._backup.rehearsa
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import BackupMade, BackupMarked
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.progress import watched
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.daemon import start_daemon
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
@@ -49,7 +51,8 @@ def make_backup(
             started()
             removed = remove_leftovers(artefacts)
             step.update(removed=removed)
-            backup, found = back_up(client, artefacts, wanted)
+            with watched(step, backup_progress(client, artefacts.path, wanted.method)):
+                backup, found = back_up(client, artefacts, wanted)
             step.update(backup=backup.as_dict())
             if wanted.contents:
                 step.file(CONTENTS, json.dumps(found, indent=1).encode() + b"\n")

@@ -13,12 +13,12 @@ known by then. ``RunEvent`` and its subclasses belong to the run as a whole, ``N
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Mapping, Sequence, Type, TypeVar
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import Entry, Journal
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.record import Record
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import State
 
 INTENT = "intent"
 DONE = "done"
@@ -34,29 +34,6 @@ COMMAND = {EXECUTE: "C-07", ROLLBACK: "C-09"}
 
 Rows = Sequence[Mapping[str, Any]]
 R = TypeVar("R", bound="Record")
-
-
-@dataclass(frozen=True)
-class Record:
-    """What one entry of a journal says."""
-
-    def to_entry(self) -> dict[str, Any]:
-        """Return the entry's data; a field that is None is left out."""
-        values = ((one.name, getattr(self, one.name)) for one in fields(self))
-        return {name: value.value if isinstance(value, State) else value for name, value in values if value is not None}
-
-    @classmethod
-    def from_entry(cls: Type[R], entry: Entry) -> R:
-        """Return the record of an entry. Raises ``PhaseGateError`` for one with other keys."""
-        try:
-            return cls(**entry.data)
-        except TypeError as error:
-            raise PhaseGateError(
-                f"The journal's line {entry.seq} ({entry.step} {entry.event}) is not of this release's form.",
-                expected=f"no keys but {', '.join(one.name for one in fields(cls)) or 'none'}",
-                found=", ".join(entry.data) or str(error),
-                next_step="use the release of the collection that wrote this run directory",
-            ) from None
 
 
 @dataclass(frozen=True)
@@ -245,6 +222,31 @@ class LockTimedOut(Note):
 
 
 @dataclass(frozen=True)
+class LockAwaited(Note):
+    """A lock has been waited for; the attempt may still get it.
+
+    ``what`` names the relation or says what else is locked, ``mode`` is that of the lock. ``holders`` are the sessions in its way: ``pid``
+    (0 for a prepared transaction), ``role`` that the server authenticated, ``application`` by its own word, ``since`` its transaction began.
+    """
+
+    event: ClassVar[str] = "lock wait"
+    what: str = ""
+    mode: str = ""
+    holders: Rows = ()
+
+
+@dataclass(frozen=True)
+class Progress(Note):
+    """How far a long command is: ``done`` of ``total`` in ``unit``, where ``total`` is 0 if unknown; of bytes it is an estimate."""
+
+    event: ClassVar[str] = "progress"
+    what: str = ""
+    unit: str = ""
+    done: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True)
 class OutcomeResolved(Note):
     """The server was asked how a transaction ended that had not reported."""
 
@@ -284,9 +286,6 @@ class StatementFailed(Note):
     n: int = 0
     found: str = ""
     left: str = ""
-
-
-# --- how a command ended -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
     FAILED,
     LockTaken,
     OutcomeResolved,
-    Record,
     RunContinued,
     RunLock,
     RunOpened,
@@ -27,6 +26,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
     record_of,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import Entry
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.record import Record
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import TransactionOutcome
 
 R = TypeVar("R", bound=Record)

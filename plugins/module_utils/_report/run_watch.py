@@ -23,7 +23,9 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._report.run_list
 _POLL_SECONDS = 0.3
 
 # What is shown of an entry. The rest may be large, and is in the report.
-_KEYS = ("outcome", "attempt", "found", "n", "line", "tag", "after_commit", "xid")
+_KEYS = (
+    "outcome", "attempt", "found", "n", "line", "tag", "after_commit", "xid", "what", "mode", "holders", "unit", "done", "total",
+)  # fmt: skip
 
 
 def watch(root: str, name: str, after: int, seconds: float) -> dict[str, Any]:

@@ -41,6 +41,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_s
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import literal
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrusted_sql import run_alone
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import MigrationResult, Script
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.waiting import watch_statement
 
 T = TypeVar("T", bound=Transacted)
 
@@ -163,7 +164,8 @@ def _run_one(
     step.note(StatementBegun(statement["n"], statement["tag"], statement["line"], statement["after_commit"]))
     started = time.monotonic()
     try:
-        run_alone(session, text, script.settings["search_path"])
+        with watch_statement(client, step, int(pid or 0)):
+            run_alone(session, text, script.settings["search_path"])
     except SqlError as error:
         state, broken = fetch_statement_state(session, statement)
         step.note(StatementFailed(statement["n"], error.words(), broken))

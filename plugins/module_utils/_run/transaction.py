@@ -79,6 +79,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.settling im
     settle,
     settle_session,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.waiting import watch_locks
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import take_snapshot
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
 
@@ -419,7 +420,9 @@ def _transact(
         attempt += 1
         applied = MigrationResult(attempts=attempt)
         try:
-            _attempt(session, client, script, checks, step, applied)
+            pid = int(session.value("SELECT pg_catalog.pg_backend_pid()") or 0)
+            with watch_locks(client, step, pid, script.settings["lock_timeout"]):
+                _attempt(session, client, script, checks, step, applied)
         except LockTimeout as timeout:
             step.note(LockTimedOut(attempt, timeout.found))
             if attempt >= attempts:

@@ -21,10 +21,18 @@ import pytest
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.backup import back_up, remove_leftovers
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.dump import BackupOptions
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.made_databases import MadeDatabases
-from ansible_collections.incomex.phasegate.plugins.module_utils._backup.record import BackupRecord, unchanged_since
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup.progress import backup_progress
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup.record import (
+    NAMES,
+    BackupRecord,
+    unchanged_since,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.rehearsal_cluster import CopyRules
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.restore import restore_backup, restored_source
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup.steps import make_backup
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle import progress
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import RunOpened
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import read_identity
 from ansible_collections.incomex.phasegate.tests.support.cluster import (
@@ -88,6 +96,43 @@ def test_a_dump_restores_to_the_same_database(
     listed = program("pg_restore", "--list", path).stdout
     assert f"TOC Entries: {record.toc_entries}\n" in listed
     assert unchanged_since(record, artefacts.path) is None
+
+
+@pytest.mark.parametrize("method", ["custom", "basebackup"])
+def test_a_long_backup_journals_the_bytes_of_an_estimated_total(
+    client: Client, artefacts: RunDirectory, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    RunOpened().write(artefacts.journal)
+    monkeypatch.setattr(progress, "SECONDS", 0.001)
+    look = backup_progress(client, artefacts.path, method)
+    assert look() is None
+    # an earlier backup is no part of this one
+    Path(artefacts.file(NAMES[method])).write_bytes(bytes(100))
+    assert look() is None
+    Path(artefacts.file(NAMES[method] + ".partial")).write_bytes(bytes(1000))
+    with client.session() as session:
+        (own, every) = session.rows(
+            "SELECT pg_database_size(current_database()), sum(pg_database_size(oid)) FROM pg_database"
+        )[0]
+    found = look()
+    assert found
+    assert (found.done, found.unit) == (1000, "bytes")
+    assert abs(found.total / int((own if method == "custom" else every) or 0) - 1) < 0.05
+    Path(artefacts.file(NAMES[method])).unlink()
+    Path(artefacts.file(NAMES[method] + ".partial")).unlink()
+    made = make_backup(client, artefacts, BackupOptions(method=method))
+    entries = artefacts.journal.entries()
+    told = [entry.data for entry in entries if (entry.step, entry.event) == ("C-01", "progress")]
+    assert told
+    assert [one["done"] for one in told] == sorted(one["done"] for one in told)
+    assert 0 < told[-1]["done"] <= made["backup"]["size"]
+    assert [entry.event for entry in entries if entry.event != "progress"] == [
+        "open",
+        "intent",
+        "done",
+        "intent",
+        "done",
+    ]
 
 
 def test_the_listing_is_one_that_sha256sum_checks(client: Client, artefacts: RunDirectory) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import Migrated, Record
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import Migrated
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.record import Record
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import (
     CheckStatus,
     ConditionStatus,

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_evalua
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.history import runs_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.migration import run_migration
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.new_run import open_run, reopen_run
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.waiting import index_build
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.names import SqlRules
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.phase_sql import analyse_file
 from ansible_collections.incomex.phasegate.tests.support.phase_files import PhaseFiles
@@ -296,6 +298,35 @@ def test_a_build_may_take_as_long_as_declared_whatever_the_lock_timeout(
         outcome = run.migrate()
     assert "57014: canceling statement due to statement timeout" in outcome.message
     assert indexes(cluster, app) == "by_note false"
+
+
+def test_who_a_build_waits_for_is_journaled_while_it_waits(app: Client, cluster: Cluster, tmp_path: Path) -> None:
+    run = planned(app, tmp_path).prepare()
+    with app.session("reporting") as other:
+        other.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        pid = other.rows("SELECT pg_backend_pid(), pg_current_xact_id()")[0][0]
+        migration = InBackground(run)
+        wait_for("the wait", lambda: run.events("lock wait"))
+        other.execute("ROLLBACK")
+    assert migration.join().message == ""
+    waited = run.events("lock wait")[0]
+    assert waited["what"].startswith("another transaction (virtualxid")
+    assert [(one["pid"], one["application"]) for one in waited["holders"]] == [(int(pid or 0), "reporting")]
+
+
+def test_the_phase_of_a_build_is_seen(app: Client, cluster: Cluster) -> None:
+    slow = "LANGUAGE plpgsql IMMUTABLE AS 'BEGIN PERFORM pg_sleep(1.5); RETURN n; END'"
+    cluster.psql(f"CREATE FUNCTION app.slow(n int) RETURNS int {slow}", app.database)
+    with app.session() as building, app.session() as looking:
+        pid = int(building.value("SELECT pg_backend_pid()") or 0)
+        assert index_build(looking, pid) is None
+        worker = threading.Thread(target=building.execute, args=("CREATE INDEX ON app.old (app.slow(id::int))",))
+        worker.start()
+        wait_for("the build", lambda: index_build(looking, pid))
+        found = index_build(looking, pid)
+        worker.join()
+    assert found
+    assert found.what.startswith("building index")
 
 
 # --- going on after an interruption ----------------------------------------------------------------------------

@@ -624,6 +624,31 @@ def test_a_lock_that_is_released_between_two_attempts_is_got(app: Client, cluste
                                   " WHERE attrelid = 'app.old'::regclass AND attnum > 0", app.database)  # fmt: skip
 
 
+@pytest.mark.fault("lock-held")
+def test_who_holds_a_lock_is_written_before_the_wait_has_timed_out(app: Client, tmp_path: Path) -> None:
+    settings = {"lock_timeout": "3s"}
+    run = small(
+        app, tmp_path, "ALTER TABLE app.old ADD COLUMN note text;\n", **{**LOCKING, "settings": settings}
+    ).prepare()
+    with app.session("evil\x1b[2J") as blocker:
+        blocker.execute("BEGIN")
+        blocker.execute("SELECT count(*) FROM app.old")
+        pid, user = blocker.rows("SELECT pg_backend_pid(), session_user")[0]
+        migration = InBackground(run)
+        wait_for("the wait", lambda: run.events("lock wait"))
+        assert not run.events("lock timeout")
+        blocker.execute("ROLLBACK")
+    outcome = migration.join()
+    assert (outcome.message, outcome.data["outcome"]) == ("", "COMMITTED")
+    (waited,) = run.events("lock wait")
+    assert (waited["what"], waited["mode"]) == ("app.old", "AccessExclusiveLock")
+    (holder,) = waited["holders"]
+    assert (holder["pid"], holder["role"], "\x1b" in holder["application"]) == (int(pid or 0), user, False)
+    assert holder["application"].startswith("evil")
+    assert holder["since"].startswith("2")
+    assert run.events("commit")
+
+
 def test_no_other_error_is_tried_again(app: Client, tmp_path: Path) -> None:
     settings = {"lock_timeout": "5s", "statement_timeout": "200ms"}
     run = small(
