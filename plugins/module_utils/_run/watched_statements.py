@@ -17,17 +17,28 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_cha
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import Stopped
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import literal
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.server_versions import for_major, varying
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import AS_A_REVISION
 
 _COUNTERS = ", ".join(f"pg_catalog.pg_stat_get_tuples_{did}(c.oid)" for did in ("inserted", "updated", "deleted"))
 
 _DATA = f"""
-SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), CASE c.relkind
+SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), c.relkind, CASE c.relkind
   WHEN 'S' THEN ARRAY[pg_catalog.pg_sequence_last_value(c.oid)]
   ELSE ARRAY[c.relfilenode::pg_catalog.int8, {_COUNTERS}] END
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE {RELATIONS}
 """
+
+
+# The versions of the rows: where the counters are switched off, these still tell. A frozen row keeps its xmin.
+_VERSIONS = """
+SELECT {name}, pg_catalog.concat(pg_catalog.count(*), ' ',
+  pg_catalog.sum(pg_catalog.hashtextextended(pg_catalog.format('%s %s', t.ctid, t.xmin), 0)::pg_catalog.numeric)) FROM ONLY {table} t
+"""
+
+# How many tables are read in one request.
+_TOGETHER = 100
 
 
 class WatchedStatements:
@@ -65,4 +76,11 @@ class WatchedStatements:
         session.value(for_major(flush, session.major))
         with self._client.session("phasegate:rehearse") as reader:
             reader.value(for_major(flush, reader.major))
-            return {row[0] or "": row[1] or "" for row in reader.rows(_DATA)}
+            rows = [(name or "", kind or "", state or "") for name, kind, state in reader.rows(_DATA)]
+            found = {name: state for name, _kind, state in rows}
+            tables = [name for name, kind, _state in rows if kind in ("r", "m")]
+            for start in range(0, len(tables), _TOGETHER):
+                queries = (_VERSIONS.format(name=literal(one), table=one) for one in tables[start : start + _TOGETHER])
+                for name, versions in reader.rows(" UNION ALL ".join(queries)):
+                    found[name or ""] += f" {versions}"
+            return found
