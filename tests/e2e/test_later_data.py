@@ -134,3 +134,51 @@ def test_a_write_that_waited_for_the_migration_is_the_applications(yard: Yard) -
     assert refused.rc != 0
     assert "the rollback would lose 1 rows" in refused.messages
     assert "column depot.parcels.note: 1 rows" in refused.messages
+
+
+@pytest.mark.fault("rollback-below")
+def test_a_phase_that_another_one_requires_is_not_rolled_back_first(
+    cluster: Cluster, empty_database: str, tmp_path: Path
+) -> None:
+    """Both change data only, so the schema would not tell."""
+    target = Target(cluster, empty_database, tmp_path)
+    cluster.psql(
+        "CREATE SCHEMA depot; CREATE TABLE depot.parcels (n int); INSERT INTO depot.parcels VALUES (100)",
+        target.database,
+    )
+    for name, change, undo, more in (
+        ("first", b"n + 1", b"n - 1", {}),
+        ("second", b"n * 2", b"n / 2", {"requires": ["first"]}),
+    ):
+        (tmp_path / name).mkdir()
+        files = PhaseFiles(tmp_path / name)
+        definition = {
+            "phase": name,
+            "scope": {"schemas": ["depot"], "statements": ["UPDATE"]},
+            "expect": {"tags": {"UPDATE": 1}, "rows": {"UPDATE": [1]}},
+            **more,
+        }
+        files.write(
+            definition,
+            ddl=b"UPDATE depot.parcels SET n = " + change + b";\n",
+            rollback=b"UPDATE depot.parcels SET n = " + undo + b";\n",
+        )
+        text = (tmp_path / name / "phase.yml").read_text(encoding="utf-8")
+        text = text.replace("  - DROP TABLE\n", "  - UPDATE\n  rows:\n    UPDATE:\n    - 1\n")
+        (tmp_path / name / "phase.yml").write_text(text, encoding="utf-8")
+        assert target.play_phase(tmp_path / name).rc == 0
+
+    def roll_back(name: str) -> Play:
+        bundle = next(
+            one for one in target.bundles() if one.path.name.startswith(f"{name}_") and "rollback" not in one.path.name
+        )
+        extra = {"phasegate_execution": str(bundle.path), "phasegate_confirm": bundle.path.name}
+        return target.play("playbooks/rollback.yml", extra_vars=extra)
+
+    refused = roll_back("first")
+    assert refused.rc != 0
+    assert "C-09: a later phase that requires first is in place." in refused.messages
+    assert "found: second_test_" in refused.messages
+    assert roll_back("second").rc == 0
+    assert roll_back("first").rc == 0
+    assert cluster.psql("SELECT n FROM depot.parcels", target.database) == "100"

@@ -376,6 +376,10 @@ ROWS: dict[str, Fault] = {
         "a trigger's function switches foreign keys off, or changes what functions mean, beside whatever words of the phase's statement",
         "the settings from the beginning hold again for the next statement",
     ),
+    "rollback-below": Fault(
+        "an execution is rolled back while a later phase that requires it is in place",
+        "refused, and the later one named: it is rolled back first",
+    ),
     "dump-unrestorable": Fault(
         "an index or generated column calls a function that needs a search_path, so that no dump of the database restores",
         "the rehearsal stops with the function's name; the documented repair leads on",

@@ -94,6 +94,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.new_run imp
     require_place,
     seal_when_stopped,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.required_phases import require_no_later
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.rollback import (
     RollbackRequest,
 )
@@ -228,7 +229,7 @@ def _opened_alone(
             case = replace(
                 case, about=_by_ledger(session, params["ledger"] or "", history, plan, about, identity, live)
             )
-            applied = _applied(session, history, case)
+            applied = _applied(session, history, case, root)
         if applied:
             return _adopted(session, params, applied, lock, host)
     if isinstance(lock, RunLock):
@@ -287,11 +288,12 @@ def _undo(params: Mapping[str, Any]) -> RollbackRequest | None:
     return RollbackRequest(execution, params["confirm"] or "", AcceptedLoss.of(params), signatures)
 
 
-def _applied(session: Session, history: History, case: Case) -> Applied | None:
+def _applied(session: Session, history: History, case: Case, root: str) -> Applied | None:
     """Return the execution that applied the plan, or None when the run may begin. Raises ``PhaseGateError`` when it may not."""
     if case.undo is None:
         return applied_execution(session, history, case.plan, case.about.plan_sha256, case.identity, case.live)
     history.require_newest(case.undo.execution)
+    require_no_later(root, history.phase, case.identity)
     require_to_undo(session, history, case.undo.name, case.identity, case.live)
     return None
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import os
 import re
-from typing import Any, Dict, Mapping, Tuple
+from typing import Any, Dict, Iterator, Mapping, Tuple
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._approval.approval_files import (
     Notes,
@@ -77,6 +77,37 @@ def evidence_of(
     if not findings and is_incomplete(artefacts):
         return None, f"{newest} has a statement after COMMIT that is not done"
     return (None, f"{newest}: " + "; ".join(findings)) if findings else (artefacts, "")
+
+
+def require_no_later(root: str, phase: str, identity: Identity) -> None:
+    """Raise ``PhaseGateError`` while an execution is in place whose plan requires ``phase``: it builds on what a rollback would undo."""
+    standing = []
+    for other in sorted({str(plan.get("phase")) for plan in _definitions(root) if phase in plan.get("requires", ())}):
+        runs = runs_of(root, other, identity)
+        names = [name for name in runs.executions if not runs.rollback_of(name)]
+        standing += [name for name in names if phase in _definition(runs.executions[name].run.path).get("requires", ())]
+    if standing:
+        raise PhaseGateError(
+            f"C-09: a later phase that requires {phase} is in place.",
+            expected=f"no execution in place whose phase requires {phase}",
+            found=", ".join(standing),
+            next_step="roll the later phase back first, the last one first",
+        )
+
+
+def _definitions(root: str) -> Iterator[Mapping[str, Any]]:
+    """Yield the definitions of the phases whose runs are below ``root``."""
+    for name in sorted(os.listdir(root)) if os.path.isdir(root) else ():
+        yield _definition(os.path.join(root, name))
+
+
+def _definition(run: str) -> Mapping[str, Any]:
+    """Return the definition in a run's plan, an empty one where there is none to read."""
+    try:
+        found = read_json(os.path.join(run, "plan.json"))["phase"]
+    except (OSError, PhaseGateError, ValueError, KeyError, TypeError):
+        return {}
+    return found if isinstance(found, dict) and isinstance(found.get("requires"), list) else {}
 
 
 def reviews_in(run: RunDirectory) -> Reviews:
