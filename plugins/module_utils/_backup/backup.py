@@ -32,6 +32,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._backup.dump imp
     dump_directory,
     program_words,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup.progress import TablesRead
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.record import (
     BASEBACKUP,
     CUSTOM,
@@ -121,11 +122,14 @@ def _run_format(job: BackupJob, method: str, compression: str) -> tuple[MadeBack
     return make(replace(job, compression="gzip")), "gzip"
 
 
-def back_up(client: Client, artefacts: RunDirectory, wanted: BackupOptions) -> tuple[BackupRecord, TableDigests]:
-    """Make the backup in the artefact directory and return its record, and with ``contents`` those of every table.
+def back_up(
+    client: Client, artefacts: RunDirectory, wanted: BackupOptions, tables: TablesRead | None = None
+) -> tuple[BackupRecord, TableDigests]:
+    """Make the backup in the artefact directory and return its record, and with ``contents`` those of every table, which ``tables`` counts.
 
     Raises ``PhaseGateError``; then no part of a backup is left.
     """
+    tables = tables or TablesRead()
     if wanted.method == BASEBACKUP and (wanted.contents or wanted.proof or wanted.compression not in ("auto", "none")):
         raise PhaseGateError(
             "C-01: unsupported options for a base backup.",
@@ -153,7 +157,9 @@ def back_up(client: Client, artefacts: RunDirectory, wanted: BackupOptions) -> t
             session.execute("BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             started, snapshot = session.rows(clock + ", pg_export_snapshot()")[0]
             roles = beside.submit(_roles, job)
-            reading = beside.submit(read_table_digests, session) if wanted.contents or wanted.proof else None
+            reading = (
+                beside.submit(read_table_digests, session, tables.source) if wanted.contents or wanted.proof else None
+            )
             try:
                 made, compression = _run_format(
                     replace(job, snapshot=snapshot or ""), wanted.method, wanted.compression
@@ -170,7 +176,11 @@ def back_up(client: Client, artefacts: RunDirectory, wanted: BackupOptions) -> t
             contents = reading.result() if reading else {}
             not_dumped = roles.result()
     rules = CopyRules(os.path.dirname(os.path.abspath(artefacts.path)), wanted.targets)
-    proof = prove_restorable(wanted.proof, job.path, source, contents, wanted.jobs, rules) if wanted.proof else {}
+    proof = (
+        prove_restorable(wanted.proof, job.path, source, contents, wanted.jobs, rules, tables.copy)
+        if wanted.proof
+        else {}
+    )
     for other in set(NAMES.values()) - {name}:
         _remove(artefacts, other, other + LISTING)
     record = BackupRecord(

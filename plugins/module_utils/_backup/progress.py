@@ -22,15 +22,37 @@ WHERE pg_catalog.has_database_privilege(oid, 'CONNECT') AND ({cluster} OR datnam
 """
 
 
-def backup_progress(client: Client, directory: str, method: str) -> Callable[[], Progress | None]:
-    """Return what tells how far the backup in an artefact directory is; the first call asks the server for its size."""
+class TablesRead:
+    """How many tables were read, of the source and then of the restored copy: ``seen`` of each counts them, and ``look`` tells."""
+
+    def __init__(self) -> None:
+        self._last: Progress | None = None
+
+    def source(self, done: int, total: int) -> None:
+        """Count tables of the source, which are read beside the dump."""
+        self._last = Progress("read in the source", "tables", done, total)
+
+    def copy(self, done: int, total: int) -> None:
+        """Count tables of the restored copy."""
+        self._last = Progress("compared in the restored copy", "tables", done, total)
+
+    def look(self) -> Progress | None:
+        """Return the newest count."""
+        return self._last
+
+
+def backup_progress(client: Client, directory: str, method: str, tables: TablesRead) -> Callable[[], Progress | None]:
+    """Return what tells how far the backup in an artefact directory is; the first call asks the server for its size.
+
+    Once the dump is written, it is the tables that are still read.
+    """
     total: list[int] = []
 
     def look() -> Progress | None:
         if not total:
             total.append(_estimated(client, method))
         written = _size(os.path.join(directory, NAMES[method] + PARTIAL))
-        return Progress("written", "bytes", written, total[0]) if written else None
+        return Progress("written", "bytes", written, total[0]) if written else tables.look()
 
     return look
 

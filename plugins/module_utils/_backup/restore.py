@@ -18,9 +18,11 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._backup.rehearsa
     require_rehearsal_cluster,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.table_digests import (
+    Seen,
     TableDigests,
     read_table_digests,
     table_differences,
+    unseen,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
@@ -197,12 +199,14 @@ def restore_backup(
     rules: CopyRules,
     access: Mapping[str, Any] | None = None,
     jobs: int = 2,
+    seen: Seen = unseen,
 ) -> dict[str, Any]:
     """Restore ``archive`` into a fresh database of the rehearsal cluster and return the facts about it.
 
     ``source`` is the system identifier of the cluster that the backup is of, ``server`` its facts; ``contents`` what its
     tables had under the dump's snapshot; ``rules`` which cluster may hold it; ``access`` what its role may, to be given here as
-    well; ``jobs`` how many tables of a directory are restored at once. Raises ``PhaseGateError`` naming every table that differs.
+    well; ``jobs`` how many tables of a directory are restored at once; ``seen`` counts the tables that are compared.
+    Raises ``PhaseGateError`` naming every table that differs.
     """
     found = require_ready(client, source=source, server=server, rules=rules)
     with _maintenance(client) as session:
@@ -215,7 +219,7 @@ def restore_backup(
             give_access(session, client.database, access)
     settings = _same_settings(client, server)
     with client.session("phasegate:restore") as session:
-        wrong = table_differences(contents, read_table_digests(session))
+        wrong = table_differences(contents, read_table_digests(session, seen))
         session.execute("ANALYZE")
     if wrong:
         raise PhaseGateError(
@@ -242,13 +246,19 @@ def restored_source(session: Session, identity: Identity) -> dict[str, Any]:
 
 
 def prove_restorable(
-    client: Client, archive: str, source: dict[str, Any], contents: TableDigests, jobs: int, rules: CopyRules
+    client: Client,
+    archive: str,
+    source: dict[str, Any],
+    contents: TableDigests,
+    jobs: int,
+    rules: CopyRules,
+    seen: Seen,
 ) -> dict[str, Any]:
     """Restore ``archive`` into a scratch database, compare every table, drop it, and return what was compared.
 
     One that a killed run left is dropped by the next.
     """
-    restored = restore_backup(client, archive, contents=contents, jobs=jobs, rules=rules, **source)
+    restored = restore_backup(client, archive, contents=contents, jobs=jobs, rules=rules, seen=seen, **source)
     with _maintenance(client) as session:
         MadeDatabases(rules.root, restored["cluster"]["system_identifier"]).drop(session, client.database)
     return {

@@ -11,7 +11,7 @@ from typing import Any, Callable, Mapping
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.backup import back_up, remove_leftovers
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.dump import COMPRESSIONS, BackupOptions
-from ansible_collections.incomex.phasegate.plugins.module_utils._backup.progress import backup_progress
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup.progress import TablesRead, backup_progress
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.record import CONTENTS, MARKER, NAMES
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.rehearsal_cluster import (
     TARGETS_ARGUMENT,
@@ -51,8 +51,9 @@ def make_backup(
             started()
             removed = remove_leftovers(artefacts)
             step.update(removed=removed)
-            with watched(step, backup_progress(client, artefacts.path, wanted.method)):
-                backup, found = back_up(client, artefacts, wanted)
+            tables = TablesRead()
+            with watched(step, backup_progress(client, artefacts.path, wanted.method, tables)):
+                backup, found = back_up(client, artefacts, wanted, tables)
             step.update(backup=backup.as_dict())
             if wanted.contents:
                 step.file(CONTENTS, json.dumps(found, indent=1).encode() + b"\n")

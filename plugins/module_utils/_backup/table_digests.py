@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, List
+from typing import Callable, Dict, List
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import qualified
@@ -20,6 +20,14 @@ WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname NOT IN ('pg_cata
   AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
 ORDER BY 1, 2
 """
+
+#: What is told how many tables are read, and of how many.
+Seen = Callable[[int, int], None]
+
+
+def unseen(_done: int, _total: int) -> None:
+    """Count nothing."""
+
 
 #: The name of the large objects among the tables; as SQL it is no name.
 LARGE_OBJECTS = "large objects"
@@ -37,11 +45,14 @@ FROM pg_largeobject_metadata m
 """
 
 
-def read_table_digests(session: Session) -> TableDigests:
-    """Return the contents of all ordinary tables by quoted name, and of the large objects, in the open transaction."""
+def read_table_digests(session: Session, seen: Seen = unseen) -> TableDigests:
+    """Return the contents of all ordinary tables by quoted name, and of the large objects, in the open transaction.
+
+    ``seen`` is told after each table how many are read, of how many.
+    """
     tables = [qualified(schema or "", name or "") for schema, name in session.rows(_TABLES)]
     contents: TableDigests = {}
-    for table in tables:
+    for number, table in enumerate(tables, start=1):
         # Unlogged tables are dumped too; a partitioned table's rows are those of its partitions. Output functions alone write
         # the text of a row: a cast could be one that the table's owner made.
         row = session.rows(
@@ -49,6 +60,7 @@ def read_table_digests(session: Session) -> TableDigests:
             f" FROM ONLY {table} AS t"
         )[0]
         contents[table] = [field or "" for field in row]
+        seen(number, len(tables))
     row = session.rows(_LARGE_OBJECTS)[0]
     if row[0] != "0":
         contents[LARGE_OBJECTS] = [field or "" for field in row]

@@ -19,6 +19,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._backup.made_dat
     MadeDatabases,
     role_oids,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup.progress import TablesRead
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.restore import restore_backup
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import (
@@ -29,6 +30,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
     CopyVerified,
     Transacted,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.progress import watched
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_capture import DataExpectations
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.state_capture import record_state
@@ -302,7 +304,9 @@ def run_rehearsal(rehearsal: Rehearsal, archive: str, about: Mapping[str, Any]) 
     wanted = Verification.of_plan(request.plan, request.declared, request.ddl_sha256)
     partitions = rehearsed_partitions(rehearsal.source, request.phase)
     with Step(artefacts, CopyRestored).running() as restored:
-        restored.update(restore=restore_backup(client, archive, **about))
+        tables = TablesRead()
+        with watched(restored, tables.look):
+            restored.update(restore=restore_backup(client, archive, seen=tables.copy, **about))
     made = MadeDatabases(about["rules"].root, (restored.end.restore or {})["cluster"]["system_identifier"])
     rehearsal = _tried(rehearsal, about["access"])
     with Step(artefacts, CopyMigrated).running() as migrated:

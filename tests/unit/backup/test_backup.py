@@ -21,7 +21,7 @@ import pytest
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.backup import back_up, remove_leftovers
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.dump import BackupOptions
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.made_databases import MadeDatabases
-from ansible_collections.incomex.phasegate.plugins.module_utils._backup.progress import backup_progress
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup.progress import TablesRead, backup_progress
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.record import (
     NAMES,
     BackupRecord,
@@ -32,7 +32,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._backup.restore 
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.steps import make_backup
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle import progress
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import RunOpened
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import Progress, RunOpened
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import read_identity
 from ansible_collections.incomex.phasegate.tests.support.cluster import (
@@ -104,7 +104,8 @@ def test_a_long_backup_journals_the_bytes_of_an_estimated_total(
 ) -> None:
     RunOpened().write(artefacts.journal)
     monkeypatch.setattr(progress, "SECONDS", 0.001)
-    look = backup_progress(client, artefacts.path, method)
+    tables = TablesRead()
+    look = backup_progress(client, artefacts.path, method, tables)
     assert look() is None
     # an earlier backup is no part of this one
     Path(artefacts.file(NAMES[method])).write_bytes(bytes(100))
@@ -119,10 +120,14 @@ def test_a_long_backup_journals_the_bytes_of_an_estimated_total(
     assert (found.done, found.unit) == (1000, "bytes")
     assert abs(found.total / int((own if method == "custom" else every) or 0) - 1) < 0.05
     Path(artefacts.file(NAMES[method])).unlink()
+    tables.source(3, 9)
+    assert look() == found
     Path(artefacts.file(NAMES[method] + ".partial")).unlink()
+    assert look() == Progress("read in the source", "tables", 3, 9)
     made = make_backup(client, artefacts, BackupOptions(method=method))
     entries = artefacts.journal.entries()
     told = [entry.data for entry in entries if (entry.step, entry.event) == ("C-01", "progress")]
+    told = [one for one in told if one["unit"] == "bytes"]
     assert told
     assert [one["done"] for one in told] == sorted(one["done"] for one in told)
     assert 0 < told[-1]["done"] <= made["backup"]["size"]

@@ -16,6 +16,7 @@ import pytest
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.backup import back_up
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.dump import BackupOptions
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.made_databases import MadeDatabases, role_oids
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup.progress import TablesRead
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.rehearsal_cluster import (
     CopyRules,
     DeclaredTarget,
@@ -26,6 +27,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._backup.restore 
     restore_backup,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import Progress
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import read_identity
@@ -79,9 +81,18 @@ def test_a_copy_has_rows_collation_and_settings_of_its_source(source: Client, co
     path = str(tmp_path / "backup.dump")
     rules = CopyRules(str(tmp_path))
     _record, contents = back_up(source, RunDirectory(str(tmp_path)), BackupOptions(compression="none", contents=True))
+    tables = TablesRead()
     told = restore_backup(
-        copy, path, source=ELSEWHERE, roles=["workflow_admin"], server=facts(source), contents=contents, rules=rules
+        copy,
+        path,
+        source=ELSEWHERE,
+        roles=["workflow_admin"],
+        server=facts(source),
+        contents=contents,
+        rules=rules,
+        seen=tables.copy,
     )
+    assert tables.look() == Progress("compared in the restored copy", "tables", 1, 1)
     assert told["settings_given"] == ["DateStyle", "TimeZone"]
     assert diff_server_settings(facts(source), facts(copy)) == []
     with copy.session() as session:
