@@ -630,6 +630,7 @@ class Audit:
     signature: str = UNSIGNED
     sealed_by: Tuple[str, ...] = ()
     missing: str = ""
+    pruned: str = ""  # the one of ``unchecked`` that accounts for a backup that was deleted
 
     @property
     def code(self) -> int:
@@ -782,9 +783,10 @@ class _Auditor:
         files = {name for name in self.listed if name == backup or name.startswith(f"{backup}/")} - unread
         if not files or files & set(self.tree.files):
             return set()
-        self.audit.unchecked.append(
+        self.audit.pruned = (
             f"{backup} was pruned, named by {self.name}{PRUNED}: {record.get('at')}, {record.get('why')}"
         )
+        self.audit.unchecked.append(self.audit.pruned)
         self.pruned = str(backup)
         return files
 

@@ -30,13 +30,15 @@ def require_as_sealed(artefacts: RunDirectory, name: str) -> None:
         )
 
 
-def verify_bundle(path: str, unread: tuple[str, ...] = ()) -> list[str]:
+def verify_bundle(path: str, unread: tuple[str, ...] = (), *, needs_backup: bool = True) -> list[str]:
     """Return what is wrong with a sealed bundle, one sentence a finding; an empty list when it is intact.
 
-    What cannot be read is wrong, too. ``unread`` as for ``audit.verify``, which checks files, seal and journal.
+    What cannot be read is wrong, too. ``unread`` as for ``audit.verify``, which checks files, seal and journal. Without
+    ``needs_backup`` the backup may have been deleted, if the record beside the bundle (``.pruned.json``) accounts for it.
     """
     result = audit.verify(path, unread)
-    return [audit.escaped(finding) for finding in (*result.findings, *result.unchecked)]
+    unchecked = [one for one in result.unchecked if needs_backup or one != result.pruned]
+    return [audit.escaped(finding) for finding in (*result.findings, *unchecked)]
 
 
 def compare_with_sums(artefacts: RunDirectory, listed: dict[str, str], present: set[str], listing: str) -> list[str]:

@@ -73,7 +73,7 @@ def evidence_of(
     if lost:
         return None, f"{newest}: {lost}"
     artefacts = runs.executions[newest].run
-    findings = verify_bundle(artefacts.path)
+    findings = verify_bundle(artefacts.path, needs_backup=False)
     if not findings and is_incomplete(artefacts):
         return None, f"{newest} has a statement after COMMIT that is not done"
     return (None, f"{newest}: " + "; ".join(findings)) if findings else (artefacts, "")
@@ -176,19 +176,19 @@ def identity_of(bundle: str) -> dict[str, Any]:
 
 def reviewable(bundle: str) -> bytes:
     """Return the review of an execution that may be signed. Raises ``PhaseGateError`` for any other directory."""
-    artefacts = _committed_evidence(bundle)
+    artefacts = _committed_evidence(bundle, needs_backup=False)
     return review_request(name_of(artefacts), sha256_file(artefacts.file(SEAL)))
 
 
 def revocable(bundle: str, accepted: AcceptedLoss) -> bytes:
     """Return the request to roll an execution back that may be signed. Raises ``PhaseGateError`` for any other directory."""
-    artefacts = _committed_evidence(bundle)
+    artefacts = _committed_evidence(bundle, needs_backup=True)
     return rollback_request(name_of(artefacts), sha256_file(artefacts.file(SEAL)), accepted)
 
 
-def _committed_evidence(bundle: str) -> RunDirectory:
+def _committed_evidence(bundle: str, *, needs_backup: bool) -> RunDirectory:
     artefacts = RunDirectory(os.path.abspath(bundle))
-    findings = verify_bundle(artefacts.path)
+    findings = verify_bundle(artefacts.path, needs_backup=needs_backup)
     entries = [] if findings else artefacts.journal.entries()
     start = opening_of(entries)
     found = (start and start.kind, journaled_outcome(entries, COMMAND[EXECUTE]))

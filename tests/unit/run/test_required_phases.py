@@ -18,9 +18,14 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._approval.reques
     NOTES_NAMESPACE,
     PLAN_NAMESPACE,
     REVIEW_NAMESPACE,
+    AcceptedLoss,
     notes_header,
     review_name,
     review_request,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup.retention import (
+    RetentionVerdict,
+    delete_backups,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
@@ -29,7 +34,11 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._report.sealing 
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.earlier_runs import fetch_identity
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_evaluation import no_self_advance_gate
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.new_run import new_directory
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.required_phases import reviewable, write_reviews
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.required_phases import (
+    reviewable,
+    revocable,
+    write_reviews,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import take_snapshot
 from ansible_collections.incomex.phasegate.tests.support.phase_files import PhaseFiles
 from ansible_collections.incomex.phasegate.tests.support.reviewers import Reviewer, register, unregister
@@ -269,6 +278,45 @@ def test_only_intact_evidence_of_a_commit_can_be_reviewed(alpha: Path, beta: Run
         reviewable(beta.artefacts.path)
     (alpha / "report.md").write_text("All is well.", encoding="utf-8")
     with pytest.raises(PhaseGateError, match=r"report\.md was changed"):
+        reviewable(str(alpha))
+
+
+def prune(bundle: Path) -> Path:
+    """Delete the backup of a bundle as prune.yml does; return the record beside it."""
+    delete_backups(str(bundle.parent), RetentionVerdict(bundle.name, "backup.dump", 0, remove=True, why="31 days old"))
+    assert not (bundle / "backup.dump").exists()
+    return bundle.parent / f"{bundle.name}.pruned.json"
+
+
+def test_evidence_without_its_pruned_backup_is_evidence(
+    alpha: Path, beta: Run, people: dict[str, Reviewer], reviewers: Path
+) -> None:
+    assert reviewers.exists()
+    before = reviewable(str(alpha))
+    prune(alpha)
+    assert reviewable(str(alpha)) == before
+    assert judged(given(beta, alpha, people["anna"], people["ben"])).status == "PASS"
+    # a rollback is another matter: it needs the backup
+    with pytest.raises(PhaseGateError, match=r"backup\.dump was pruned"):
+        revocable(str(alpha), AcceptedLoss())
+    # the record accounts for the backup only
+    (alpha / "sql" / "migrate.sql").unlink()
+    fails(beta, "sql/migrate.sql", "missing")
+    with pytest.raises(PhaseGateError, match=r"sql/migrate\.sql"):
+        reviewable(str(alpha))
+
+
+@pytest.mark.parametrize("seal", [None, "0" * 64])
+def test_a_backup_that_no_record_accounts_for_is_missing(alpha: Path, beta: Run, seal: str | None) -> None:
+    record = prune(alpha)
+    if seal is None:
+        record.unlink()
+    else:
+        record.write_text(
+            json.dumps({**json.loads(record.read_text(encoding="utf-8")), "seal": seal}), encoding="utf-8"
+        )
+    fails(beta, "backup.dump")
+    with pytest.raises(PhaseGateError, match=r"backup\.dump"):
         reviewable(str(alpha))
 
 
