@@ -110,6 +110,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._approval.reques
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import RolledBack
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import resolved
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of, run_directory_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import CONNECTION_ARGUMENTS, Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import IDENTITY_ARGUMENT
@@ -176,7 +177,9 @@ def main() -> None:
     signatures = signatures_in(params["files"])
     with errors_of(module):
         accepted = AcceptedLoss.of(params)
-        undo = RollbackRequest(RunDirectory(params["execution"]), params["confirm"] or "", accepted, signatures)
+        undo = RollbackRequest(
+            RunDirectory(resolved(params["execution"])), params["confirm"] or "", accepted, signatures
+        )
         require_confirmation(undo.execution, undo.confirm)
         if module.check_mode:
             module.exit_json(changed=True)

@@ -182,3 +182,39 @@ def test_a_phase_that_another_one_requires_is_not_rolled_back_first(
     assert roll_back("second").rc == 0
     assert roll_back("first").rc == 0
     assert cluster.psql("SELECT n FROM depot.parcels", target.database) == "100"
+
+
+@pytest.mark.fault("rollback-again")
+def test_another_spelling_of_its_path_is_the_same_execution(yard: Yard, tmp_path: Path) -> None:
+    yard.write(
+        b"UPDATE depot.parcels SET n = n + 1;\n",
+        b"UPDATE depot.parcels SET n = n - 1;\n",
+        ["UPDATE"],
+        ["UPDATE"],
+        {"UPDATE": 1},
+    )
+    path = yard.directory / "phase.yml"
+    text = path.read_text(encoding="utf-8").replace(
+        "  - UPDATE\n  cannot", "  - UPDATE\n  rows: {UPDATE: [1]}\n  cannot"
+    )
+    path.write_text(text.replace("    UPDATE: 1\n", "    UPDATE: 1\n  rows: {UPDATE: [1]}\n"), encoding="utf-8")
+    yard.sql("CREATE SCHEMA depot; CREATE TABLE depot.parcels (n int); INSERT INTO depot.parcels VALUES (100)")
+    executed = yard.execute()
+    assert executed.rc == 0, executed.stdout
+    (execution,) = (one.path for one in yard.target.bundles())
+    assert yard.roll_back().rc == 0
+    (tmp_path / "alias").symlink_to(execution)
+    for spelled, confirm in (
+        (str(execution), execution.name),
+        (f"{execution}/.", "."),
+        (f"{execution}/.", execution.name),
+        (f"{execution}//", execution.name),
+        (f"{execution}/sql/..", ".."),
+        (str(tmp_path / "alias"), "alias"),
+        (str(tmp_path / "alias"), execution.name),
+    ):
+        refused = yard.roll_back(phasegate_execution=spelled, phasegate_confirm=confirm)
+        assert refused.rc != 0, spelled
+        said = "was rolled back already" if confirm == execution.name else "the rollback is not confirmed"
+        assert said in refused.messages, (spelled, refused.messages)
+    assert yard.sql("SELECT n FROM depot.parcels") == "100"

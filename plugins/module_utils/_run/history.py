@@ -210,6 +210,13 @@ class History:
         self.require_known()
         name = name_of(execution)
         rollback = self.rollback_of(name)
+        if not self.same(name) & set(self.executions) and not rollback:
+            raise PhaseGateError(
+                f"C-09: no execution of {self.phase} that committed on this database has this name.",
+                expected=f"one of {', '.join(sorted(self.executions)) or 'none'}",
+                found=name,
+                next_step="give the directory of the execution under the name that it was sealed with",
+            )
         standing = [one for one in self.executions if not self.rollback_of(one)]
         newest = max(standing, key=self._order, default=name)
         if rollback:

@@ -27,7 +27,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
     RunOpened,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError, noted
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import read_json, sha256_bytes
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import read_json, resolved, sha256_bytes
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import GateStatus
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import (
     Gate,
@@ -284,7 +284,7 @@ def _undo(params: Mapping[str, Any]) -> RollbackRequest | None:
     """Return the rollback that a run is opened for, None for an execution."""
     if not params.get("execution"):
         return None
-    execution, signatures = RunDirectory(params["execution"]), signatures_in(params["files"])
+    execution, signatures = RunDirectory(resolved(params["execution"])), signatures_in(params["files"])
     return RollbackRequest(execution, params["confirm"] or "", AcceptedLoss.of(params), signatures)
 
 

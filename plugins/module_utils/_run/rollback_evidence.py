@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import os
 from dataclasses import replace
 from typing import Mapping
@@ -51,17 +52,21 @@ def keep_approvals(run: RunDirectory, execution: RunDirectory, request: bytes, s
     of_plan = {name: one for name, one in signatures.items() if holds(one, PLAN_NAMESPACE, plan)}
     of_rollback = {name: one for name, one in signatures.items() if name not in of_plan}
     # with notes of their own, those of the execution stay under their reviewers' names
-    given = {f"given-{_label(name, at)}": one for at, (name, one) in enumerate(of_plan.items(), start=1)}
+    given = {f"given-{name}": one for name, one in _labelled(of_plan).items()}
     write_approvals(run.file("plan.json"), {**approved, **given}, notes)
-    write_approvals(
-        run.file(REQUEST), {_label(name, at): one for at, (name, one) in enumerate(of_rollback.items(), start=1)}, {}
-    )
+    write_approvals(run.file(REQUEST), _labelled(of_rollback), {})
 
 
-def _label(name: str, number: int) -> str:
-    """Return the name of a file as a reviewer's, or one that it can have: the key decides whose signature it is."""
-    stem = name[: -len(".sig")] if name.endswith(".sig") else name
-    return stem if PRINCIPAL.fullmatch(stem) and not stem.endswith(".notes.md") else f"signature-{number}"
+def _labelled(signatures: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return signatures by the names of their files as reviewers', or others where those cannot be: the key decides whose one is."""
+    found: dict[str, bytes] = {}
+    numbers = itertools.count(1)
+    for name, signature in signatures.items():
+        label = name[: -len(".sig")] if name.endswith(".sig") else name
+        while label in found or not PRINCIPAL.fullmatch(label) or label.endswith(".notes.md"):
+            label = f"signature-{next(numbers)}"
+        found[label] = signature
+    return found
 
 
 def is_rollback(bundle: str) -> bool:
