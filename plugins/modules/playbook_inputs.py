@@ -29,7 +29,7 @@ options:
   playbook:
     description: Name of the playbook.
     type: str
-    choices: [approvals, approve, audit, check_phase, drift, execute, ledger, new_phase, prune, rehearse, review, rollback, status, watch]
+    choices: [approvals, approve, audit, check_phase, drift, execute, fetch, ledger, new_phase, prune, rehearse, review, rollback, status, watch]
     required: true
 seealso:
   - module: incomex.phasegate.phase_plan

@@ -783,8 +783,9 @@ class _Auditor:
         files = {name for name in self.listed if name == backup or name.startswith(f"{backup}/")} - unread
         if not files or files & set(self.tree.files):
             return set()
+        what = "left on its host" if record.get("left") is True else "pruned"
         self.audit.pruned = (
-            f"{backup} was pruned, named by {self.name}{PRUNED}: {record.get('at')}, {record.get('why')}"
+            f"{backup} was {what}, named by {self.name}{PRUNED}: {record.get('at')}, {record.get('why')}"
         )
         self.audit.unchecked.append(self.audit.pruned)
         self.pruned = str(backup)

@@ -116,6 +116,19 @@ def _listed(run: RunDirectory) -> ListedRun:
     )
 
 
+def sealed_run(root: str, name: str) -> RunDirectory:
+    """Return the run of a name below ``root``, or the newest for '', if it is sealed. Raises ``PhaseGateError``."""
+    runs = [one.bundle for one in list_runs(root, "") if one.sealed and name in ("", one.bundle)]
+    if not runs:
+        raise PhaseGateError(
+            "There is no such run." if name else "There is no sealed run.",
+            expected=f"{'the name of a' if name else 'a'} sealed run directory below {root}",
+            found=name or "none",
+            next_step="list the runs with playbook status",
+        )
+    return RunDirectory(os.path.join(root, runs[-1]))
+
+
 def outcome_of(run: RunDirectory, entries: Sequence[Entry]) -> str:
     """Return the outcome that a run was sealed with, RUNNING while a step of it is at work, else INTERRUPTED."""
     if run.sealed:
