@@ -59,13 +59,14 @@ runs:
     operator: {description: Who started it., type: str}
     outcome: {description: "The outcome that was sealed; V(RUNNING) or V(INTERRUPTED) without a seal.", type: str}
     committed: {description: "Whether the transaction of an execution or rollback committed, by its journal.", type: bool}
-    state: {description: "Of an execution that committed: V(in place), V(rolled back) or V(continued).", type: str}
+    state: {description: "Of an execution that committed: V(in place), V(rolled back) or V(continued); V(copy) for the copy of a listed run.", type: str}
     undoes: {description: The execution that a rollback was about., type: str}
     undone_by: {description: The rollback that undid an execution., type: str}
     continues: {description: The runs that it goes on with., type: list}
     sealed: {description: Whether it has a seal., type: bool}
     signer: {description: "Fingerprint that the seal's signature claims, or V(UNSIGNED).", type: str}
     unreadable: {description: Why its journal cannot be read., type: str}
+    sealed_as: {description: "The name that it was sealed with, if its directory was renamed or copied; else empty.", type: str}
 lines:
   description: The same as a table of text, and what is in place or needs attention.
   returned: success

@@ -17,6 +17,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
     RunContinued,
     RunLock,
     RunOpened,
+    SealBegun,
     StatementBegun,
     StatementDone,
     StatementFailed,
@@ -105,6 +106,12 @@ def last_outcome(entries: Sequence[Entry], command: str) -> str | None:
     found = records_of(entries, Record, command)
     outcomes = [one.outcome for one in found if isinstance(one, (Transacted, OutcomeResolved)) and one.outcome]
     return outcomes[-1] if outcomes else None
+
+
+def recorded_name(entries: Sequence[Entry]) -> str:
+    """Return the name that a run was sealed with, '' without a seal: a directory may be a copy of another one, or renamed."""
+    seal = record_of(entries[-1]) if entries else None
+    return (seal.name if isinstance(seal, SealBegun) else None) or ""
 
 
 def statement_events(

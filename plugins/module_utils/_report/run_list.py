@@ -26,6 +26,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_fact
     continued_runs,
     journaled_outcome,
     opening_of,
+    recorded_name,
     records_of,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
@@ -36,15 +37,18 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._report.sealing 
 #: The outcome of a run that is not sealed: a step of it is at work, or none is.
 RUNNING, INTERRUPTED = "RUNNING", "INTERRUPTED"
 
-IN_PLACE, ROLLED_BACK, CONTINUED = "in place", "rolled back", "continued"
+IN_PLACE, ROLLED_BACK, CONTINUED, COPY = "in place", "rolled back", "continued", "copy"
 
 
 @dataclass(frozen=True)
 class ListedRun:
     """One run: ``opened`` in UTC; ``outcome`` as it was sealed, or how far it is.
 
-    ``state`` is of an execution that committed: in place, rolled back (``undone_by``), or continued by a later run. ``undoes`` is
-    the execution that a rollback was about. ``signer`` is the fingerprint that the seal's signature claims, or UNSIGNED; '' without a seal.
+    ``bundle`` is its directory's name, ``sealed_as`` the name that it was sealed with, if the directory has another one: it was
+    renamed or copied. Runs name each other by the sealed one.
+    ``state`` is of an execution that committed: in place, rolled back (``undone_by``), or continued by a later run; or that of a
+    copy, whose original is listed, too. ``undoes`` is the execution that a rollback was about. ``signer`` is the fingerprint that
+    the seal's signature claims, or UNSIGNED; '' without a seal.
     ``unreadable`` is why a journal cannot be read; the rest is empty then.
     """
 
@@ -66,6 +70,12 @@ class ListedRun:
     sealed: bool = False
     signer: str = ""
     unreadable: str = ""
+    sealed_as: str = ""
+
+    @property
+    def name(self) -> str:
+        """Return the name that other runs have of it."""
+        return self.sealed_as or self.bundle
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as a plain mapping."""
@@ -113,6 +123,7 @@ def _listed(run: RunDirectory) -> ListedRun:
         continues=sorted(continued_runs(entries)),
         sealed=run.sealed,
         signer=_signer(run) if run.sealed else "",
+        sealed_as=recorded if (recorded := recorded_name(entries)) != name else "",
     )
 
 
@@ -143,17 +154,23 @@ def _signer(run: RunDirectory) -> str:
 
 def _with_states(runs: Sequence[ListedRun]) -> list[ListedRun]:
     """Return the runs, each execution that committed with what became of it."""
-    undone = {one.undoes: one.bundle for one in runs if one.kind == ROLLBACK and one.committed}
-    continued = {origin: one.bundle for one in runs for origin in one.continues}
+    undone = {one.undoes: one.name for one in runs if one.kind == ROLLBACK and one.committed}
+    continued = {origin: one.name for one in runs for origin in one.continues}
+    # of several directories with one run, the one with its own name is the run, else the first
+    originals: dict[str, str] = {}
+    for one in sorted((run for run in runs if not run.unreadable), key=lambda one: bool(one.sealed_as)):
+        originals.setdefault(one.name, one.bundle)
 
     def state(one: ListedRun) -> ListedRun:
+        if not one.unreadable and originals[one.name] != one.bundle:
+            return replace(one, state=COPY)
         if one.kind != EXECUTE or not one.committed:
             return one
-        family = {one.bundle, *one.continues} | ({continued[one.bundle]} if one.bundle in continued else set())
+        family = {one.name, *one.continues} | ({continued[one.name]} if one.name in continued else set())
         by = next((undone[name] for name in sorted(family) if name in undone), "")
         if by:
             return replace(one, state=ROLLED_BACK, undone_by=by)
-        return replace(one, state=CONTINUED if one.bundle in continued else IN_PLACE)
+        return replace(one, state=CONTINUED if one.name in continued else IN_PLACE)
 
     return [state(one) for one in runs]
 
@@ -192,7 +209,8 @@ def _cells(one: ListedRun) -> tuple[str, ...]:
     seal = ("signed" if one.signer != UNSIGNED else UNSIGNED.lower()) if one.sealed else "not sealed"
     database = f"{one.database} on {one.environment}" if one.database else one.environment
     at = f"{one.opened[:19]}Z" if one.opened else ""
-    cells = (at, one.kind, one.phase, database, one.outcome, state, seal, one.operator, one.bundle)
+    directory = f"{one.bundle} (sealed as {one.sealed_as})" if one.sealed_as else one.bundle
+    cells = (at, one.kind, one.phase, database, one.outcome, state, seal, one.operator, directory)
     return tuple(escaped(cell) for cell in cells)
 
 

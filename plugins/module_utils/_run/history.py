@@ -22,15 +22,14 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
     EXECUTE,
     ROLLBACK,
     RunOpened,
-    SealBegun,
     TransactionBegun,
-    record_of,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import Entry
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import (
     continued_runs,
     journaled_outcome,
     opening_of,
+    recorded_name,
     records_of,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
@@ -110,7 +109,7 @@ class History:
             outcome = journaled_outcome(entries, COMMAND[start.kind])
             if outcome is None and client is not None:
                 outcome = resolved_outcome(client, run, entries, COMMAND[start.kind], keep=keep)
-            self._known(EarlierRun(run, _recorded_name(run, entries), start, outcome, entries))
+            self._known(EarlierRun(run, recorded_name(entries) or name_of(run), start, outcome, entries))
         except PhaseGateError as error:
             at = entries[0].at if entries else _time_of(run)
             self.unclear.append((at, f"{name_of(run)}: {error.what}", error))
@@ -263,12 +262,6 @@ def _time_of(run: RunDirectory) -> str:
     """Return when a run was opened by its directory's name; one without a time counts as the newest."""
     stamp = _STAMP.search(name_of(run))
     return "{}-{}-{}T{}:{}:{}".format(*stamp.groups()) if stamp else "~"
-
-
-def _recorded_name(run: RunDirectory, entries: Sequence[Entry]) -> str:
-    """Return the name that a run was sealed with: a directory may be a copy of another one, or renamed."""
-    seal = record_of(entries[-1])
-    return (seal.name if isinstance(seal, SealBegun) else None) or name_of(run)
 
 
 def _broken_off(last: Entry, *, committed: bool) -> PhaseGateError:

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import (
     EXECUTE,
@@ -83,6 +85,36 @@ def test_a_run_that_was_continued_and_rolled_back_by_its_last_name(tmp_path: Pat
     assert "look at: b2: INTERRUPTED, and its transaction is COMMITTED" in run_lines(list(before.values()))
     a_run(tmp_path, "b3", ROLLBACK, committed=True, outcome="SUCCESS", execution="b2")
     assert [one.undone_by for one in list_runs(str(tmp_path))] == ["b3", "b3", ""]
+
+
+@pytest.mark.parametrize("renamed", ["e1", "e2", "e3"])
+def test_a_renamed_directory_is_known_by_its_sealed_name(tmp_path: Path, renamed: str) -> None:
+    a_run(tmp_path, "e1", EXECUTE, committed=True, outcome="COMMITTED_INCOMPLETE")
+    later = a_run(tmp_path, "e2", EXECUTE, committed=True)
+    RunContinued("e1", "0" * 64, later.path).write(later.journal)
+    SealBegun("e2", (), {}, "SUCCESS", "SUCCESS").write(later.journal)
+    later.write("SHA256SUMS", b"")
+    a_run(tmp_path, "e3", ROLLBACK, committed=True, outcome="SUCCESS", execution="e2")
+    (tmp_path / renamed).rename(tmp_path / "moved")
+    found = {one.name: one for one in list_runs(str(tmp_path))}
+    assert [found[name].undone_by for name in ("e1", "e2", "e3")] == ["e3", "e3", ""]
+    assert found[renamed].bundle == "moved"
+    lines = run_lines(list(found.values()))
+    assert "in place: nothing" in lines
+    assert any(line.endswith(f"moved (sealed as {renamed})") for line in lines)
+
+
+@pytest.mark.parametrize("copy", ["a0", "f1.copy"])
+def test_a_copy_of_a_run_is_not_a_second_one(tmp_path: Path, copy: str) -> None:
+    a_run(tmp_path, "f1", EXECUTE, committed=True, outcome="SUCCESS")
+    shutil.copytree(tmp_path / "f1", tmp_path / copy)
+    assert {one.bundle: one.state for one in list_runs(str(tmp_path))} == {"f1": "in place", copy: "copy"}
+    a_run(tmp_path, "f2", ROLLBACK, committed=True, outcome="SUCCESS", execution="f1")
+    assert {one.bundle: one.state for one in list_runs(str(tmp_path))} == {"f1": "rolled back", copy: "copy", "f2": ""}
+    # of two copies without the original, one is the run
+    (tmp_path / "f1").rename(tmp_path / "z")
+    states = {one.bundle: one.state for one in list_runs(str(tmp_path))}
+    assert sorted(states[name] for name in (copy, "z")) == ["copy", "rolled back"]
 
 
 def test_what_needs_attention(tmp_path: Path) -> None:
