@@ -380,6 +380,10 @@ ROWS: dict[str, Fault] = {
         "an execution is rolled back while a later phase that requires it is in place",
         "refused, and the later one named: it is rolled back first",
     ),
+    "stamp-backdated": Fault(
+        "a bundle is sealed again and stamped today, and the unsigned part of the time-stamp names an earlier time",
+        "the audit reads the time that the authority signed",
+    ),
     "dump-unrestorable": Fault(
         "an index or generated column calls a function that needs a search_path, so that no dump of the database restores",
         "the rehearsal stops with the function's name; the documented repair leads on",

@@ -1057,7 +1057,8 @@ class _Auditor:
             return
         files = {"@stamp": data, "@seal": self.tree.read(SEAL), "@ca": self.authorities}
         _code, text = _output("openssl", ["ts", "-reply", "-in", "@stamp", "-text"], b"", files)
-        stamped = re.search(r"(?m)^Time stamp: (.*) GMT$", text)
+        # what stands before the token is signed by nobody, and can imitate it
+        stamped = re.search(r"(?m)^Time stamp: (.*) GMT$", text.rpartition("TST info:\n")[2])
         try:
             moment = datetime.datetime.strptime(f"{stamped[1] if stamped else ''} +0000", "%b %d %H:%M:%S %Y %z")
         except ValueError:

@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -800,6 +801,45 @@ def test_a_time_stamp_of_the_seal(archive: Archive, tmp_path: Path) -> None:
     run = run_alone(archive, tmp_path)
     assert run.returncode == 1
     assert "SHA256SUMS.tsr is no time-stamp of this SHA256SUMS" in run.stdout
+
+
+def der(tag: int, content: bytes) -> bytes:
+    """Return a value in DER."""
+    size = len(content)
+    length = bytes([size]) if size < 0x80 else bytes([0x82, size >> 8, size & 0xFF])
+    return bytes([tag]) + length + content
+
+
+def with_status_text(stamp_file: Path, text: bytes) -> None:
+    """Put a text into the status of a time-stamp's response, which no signature covers."""
+
+    def parts(data: bytes) -> tuple[bytes, bytes]:
+        """Return the content of the first value, and what follows it."""
+        more = data[1] & 0x7F if data[1] & 0x80 else 0
+        size = int.from_bytes(data[2 : 2 + more], "big") if more else data[1]
+        return data[2 + more : 2 + more + size], data[2 + more + size :]
+
+    body, _rest = parts(stamp_file.read_bytes())
+    _status, token = parts(body)
+    stamp_file.write_bytes(der(0x30, der(0x30, der(2, b"\0") + der(0x30, der(0x0C, text))) + token))
+
+
+@pytest.mark.fault("stamp-backdated")
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"\nTime stamp: Jan  2 03:04:05 2021 GMT",
+        b"x\nTST info:\nVersion: 1\nTime stamp: Jan  2 03:04:05 2021 GMT\ny",
+        b"\nTime stamp: Jan  2 03:04:05 2031 GMT\n\nTST info:\n",
+    ],
+)
+def test_a_time_stamp_tells_the_time_that_is_signed(archive: Archive, tmp_path: Path, text: bytes) -> None:
+    authority = stamp(archive.execution, tmp_path / "one")
+    with_status_text(archive.execution / "SHA256SUMS.tsr", text)
+    run = run_alone(archive, tmp_path, str(archive.execution), "--tsa-ca", str(authority))
+    assert re.search(
+        rf"time-stamp +sealed before {time.strftime('%Y')}-\S+Z, verified with your authorities", run.stdout
+    ), run.stdout
 
 
 def mutated(value: Any, data: st.DataObject) -> Any:
