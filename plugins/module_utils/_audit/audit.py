@@ -317,6 +317,7 @@ def journal_entries(data: bytes) -> List[Dict[str, Any]]:
         try:
             entry = parse_json(raw)
             whole = isinstance(entry, dict) and list(entry) == _ENTRY and isinstance(entry["data"], dict)
+            whole = whole and all(isinstance(entry[name], str) for name in ("at", "step", "event"))
             same = whole and journal_line(entry).encode("utf-8") == raw
         except (ValueError, RecursionError):
             entry, whole, same = {}, False, False

@@ -11,6 +11,7 @@ bundle is intact and has the same seal.
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -74,6 +75,12 @@ def _read(artefacts: RunDirectory) -> BackupRecord | None:
     try:
         record = BackupRecord(**read_json(artefacts.file(MARKER)))
     except (PhaseGateError, OSError, TypeError):
+        return None
+    texts = (record.method, record.file, record.database, record.system_identifier)
+    numbers = (record.started_epoch, record.size)
+    if not all(isinstance(one, str) for one in texts) or not all(
+        type(one) in (int, float) and math.isfinite(one) for one in numbers
+    ):
         return None
     # the name becomes a path that is deleted
     ours = record.file == NAMES.get(record.method)

@@ -33,6 +33,9 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.states i
 R = TypeVar("R", bound=Record)
 E = TypeVar("E", bound=StepEnd)
 
+#: What reading raises for a journal whose chain holds and whose nested values are of other types than a release writes.
+UNREADABLE = (TypeError, ValueError, KeyError, AttributeError)
+
 
 def records_of(entries: Sequence[Entry], kind: Type[R], step: str | None = None) -> list[R]:
     """Return every record of a kind, oldest first; of one command, when ``step`` names it."""

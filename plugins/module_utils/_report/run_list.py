@@ -23,6 +23,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import Entry
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import (
+    UNREADABLE,
     continued_runs,
     journaled_outcome,
     opening_of,
@@ -97,11 +98,17 @@ def list_runs(root: str, phase: str = "") -> list[ListedRun]:
 def _listed(run: RunDirectory) -> ListedRun:
     name = os.path.basename(run.path)
     try:
-        entries = run.journal.entries()
-    except (PhaseGateError, OSError) as error:
-        return ListedRun(
-            name, unreadable=error.what if isinstance(error, PhaseGateError) else str(error), sealed=run.sealed
-        )
+        return _of_journal(run, name, run.journal.entries())
+    except PhaseGateError as error:
+        why = error.what
+    except OSError as error:
+        why = str(error)
+    except UNREADABLE as error:
+        why = f"the journal has another form than this release writes: {type(error).__name__}: {error}"
+    return ListedRun(name, unreadable=why, sealed=run.sealed)
+
+
+def _of_journal(run: RunDirectory, name: str, entries: Sequence[Entry]) -> ListedRun:
     start = opening_of(entries)
     refused = next(iter(records_of(entries, RunNotOpened)), None)
     about = start or refused or RunNotOpened()

@@ -72,6 +72,8 @@ def _at_work(root: str) -> RunDirectory | None:
 
 def _shown(entry: Entry) -> dict[str, Any]:
     data = {key: entry.data[key] for key in _KEYS if key in entry.data}
-    if entry.data.get("gates"):
-        data["gates"] = [{"id": one["id"], "status": one["status"]} for one in entry.data["gates"]]
+    gates = entry.data.get("gates")
+    if gates and isinstance(gates, list):
+        known = [one for one in gates if isinstance(one, dict) and {"id", "status"} <= one.keys()]
+        data["gates"] = [{"id": one["id"], "status": one["status"]} for one in known]
     return {"seq": entry.seq, "at": entry.at, "step": entry.step, "event": entry.event, "data": data}

@@ -26,6 +26,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import Entry
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import (
+    UNREADABLE,
     continued_runs,
     journaled_outcome,
     opening_of,
@@ -113,6 +114,11 @@ class History:
         except PhaseGateError as error:
             at = entries[0].at if entries else _time_of(run)
             self.unclear.append((at, f"{name_of(run)}: {error.what}", error))
+        except UNREADABLE as error:
+            at = entries[0].at if entries else _time_of(run)
+            self.unclear.append(
+                (at, f"{name_of(run)}: its journal has another form: {type(error).__name__}: {error}", None)
+            )
 
     def _known(self, one: EarlierRun) -> None:
         if not one.run.sealed:

@@ -82,6 +82,25 @@ def test_check_mode_tells_the_same_and_removes_nothing(tmp_path: Path) -> None:
     assert there(tmp_path) == ["newest"]
 
 
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"started_epoch": "x"},
+        {"started_epoch": None},
+        {"started_epoch": float("nan")},
+        {"database": []},
+        {"method": ["custom"]},
+    ],
+)
+def test_a_record_of_another_form_stops_nothing(tmp_path: Path, facts: dict[str, Any]) -> None:
+    for name, days in (("old", 20), ("newest", 1)):
+        backup(tmp_path, name, days)
+    odd = backup(tmp_path, "odd", 30)
+    odd.write("backup.json", json.dumps({**RECORD.as_dict(), **facts}).encode())
+    assert set(pruned(tmp_path)) == {"newest", "old"}
+    assert there(tmp_path) == ["newest", "odd"]
+
+
 @pytest.mark.parametrize("method", ["directory", "basebackup"])
 def test_a_backup_of_many_files_goes_with_its_listing(tmp_path: Path, method: str) -> None:
     backup(tmp_path, "newest", 1)

@@ -67,15 +67,28 @@ def journal(*entries: tuple[str, str, dict[str, Any]]) -> list[Entry]:
     return [Entry(n, "t", step, event, data) for n, (step, event, data) in enumerate(entries, start=1)]
 
 
+def value_of(annotation: str) -> Any:
+    """A value of a field's type."""
+    form = annotation.partition(" |")[0]
+    if form in ("Rows", "Sequence[str]"):
+        return [{"a": 1}] if form == "Rows" else ["text"]
+    return {"str": "text", "int": 1, "float": 1.5, "bool": True}.get(form, {"a": "text"})
+
+
 @pytest.mark.parametrize("kind", [kind for kind in EVERY if kind is not RunEvent], ids=lambda kind: kind.__name__)
 def test_a_record_is_read_as_it_was_written(kind: type[Record]) -> None:
-    values = {one.name: f"<{one.name}>" for one in dataclasses.fields(kind)}
+    values = {one.name: value_of(str(one.type)) for one in dataclasses.fields(kind)}
     record = kind(**values)
     written = json.loads(json.dumps(record.to_entry()))
     assert written == values
     assert record_of(entry(kind, written)) == record
     # what is None is not there, and is None again
     assert kind.from_entry(entry(kind, {})) == kind()
+    for name, value in values.items():
+        for other in (None, [[1]], {"a": [1]}, True, 1, "text"):
+            if type(other) is not type(value) and not (type(value) is float and type(other) is int):
+                with pytest.raises(PhaseGateError, match="is not of this release's form"):
+                    record_of(entry(kind, {**written, name: other}))
 
 
 @pytest.mark.parametrize("kind", [RunOpened, TransactionBegun, Migrated], ids=lambda kind: kind.__name__)

@@ -21,6 +21,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
     RunOpened,
     SealBegun,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import Entry
 from ansible_collections.incomex.phasegate.plugins.module_utils._report.run_list import list_runs, run_lines
 
 if TYPE_CHECKING:
@@ -115,6 +116,43 @@ def test_a_copy_of_a_run_is_not_a_second_one(tmp_path: Path, copy: str) -> None:
     (tmp_path / "f1").rename(tmp_path / "z")
     states = {one.bundle: one.state for one in list_runs(str(tmp_path))}
     assert sorted(states[name] for name in (copy, "z")) == ["copy", "rolled back"]
+
+
+@pytest.mark.parametrize(
+    ("line", "data"),
+    [
+        ("open", {"kind": ["execute"]}),
+        ("open", {"phase": 1}),
+        ("open", {"operator": {"a": 1}}),
+        ("open", {"identity": []}),
+        ("open", {"inventory": [1]}),
+        ("open", {"key_of_a_later_release": 1}),
+        ("continue", {"bundle": ["x"]}),
+        ("seal", {"outcome": ["x"]}),
+    ],
+)
+def test_a_directory_of_another_form_hides_no_other(tmp_path: Path, line: str, data: dict[str, Any]) -> None:
+    a_run(tmp_path, "g1", EXECUTE, committed=True, outcome="SUCCESS")
+    odd = RunDirectory(str(tmp_path / "g2"))
+    odd.create()
+    if line != "open":
+        odd.journal.append("run", "open", {"kind": EXECUTE, "phase": "alpha"})
+    odd.journal.append("run", line, data)
+    odd.write("SHA256SUMS", b"")
+    found = {one.bundle: one for one in list_runs(str(tmp_path))}
+    assert (found["g1"].state, found["g1"].unreadable) == ("in place", "")
+    assert "is not of this release's form" in found["g2"].unreadable
+
+
+@pytest.mark.parametrize("at", [5, None, ["a"]])
+def test_a_time_that_is_no_text(tmp_path: Path, at: Any) -> None:
+    a_run(tmp_path, "h1", EXECUTE, committed=True, outcome="SUCCESS")
+    odd = RunDirectory(str(tmp_path / "h2"))
+    odd.create()
+    odd.write("journal.jsonl", (Entry(1, at, "run", "open", {}).line() + "\n").encode())
+    found = {one.bundle: one for one in list_runs(str(tmp_path))}
+    assert found["h1"].state == "in place"
+    assert "not intact at line 1" in found["h2"].unreadable
 
 
 def test_what_needs_attention(tmp_path: Path) -> None:

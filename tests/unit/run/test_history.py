@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import (
     ROLLBACK,
     RolledBack,
@@ -27,7 +28,6 @@ from ansible_collections.incomex.phasegate.tests.support.phase_files import Phas
 from ansible_collections.incomex.phasegate.tests.support.runs import Run, client_of
 
 if TYPE_CHECKING:
-    from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
     from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import Client
     from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
 
@@ -160,6 +160,19 @@ def test_a_journal_that_cannot_be_read_stops_both(app: Client, tmp_path: Path) -
     shutil.copytree(run.artefacts.path, other)
     journal = other / "journal.jsonl"
     journal.write_bytes(journal.read_bytes().replace(b'"COMMITTED"', b'"NOT_STARTED"', 1))
+    for check in (unspent, newest):
+        with pytest.raises(PhaseGateError, match="not known what an earlier run of this phase did"):
+            check(run)
+
+
+@pytest.mark.parametrize(
+    "odd", [{"identity": []}, {"identity": {"databases": 1}}, {"kind": ["execute"]}, {"key_of_a_later_release": 1}]
+)
+def test_a_journal_of_another_form_is_unclear(app: Client, tmp_path: Path, odd: dict[str, Any]) -> None:
+    run = executed(app, tmp_path, "CREATE TABLE app.t (id int)")
+    other = RunDirectory(str(run.root / "alpha_test_29990101T000000Z"))
+    other.create()
+    other.journal.append("run", "open", {**run.artefacts.journal.entries()[0].data, **odd})
     for check in (unspent, newest):
         with pytest.raises(PhaseGateError, match="not known what an earlier run of this phase did"):
             check(run)
