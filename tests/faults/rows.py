@@ -384,6 +384,10 @@ ROWS: dict[str, Fault] = {
         "a bundle is sealed again and stamped today, and the unsigned part of the time-stamp names an earlier time",
         "the audit reads the time that the authority signed",
     ),
+    "rows-beyond": Fault(
+        "a cascade or a trigger changes more rows of the table that a statement names than the statement reports",
+        "nothing commits until data declares them; the key is told",
+    ),
     "dump-unrestorable": Fault(
         "an index or generated column calls a function that needs a search_path, so that no dump of the database restores",
         "the rehearsal stops with the function's name; the documented repair leads on",

@@ -301,6 +301,10 @@ JOIN pg_catalog.pg_class s ON s.oid = used.sequence AND s.relkind = 'S' JOIN pg_
 """
 
 
+#: The changes that statements declare, by relation (schema and name) and kind, with the most rows of each; None for any number.
+Named = Mapping[Tuple[Any, str], Optional[int]]
+
+
 def _named_by(statement: Mapping[str, Any], search_path: Sequence[str]) -> Iterator[Tuple[str, str]]:
     """Yield the name and the kind of each change that a statement declares; a name without a schema in each that is searched."""
     kinds = _BY_TAG.get(statement["tag"], ())
@@ -315,39 +319,51 @@ def _named_by(statement: Mapping[str, Any], search_path: Sequence[str]) -> Itera
 
 
 def named_by_statements(
-    session: Session, statements: Sequence[Mapping[str, Any]], search_path: Sequence[str]
-) -> FrozenSet[Tuple[Any, str]]:
-    """Return the changes that statements declare by themselves, as relation (schema and name) and kind.
+    session: Session,
+    statements: Sequence[Mapping[str, Any]],
+    search_path: Sequence[str],
+    reported: Mapping[int, Optional[int]],
+) -> Named:
+    """Return the changes that statements declare by themselves, and of how many rows at most: those that they have reported.
 
     An INSERT, UPDATE, DELETE, MERGE, COPY or TRUNCATE names the table that it changes; its sequences move with an INSERT. What triggers,
-    functions and ``DO`` change is not among them. ``statements`` are the plan's.
+    functions, cascades and ``DO`` change is not among them. ``statements`` are the plan's, ``reported`` the rows by their number.
     """
-    named: Dict[str, FrozenSet[str]] = {}
-    for name, kind in (pair for one in statements if one["run"] for pair in _named_by(one, search_path)):
-        named[name] = named.get(name, frozenset()) | {kind}
-    if not named:
-        return frozenset()
-    found = {(split_relation(name), kind) for name, kinds in named.items() for kind in kinds}
-    for below, root in session.rows(_ROOTS.format(names=array_literal(sorted(named)))):
-        found |= {(split_relation(root or ""), kind) for kind in named[below or ""]}
-    filled = sorted(name for name, kinds in named.items() if "INSERT" in kinds)
+    limits: Dict[str, Dict[str, Optional[int]]] = {}
+    for one in statements:
+        for name, kind in set(_named_by(one, search_path)) if one["run"] else ():
+            kinds = limits.setdefault(name, {})
+            kinds[kind] = _sum(kinds.get(kind, 0), reported.get(one["n"], 0) if kind in COUNTED else None)
+    if not limits:
+        return {}
+    roots = {
+        below or "": root or "" for below, root in session.rows(_ROOTS.format(names=array_literal(sorted(limits))))
+    }
+    named: Dict[Tuple[Any, str], Optional[int]] = {}
+    for name, kinds in limits.items():
+        # what is counted has the name of the topmost parent
+        relation = split_relation(roots.get(name, name))
+        for kind, rows in kinds.items():
+            named[relation, kind] = _sum(named.get((relation, kind), 0), rows)
+    filled = sorted(name for name, kinds in limits.items() if "INSERT" in kinds)
     if filled:
-        found |= {
-            (split_relation(name or ""), "MOVE")
-            for (name,) in session.rows(_SEQUENCES.format(names=array_literal(filled)))
-        }
-    return frozenset(found)
+        sequences = session.rows(_SEQUENCES.format(names=array_literal(filled)))
+        named.update({(split_relation(name or ""), "MOVE"): None for (name,) in sequences})
+    return named
+
+
+def _sum(one: Optional[int], other: Optional[int]) -> Optional[int]:
+    """Return the sum of two limits; None is no limit."""
+    return None if one is None or other is None else one + other
 
 
 def judge_data(
-    declared: Mapping[str, Mapping[str, Any]],
-    found: Sequence[Mapping[str, Any]],
-    named: FrozenSet[Tuple[Any, str]] = frozenset(),
+    declared: Mapping[str, Mapping[str, Any]], found: Sequence[Mapping[str, Any]], named: Optional[Named] = None
 ) -> List[Tuple[str, str]]:
     """Return each deviation as what was expected and what was found.
 
     ``declared`` is ``data`` of a phase. Every change needs a declaration of its relation and kind, there or among ``named``, those
-    of ``named_by_statements``; a declared count must be met.
+    of ``named_by_statements``; a declared count must be met, and a named one not be exceeded.
     """
     wanted = {split_relation(name): (name, kinds) for name, kinds in declared.items()}
     seen: Dict[Any, Dict[str, Any]] = {}
@@ -356,13 +372,16 @@ def judge_data(
         relation, kind, rows = split_relation(change["relation"]), change["kind"], change["rows"]
         seen.setdefault(relation, {})[kind] = rows
         _name, kinds = wanted.get(relation, ("", {}))
-        if kind not in kinds and (relation, kind) not in named:
-            wrong.append(
-                (
-                    f"no undeclared change of data in {change['relation']}",
-                    f"{kind} in {change['relation']}: {change_extent(change)}",
-                )
+        limit = (named or {}).get((relation, kind), 0)
+        if kind in kinds or limit is None or (rows is not None and 0 < rows <= limit):
+            continue
+        beyond = f" beyond the {limit} rows that its statements report" if limit else ""
+        wrong.append(
+            (
+                f"no undeclared change of data in {change['relation']}{beyond}",
+                f"{kind} in {change['relation']}: {change_extent(change)}",
             )
+        )
     for relation, (name, kinds) in wanted.items():
         for kind, count in kinds.items():
             rows = seen.get(relation, {}).get(kind, 0) or 0

@@ -230,11 +230,12 @@ class MigrationChecks(TransactionChecks):
         if not applied.counted:
             return [("the server counts rows (track_counts is on from BEGIN to COMMIT)", applied.unproved[0])]
         declared = self.request.phase["data"]
-        wrong = judge_data(declared, data)
-        if not wrong:
+        if not judge_data(declared, data):
             return []
         path = self.request.phase["settings"]["search_path"]
-        return judge_data(declared, data, named_by_statements(session, self.request.plan["ddl"]["statements"], path))
+        reported = {one["n"]: one["rows"] for one in applied.statements}
+        named = named_by_statements(session, self.request.plan["ddl"]["statements"], path, reported)
+        return judge_data(declared, data, named)
 
     def _data_to_declare(self, data: Sequence[Mapping[str, Any]]) -> list[str]:
         key = data_key(self.request.phase["data"], data)

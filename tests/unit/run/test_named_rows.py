@@ -1,0 +1,93 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A statement declares the rows that it reports, and no more: cascades and triggers of the same table are changes of their own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from ansible_collections.incomex.phasegate.tests.support.phase_files import PhaseFiles
+from ansible_collections.incomex.phasegate.tests.support.runs import Run, client_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
+
+BEFORE = """
+CREATE SCHEMA app;
+CREATE TABLE app.tree (id int PRIMARY KEY, above int REFERENCES app.tree ON DELETE CASCADE, v int);
+INSERT INTO app.tree SELECT n, CASE WHEN n > 1 THEN 1 END, 0 FROM generate_series(1, 50) n;
+CREATE FUNCTION app.all() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
+  IF pg_trigger_depth() = 1 THEN UPDATE app.flat SET v = v + 1 WHERE id <> NEW.id; END IF; RETURN NULL; END$$;
+CREATE TABLE app.flat (id int PRIMARY KEY, v int);
+INSERT INTO app.flat SELECT n, 0 FROM generate_series(1, 50) n;
+CREATE TRIGGER all_of_them AFTER UPDATE ON app.flat FOR EACH ROW EXECUTE FUNCTION app.all();
+CREATE TABLE app.parts (id int) PARTITION BY LIST (id);
+CREATE TABLE app.part_1 PARTITION OF app.parts FOR VALUES IN (1);
+CREATE TABLE app.part_2 PARTITION OF app.parts FOR VALUES IN (2);
+INSERT INTO app.parts VALUES (1), (2), (2), (2);
+CREATE FUNCTION app.other() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN DELETE FROM app.part_2; RETURN NULL; END$$;
+CREATE TRIGGER other AFTER DELETE ON app.part_1 FOR EACH STATEMENT EXECUTE FUNCTION app.other();
+"""
+
+
+def migrated(cluster: Cluster, database: str, directory: Path, ddl: str, **changes: Any) -> tuple[str, str]:
+    """Return outcome and message of a phase of one statement that reports one row."""
+    cluster.psql(BEFORE, database)
+    tag = ddl.split(maxsplit=1)[0]
+    definition = {
+        "scope": {"schemas": ["app"], "statements": [tag]},
+        "expect": {"tags": {tag: 1}, "rows": {tag: [{"max": 2}]}},
+        **changes,
+    }
+    files = PhaseFiles(directory).write(definition, ddl=f"{ddl};\n".encode())
+    outcome = Run.of(client_of(cluster, database), directory / "runs", files.path).prepare().migrate()
+    return outcome.data["outcome"], outcome.message
+
+
+@pytest.mark.fault("rows-beyond")
+@pytest.mark.parametrize(
+    ("ddl", "relation", "kind", "rows"),
+    [
+        ("DELETE FROM app.tree WHERE id = 1", "app.tree", "DELETE", 50),
+        ("UPDATE app.flat SET v = 1 WHERE id = 1", "app.flat", "UPDATE", 50),
+        ("DELETE FROM app.part_1 WHERE id = 1", "app.parts", "DELETE", 4),
+    ],
+)
+def test_rows_beyond_the_reported_ones_are_declared_or_nothing_commits(  # noqa: PLR0917
+    cluster: Cluster, empty_database: str, tmp_path: Path, ddl: str, relation: str, kind: str, rows: int
+) -> None:
+    outcome, message = migrated(cluster, empty_database, tmp_path, ddl)
+    assert outcome == "ROLLED_BACK"
+    assert f"no undeclared change of data in {relation} beyond the 1 rows that its statements report" in message
+    assert f"{kind} in {relation}: {rows} rows" in message
+    assert f"  {relation}: {{{kind}: {rows}}}" in message
+
+
+@pytest.mark.fault("rows-beyond")
+def test_declared_they_commit(cluster: Cluster, empty_database: str, tmp_path: Path) -> None:
+    data = {"app.tree": {"DELETE": 50}}
+    assert migrated(cluster, empty_database, tmp_path, "DELETE FROM app.tree WHERE id = 1", data=data) == (
+        "COMMITTED",
+        "",
+    )
+
+
+@pytest.mark.parametrize(
+    "ddl",
+    [
+        "INSERT INTO app.tree VALUES (2, NULL, 5) ON CONFLICT (id) DO UPDATE SET v = 5",
+        "INSERT INTO app.tree VALUES (99, 1, 5), (2, 1, 5) ON CONFLICT (id) DO UPDATE SET v = 5",
+        "MERGE INTO app.tree t USING (VALUES (2), (99)) s (id) ON s.id = t.id"
+        " WHEN MATCHED THEN UPDATE SET v = 7 WHEN NOT MATCHED THEN INSERT VALUES (s.id, 1, 7)",
+        "INSERT INTO app.parts VALUES (1), (2)",
+        "DELETE FROM app.parts WHERE false",
+    ],
+)
+def test_what_a_statement_reports_needs_no_more(
+    cluster: Cluster, empty_database: str, tmp_path: Path, ddl: str
+) -> None:
+    assert migrated(cluster, empty_database, tmp_path, ddl) == ("COMMITTED", "")
