@@ -133,3 +133,14 @@ def test_a_run_that_is_not_there_or_not_sealed_is_refused(host: Path) -> None:
     assert "There is no such run" in fetch(host, phasegate_run="other").messages
     (host / "SHA256SUMS").unlink()
     assert "There is no sealed run" in fetch(host).messages
+
+
+def test_the_status_is_a_page_too(host: Path, tmp_path: Path) -> None:
+    inventory = write_inventory(tmp_path / "hosts.yml", {"db1": {"phasegate_root": str(host.parent)}})
+    run = play(tmp_path, "playbooks/status.yml", inventory=inventory, extra_vars={"phasegate_status": str(tmp_path)})
+    assert run.rc == 0, run.stdout
+    (listed,) = json.loads((tmp_path / "status.json").read_text(encoding="utf-8"))["hosts"]["db1"]
+    assert (listed["bundle"], listed["state"]) == (host.name, "in place")
+    page = (tmp_path / "status.html").read_text(encoding="utf-8")
+    assert page.startswith("<!doctype html>")
+    assert host.name in page

@@ -38,6 +38,9 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._report.sealing 
 #: The outcome of a run that is not sealed: a step of it is at work, or none is.
 RUNNING, INTERRUPTED = "RUNNING", "INTERRUPTED"
 
+#: The columns of a table of runs.
+HEAD: tuple[str, ...] = ("opened", "kind", "phase", "database", "outcome", "state", "seal", "operator", "directory")
+
 IN_PLACE, ROLLED_BACK, CONTINUED, COPY = "in place", "rolled back", "continued", "copy"
 
 
@@ -136,7 +139,7 @@ def _of_journal(run: RunDirectory, name: str, entries: Sequence[Entry]) -> Liste
 
 def sealed_run(root: str, name: str) -> RunDirectory:
     """Return the run of a name below ``root``, or the newest for '', if it is sealed. Raises ``PhaseGateError``."""
-    runs = [one.bundle for one in list_runs(root, "") if one.sealed and name in ("", one.bundle)]
+    runs = [one.bundle for one in list_runs(root) if one.sealed and (one.bundle == name if name else one.state != COPY)]
     if not runs:
         raise PhaseGateError(
             "There is no such run." if name else "There is no sealed run.",
@@ -186,28 +189,17 @@ def run_lines(runs: Sequence[ListedRun]) -> list[str]:
     """Return the runs as a table of text, then what is in place, and what needs attention."""
     if not runs:
         return ["No run."]
-    rows: list[tuple[str, ...]] = [
-        ("opened", "kind", "phase", "database", "outcome", "state", "seal", "operator", "directory")
-    ]
-    rows += [_cells(one) for one in runs]
+    rows = [HEAD, *(tuple(map(escaped, row_of(one))) for one in runs)]
     widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
     table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
     return [*table, "", *_conclusions(runs)]
 
 
-def _cells(one: ListedRun) -> tuple[str, ...]:
+def row_of(one: ListedRun) -> tuple[str, ...]:
+    """Return the cells of a run in the order of ``HEAD``."""
     if one.unreadable:
-        return (
-            "",
-            "",
-            "",
-            "",
-            "UNREADABLE",
-            "",
-            "sealed" if one.sealed else "",
-            "",
-            escaped(f"{one.bundle}: {one.unreadable}"),
-        )
+        sealed = "sealed" if one.sealed else ""
+        return ("", "", "", "", "UNREADABLE", "", sealed, "", f"{one.bundle}: {one.unreadable}")
     state = (
         f"{one.state} by {one.undone_by}"
         if one.undone_by
@@ -217,23 +209,31 @@ def _cells(one: ListedRun) -> tuple[str, ...]:
     database = f"{one.database} on {one.environment}" if one.database else one.environment
     at = f"{one.opened[:19]}Z" if one.opened else ""
     directory = f"{one.bundle} (sealed as {one.sealed_as})" if one.sealed_as else one.bundle
-    cells = (at, one.kind, one.phase, database, one.outcome, state, seal, one.operator, directory)
-    return tuple(escaped(cell) for cell in cells)
+    return (at, one.kind, one.phase, database, one.outcome, state, seal, one.operator, directory)
 
 
 def _conclusions(runs: Sequence[ListedRun]) -> list[str]:
     """Return one line for each execution in place and for each run that somebody has to look at."""
-    in_place = [
-        f"in place: {one.phase} on {one.database} since {one.opened[:19]}Z ({one.bundle})"
+    placed = [escaped(f"in place: {line}") for line in in_place(runs)]
+    return [*(placed or ["in place: nothing"]), *(escaped(f"look at: {line}") for line in need_attention(runs))]
+
+
+def in_place(runs: Sequence[ListedRun]) -> list[str]:
+    """Return one line for each execution in place."""
+    return [
+        f"{one.phase} on {one.database} since {one.opened[:19]}Z ({one.bundle})"
         for one in runs
         if one.state == IN_PLACE
     ]
-    waiting = [
-        f"look at: {one.bundle}: {one.unreadable or one.outcome}"
+
+
+def need_attention(runs: Sequence[ListedRun]) -> list[str]:
+    """Return one line for each run that somebody has to look at."""
+    return [
+        f"{one.bundle}: {one.unreadable or one.outcome}"
         + (", and its transaction is COMMITTED" if one.committed and one.outcome == INTERRUPTED else "")
         for one in runs
         if one.unreadable
         or one.outcome == INTERRUPTED
         or (one.state == IN_PLACE and not one.outcome.startswith("SUCCESS"))
     ]
-    return [escaped(line) for line in [*(in_place or ["in place: nothing"]), *waiting]]
