@@ -83,6 +83,7 @@ problems:
   elements: str
 """
 
+import json
 import os
 import re
 import tempfile
@@ -97,6 +98,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.files im
     replace_file,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_edit import scalar
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_file import (
     HAS_JSONSCHEMA,
     SourceFile,
@@ -115,8 +117,16 @@ _PLAYBOOK = """---
 - name: {title}
   ansible.builtin.import_playbook: incomex.phasegate.execute
   vars:
-    phasegate_phase_file: "{{{{ playbook_dir }}}}/{place}/phase.yml"
+    phasegate_phase_file: {path}
 """
+
+
+def playbook_of(name: str, title: str, folder: str) -> bytes:
+    """Return the playbook of a phase; ``folder`` is the name of the directory beside it that has the phase's own."""
+    # no brace of the name begins a template
+    place = f"{folder}/{name}/phase.yml".replace("{", "{{ '{' }}")
+    path = json.dumps("{{ playbook_dir }}/" + place, ensure_ascii=False)
+    return _PLAYBOOK.format(file=f"{name}.yml", title=scalar(title), path=path).encode("utf-8")
 
 
 def migration_of(folder: str, sql: str) -> bytes:
@@ -190,11 +200,10 @@ def drafted(name: str, directory: str, sql: str) -> Tuple[Dict[str, bytes], Phas
         "rollback.sql": draft.rollback.encode("utf-8"),
     }
     title = name.replace("-", " ").replace("_", " ").capitalize()
-    place = f"{os.path.basename(os.path.abspath(directory))}/{name}"
     files = {os.path.join(folder, one): data for one, data in texts.items()}
     if not sql:
         del files[os.path.join(folder, "migrate.sql")]
-    files[playbook] = _PLAYBOOK.format(file=f"{name}.yml", title=title, place=place).encode("utf-8")
+    files[playbook] = playbook_of(name, title, os.path.basename(os.path.abspath(directory)))
     return files, draft, problems_of(texts)
 
 

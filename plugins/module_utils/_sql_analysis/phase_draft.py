@@ -131,8 +131,8 @@ def _definition(
     undo: RollbackDraft,
 ) -> Iterator[str]:
     yield "---\n"
-    yield f"phase: {name}\n"
-    yield f"title: {name.replace('-', ' ').replace('_', ' ').capitalize()}  # say what it does, in a line\n"
+    yield f"phase: {scalar(name)}\n"
+    yield f"title: {scalar(name.replace('-', ' ').replace('_', ' ').capitalize())}  # say what it does, in a line\n"
     yield "revision: r1\n\n"
     yield f"migrate:\n  file: {migrate.name}\n  sha256: {migrate.sha256}\n\n"
     yield f"rollback:\n  file: {rollback.name}\n  sha256: {rollback.sha256}\n"
