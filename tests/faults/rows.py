@@ -388,6 +388,10 @@ ROWS: dict[str, Fault] = {
         "a cascade or a trigger changes more rows of the table that a statement names than the statement reports",
         "nothing commits until data declares them; the key is told",
     ),
+    "rows-uncounted": Fault(
+        "a trigger switches the server's counters off while it writes, and leaves nothing that says so",
+        "the table that was opened for writing is named as not proved, for reviewers and in the report",
+    ),
     "dump-unrestorable": Fault(
         "an index or generated column calls a function that needs a search_path, so that no dump of the database restores",
         "the rehearsal stops with the function's name; the documented repair leads on",

@@ -84,6 +84,11 @@ SELECT pg_catalog.json_build_object('tracking', {_TRACKING},
       SELECT FROM pg_catalog.unnest(p.proconfig) setting WHERE setting ~* '^track_counts=')), '[]'))
 """
 
+_OPENED = """
+SELECT relation FROM pg_catalog.pg_locks
+WHERE pid = pg_catalog.pg_backend_pid() AND locktype = 'relation' AND mode = 'RowExclusiveLock'
+"""
+
 # With their partitions and children, which a change of the parent changes as well.
 _FAMILY = """
 WITH RECURSIVE family AS (
@@ -142,8 +147,12 @@ class DataBaseline:
     ``lines`` are the relations by oid, as the server sent them: few of so many are looked at later.
     """
 
-    def __init__(self, tracking: str, lines: Mapping[str, str], empty: FrozenSet[str]) -> None:
+    def __init__(
+        self, tracking: str, lines: Mapping[str, str], empty: FrozenSet[str], opened: FrozenSet[str] = frozenset()
+    ) -> None:
         self._tracking = tracking
+        #: the oids of what the collection itself has opened for writing
+        self._opened = opened
         self._lines = lines
         self._empty = empty
 
@@ -164,10 +173,14 @@ class DataBaseline:
             oid, _tab, rest = line.partition("\t")
             lines[oid] = rest
         tracking = copy_field(lines.pop("0").split("\t")[2]) or ""
-        return cls(tracking, lines, _empty(session, rewrites) if rewrites else frozenset())
+        opened = frozenset(oid or "" for (oid,) in session.rows(_OPENED))
+        return cls(tracking, lines, _empty(session, rewrites) if rewrites else frozenset(), opened)
 
-    def observe(self, session: Session) -> DataChanges:
-        """Return what the transaction has changed since, when no statement of its author can follow any more."""
+    def observe(self, session: Session, named: Sequence[str] = ()) -> DataChanges:
+        """Return what the transaction has changed since, when no statement of its author can follow any more.
+
+        ``named`` are the relations that statements name: that they change no row of one is no riddle.
+        """
         found = session.json(_AFTER)
         sums: Dict[Tuple[str, str], int] = {}
         rewrites, emptied = [], []
@@ -192,10 +205,23 @@ class DataBaseline:
         unproved = [
             f"{name} switches track_counts: rows that it changes may not be counted" for name in found["switches"]
         ]
+        unproved += self._uncounted(found["relations"], named)
         counted = found["tracking"].startswith("on") and found["tracking"] == self._tracking
         if not counted:
             unproved.insert(0, f"track_counts was {self._tracking} at BEGIN, and {found['tracking']} before COMMIT")
         return DataChanges(changes, tables, sorted(rewrites), sorted(emptied), unproved, counted)
+
+    def _uncounted(self, relations: Sequence[Mapping[str, Any]], named: Sequence[str]) -> List[str]:
+        """Return in words which tables were opened for writing although no row of them was counted."""
+        known = {*map(split_relation, named), *((None, name) for name in named)}
+        return [
+            f"{one['text']} was opened for writing, and no row of it was counted: whether one was changed is not proved"
+            for one in relations
+            if one["kind"] == "r" and one["writes"] and one["oid"] not in self._opened
+            if not known & {(one["schema"], one["name"]), split_relation(one["top"]), (None, one["name"])}
+            if list(one["counts"])
+            == list(_Relation.of(self._lines[one["oid"]]).counts if one["oid"] in self._lines else (0, 0, 0))
+        ]
 
     def _changes_of(
         self, session: Session, found: Mapping[str, Any], before: _Relation | None

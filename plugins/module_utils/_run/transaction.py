@@ -377,7 +377,7 @@ def _attempt(
     with explain_privileges(session):
         checks.before_read_only(session, applied)
     make_read_only(session, script.command, beginning)
-    applied.observe(baseline.observe(session))
+    applied.observe(baseline.observe(session, _relations(script)))
     _check_counts(script, applied)
     with explain_privileges(session):
         checks.before_commit(session, applied)

@@ -91,3 +91,37 @@ def test_what_a_statement_reports_needs_no_more(
     cluster: Cluster, empty_database: str, tmp_path: Path, ddl: str
 ) -> None:
     assert migrated(cluster, empty_database, tmp_path, ddl) == ("COMMITTED", "")
+
+
+#: A trigger of the table's owner deletes rows that the server does not count, and leaves nothing that says so.
+HIDDEN = """
+CREATE TABLE app.audit (id int);
+INSERT INTO app.audit SELECT generate_series(1, 10);
+CREATE FUNCTION app.hide() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN {} RETURN NULL; END$$;
+CREATE TRIGGER hide AFTER UPDATE ON app.tree FOR EACH STATEMENT EXECUTE FUNCTION app.hide();
+"""
+
+
+@pytest.mark.fault("rows-uncounted")
+@pytest.mark.parametrize(
+    "body",
+    [
+        "CREATE FUNCTION pg_temp.h() RETURNS void LANGUAGE sql SET track_counts = off AS 'DELETE FROM app.audit'; PERFORM pg_temp.h();",
+        "PERFORM set_config('track_counts', 'off', true); DELETE FROM app.audit; PERFORM set_config('track_counts', 'on', true);",
+        "PERFORM set_config('track_counts', 'off', false); UPDATE app.audit SET id = 0; PERFORM set_config('track_counts', 'on', false);",
+    ],
+)
+def test_a_table_that_was_opened_for_writing_is_told(
+    cluster: Cluster, empty_database: str, tmp_path: Path, body: str
+) -> None:
+    cluster.psql(BEFORE + HIDDEN.format(body), empty_database)
+    definition = {
+        "scope": {"schemas": ["app"], "statements": ["UPDATE"]},
+        "expect": {"tags": {"UPDATE": 1}, "rows": {"UPDATE": [1]}},
+    }
+    files = PhaseFiles(tmp_path).write(definition, ddl=b"UPDATE app.tree SET v = 1 WHERE id = 2;\n")
+    outcome = Run.of(client_of(cluster, empty_database), tmp_path / "runs", files.path).prepare().migrate()
+    told = [*(outcome.data.get("transaction") or {}).get("unproved", ()), outcome.message]
+    assert any("app.audit was opened for writing, and no row of it was counted" in one for one in told) or (
+        outcome.data["outcome"] == "ROLLED_BACK"
+    ), told
