@@ -215,9 +215,17 @@ def test_a_lock_that_is_not_granted_shows_who_holds_it(target: Target, phase: Pa
             text = ""
             for line in process.stdout:
                 text += line
-                if "WAITING" in line:  # it is shown while the module waits, on a pipe as well
+                if "WAITING" in line and "attempt" in line:  # it is shown while the module waits, on a pipe as well
                     holder.rollback()
     assert process.returncode == 0, text
+    waiting = re.search(
+        r"^target  C-07 +WAITING +[0-9.]+ s  waits for (\w+) on public\.tac_logical_unit, held or asked for by (.*)",
+        text,
+        re.MULTILINE,
+    )
+    assert waiting, text
+    assert f"pid {pid}, role" in waiting[2]
+    assert waiting.start() < text.index("attempt 1")
     waits = re.findall(r"^target  C-07 +WAITING +[0-9.]+ s  attempt (\d+): held by (.*)", text, re.MULTILINE)
     assert waits, text
     assert waits[0][0] == "1"

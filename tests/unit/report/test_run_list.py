@@ -22,7 +22,8 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
     SealBegun,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import Entry
-from ansible_collections.incomex.phasegate.plugins.module_utils._report.run_list import list_runs, run_lines
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.run_list import list_runs, run_lines, sealed_run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -180,3 +181,16 @@ def test_other_phases_and_nothing(tmp_path: Path) -> None:
     assert list_runs(str(tmp_path), "alpha") == []
     assert run_lines([]) == ["No run."]
     assert list_runs(str(tmp_path / "absent")) == []
+
+
+@pytest.mark.parametrize("copy", ["a0", "f1.copy"])
+def test_the_newest_sealed_run_is_no_copy(tmp_path: Path, copy: str) -> None:
+    with pytest.raises(PhaseGateError, match="There is no sealed run"):
+        sealed_run(str(tmp_path), "")
+    a_run(tmp_path, "f1", EXECUTE, committed=True, outcome="SUCCESS")
+    shutil.copytree(tmp_path / "f1", tmp_path / copy)
+    a_run(tmp_path, "f2", ROLLBACK, execution="f1")
+    assert sealed_run(str(tmp_path), "").path == str(tmp_path / "f1")
+    assert sealed_run(str(tmp_path), copy).path == str(tmp_path / copy)
+    with pytest.raises(PhaseGateError, match="There is no such run"):
+        sealed_run(str(tmp_path), "f2")
