@@ -27,15 +27,17 @@ def require_no_hidden_call(session: Session, script: Script) -> None:
     if not schemas:
         return
     text = script.data.decode("utf-8", "replace")
+    # of a name in escapes nobody knows here which one it is
+    escaped_names = ['a name written U&"…"'] if re.search(r'\bU&"', text, re.IGNORECASE) else []
     listed = f"ARRAY[{', '.join(map(literal, schemas))}]::pg_catalog.name[]"
     hidden = sorted(
         {
             full or ""
             for full, name in session.rows(_OF_A_ROW.format(schemas=listed))
-            if full not in script.functions
-            and re.search(rf"\.\s*\"?{re.escape(name or '')}\b(?!\s*\()", text, re.IGNORECASE)
+            if full not in script.functions and _may_be_called(text, name or "")
         }
     )
+    hidden += escaped_names
     if hidden:
         raise Stopped(
             f"{script.command}: the SQL may call a function that its scope does not permit.",
@@ -44,3 +46,12 @@ def require_no_hidden_call(session: Session, script: Script) -> None:
             next_step="leave settings.search_path empty, or add the function to scope.functions if it may be called, "
             "as a new revision",
         )
+
+
+def _may_be_called(text: str, name: str) -> bool:
+    """Return whether a name stands behind a dot, or behind a comment that may hide one, and is not called as a function is."""
+    for match in re.finditer(rf"\"?(?<![\w$]){re.escape(name)}(?![\w$])(?!\"?\s*\()", text, re.IGNORECASE):
+        before = text[: match.start()].rstrip()
+        if before.endswith((".", "*/")) or "--" in before.rpartition("\n")[2]:
+            return True
+    return False

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, FrozenSet, Sequence, Tuple
+from typing import Any, Callable, FrozenSet, Iterator, Sequence, Tuple
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.problems import Repair
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.statement_kinds import (
@@ -112,10 +112,29 @@ def check_handed(node: Any, declared: FrozenSet[str], report: Callable[..., None
                 _report_far_reaching(name, report)
         elif is_node(child, ast.DefElem) and child.defname in _CALLED and is_node(child.arg, ast.TypeName):
             _check_own(string_list(child.arg.names) or ("",), "function", declared, report)
-        elif is_node(child, ast.A_Expr):
-            _check_own(string_list(child.name) or ("",), "operator", declared, report)
+        elif is_node(child, ast.CreateOpClassItem) and child.name:
+            what = "operator" if child.itemtype == _OPERATOR_ITEM else "function"
+            _check_own(string_list(child.name.objname) or ("",), what, declared, report)
+        for parts in _operators(child):
+            _check_own(parts, "operator", declared, report)
     if is_node(node, ast.CreateCastStmt) and node.func:
         _check_own(string_list(node.func.objname) or ("",), "function", declared, report)
+
+
+#: What CREATE OPERATOR CLASS lists as an operator (opclasscmds.h).
+_OPERATOR_ITEM = 1
+
+
+def _operators(node: Any) -> Iterator[Tuple[str, ...]]:
+    """Yield the names of operators that a node itself has, wherever the grammar lets one stand."""
+    for name in ("name" if is_node(node, ast.A_Expr) else "", "operName", "useOp"):
+        parts = string_list(getattr(node, name, None)) if name else None
+        if parts:
+            yield parts
+    if is_node(node, ast.Constraint):
+        # EXCLUDE (column WITH operator, …)
+        for pair in node.exclusions or ():
+            yield string_list(pair[-1]) or ("",)
 
 
 def _check_own(parts: Sequence[str], what: str, declared: FrozenSet[str], report: Callable[..., None]) -> None:

@@ -215,7 +215,8 @@ def _analysed(source: SourceFile, rules: SqlRules, problems: List[Problem]) -> L
             check_names(inside, rules, temporary, report)
             check_calls([*names.calls, *inside.calls], rules.functions, rules.search_path, report)
             check_attributes((names, inside), rules.functions, rules.search_path, report)
-            check_handed(piece.node, rules.functions, report)
+            for part in (piece.node, *inner.statements, *inner.expressions):
+                check_handed(part, rules.functions, report)
         seen[tag] += 1
         statements.append(
             {

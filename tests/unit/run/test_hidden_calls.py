@@ -48,6 +48,9 @@ def script(sql: str, schemas: Sequence[str] = ("app",), functions: Sequence[str]
         ('SELECT o."wipe" FROM app.orders o', "app.wipe"),
         ("SELECT o.WIPE FROM app.orders o", "app.wipe"),
         ('SELECT o."Odd Name" FROM app.orders o', "app.Odd Name"),
+        ("SELECT o./* x */wipe FROM app.orders o", "app.wipe"),
+        ("SELECT '/*', o./* a /* b */ c */ wipe FROM app.orders o", "app.wipe"),
+        ("SELECT o.-- x\nwipe FROM app.orders o", "app.wipe"),
     ],
 )
 def test_a_call_in_the_form_of_a_column_is_refused(session: Session, sql: str, name: str) -> None:
@@ -64,3 +67,11 @@ def test_a_call_in_the_form_of_a_column_is_refused(session: Session, sql: str, n
 )
 def test_columns_and_calls_in_the_form_of_calls_are_not(session: Session, sql: str) -> None:
     require_no_hidden_call(session, script(sql))
+
+
+@pytest.mark.fault("attribute-call")
+def test_a_name_in_escapes_is_refused(session: Session) -> None:
+    with pytest.raises(Stopped) as caught:
+        require_no_hidden_call(session, script('SELECT o.U&"wip\\0065" FROM app.orders o', functions=["app.wipe"]))
+    assert caught.value.found == 'a name written U&"…"'
+    require_no_hidden_call(session, script('SELECT o.U&"wip\\0065" FROM app.orders o', schemas=()))

@@ -487,6 +487,24 @@ def test_to_drop_what_depends_is_a_kind_of_its_own(files: PhaseFiles, ddl: bytes
         ("CREATE CAST", b"CREATE CAST (app.t AS int) WITH FUNCTION app.wipe(app.t)", "the function app.wipe"),
         ("CREATE AGGREGATE", b"CREATE AGGREGATE app.s(int) (SFUNC = app.wipe, STYPE = app.t)", "the function app.wipe"),
         ("CREATE TABLE", b"CREATE TABLE app.t (CHECK (1 OPERATOR(app.@@@) 2 > 0))", "the operator app.@@@"),
+        ("SELECT", b"SELECT 1 OPERATOR(app.@@@) ANY (SELECT 1)", "the operator app.@@@"),
+        ("SELECT", b"SELECT id FROM app.t ORDER BY id USING OPERATOR(app.<)", "the operator app.<"),
+        ("DO", b"DO $$BEGIN PERFORM OPERATOR(app.@@@) 1; END$$", "the operator app.@@@"),
+        (
+            "CREATE TABLE",
+            b"CREATE TABLE app.t (a int, EXCLUDE USING gist (a WITH OPERATOR(app.=)))",
+            "the operator app.=",
+        ),
+        (
+            "CREATE OPERATOR CLASS",
+            b"CREATE OPERATOR CLASS app.c FOR TYPE int USING btree AS OPERATOR 1 pg_catalog.<, FUNCTION 1 app.cmp(int, int)",
+            "the function app.cmp",
+        ),
+        (
+            "CREATE OPERATOR CLASS",
+            b"CREATE OPERATOR CLASS app.c FOR TYPE int USING btree AS OPERATOR 1 app.<",
+            "the operator app.<",
+        ),
     ],
 )
 @pytest.mark.fault("attribute-call")
