@@ -250,6 +250,14 @@ def approve(document: Document, reviewer: str, key: str, notes: str, *, check_mo
     if not os.path.isfile(key):
         raise PhaseGateError("The key is missing.", expected="a file", found=key, next_step="give the path of a key")
     signed = documents(files, document, notes)
+    notes_size = len(signed.get(files.notes_signature, b""))
+    if notes_size > SMALL:
+        raise PhaseGateError(
+            "The notes are too long.",
+            expected=f"at most {SMALL} bytes, which is as much as is read of them later",
+            found=f"{notes_size} bytes",
+            next_step="shorten them, and name the document that has the rest",
+        )
     namespace = NOTES_NAMESPACE if notes else document.namespace
     new: Dict[str, Optional[bytes]] = {
         signature: None if check_mode else sign(document, key, namespace) for signature, document in signed.items()
@@ -258,7 +266,7 @@ def approve(document: Document, reviewer: str, key: str, notes: str, *, check_mo
     wanted = {files.notes: signed.get(files.notes_signature), files.notes_signature: None, **new}
     changed = changed or read_file(files.notes, SMALL) != wanted[files.notes]
     if changed and not check_mode:
-        if read_file(document.path, SMALL) != document.data:
+        if read_file(document.path) != document.data:
             replace_file(document.path, document.data)
         # its signature comes last: without it there is no approval
         for name in (files.notes, files.notes_signature, files.signature):

@@ -526,6 +526,23 @@ def test_untouched_bundles_and_their_links_verify(archive: Archive, tmp_path: Pa
     assert document["bundles"][0]["seal"] == seal
 
 
+def test_who_may_approve_may_not_seal_where_the_list_says_so(archive: Archive, tmp_path: Path) -> None:
+    """As docs/security-model.md advises: ssh-keygen obeys the namespaces of a line."""
+    may_approve = "plan@phasegate.incomex,notes@phasegate.incomex,rollback@phasegate.incomex,review@phasegate.incomex"
+    lines = [archive.key(name).line().replace(" ", f' namespaces="{may_approve}" ', 1) for name in ("anna", "ben")]
+    may_seal = ' namespaces="seal@phasegate.incomex,statement@phasegate.incomex" '
+    known = tmp_path / "known"
+    known.write_text("".join([*lines, archive.key("host").line().replace(" ", may_seal, 1)]), encoding="utf-8")
+    arguments = (str(archive.execution), "--allowed-signers", str(known))
+    assert run_alone(archive, tmp_path, *arguments).returncode == 0
+    (archive.execution / "report.md").write_text("All good.\n", encoding="utf-8")
+    unsigned(archive.execution)
+    seal_and_sign(RunDirectory(str(archive.execution)), "", str(archive.keys / "anna"))
+    run = run_alone(archive, tmp_path, *arguments)
+    assert run.returncode == 1
+    assert "ssh-keygen rejects the signature of the seal" in run.stdout
+
+
 def test_a_recorded_seal_tells_a_bundle_that_was_sealed_anew(archive: Archive, tmp_path: Path) -> None:
     noted = hashlib.sha256((archive.execution / "SHA256SUMS").read_bytes()).hexdigest()
     (archive.execution / "report.md").write_text("fine", encoding="utf-8")

@@ -123,6 +123,19 @@ def test_approving_overwrites_nothing_through_a_planted_link(plan: Path, tmp_pat
     assert not signature.is_symlink()
 
 
+def test_a_large_plan_is_approved_and_notes_have_a_limit(tmp_path: Path) -> None:
+    """What is signed can be read again: a plan by the limit of plans, notes by that of notes."""
+    plan = tmp_path / "plan.json"
+    plan.write_bytes(b"{" + b" " * (2 << 20) + b"}")
+    anna = Reviewer.create(tmp_path, "anna")
+    document = Document(str(plan), plan.read_bytes())
+    assert approve(document, "anna", str(anna.key), "", check_mode=False)["changed"]
+    assert not approve(document, "anna", str(anna.key), "", check_mode=False)["changed"]
+    with pytest.raises(PhaseGateError, match=r"The notes are too long\."):
+        approve(document, "anna", str(anna.key), "x" * (1 << 20), check_mode=False)
+    assert not (tmp_path / "plan.json.anna.notes.md").exists()
+
+
 @pytest.mark.fault("found-links")
 def test_a_hard_link_as_a_partial_file_keeps_its_content(tmp_path: Path) -> None:
     (tmp_path / "victim").write_bytes(SECRET)
