@@ -18,7 +18,6 @@ description:
   - The report is in C(HOST/BUNDLE.report), a bundle in C(HOST/BUNDLE). Nothing is overwritten. If the same is there already, it is verified
     again and nothing changes; another of that name is an error.
   - Directories get mode 0750 and files 0600.
-  - In check mode nothing is copied.
   - Without O(backup) the backup stays on the host. A record beside the copy (C(BUNDLE.pruned.json)) says so, and an audit reports the
     backup as not checked.
 extends_documentation_fragment:
@@ -27,10 +26,13 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
+    details: The run is looked for. Nothing is copied.
   diff_mode:
     support: none
+    details: A copy has no earlier version to compare with.
   idempotent:
     support: full
+    details: A copy that is there already is verified again.
 options:
   root:
     description: Directory of all runs on the target host.
