@@ -176,13 +176,19 @@ def looking(session: Session) -> Iterator[None]:
     A function behind a view, a policy or an operator may run then. What it does to data, settings or the role ends with the block,
     and it cannot write.
     """
-    session.execute("SAVEPOINT phasegate_look")
+    # each pair is sent at once: locks may be held meanwhile
+    _together(session, "SAVEPOINT phasegate_look", "SET LOCAL transaction_read_only = on")
     try:
-        session.set("transaction_read_only", "on", local=True)
         yield
     finally:
-        session.execute("ROLLBACK TO SAVEPOINT phasegate_look")
-        session.execute("RELEASE SAVEPOINT phasegate_look")
+        _together(session, "ROLLBACK TO SAVEPOINT phasegate_look", "RELEASE SAVEPOINT phasegate_look")
+
+
+def _together(session: Session, *requests: str) -> None:
+    """Run statements, sent at once. Raises the first ``SqlError``."""
+    for answer in session.batch(requests):
+        if isinstance(answer, SqlError):
+            raise answer
 
 
 def search_path(schemas: Sequence[str]) -> str:

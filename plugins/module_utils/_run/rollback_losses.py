@@ -24,7 +24,12 @@ from typing import Any, Collection, Iterator, Mapping, Sequence
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.relation_names import split_relation
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session, SqlError
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import identifier, literal, qualified
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import (
+    array_literal,
+    identifier,
+    literal,
+    qualified,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrusted_sql import looking
 
 _LOCK_NOT_AVAILABLE = "55P03"
@@ -42,6 +47,13 @@ _MISSING = """
 SELECT (SELECT (a.attmissingval::text::text[])[1] FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
   WHERE n.nspname = {schema} AND c.relname = {relation} AND a.attname = {column} AND a.atthasmissing)
+"""
+
+# Whether one of these tables has a column of a type that is not the server's own.
+_OWN_TYPES = """
+SELECT EXISTS (SELECT FROM pg_catalog.unnest({names}) r (name)
+  JOIN pg_catalog.pg_attribute a ON a.attrelid = pg_catalog.to_regclass(r.name)
+  WHERE a.attnum > 0 AND NOT a.attisdropped AND a.atttypid >= 16384)
 """
 
 # What tells one row of a table from another: the columns of its primary key.
@@ -213,8 +225,12 @@ def written_content(
     ``written`` are the tables, as SQL. Nobody else can have written a column that is not committed.
     """
     columns, tables = [change for change in changes if change["kind"] == "column"], set(map(split_relation, written))
+    holders = [DataHolder(*one) for one in _added(columns, "column") if tuple(one[:2]) in tables]
+    if tables and columns and session.value(_OWN_TYPES.format(names=array_literal(sorted(written)))) == "t":
+        # one of them may hold an attribute of a composite type
+        holders = data_holders(session, columns)
     found = {}
-    for holder in data_holders(session, columns) if tables and columns else ():
+    for holder in holders:
         if (holder.schema, holder.table) in tables:
             try:
                 found[_place(asdict(holder))] = {"digest": _content(session, holder)[1]}
