@@ -49,7 +49,19 @@ class Body:
 
 
 def body_of(node: Any) -> Body:
-    """Return the SQL in the body of DO, CREATE FUNCTION or CREATE PROCEDURE; none for any other statement."""
+    """Return the SQL in the body of DO, CREATE FUNCTION or CREATE PROCEDURE, and in the bodies inside it; none for any other statement."""
+    body = _own_body(node)
+    for inside in list(body.statements):
+        inner = body_of(inside)
+        body.statements += inner.statements
+        body.expressions += inner.expressions
+        body.computed = body.computed or inner.computed
+        # the transaction that a procedure ends is not that of the body that makes it
+        body.ends += inner.ends if isinstance(inside, ast.DoStmt) else []
+    return body
+
+
+def _own_body(node: Any) -> Body:
     body, do = Body(), isinstance(node, ast.DoStmt)
     if not do and not isinstance(node, ast.CreateFunctionStmt):
         return body

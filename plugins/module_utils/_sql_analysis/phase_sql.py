@@ -194,7 +194,7 @@ def _analysed(source: SourceFile, rules: SqlRules, problems: List[Problem]) -> L
         inner = body_of(piece.node)
         try:
             tag, kinds = classify(piece.node, outer=number in outer)
-            kinds += kinds_inside(tag, inner)
+            kinds += [kind for kind in kinds_inside(tag, inner) if kind not in kinds]
             after_commit = concurrent_subject(piece.node) if is_concurrent(piece.node) else ""
         except RefusedError as error:
             report(error.what, next_step=error.next_step)

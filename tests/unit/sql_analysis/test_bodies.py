@@ -72,6 +72,11 @@ def sql(body: str) -> str:
         # the transaction
         (do("BEGIN COMMIT; END"), "COMMIT in DO"),
         (do("BEGIN FOR i IN 1..2 LOOP ROLLBACK AND CHAIN; END LOOP; END"), "ROLLBACK in DO"),
+        # what a body inside a body does
+        (do("BEGIN DO $x$BEGIN COMMIT; END$x$; END"), "COMMIT in DO"),
+        (do("BEGIN DO $x$BEGIN PERFORM pg_read_file('/etc/passwd'); END$x$; END"), "pg_read_file reaches beyond"),
+        (do("BEGIN DO $x$BEGIN DO $y$BEGIN PERFORM app.g(); END$y$; END$x$; END"), "the function app.g has effects"),
+        (sql("DO $x$BEGIN ALTER SYSTEM SET work_mem = 1; END$x$; SELECT 1"), "in the body: ALTER SYSTEM cannot be"),
         # other schemas, and the system's own
         (do("BEGIN UPDATE other.t SET x = 1; END"), "UPDATE is not in scope.statements"),
         (do("DECLARE n int; BEGIN SELECT count(*) INTO n FROM other.t; END"), "other.t is outside of scope.schemas"),
@@ -153,6 +158,10 @@ def test_refused(text: str, what: str) -> None:
         ),
         (plpgsql("BEGIN COMMIT; UPDATE app.t SET x = 1; END", "PROCEDURE app.p()"), ["CREATE PROCEDURE", "UPDATE"]),
         (sql("INSERT INTO app.t VALUES ($1) RETURNING 1"), ["CREATE FUNCTION", "INSERT"]),
+        # a body inside a body, however deep
+        (do("BEGIN DO $x$BEGIN DELETE FROM app.t; END$x$; END"), ["DO", "DELETE"]),
+        (do("BEGIN DO 'BEGIN DO $y$BEGIN EXECUTE a; END$y$; END'; END"), ["DO", "DO EXECUTE"]),
+        (sql("DO $x$BEGIN TRUNCATE app.t; END$x$; SELECT 1"), ["CREATE FUNCTION", "DO", "TRUNCATE TABLE"]),
         ("CREATE FUNCTION app.f(a int) RETURNS int RETURN a + 1", ["CREATE FUNCTION"]),
         ("CREATE FUNCTION app.f() RETURNS void BEGIN ATOMIC DELETE FROM app.t; END", ["CREATE FUNCTION", "DELETE"]),
     ],
@@ -160,9 +169,14 @@ def test_refused(text: str, what: str) -> None:
 def test_what_it_runs_is_in_its_kinds(text: str, kinds: list[str]) -> None:
     found, problems = judged(text, *kinds)
     assert (found, problems) == (kinds, [])
-    for kind in kinds[1:]:
+    for kind in (one for one in kinds if one not in HEADS):
         (problem,) = judged(text, *(one for one in kinds if one != kind))[1]
         assert problem.what.startswith(f"{kind} is not in scope.statements")
+
+
+def test_a_procedure_inside_a_body_may_end_transactions() -> None:
+    text = do("BEGIN CREATE PROCEDURE app.p() AS 'BEGIN COMMIT; DELETE FROM app.t; END' LANGUAGE plpgsql; END")
+    assert judged(text, "DELETE") == (["DO", "CREATE PROCEDURE", "DELETE"], [])
 
 
 def test_declared_functions_may_be_called() -> None:
