@@ -71,6 +71,7 @@ def classify(node: Any, *, outer: bool = False, inside: bool = False) -> Tuple[s
         raise RefusedError(f"an unknown statement ({name})", "report it; unknown statements never run")
     if not outer:
         _refuse(node, tag, counted=not inside)
+    _refuse_uncounted(node, tag)
     if is_concurrent(node):
         kinds = ["ALTER TABLE DETACH PARTITION CONCURRENTLY" if tag == "ALTER TABLE" else f"{tag} CONCURRENTLY"]
     if _behaviour(node) == "DROP_CASCADE" and tag.startswith(("DROP ", "TRUNCATE ", "REVOKE")):
@@ -89,6 +90,23 @@ def kinds_inside(tag: str, body: Body) -> List[str]:
     except RefusedError as error:
         raise RefusedError(f"in the body: {error.what}", error.next_step) from error
     return list(dict.fromkeys([*kinds, *([COMPUTED_KINDS[tag]] if body.computed else [])]))
+
+
+#: Settings without which the server does not count the rows that a transaction changes, and does not show what it runs.
+_OBSERVING = frozenset({"track_activities", "track_counts"})
+
+
+def _refuse_uncounted(node: Any, tag: str) -> None:
+    """Refuse a function or procedure that would run with a setting of its own by which nobody observes what it changes."""
+    if not is_node(node, ast.CreateFunctionStmt, ast.AlterFunctionStmt):
+        return
+    for option in (node.options if is_node(node, ast.CreateFunctionStmt) else node.actions) or ():
+        setting = option.arg
+        if not is_node(setting, ast.VariableSetStmt) or setting.kind.name in ("VAR_RESET", "VAR_RESET_ALL"):
+            continue
+        # the server compares names of settings without their case
+        if (setting.name or "").lower() in _OBSERVING:
+            raise RefusedError(f"{tag} SET {setting.name}: what it changes would not be counted", "remove it")
 
 
 def _cascade(command: Any, words: str) -> str:

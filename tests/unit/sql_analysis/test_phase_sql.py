@@ -307,6 +307,23 @@ def test_relations_and_rows(sql: str, relations: list[str], rows: bool) -> None:
         (b"SET LOCAL standard_conforming_strings = off;\n", 1, "SET LOCAL standard_conforming_strings"),
         (b"SET LOCAL plpgsql.extra_errors = 'all';\n", 1, "SET LOCAL plpgsql.extra_errors"),
         (b"ALTER SYSTEM SET work_mem = '1GB';\n", 1, "ALTER SYSTEM cannot be in a phase"),
+        (
+            b"CREATE FUNCTION app.f() RETURNS int LANGUAGE sql SET track_counts = off AS 'SELECT 1'",
+            1,
+            "CREATE FUNCTION SET track_counts",
+        ),
+        (
+            b"CREATE PROCEDURE app.p() LANGUAGE sql SET \"Track_Counts\" FROM CURRENT AS ''",
+            1,
+            "CREATE PROCEDURE SET Track_Counts",
+        ),
+        (b"ALTER FUNCTION app.f() SET work_mem = '1MB' SET track_counts = off", 1, "ALTER FUNCTION SET track_counts"),
+        (b"ALTER PROCEDURE app.p() SET track_activities TO DEFAULT", 1, "ALTER PROCEDURE SET track_activities"),
+        (
+            b"DO $$BEGIN ALTER FUNCTION app.f() SET track_counts = off; END$$",
+            1,
+            "in the body: ALTER FUNCTION SET track_counts",
+        ),
         (b"VACUUM app.t;\n", 1, "VACUUM cannot be in a phase"),
         (b"CREATE DATABASE x;\n", 1, "CREATE DATABASE cannot be in a phase"),
         (b"CREATE INDEX CONCURRENTLY i ON app.t (id);\nSELECT 1", 1, "CONCURRENTLY before the end of the file"),
@@ -337,6 +354,18 @@ def test_refused_whatever_the_scope(ddl: bytes, line: int, what: str) -> None:
     problem = analyse(ddl)[1][0]
     assert what in problem.what
     assert (problem.file, problem.line) == ("x.sql", line)
+
+
+@pytest.mark.parametrize(
+    "ddl",
+    [
+        b"ALTER FUNCTION app.f() RESET track_counts",
+        b"ALTER FUNCTION app.f() RESET ALL",
+        b"CREATE FUNCTION app.f() RETURNS int LANGUAGE sql SET search_path = pg_catalog SET work_mem = '1MB' AS 'SELECT 1'",
+    ],
+)
+def test_a_function_has_other_settings_of_its_own(ddl: bytes) -> None:
+    assert "SET" not in " ".join(problem.what for problem in analyse(ddl)[1])
 
 
 @pytest.mark.parametrize(
