@@ -10,15 +10,14 @@ Once it is done, nothing of it is seen in the schema, which is as before.
 
 from __future__ import annotations
 
-import json
 from typing import Any, Iterator, Mapping, Sequence, Tuple
 
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.relation_names import split_relation
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session, SqlError
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import identifier, literal, qualified
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrusted_sql import looking
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.rollback_losses import DataHolder, DataLoss
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.facts import Fact, decode_fact
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.partitions import partition_parents
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
 
 _LOCK_NOT_AVAILABLE = "55P03"
@@ -104,11 +103,8 @@ def _facts(snapshot: Snapshot, kind: str) -> Iterator[Fact]:
 
 def _tables(snapshot: Snapshot) -> Mapping[_Relation, _Relation]:
     """Return the tables of a snapshot, each with the table that it is a partition of, () for none."""
-    found: dict[_Relation, _Relation] = {}
-    for fact in _facts(snapshot, "table"):
-        parents = json.loads(fact.attributes["parents"] or "[]") if fact.attributes["partition_bound"] else []
-        found[fact.identity] = (split_relation(parents[0]) or ()) if parents else ()
-    return found
+    parents = partition_parents(snapshot)
+    return {fact.identity: parents.get((fact.identity[0], fact.identity[1]), ()) for fact in _facts(snapshot, "table")}
 
 
 def narrowed_values(session: Session, original: Snapshot, base: Snapshot) -> list[DataLoss]:

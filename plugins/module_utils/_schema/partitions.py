@@ -180,7 +180,7 @@ def without_expected(before: Snapshot, after: Snapshot, expected: ExpectedPartit
     )
 
 
-def _places(snapshot: Snapshot) -> Dict[Relation, Relation]:
+def partition_parents(snapshot: Snapshot) -> Dict[Relation, Relation]:
     """Return every partition of a snapshot, with its parent."""
     facts = (decode_fact(line) for line in snapshot.facts if line.startswith(_TABLES))
     return {
@@ -194,7 +194,7 @@ def _places(snapshot: Snapshot) -> Dict[Relation, Relation]:
 def _tree(snapshot: Snapshot, parents: Sequence[Relation]) -> Dict[Relation, _Place]:
     """Return the partitions of these tables, theirs included, each with its parent and the table that was asked for."""
     children: Dict[Relation, List[Relation]] = {}
-    for child, parent in _places(snapshot).items():
+    for child, parent in partition_parents(snapshot).items():
         children.setdefault(parent, []).append(child)
     found: Dict[Relation, _Place] = {}
     for root in parents:
