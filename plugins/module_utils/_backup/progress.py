@@ -47,12 +47,16 @@ def backup_progress(client: Client, directory: str, method: str, tables: TablesR
     Once the dump is written, it is the tables that are still read.
     """
     total: list[int] = []
+    most = 0
 
     def look() -> Progress | None:
+        nonlocal most
         if not total:
             total.append(_estimated(client, method))
         written = _size(os.path.join(directory, NAMES[method] + PARTIAL))
-        return Progress("written", "bytes", written, total[0]) if written else tables.look()
+        # a file that gets its final name while a base backup's are counted is missed: what was written stays written
+        most = max(most, written)
+        return Progress("written", "bytes", most, total[0]) if written else tables.look()
 
     return look
 
