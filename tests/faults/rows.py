@@ -81,7 +81,14 @@ ROWS: dict[str, Fault] = {
     "server-side": Fault("COPY PROGRAM, server files, ALTER SYSTEM, dblink, SET ROLE", "rejected when it is planned"),
     "cut-anywhere": Fault("the DDL cut at every byte", "nothing persists"),
     "settings-changed": Fault("the SQL changes a timeout, role or search_path", "refused unless SET LOCAL"),
-    "name-shadowed": Fault("a function of the same name earlier in the search_path", "not called"),
+    "name-shadowed": Fault(
+        "a function of the same name earlier in the search_path, or in that of a function of the phase",
+        "not called; a search_path with another schema before pg_catalog, or one outside of the scope, is rejected",
+    ),
+    "pg-catalog-by-name": Fault(
+        "the SQL, or a body in it, makes or changes what has no schema, so that it is one of pg_catalog",
+        "rejected when it is planned, whatever the search_path",
+    ),
     "attribute-call": Fault(
         "the SQL calls a function in attribute notation, (x).f", "as f(x): rejected when it is planned"
     ),

@@ -30,23 +30,21 @@ else:
     HAS_PGLAST = True
 
 
-#: What CREATE OPERATOR and CREATE AGGREGATE call the functions that they take.
+#: What CREATE OPERATOR, CREATE AGGREGATE, CREATE TYPE and CREATE TEXT SEARCH call the functions that they take.
 _CALLED = frozenset(
     [
-        "combinefunc",
-        "deserialfunc",
-        "finalfunc",
-        "function",
-        "join",
-        "mfinalfunc",
-        "minvfunc",
-        "msfunc",
-        "procedure",
-        "restrict",
-        "serialfunc",
-        "sfunc",
+        *("function", "procedure", "restrict", "join"),
+        *("sfunc", "finalfunc", "combinefunc", "serialfunc", "deserialfunc", "msfunc", "minvfunc", "mfinalfunc"),
+        *("canonical", "subtype_diff", "analyze", "subscript"),
+        *("input", "output", "receive", "send", "typmod_in", "typmod_out"),
+        *("init", "lexize", "start", "gettoken", "end", "lextypes", "headline"),
     ]
 )
+
+#: What CREATE FOREIGN DATA WRAPPER calls the functions that it takes, and the attributes of other statements that hold one.
+_HANDLERS = ("handler", "validator")
+_HANDLING = ("func_name", "handler_name", "plhandler", "plinline", "plvalidator")
+_HANDLING_OBJECTS = ("func", "fromsql", "tosql")
 
 
 def check_calls(
@@ -98,11 +96,21 @@ def check_attributes(
             )
 
 
-def check_handed(node: Any, declared: FrozenSet[str], report: Callable[..., None]) -> None:
-    """Report a function that becomes part of an operator, an aggregate or a cast, which then calls it, and operators by schema.
+def check_handed(node: Any, declared: FrozenSet[str], search_path: Sequence[str], report: Callable[..., None]) -> None:
+    """Report a function that becomes part of an operator, an aggregate, a type or a cast, which then calls it, and operators by schema.
 
-    A function of pg_catalog counts when it is far-reaching, one of another schema always, like an operator of one.
+    A function of pg_catalog counts when it is far-reaching, one of another schema always, like an operator of one. With a
+    search path a function without a schema may be one of another schema.
     """
+
+    def check_own(parts: Sequence[str], what: str) -> None:
+        if what == "function" and search_path and len(parts) == 1:
+            report(
+                f"the function {parts[0]} without a schema",
+                next_step=f"write pg_catalog.{parts[0]}, or its own schema",
+            )
+        _check_own(parts, what, declared, report)
+
     for _, child in walk(node):
         if is_node(child, ast.TypeName, ast.ObjectWithArgs):
             schema, name = name_pair(
@@ -111,21 +119,34 @@ def check_handed(node: Any, declared: FrozenSet[str], report: Callable[..., None
             if schema in ("", "pg_catalog") and f"pg_catalog.{name}" not in declared and far_reaching(name):
                 _report_far_reaching(name, report)
         elif is_node(child, ast.DefElem) and child.defname in _CALLED and is_node(child.arg, ast.TypeName):
-            _check_own(string_list(child.arg.names) or ("",), "function", declared, report)
+            check_own(string_list(child.arg.names) or ("",), "function")
         elif is_node(child, ast.CreateOpClassItem) and child.name:
             what = "operator" if child.itemtype == _OPERATOR_ITEM else "function"
-            _check_own(string_list(child.name.objname) or ("",), what, declared, report)
-        for parts in _operators(child):
-            _check_own(parts, "operator", declared, report)
-    if is_node(node, ast.CreateCastStmt) and node.func:
-        _check_own(string_list(node.func.objname) or ("",), "function", declared, report)
+            check_own(string_list(child.name.objname) or ("",), what)
+        for parts in operators_of(child):
+            check_own(parts, "operator")
+    for parts in _handlers(node):
+        check_own(parts, "function")
+
+
+def _handlers(node: Any) -> Iterator[Tuple[str, ...]]:
+    """Yield the functions that a statement itself hands over: those of a cast, a transform, a language and the like."""
+    names = [getattr(node, attribute, None) for attribute in _HANDLING]
+    if is_node(node, ast.CreateCastStmt, ast.CreateTransformStmt):
+        names += [one.objname for one in (getattr(node, name, None) for name in _HANDLING_OBJECTS) if one]
+    options = getattr(node, "func_options", None) or ()
+    names += [option.arg for option in options if option.defname in _HANDLERS]
+    for name in names:
+        parts = string_list(name)
+        if parts:
+            yield parts
 
 
 #: What CREATE OPERATOR CLASS lists as an operator (opclasscmds.h).
 _OPERATOR_ITEM = 1
 
 
-def _operators(node: Any) -> Iterator[Tuple[str, ...]]:
+def operators_of(node: Any) -> Iterator[Tuple[str, ...]]:
     """Yield the names of operators that a node itself has, wherever the grammar lets one stand."""
     for name in ("name" if is_node(node, ast.A_Expr) else "", "operName", "useOp"):
         parts = string_list(getattr(node, name, None)) if name else None

@@ -73,5 +73,5 @@ def _reading_problem(select: Any, functions: FrozenSet[str]) -> Optional[QueryPr
 
     check_calls(names.calls, functions, (), report)
     check_attributes((names,), functions, (), report)
-    check_handed(select, functions, report)
+    check_handed(select, functions, (), report)
     return found[0] if found else None

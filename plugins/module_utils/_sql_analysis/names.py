@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
-from typing import Any, Dict, FrozenSet, List, Mapping, Sequence, Set, Tuple
+from typing import Any, Dict, FrozenSet, Iterator, List, Mapping, Sequence, Set, Tuple
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.problems import Repair
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.bodies import Body
@@ -104,20 +105,26 @@ class StatementNames:
     #: last names of qualified columns, ``x.name``: of a function in FROM that returns one value, that may be a call as well
     columns: Set[str] = field(default_factory=set)
     ctes: Set[str] = field(default_factory=set)
+    #: relations without a schema that it makes, temporary ones left out
+    made: Set[str] = field(default_factory=set)
+    #: what functions get as their own search_path
+    paths: List[Tuple[str, ...]] = field(default_factory=list)
 
 
 def names_inside(body: Body) -> StatementNames:
-    """Return the names in a body. One without a schema may be a variable, a transition table or a row's own column."""
+    """Return the names in a body. A relation without a schema may be a transition table, or is searched by the caller's path."""
     names = StatementNames()
     for node in (*body.statements, *body.expressions):
         here = collect_names(node)
-        names.relations |= {one for one in here.relations if one[0]}
-        names.objects |= {one for one in here.objects if one[0]}
+        # pg_catalog is searched first, whatever else is
+        names.relations |= {one for one in here.relations if one[0] or (one[1].startswith("pg_") and not one[2])}
+        names.objects |= here.objects
         names.references |= here.references
         names.schemas |= here.schemas
         names.calls += here.calls
         names.attributes |= here.attributes
         names.columns |= here.columns
+        names.paths += here.paths
     return names
 
 
@@ -138,11 +145,46 @@ def collect_names(node: Any) -> StatementNames:
         else:
             _possible_calls(names, child)
     _object_names(names, node)
+    names.made.update(_made(node))
+    names.paths.extend(_own_paths(node))
     for attribute in ("newschema", "schemaname", "local_schema"):
         value = getattr(node, attribute, None)
         if isinstance(value, str):
             names.schemas.add(value)
     return names
+
+
+def _made(node: Any) -> Iterator[str]:
+    """Yield the name of a relation that a statement makes without naming its schema; of a temporary one there is no other."""
+    made: Any = getattr(node, _MAKING.get(type(node).__name__, ""), None)
+    if is_node(made, ast.CreateStmt):
+        made = made.relation
+    elif is_node(made, ast.IntoClause):
+        made = made.rel
+    if is_node(made, ast.RangeVar) and not made.schemaname and made.relpersistence != "t":
+        yield made.relname
+
+
+#: Statements that make a relation → the attribute with its name.
+_MAKING = {
+    "CompositeTypeStmt": "typevar",
+    "CreateForeignTableStmt": "base",
+    "CreateSeqStmt": "sequence",
+    "CreateStmt": "relation",
+    "CreateTableAsStmt": "into",
+    "ViewStmt": "view",
+}
+
+
+def _own_paths(node: Any) -> Iterator[Tuple[str, ...]]:
+    """Yield what CREATE or ALTER FUNCTION sets as the function's own search_path, name by name."""
+    if not is_node(node, ast.CreateFunctionStmt, ast.AlterFunctionStmt):
+        return
+    for option in (node.options if is_node(node, ast.CreateFunctionStmt) else node.actions) or ():
+        setting = option.arg
+        if is_node(setting, ast.VariableSetStmt) and (setting.name or "").lower() == "search_path":
+            # each constant is one name, also one with a comma in it
+            yield tuple(getattr(one.val, "sval", None) or "" for one in setting.args or ())
 
 
 def _possible_calls(names: StatementNames, node: Any) -> None:
@@ -209,30 +251,63 @@ def _object_name(names: StatementNames, kind: str, item: Any) -> None:
 
 
 def check_names(names: StatementNames, rules: SqlRules, temporary: Set[str], report: StatementReporter) -> None:
-    """Report names outside of the scope's schemas, and those without a schema where none is searched."""
+    """Report names outside of the scope's schemas, and those without a schema that pg_catalog, or nothing, is searched for."""
     for schema, name, read in sorted(names.relations):
-        if schema or not (name in temporary or (read and name in names.ctes)):
+        if schema or not (name in temporary or name in names.made or (read and name in names.ctes)):
             actual = schema or ("pg_catalog" if name.startswith("pg_") else "")
             _check_name(actual, name, rules, report, read=read)
-    for schema, name in sorted(names.objects):
-        _check_name(schema, name, rules, report, read=False)
+    for schema, name in sorted(names.objects | {("", name) for name in names.made}):
+        if schema:
+            _check_name(schema, name, rules, report, read=False)
+        else:
+            # pg_catalog is where the server makes it, and where it looks first
+            _report_alone(name, "it would be one of pg_catalog" if rules.search_path else _NOT_SEARCHED, rules, report)
     for schema, name in sorted(names.references):
         _check_name(schema, name, rules, report, read=True)
     for schema in sorted(names.schemas - rules.schemas):
         _report_schema(schema, schema, rules, report)
+    for schema in sorted({one for path in names.paths for one in path} - rules.schemas - _SEARCHED_BY_ALL):
+        _report_schema(schema, f"the schema {schema} of a function's search_path", rules, report)
+    if rules.kinds_at == "scope.statements":
+        # a rollback may restore what was there
+        _check_paths(names.paths, report)
+
+
+def _check_paths(paths: Sequence[Sequence[str]], report: StatementReporter) -> None:
+    """Report a function's own search_path by which another schema's functions and operators replace those of pg_catalog."""
+    for path in paths:
+        before = list(itertools.takewhile(lambda one: one != "pg_catalog", path)) if "pg_catalog" in path else []
+        before = [one for one in before if one not in _SEARCHED_BY_ALL]
+        if before:
+            report(
+                f"a function's search_path with {before[0]} before pg_catalog: what is called like a built-in function or"
+                " operator would replace it",
+                expected="pg_catalog first, or left out: then it is searched first",
+                next_step="remove pg_catalog from it, or write it first",
+            )
+
+
+#: Schemas that a function's search_path may have besides those of the scope.
+_SEARCHED_BY_ALL = frozenset({"", "pg_temp", *_SYSTEM_SCHEMAS})
+
+_NOT_SEARCHED = "settings.search_path is empty"
 
 
 def _check_name(schema: str, name: str, rules: SqlRules, report: StatementReporter, *, read: bool) -> None:
     if not schema and not rules.search_path:
-        report(
-            f"{name} without a schema, and settings.search_path is empty",
-            expected=f"{min(rules.schemas)}.{name}, for example",
-            next_step="write every name with its schema",
-        )
+        _report_alone(name, _NOT_SEARCHED, rules, report)
     elif schema in _SYSTEM_SCHEMAS and not read:
         report(f"{quoted_name(schema, name)} is a system object", next_step="a phase cannot change system catalogs")
     elif schema and schema not in rules.schemas and schema not in _SYSTEM_SCHEMAS and schema != "pg_temp":
         _report_schema(schema, quoted_name(schema, name), rules, report)
+
+
+def _report_alone(name: str, why: str, rules: SqlRules, report: StatementReporter) -> None:
+    report(
+        f"{name} without a schema, and {why}",
+        expected=f"{min(rules.schemas)}.{name}, for example",
+        next_step="write every name with its schema",
+    )
 
 
 def _report_schema(schema: str, name: str, rules: SqlRules, report: StatementReporter) -> None:

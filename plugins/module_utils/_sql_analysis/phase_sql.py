@@ -216,7 +216,7 @@ def _analysed(source: SourceFile, rules: SqlRules, problems: List[Problem]) -> L
             check_calls([*names.calls, *inside.calls], rules.functions, rules.search_path, report)
             check_attributes((names, inside), rules.functions, rules.search_path, report)
             for part in (piece.node, *inner.statements, *inner.expressions):
-                check_handed(part, rules.functions, report)
+                check_handed(part, rules.functions, rules.search_path, report)
         seen[tag] += 1
         statements.append(
             {

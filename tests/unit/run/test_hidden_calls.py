@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import Stopped
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrusted_sql import search_path
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.hidden_calls import require_no_hidden_call
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import Script
 from ansible_collections.incomex.phasegate.tests.support.runs import client_of
@@ -75,3 +76,12 @@ def test_a_name_in_escapes_is_refused(session: Session) -> None:
         require_no_hidden_call(session, script('SELECT o.U&"wip\\0065" FROM app.orders o', functions=["app.wipe"]))
     assert caught.value.found == 'a name written U&"…"'
     require_no_hidden_call(session, script('SELECT o.U&"wip\\0065" FROM app.orders o', schemas=()))
+
+
+@pytest.mark.fault("pg-catalog-by-name")
+def test_what_a_superuser_makes_without_a_schema_would_be_one_of_pg_catalog(session: Session) -> None:
+    session.set("search_path", search_path(["app"]))
+    session.execute("CREATE FUNCTION made() RETURNS int LANGUAGE sql AS 'SELECT 1'")
+    session.execute("DO $$BEGIN GRANT EXECUTE ON FUNCTION lower(text) TO pg_monitor; END$$")
+    made = "SELECT pronamespace::regnamespace FROM pg_proc WHERE proname = 'made' OR proacl::text ~ 'pg_monitor' AND proname = 'lower'"
+    assert session.rows(made) == [("pg_catalog",), ("pg_catalog",)]

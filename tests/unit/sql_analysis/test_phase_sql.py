@@ -529,6 +529,15 @@ def test_to_drop_what_depends_is_a_kind_of_its_own(files: PhaseFiles, ddl: bytes
             b"CREATE OPERATOR CLASS app.c FOR TYPE int USING btree AS OPERATOR 1 pg_catalog.<, FUNCTION 1 app.cmp(int, int)",
             "the function app.cmp",
         ),
+        ("CREATE TYPE", b"CREATE TYPE app.r AS RANGE (subtype = int, canonical = app.wipe)", "the function app.wipe"),
+        ("CREATE TYPE", b"CREATE TYPE app.r (input = app.wipe, output = app.wipe)", "the function app.wipe"),
+        ("ALTER TYPE", b"ALTER TYPE app.r SET (receive = app.wipe)", "the function app.wipe"),
+        ("CREATE LANGUAGE", b"CREATE LANGUAGE l HANDLER app.wipe", "the function app.wipe"),
+        (
+            "CREATE FOREIGN DATA WRAPPER",
+            b"CREATE FOREIGN DATA WRAPPER w VALIDATOR app.wipe",
+            "the function app.wipe",
+        ),
         (
             "CREATE OPERATOR CLASS",
             b"CREATE OPERATOR CLASS app.c FOR TYPE int USING btree AS OPERATOR 1 app.<",
@@ -546,15 +555,131 @@ def test_what_calls_a_function_unseen_is_declared(files: PhaseFiles, kind: str, 
 
 def test_with_a_search_path_an_attribute_may_be_a_function_of_it(files: PhaseFiles) -> None:
     settings = {"search_path": ["app"]}
-    files.write({"settings": settings}, ddl=b"CREATE TABLE t (x home, CHECK ((x).wipe > 0))")
+    files.write({"settings": settings}, ddl=b"CREATE TABLE app.t (x home, CHECK ((x).wipe > 0))")
     assert "(…).wipe calls a function wipe of settings.search_path" in problems_of(files)[0].what
 
 
 def test_with_a_search_path_relations_may_stand_alone_and_functions_not(files: PhaseFiles) -> None:
-    files.write({"settings": {"search_path": ["app"]}}, ddl=b"CREATE TABLE t (id int)")
+    files.write({"settings": {"search_path": ["app"]}}, ddl=b"CREATE TABLE app.t (LIKE u)")
     analyse_phase(load_phase(files.path))
-    files.write({"settings": {"search_path": ["app"]}}, ddl=b"CREATE TABLE t (at timestamptz DEFAULT now())")
+    files.write({"settings": {"search_path": ["app"]}}, ddl=b"CREATE TABLE app.t (at timestamptz DEFAULT now())")
     assert "the function now without a schema" in problems_of(files)[0].what
+
+
+def searched(sql: str) -> list[str]:
+    """Return what is wrong with a file whose scope has every kind and the schema app, which is searched."""
+    problems: list[Problem] = []
+    rules = SqlRules(frozenset({"app"}), ALL_KINDS, frozenset(), ("app",), {}, "scope.statements", "r")
+    analyse_file(SourceFile("x.sql", "x.sql", sql.encode()), rules, problems)
+    return [problem.what for problem in problems]
+
+
+@pytest.mark.parametrize(
+    ("sql", "name"),
+    [
+        # made there
+        ("CREATE TABLE t (id int)", "t"),
+        ("CREATE VIEW v AS SELECT 1", "v"),
+        ("CREATE TABLE t AS SELECT 1", "t"),
+        ("CREATE SEQUENCE s", "s"),
+        ("CREATE TYPE t AS (id int)", "t"),
+        ("CREATE TYPE t AS ENUM ()", "t"),
+        ("CREATE DOMAIN d AS int", "d"),
+        ("CREATE FUNCTION f() RETURNS int RETURN 1", "f"),
+        ("CREATE AGGREGATE a (int) (sfunc = pg_catalog.int4pl, stype = int)", "a"),
+        ("DO $$BEGIN CREATE FUNCTION f() RETURNS int RETURN 1; END$$", "f"),
+        # found there
+        ("ALTER FUNCTION lower(text) COST 1", "lower"),
+        ("GRANT EXECUTE ON FUNCTION lower(text) TO x", "lower"),
+        ("REVOKE USAGE ON TYPE int8 FROM x", "int8"),
+        ("COMMENT ON FUNCTION lower(text) IS ''", "lower"),
+        ("ALTER AGGREGATE sum(int) OWNER TO x", "sum"),
+        ("DO $$BEGIN GRANT EXECUTE ON FUNCTION lower(text) TO x; END$$", "lower"),
+        ("CREATE FUNCTION app.f() RETURNS void AS 'ALTER FUNCTION lower(text) COST 1' LANGUAGE sql", "lower"),
+    ],
+)
+@pytest.mark.fault("pg-catalog-by-name")
+def test_what_has_no_schema_is_never_one_of_pg_catalog(sql: str, name: str) -> None:
+    assert searched(sql) == [f"{name} without a schema, and it would be one of pg_catalog"]
+    assert [one.what for one in analyse(sql.encode())[1]] == [
+        f"{name} without a schema, and settings.search_path is empty"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sql", "what"),
+    [
+        ("DO $$BEGIN UPDATE pg_proc SET prosrc = ''; END$$", "pg_catalog.pg_proc is a system object"),
+        ("DO $$BEGIN DELETE FROM pg_depend; END$$", "pg_catalog.pg_depend is a system object"),
+        ("CREATE FUNCTION app.f() RETURNS void AS 'TRUNCATE pg_class' LANGUAGE sql", "pg_catalog.pg_class is a system"),
+        ("UPDATE pg_proc SET prosrc = ''", "pg_catalog.pg_proc is a system object"),
+    ],
+)
+@pytest.mark.fault("pg-catalog-by-name")
+def test_no_system_catalog_is_written_without_its_schema(sql: str, what: str) -> None:
+    for found in (searched(sql), [one.what for one in analyse(sql.encode())[1]]):
+        assert found[0].startswith(what)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "INSERT INTO t SELECT * FROM u",
+        "CREATE TEMP TABLE x AS SELECT 1",
+        "CREATE INDEX i ON t (id)",
+        "DROP TABLE t",
+        "COMMENT ON TABLE t IS 'x'",
+        "DO $$BEGIN PERFORM 1 FROM pg_class; INSERT INTO t VALUES (1); END$$",
+        "CREATE FUNCTION app.f() RETURNS void SET search_path = app, pg_temp AS 'CREATE TABLE t (id int)' LANGUAGE sql",
+    ],
+)
+def test_what_the_search_path_is_for(sql: str) -> None:
+    assert searched(sql) == [one for one in searched(sql) if "r does not match" in one]
+
+
+@pytest.mark.parametrize("function", ["CREATE FUNCTION app.f() RETURNS int {} RETURN 1", "ALTER FUNCTION app.f() {}"])
+@pytest.mark.parametrize(
+    ("setting", "what"),
+    [
+        ("SET search_path = app, other", "the schema other of a function's search_path is outside of scope.schemas"),
+        ("SET \"SEARCH_PATH\" TO 'other'", "the schema other of a function's search_path is outside of scope.schemas"),
+        ('SET search_path = "$user"', "the schema $user of a function's search_path is outside of scope.schemas"),
+        ("SET search_path = app, pg_catalog", "a function's search_path with app before pg_catalog"),
+    ],
+)
+@pytest.mark.fault("name-shadowed")
+def test_a_functions_own_search_path_is_in_the_scope(function: str, setting: str, what: str) -> None:
+    ours, inside = searched(function.format(setting)), searched(f"DO $$BEGIN {function.format(setting)}; END$$")
+    assert [one.startswith(what) for one in (*ours, *inside)] == [True, True]
+
+
+@pytest.mark.parametrize("setting", ["''", "pg_catalog, app", "app, pg_temp", "DEFAULT", "information_schema, app"])
+def test_a_search_path_of_the_scope_is_a_functions_own(setting: str) -> None:
+    assert searched(f"ALTER FUNCTION app.f() SET search_path TO {setting}") == []
+
+
+def test_a_rollback_may_restore_a_search_path_that_was_there() -> None:
+    problems: list[Problem] = []
+    rules = SqlRules(frozenset({"app"}), ALL_KINDS, frozenset(), (), {}, "rollback.statements", "r")
+    sql = b"ALTER FUNCTION app.f() SET search_path TO app, pg_catalog"
+    analyse_file(SourceFile("x.sql", "x.sql", sql), rules, problems)
+    assert problems == []
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "CREATE OPERATOR app.@@@ (RIGHTARG = int, FUNCTION = wipe)",
+        "CREATE AGGREGATE app.s(int) (SFUNC = wipe, STYPE = int)",
+        "CREATE CAST (app.t AS int) WITH FUNCTION wipe(app.t)",
+        "CREATE OPERATOR CLASS app.c FOR TYPE int USING btree AS FUNCTION 1 wipe(int, int)",
+        "CREATE TYPE app.r AS RANGE (subtype = int, subtype_diff = wipe)",
+        "CREATE FOREIGN DATA WRAPPER w VALIDATOR wipe",
+    ],
+)
+@pytest.mark.fault("attribute-call")
+def test_with_a_search_path_a_function_is_handed_over_with_its_schema(sql: str) -> None:
+    assert "the function wipe without a schema" in searched(sql)
 
 
 # --- expectations ----------------------------------------------------------------------------------------------
