@@ -15,7 +15,7 @@ import functools
 import json
 import re
 from dataclasses import dataclass, field
-from typing import Any, Dict, FrozenSet, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Collection, Dict, FrozenSet, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.data_kinds import (
     ANY,
@@ -176,10 +176,10 @@ class DataBaseline:
         opened = frozenset(oid or "" for (oid,) in session.rows(_OPENED))
         return cls(tracking, lines, _empty(session, rewrites) if rewrites else frozenset(), opened)
 
-    def observe(self, session: Session, named: Sequence[str] = ()) -> DataChanges:
+    def observe(self, session: Session, opened: Collection[Tuple[str, str]] = ()) -> DataChanges:
         """Return what the transaction has changed since, when no statement of its author can follow any more.
 
-        ``named`` are the relations that statements name: that they change no row of one is no riddle.
+        ``opened`` are those of ``opened_by``: that their statements change no row of one is no riddle.
         """
         found = session.json(_AFTER)
         sums: Dict[Tuple[str, str], int] = {}
@@ -205,20 +205,19 @@ class DataBaseline:
         unproved = [
             f"{name} switches track_counts: rows that it changes may not be counted" for name in found["switches"]
         ]
-        unproved += self._uncounted(found["relations"], named)
+        unproved += self._uncounted(found["relations"], opened)
         counted = found["tracking"].startswith("on") and found["tracking"] == self._tracking
         if not counted:
             unproved.insert(0, f"track_counts was {self._tracking} at BEGIN, and {found['tracking']} before COMMIT")
         return DataChanges(changes, tables, sorted(rewrites), sorted(emptied), unproved, counted)
 
-    def _uncounted(self, relations: Sequence[Mapping[str, Any]], named: Sequence[str]) -> List[str]:
+    def _uncounted(self, relations: Sequence[Mapping[str, Any]], opened: Collection[Tuple[str, str]]) -> List[str]:
         """Return in words which tables were opened for writing although no row of them was counted."""
-        known = {*map(split_relation, named), *((None, name) for name in named)}
         return [
             f"{one['text']} was opened for writing, and no row of it was counted: whether one was changed is not proved"
             for one in relations
             if one["kind"] == "r" and one["writes"] and one["oid"] not in self._opened
-            if not known & {(one["schema"], one["name"]), split_relation(one["top"]), (None, one["name"])}
+            if (one["schema"], one["name"]) not in opened and split_relation(one["top"]) not in opened
             if list(one["counts"])
             == list(_Relation.of(self._lines[one["oid"]]).counts if one["oid"] in self._lines else (0, 0, 0))
         ]
@@ -295,17 +294,12 @@ def _has_earlier_row(session: Session, found: Mapping[str, Any], inserted: int) 
     return bool(session.rows(f"SELECT 1 FROM ONLY {table} OFFSET {int(inserted)} LIMIT 1"))
 
 
-# The kinds of changes that a statement declares by itself, by its tag, for a relation that it names without a schema.
-_BY_TAG = {
-    "INSERT": ("INSERT",),
-    "COPY": ("INSERT",),
-    "UPDATE": ("UPDATE",),
-    "DELETE": ("DELETE",),
-    "MERGE": COUNTED,
-    "TRUNCATE TABLE": ("TRUNCATE",),
-    "CREATE TABLE AS": ("INSERT",),
-    "CREATE MATERIALIZED VIEW": ("REFRESH",),
-    "REFRESH MATERIALIZED VIEW": ("REFRESH",),
+# The statements that declare by themselves what they change: by what they need, or what they make.
+_CHANGING = frozenset({"INSERT", "COPY", "UPDATE", "DELETE", "MERGE", "TRUNCATE TABLE"})
+_MAKING = {
+    "CREATE TABLE AS": "INSERT",
+    "CREATE MATERIALIZED VIEW": "REFRESH",
+    "REFRESH MATERIALIZED VIEW": "REFRESH",
 }
 
 # Of relations by name: the topmost partitioned table, and the sequences that belong to a column of it or are in a default.
@@ -331,17 +325,36 @@ JOIN pg_catalog.pg_class s ON s.oid = used.sequence AND s.relkind = 'S' JOIN pg_
 Named = Mapping[Tuple[Any, str], Optional[int]]
 
 
-def _named_by(statement: Mapping[str, Any], search_path: Sequence[str]) -> Iterator[Tuple[str, str]]:
-    """Yield the name and the kind of each change that a statement declares; a name without a schema in each that is searched."""
-    kinds = _BY_TAG.get(statement["tag"], ())
-    for need in statement["needs"] if kinds else ():
+def _searched(name: str, search_path: Sequence[str]) -> Sequence[str]:
+    """Return a name with its schema: as it is, or, of one without, in each schema that is searched."""
+    return [name] if split_relation(name) else [f"{identifier(schema)}.{name}" for schema in search_path]
+
+
+def _needed(
+    statement: Mapping[str, Any], search_path: Sequence[str], kinds: Collection[str]
+) -> Iterator[Tuple[str, str]]:
+    """Yield the name and the kind of each need of these kinds."""
+    for need in statement["needs"]:
         kind, _space, name = need.partition(" ")
-        if kind in (*COUNTED, "TRUNCATE"):
-            yield name, kind
-    makes = statement["tag"] in ("CREATE TABLE AS", "CREATE MATERIALIZED VIEW", "REFRESH MATERIALIZED VIEW")
-    for name in statement["relations"] if kinds else ():
-        searched = [f"{identifier(schema)}.{name}" for schema in search_path] if split_relation(name) is None else []
-        yield from ((full, kind) for full in (*searched, *([name] if makes and not searched else [])) for kind in kinds)
+        if kind in kinds:
+            yield from ((full, kind) for full in _searched(name, search_path))
+
+
+def opened_by(statements: Sequence[Mapping[str, Any]], search_path: Sequence[str]) -> FrozenSet[Tuple[str, str]]:
+    """Return the relations that statements themselves open for writing, whether they change a row or not."""
+    kinds = (*COUNTED, "TRUNCATE", "LOCK")
+    names = [name for one in statements if one["run"] for name, _kind in _needed(one, search_path, kinds)]
+    return frozenset(pair for pair in map(split_relation, names) if pair)
+
+
+def _named_by(statement: Mapping[str, Any], search_path: Sequence[str]) -> Iterator[Tuple[str, str]]:
+    """Yield the name and the kind of each change that a statement declares; what it only reads it does not change."""
+    if statement["tag"] in _MAKING:
+        read = {split_relation(name) for name, _kind in _needed(statement, search_path, ("SELECT",))}
+        made = (name for name in statement["relations"] if split_relation(name) not in read)
+        yield from ((name, _MAKING[statement["tag"]]) for name in made)
+    elif statement["tag"] in _CHANGING:
+        yield from _needed(statement, search_path, (*COUNTED, "TRUNCATE"))
 
 
 def named_by_statements(

@@ -9,17 +9,18 @@ privileges that the statements of a plan need (``needs``), and for the object at
 
 A need is ``SELECT``, ``INSERT``, ``UPDATE``, ``DELETE``, ``TRUNCATE``, ``REFERENCES``, ``TRIGGER``, ``OWNER`` or ``DROP`` of
 a relation, ``EXECUTE`` of a function, ``CREATE`` in a schema, ``ROLE`` for SET ROLE to that role, each with the name
-as SQL text, or ``DATABASE`` for creating schemas.
+as SQL text, or ``DATABASE`` for creating schemas. ``LOCK`` of a relation, as a statement that writes does, is no privilege of its own.
+A relation without a schema is the first one in the search path.
 """
 
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Iterable, Iterator, Mapping
+from typing import Any, Iterable, Iterator, Mapping, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError, Stopped
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session, SqlError
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import literal
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import array_literal, literal
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.server_versions import for_major
 
 INSUFFICIENT_PRIVILEGE = "42501"
@@ -29,15 +30,22 @@ _LACKING = """
 WITH need AS (
   SELECT split_part(n, ' ', 1) AS what, CASE WHEN n LIKE '% %' THEN parse_ident(substr(n, strpos(n, ' ') + 1)) END AS name
   FROM unnest({needs}::text[]) n),
+named AS (
+  SELECT what, coalesce(name[2], name[1]) AS name, CASE WHEN name[2] IS NULL THEN NULL ELSE name[1] END AS schema
+  FROM need WHERE what NOT IN ('CREATE', 'EXECUTE', 'ROLE', 'DATABASE')),
 relation AS (
   SELECT what, c.oid, c.relkind, c.relowner, n.nspname, n.nspowner, format('%I.%I', n.nspname, c.relname) AS label
-  FROM need JOIN pg_namespace n ON n.nspname = name[1] JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = name[2]
-  WHERE what NOT IN ('CREATE', 'EXECUTE', 'ROLE', 'DATABASE')),
+  FROM named JOIN pg_class c ON c.relname = name JOIN pg_namespace n ON n.oid = c.relnamespace
+  WHERE n.nspname = coalesce(schema, (
+    SELECT s.nspname FROM unnest('{{pg_catalog}}' || {path}::name[]) WITH ORDINALITY p (schema, place)
+    JOIN pg_namespace s ON s.nspname = p.schema JOIN pg_class o ON o.relnamespace = s.oid AND o.relname = named.name
+    ORDER BY has_schema_privilege(s.oid, 'USAGE') DESC, place LIMIT 1))),
 lacking AS (
   SELECT 1 AS place, relowner, label AS about, '' AS privilege, '' AS target FROM relation
   WHERE (what = 'OWNER' OR what = 'DROP' AND NOT pg_has_role(nspowner, 'USAGE')) AND NOT pg_has_role(relowner, 'USAGE')
   UNION SELECT 2, NULL, NULL, 'USAGE', format('SCHEMA %I', n.nspname) FROM pg_namespace n
-  WHERE n.nspname IN (SELECT name[1] FROM need WHERE what NOT IN ('ROLE', 'DATABASE')) AND NOT has_schema_privilege(n.oid, 'USAGE')
+  WHERE n.nspname IN (SELECT name[1] FROM need WHERE what IN ('CREATE', 'EXECUTE') UNION ALL SELECT schema FROM named
+    UNION ALL SELECT nspname FROM relation) AND NOT has_schema_privilege(n.oid, 'USAGE')
   UNION SELECT 2, NULL, NULL, 'CREATE', format('SCHEMA %I', n.nspname) FROM need JOIN pg_namespace n ON n.nspname = name[1]
   WHERE what = 'CREATE' AND NOT has_schema_privilege(n.oid, 'CREATE')
   UNION SELECT 3, NULL, NULL, what, format('%s %s', CASE relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, label) FROM relation
@@ -105,10 +113,13 @@ def _texts(session: Session, query: str) -> list[str]:
     return [row[0] or "" for row in session.rows(query)]
 
 
-def lacking_privileges(session: Session, needs: Iterable[str]) -> list[str]:
-    """Return the statements that grant what the role lacks of these needs. Objects that do not exist need nothing."""
-    names = "ARRAY[" + ", ".join(map(literal, sorted(set(needs)))) + "]"
-    return _texts(session, for_major(_LACKING, session.major).format(needs=names))
+def lacking_privileges(session: Session, needs: Iterable[str], search_path: Sequence[str]) -> list[str]:
+    """Return the statements that grant what the role lacks of these needs. Objects that do not exist need nothing.
+
+    ``search_path`` is that of the statements between pg_catalog and pg_temp.
+    """
+    query = for_major(_LACKING, session.major)
+    return _texts(session, query.format(needs=array_literal(sorted(set(needs))), path=array_literal(search_path)))
 
 
 def named_privileges(session: Session, message: str) -> list[str]:
@@ -116,9 +127,9 @@ def named_privileges(session: Session, message: str) -> list[str]:
     return _texts(session, _NAMED.format(message=literal(message)))
 
 
-def privilege_advice(session: Session, needs: Iterable[str], message: str) -> str:
+def privilege_advice(session: Session, needs: Iterable[str], message: str, search_path: Sequence[str] = ()) -> str:
     """Return the next step after a permission error; the transaction must not be in a failed state."""
-    return " ".join(lacking_privileges(session, needs) or named_privileges(session, message)) or UNKNOWN
+    return " ".join(lacking_privileges(session, needs, search_path) or named_privileges(session, message)) or UNKNOWN
 
 
 def dump_privilege_advice(session: Session, *, rows: bool = True) -> list[str]:
@@ -128,12 +139,13 @@ def dump_privilege_advice(session: Session, *, rows: bool = True) -> list[str]:
     return [*grants, *([f"ALTER ROLE {role} BYPASSRLS;"] if rows and hidden == "t" else [])]
 
 
-def require_privileges(session: Session, statements: Iterable[Mapping[str, Any]]) -> None:
+def require_privileges(session: Session, statements: Iterable[Mapping[str, Any]], search_path: Sequence[str]) -> None:
     """Raise ``Stopped`` unless the role may run these statements of a plan, as far as their objects exist now.
 
     A backup and a snapshot need to read every table.
     """
-    grants = lacking_privileges(session, [need for one in statements if one["run"] for need in one["needs"]])
+    needs = [need for one in statements if one["run"] for need in one["needs"]]
+    grants = lacking_privileges(session, needs, search_path)
     grants += dump_privilege_advice(session, rows=False)
     if grants:
         raise Stopped(

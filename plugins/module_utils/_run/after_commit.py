@@ -170,7 +170,7 @@ def _run_one(
         state, broken = fetch_statement_state(session, statement)
         step.note(StatementFailed(statement["n"], error.words(), broken))
         grant = (
-            privilege_advice(session, statement["needs"], error.text)
+            privilege_advice(session, statement["needs"], error.text, script.settings["search_path"])
             if error.sqlstate == INSUFFICIENT_PRIVILEGE
             else ""
         )

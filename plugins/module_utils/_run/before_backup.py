@@ -187,7 +187,7 @@ def judge_without_run(
     with noted(problems):
         stop_at_conditions(judged)
     with noted(problems):
-        require_privileges(session, case.statements)
+        require_privileges(session, case.statements, case.plan["phase"]["settings"]["search_path"])
     held = observed_lock_gate(session, case.root) or observed_host_lock(case.root, case.identity)
     free = make_gate("G-7", True, "no other run holds this database", "no other session, no lock", "")
     gates += [held or free, *(gates_without_meaning_for_rollback() if case.undo else [])]

@@ -253,7 +253,7 @@ def _opened_alone(
         found["conditions"] = [one.as_dict() for one in judged]
         ConditionsEvaluated(found["conditions"]).write(artefacts.journal)
         stop_at_conditions(judged)
-        require_privileges(session, case.statements)
+        require_privileges(session, case.statements, case.plan["phase"]["settings"]["search_path"])
     assert host, "a run that got the lock has that of this host, too"
     keep_lock(session, artefacts, params["lock_idle"], params["operator"], host)
     return {**found, "run_directory": artefacts.path}

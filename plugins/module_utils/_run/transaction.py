@@ -29,7 +29,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.checks import answers_equal, shape_answer
-from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_changes import DataBaseline
+from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_changes import DataBaseline, opened_by
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.clock import utc_time
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.data_kinds import (
     count_range,
@@ -208,7 +208,7 @@ def _next_step(session: Session, script: Script, statement: Mapping[str, Any], e
     # it is this role that lacks something, and SET LOCAL ended with the transaction
     if script.role:
         session.set("role", script.role)
-    found = privilege_advice(session, statement["needs"], error.text)
+    found = privilege_advice(session, statement["needs"], error.text, script.settings["search_path"])
     if script.role:
         session.set("role", "none")
     return found
@@ -377,7 +377,7 @@ def _attempt(
     with explain_privileges(session):
         checks.before_read_only(session, applied)
     make_read_only(session, script.command, beginning)
-    applied.observe(baseline.observe(session, _relations(script)))
+    applied.observe(baseline.observe(session, opened_by(script.statements, script.settings["search_path"])))
     _check_counts(script, applied)
     with explain_privileges(session):
         checks.before_commit(session, applied)

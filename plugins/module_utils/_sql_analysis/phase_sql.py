@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import collections
 from dataclasses import dataclass
-from typing import Any, Dict, Iterator, List, Mapping, Sequence, Set, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Sequence, Set, Tuple
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.data_kinds import counts_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
@@ -30,7 +30,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._plan.statement_
     ROW_TAGS,
     kind_allowed,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.bodies import Body, body_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.bodies import body_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.calls import (
     check_attributes,
     check_calls,
@@ -217,6 +217,7 @@ def _analysed(source: SourceFile, rules: SqlRules, problems: List[Problem]) -> L
             check_attributes((names, inside), rules.functions, rules.search_path, report)
             for part in (piece.node, *inner.statements, *inner.expressions):
                 check_handed(part, rules.functions, rules.search_path, report)
+        runs = (piece.node, *inner.statements, *inner.expressions) if tag == "DO" else (piece.node,)
         seen[tag] += 1
         statements.append(
             {
@@ -226,14 +227,8 @@ def _analysed(source: SourceFile, rules: SqlRules, problems: List[Problem]) -> L
                 "line": piece.line,
                 "tag": tag,
                 "kinds": kinds,
-                "relations": sorted(
-                    {
-                        quoted_name(schema, name)
-                        for schema, name, read in names.relations | (inside.relations if tag == "DO" else set())
-                        if schema or not read or name not in names.ctes
-                    }
-                ),
-                "needs": sorted(_needs(piece.node, inner if tag == "DO" else Body())),
+                "relations": sorted(_relations(runs, rules.search_path, temporary)),
+                "needs": sorted(needs_of_all(runs)),
                 "returns_rows": returns_rows(piece.node),
                 "run": run,
                 "after_commit": after_commit,
@@ -306,9 +301,22 @@ def _check_rows(
             )
 
 
-def _needs(node: Any, inner: Body) -> Set[str]:
-    """Return the privileges that a statement needs, and those of what its body runs."""
-    several = (node, *inner.statements, *inner.expressions)
-    return {
-        need for one in several for need in needs_of(one, list(walk(one)), collect_names(one).relations, quoted_name)
-    }
+def _tables(node: Any) -> Set[Tuple[str, str, bool]]:
+    """Return the relations of a statement: schema or '', name, only read. A table expression of its WITH is none."""
+    names = collect_names(node)
+    return {one for one in names.relations if one[0] or not (one[2] and one[1] in names.ctes)}
+
+
+def _relations(nodes: Iterable[Any], search_path: Sequence[str], temporary: Set[str]) -> Set[str]:
+    """Return the relations that statements name, as SQL text; of a name alone those of all schemas that are searched."""
+    found: Set[str] = set()
+    for schema, name, _read in (one for node in nodes for one in _tables(node)):
+        alone = not schema and search_path and not name.startswith("pg_")
+        found |= {quoted_name(one, name) for one in (search_path if alone else [schema])}
+        found |= {quoted_name("", name)} if alone and name in temporary else set()
+    return found
+
+
+def needs_of_all(nodes: Iterable[Any]) -> Set[str]:
+    """Return the privileges that statements need: one of a file, or that and those that its body runs."""
+    return {need for one in nodes for need in needs_of(one, list(walk(one)), _tables(one), quoted_name)}

@@ -4,8 +4,8 @@
 
 """Which privileges a statement needs, by its parse tree. Controller only.
 
-A need is a text: the privilege, a blank, and the name with its schema (``_postgres.privileges`` lists them all). Names without a schema
-are left out, and so is what a phase needs only on objects that it creates itself. Source of the rules: the page of each
+A need is a text: the privilege, a blank, and the name (``_postgres.privileges`` lists them all). A name without a schema is one that the
+server searches for. What a phase needs only on objects that it creates itself is left out. Source of the rules: the page of each
 command in the PostgreSQL manual, and its chapter 5.7.
 """
 
@@ -66,16 +66,15 @@ _MAKING: Dict[str, str] = {
 def needs_of(
     node: Any,
     parts: Sequence[Tuple[str, Any]],
-    relations: Iterable[Relation],
+    relations: Set[Relation],
     quoted: Callable[[str, str], str],
 ) -> Set[str]:
     """Return what a statement needs. ``parts`` are its nodes, each with its place; ``relations`` the names among them."""
-    named = {(schema, name, read) for schema, name, read in relations if schema}
-    needs = {f"SELECT {quoted(schema, name)}" for schema, name, read in named if read}
-    written = {quoted(schema, name) for schema, name, read in named if not read}
+    needs = {f"SELECT {quoted(schema, name)}" for schema, name, read in relations if read}
+    written = {quoted(schema, name) for schema, name, read in relations if not read}
     for _, part in parts:
-        if is_node(part, ast.Constraint) and part.pktable is not None and part.pktable.schemaname:
-            other = quoted(part.pktable.schemaname, part.pktable.relname)
+        if is_node(part, ast.Constraint) and part.pktable is not None:
+            other = quoted(part.pktable.schemaname or "", part.pktable.relname)
             needs.add(f"REFERENCES {other}")
             written.discard(other)
         elif is_node(part, ast.FuncCall) and len(part.funcname) > 1 and part.funcname[0].sval != "pg_catalog":
@@ -98,7 +97,7 @@ def _own(node: Any, quoted: Callable[[str, str], str]) -> Set[str]:
     relation: Any = getattr(node, "relation", None)
     if not is_node(relation, ast.RangeVar):
         return set()
-    return {quoted(relation.schemaname, relation.relname)} if relation.schemaname else set()
+    return {quoted(relation.schemaname or "", relation.relname)}
 
 
 def _temporary(node: Any) -> bool:
@@ -130,6 +129,13 @@ def _others(node: Any, quoted: Callable[[str, str], str]) -> Iterator[str]:
         for command in node.cmds:
             if command.subtype.name == "AT_ChangeOwner" and command.newowner.rolename:
                 yield f"ROLE {quoted('', command.newowner.rolename)}"
+    elif is_node(node, ast.LockStmt) and node.mode == _ROW_EXCLUSIVE:
+        for relation in node.relations:
+            yield f"LOCK {quoted(relation.schemaname or '', relation.relname)}"
+
+
+#: The mode of LOCK TABLE that a statement takes which writes (lockdefs.h).
+_ROW_EXCLUSIVE = 3
 
 
 def _reads_itself(parts: Iterable[Tuple[str, Any]]) -> bool:

@@ -29,7 +29,10 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrus
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import SECTIONS
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.bodies import body_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.names import SqlRules
-from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.phase_sql import _needs, analyse_file
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.phase_sql import (
+    analyse_file,
+    needs_of_all,
+)
 from ansible_collections.incomex.phasegate.tests.support.phase_files import PhaseFiles
 from ansible_collections.incomex.phasegate.tests.support.runs import Run, client_of
 
@@ -159,7 +162,8 @@ def weak(cluster: Cluster, place: str) -> Client:
 
 def needs_of(sql: str) -> list[str]:
     (raw,) = pglast.parse_sql(sql)
-    return sorted(_needs(raw.stmt, body_of(raw.stmt)))
+    inner = body_of(raw.stmt)
+    return sorted(needs_of_all([raw.stmt, *inner.statements, *inner.expressions]))
 
 
 def refusal(session: Session, sql: str) -> SqlError:
@@ -186,7 +190,7 @@ def test_the_missing_privilege_is_told_and_it_is_enough(
         session.execute("BEGIN")
         run_statement(session, weakness.sql, returns_rows=False)
         session.execute("ROLLBACK")
-        assert lacking_privileges(session, needs) == []
+        assert lacking_privileges(session, needs, ()) == []
 
 
 def test_an_owner_by_membership_lacks_nothing_and_neither_does_a_superuser(
@@ -194,23 +198,59 @@ def test_an_owner_by_membership_lacks_nothing_and_neither_does_a_superuser(
 ) -> None:
     needs = {need for one in WEAKNESSES for need in needs_of(one.sql)}
     with client_of(cluster, place).session() as session:
-        assert lacking_privileges(session, needs) == []
+        assert lacking_privileges(session, needs, ()) == []
     cluster.psql(f"GRANT {OWNER} TO {ME}; GRANT CREATE ON DATABASE {place} TO {ME}", place)
     with weak.session() as session:
-        assert lacking_privileges(session, needs) == []
+        assert lacking_privileges(session, needs, ()) == []
 
 
 def test_a_privilege_on_some_columns_may_be_enough(cluster: Cluster, place: str, weak: Client) -> None:
     cluster.psql(f"{ORDERS} GRANT SELECT (note), UPDATE (note) ON app.orders TO {ME}", place)
     with weak.session() as session:
-        assert lacking_privileges(session, needs_of("UPDATE app.orders SET note = note")) == []
+        assert lacking_privileges(session, needs_of("UPDATE app.orders SET note = note"), ()) == []
 
 
 def test_what_is_not_there_is_not_judged(weak: Client) -> None:
     with weak.session() as session:
         assert lacking_privileges(
-            session, ["OWNER nowhere.t", "SELECT app.none", "CREATE later", "EXECUTE app.none"]
+            session, ["OWNER nowhere.t", "SELECT app.none", "CREATE later", "EXECUTE app.none"], ()
         ) == [f"GRANT USAGE ON SCHEMA app TO {ME};"]
+
+
+@pytest.mark.parametrize(
+    ("sql", "path", "grants"),
+    [
+        # the first schema that has it, as the server searches them
+        ("DELETE FROM orders", ["app"], [f"GRANT DELETE ON TABLE app.orders TO {ME};"]),
+        ("DELETE FROM orders", ["mine", "app"], []),
+        ("DELETE FROM orders", ["app", "mine"], [f"GRANT DELETE ON TABLE app.orders TO {ME};"]),
+        ("DO $$BEGIN DELETE FROM orders; END$$", ["app"], [f"GRANT DELETE ON TABLE app.orders TO {ME};"]),
+        ("INSERT INTO orders (note) SELECT note FROM old", ["app"], [f"GRANT INSERT ON TABLE app.orders TO {ME};"]),
+        ("WITH orders AS (SELECT 1) SELECT * FROM orders", ["app"], []),
+        ("DROP TABLE orders", ["app"], [OWNS.format("app.orders")]),
+        ("ALTER TABLE orders ADD x int", ["app"], [OWNS.format("app.orders")]),
+        ("CREATE TABLE mine.l (o int REFERENCES orders)", ["app"], [f"GRANT REFERENCES ON TABLE app.orders TO {ME};"]),
+        # what the role may not look into is not searched
+        ("DELETE FROM orders", ["closed", "mine"], []),
+        ("DELETE FROM hidden", ["closed", "mine"], [f"GRANT USAGE ON SCHEMA closed TO {ME};"]),
+        # pg_catalog is searched first
+        ("SELECT rolpassword FROM pg_authid", ["app"], [f"GRANT SELECT ON TABLE pg_catalog.pg_authid TO {ME};"]),
+        ("SELECT 1 FROM pg_class, nowhere", ["app"], []),
+    ],
+)
+@pytest.mark.fault("weak-role")
+def test_a_name_without_a_schema_is_the_one_that_the_server_finds(  # noqa: PLR0917
+    cluster: Cluster, place: str, weak: Client, sql: str, path: list[str], grants: list[str]
+) -> None:
+    cluster.psql(
+        f"GRANT USAGE ON SCHEMA app TO {ME}; GRANT SELECT ON ALL TABLES IN SCHEMA app TO {ME};"
+        f"CREATE SCHEMA mine AUTHORIZATION {ME}; CREATE TABLE mine.orders (note text); ALTER TABLE mine.orders OWNER TO {ME};"
+        "CREATE SCHEMA closed; CREATE TABLE closed.orders (note text); CREATE TABLE closed.hidden (note text);"
+        f"GRANT ALL ON closed.hidden TO {ME}",
+        place,
+    )
+    with weak.session() as session:
+        assert [one for one in lacking_privileges(session, needs_of(sql), path) if "SEQUENCE" not in one] == grants
 
 
 @pytest.mark.fault("weak-role")
@@ -231,7 +271,7 @@ def test_a_plan_is_refused_before_anything_is_done(place: str, weak: Client, clu
     cluster.psql(ORDERS, place)
     with weak.session() as session:
         with pytest.raises(Stopped) as caught:
-            require_privileges(session, statements)
+            require_privileges(session, statements, ())
         assert caught.value.found == f"role {ROLE} lacks some of them"
         assert caught.value.next_step == " ".join(
             [
@@ -241,7 +281,7 @@ def test_a_plan_is_refused_before_anything_is_done(place: str, weak: Client, clu
             ]
         )
         cluster.psql(f"GRANT {OWNER} TO {ME}", place)
-        require_privileges(session, statements)
+        require_privileges(session, statements, ())
 
 
 @pytest.mark.fault("weak-role")

@@ -125,3 +125,92 @@ def test_a_table_that_was_opened_for_writing_is_told(
     assert any("app.audit was opened for writing, and no row of it was counted" in one for one in told) or (
         outcome.data["outcome"] == "ROLLED_BACK"
     ), told
+
+
+#: A function of another role that writes with the counters off; a phase may call it.
+WRITER = """
+CREATE TABLE app.audit (id int);
+CREATE FUNCTION app.quiet() RETURNS int LANGUAGE plpgsql AS $$BEGIN
+  CREATE FUNCTION pg_temp.h() RETURNS void LANGUAGE sql SET track_counts = off AS 'UPDATE app.audit SET id = 0';
+  PERFORM pg_temp.h(); DROP FUNCTION pg_temp.h(); RETURN 1; END$$;
+"""
+
+
+@pytest.mark.fault("rows-uncounted")
+@pytest.mark.parametrize("path", [[], ["app"]])
+@pytest.mark.parametrize(
+    ("ddl", "told"),
+    [
+        # only read by the statement that calls it, by another one, and under another lock
+        ("SELECT app.quiet() FROM {}audit", True),
+        ("UPDATE app.tree SET v = app.quiet() WHERE id = 1 AND EXISTS (SELECT FROM {}audit)", True),
+        ("LOCK TABLE {}audit IN SHARE MODE;\nSELECT app.quiet()", True),
+        ("COMMENT ON TABLE {}audit IS 'x';\nSELECT app.quiet()", True),
+        # what a statement itself opens for writing is no riddle
+        ("DELETE FROM {}audit WHERE false", False),
+        ("DO $$BEGIN DELETE FROM {}audit WHERE false; END$$", False),
+        ("LOCK TABLE {}audit IN ROW EXCLUSIVE MODE", False),
+    ],
+)
+def test_a_table_that_is_only_read_explains_no_writing(  # noqa: PLR0917
+    cluster: Cluster, empty_database: str, tmp_path: Path, ddl: str, told: bool, path: list[str]
+) -> None:
+    cluster.psql(BEFORE + WRITER + "INSERT INTO app.audit VALUES (1);", empty_database)
+    tags = [one.split(maxsplit=1)[0] for one in ddl.split(";\n")]
+    tags = [{"LOCK": "LOCK TABLE"}.get(tag, tag) for tag in tags]
+    definition = {
+        "scope": {"schemas": ["app"], "statements": [*tags, "DELETE"], "functions": ["app.quiet"]},
+        "settings": {"search_path": path},
+        "expect": {
+            "tags": {tag: tags.count(tag) for tag in tags},
+            "rows": {tag: [{"max": 1}] for tag in tags if tag in ("UPDATE", "DELETE")},
+        },
+    }
+    files = PhaseFiles(tmp_path).write(definition, ddl=ddl.format("" if path else "app.").encode())
+    outcome = Run.of(client_of(cluster, empty_database), tmp_path / "runs", files.path).prepare().migrate()
+    unproved = (outcome.data.get("transaction") or {}).get("unproved", [])
+    expected = "app.audit was opened for writing, and no row of it was counted: whether one was changed is not proved"
+    assert unproved == ([expected] if told else []), outcome.message
+
+
+@pytest.mark.fault("rows-beyond")
+@pytest.mark.parametrize("path", [[], ["app"]])
+@pytest.mark.parametrize(
+    ("ddl", "tag", "changed"),
+    [
+        ("INSERT INTO {}tree SELECT 98, NULL, id FROM {}flat WHERE id = 1", "INSERT", "INSERT in app.flat: 1 row"),
+        (
+            "CREATE TABLE app.copy AS SELECT app.fill(id) FROM {}flat WHERE id = 1",
+            "CREATE TABLE AS",
+            "INSERT in app.flat",
+        ),
+        (
+            "UPDATE {}tree SET v = 1 FROM {}flat f WHERE tree.id = 2 AND f.id = 2",
+            "UPDATE",
+            "UPDATE in app.flat: 1 row",
+        ),
+    ],
+)
+def test_the_rows_of_a_table_that_a_statement_reads_are_not_those_that_it_reports(  # noqa: PLR0917
+    cluster: Cluster, empty_database: str, tmp_path: Path, ddl: str, tag: str, changed: str, path: list[str]
+) -> None:
+    cluster.psql(
+        BEFORE
+        + """
+DROP TRIGGER all_of_them ON app.flat;
+CREATE FUNCTION app.fill(int) RETURNS int LANGUAGE sql AS 'INSERT INTO app.flat VALUES (99, 1) RETURNING 1';
+CREATE FUNCTION app.both() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
+  IF TG_OP = 'INSERT' THEN INSERT INTO app.flat VALUES (99, 1); ELSE UPDATE app.flat SET v = 9 WHERE id = 1; END IF; RETURN NULL; END$$;
+CREATE TRIGGER along AFTER INSERT OR UPDATE ON app.tree FOR EACH ROW EXECUTE FUNCTION app.both();
+""",
+        empty_database,
+    )
+    definition = {
+        "scope": {"schemas": ["app"], "statements": [tag], "functions": ["app.fill"]},
+        "settings": {"search_path": path},
+        "expect": {"tags": {tag: 1}, "rows": {tag: [1]} if tag in ("INSERT", "UPDATE") else {}},
+    }
+    files = PhaseFiles(tmp_path).write(definition, ddl=ddl.replace("{}", "" if path else "app.").encode())
+    outcome = Run.of(client_of(cluster, empty_database), tmp_path / "runs", files.path).prepare().migrate()
+    assert outcome.data["outcome"] == "ROLLED_BACK"
+    assert changed in outcome.message

@@ -566,6 +566,29 @@ def test_with_a_search_path_relations_may_stand_alone_and_functions_not(files: P
     assert "the function now without a schema" in problems_of(files)[0].what
 
 
+@pytest.mark.parametrize(
+    ("sql", "relations", "needs"),
+    [
+        ("DELETE FROM t", ["app.t", "b.t"], ["DELETE t"]),
+        ("UPDATE app.t SET x = 1 FROM u", ["app.t", "app.u", "b.u"], ["SELECT u", "UPDATE app.t"]),
+        ('TRUNCATE "T", b.u', ['app."T"', 'b."T"', "b.u"], ['TRUNCATE "T"', "TRUNCATE b.u"]),
+        ("DO $$BEGIN WITH c AS (SELECT 1) DELETE FROM t USING c; END$$", ["app.t", "b.t"], ["DELETE t"]),
+        ("WITH t AS (SELECT * FROM u) SELECT * FROM t", ["app.u", "b.u"], ["SELECT u"]),
+        ("LOCK TABLE t IN ROW EXCLUSIVE MODE", ["app.t", "b.t"], ["LOCK t"]),
+        ("LOCK TABLE t IN SHARE MODE", ["app.t", "b.t"], []),
+        ("SELECT 1 FROM pg_class", ["pg_class"], ["SELECT pg_class"]),
+        # a table of that name in a schema is found first
+        ("CREATE TEMP TABLE t (x int); DELETE FROM t", ["app.t", "b.t", "t"], ["DELETE t"]),
+    ],
+)
+def test_a_name_alone_is_one_of_every_searched_schema(sql: str, relations: list[str], needs: list[str]) -> None:
+    problems: list[Problem] = []
+    rows = {"DELETE": [1], "UPDATE": [1]}
+    rules = SqlRules(frozenset({"app", "b"}), ALL_KINDS, frozenset(), ("app", "b"), rows, "k", "r")
+    last = analyse_file(SourceFile("x.sql", "x.sql", sql.encode()), rules, problems)[-1]
+    assert (last["relations"], [one for one in last["needs"] if "SELECT t" not in one]) == (relations, needs)
+
+
 def searched(sql: str) -> list[str]:
     """Return what is wrong with a file whose scope has every kind and the schema app, which is searched."""
     problems: list[Problem] = []
