@@ -22,7 +22,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.files im
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import identifier, literal
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrusted_sql import looking
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrusted_sql import look
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,7 @@ def _count(session: Session, name: str) -> int | None:
     resolved = _resolve(session, name)
     if resolved is None:
         return None
-    with looking(session):
-        return int(session.value(f"SELECT pg_catalog.count(*) FROM {resolved}") or 0)
+    return int(look(session, f"SELECT pg_catalog.count(*) FROM {resolved}")[0][0] or 0)
 
 
 def _columns(measure: MeasuredColumn) -> str:
@@ -103,10 +102,12 @@ def _read_values(session: Session, measure: MeasuredColumn) -> tuple[dict[str, s
         )
     key, column = identifier(measure.key), identifier(measure.column)
     # COPY writes each value by its type's output function: a cast could be one that somebody made
-    with looking(session):
-        pairs = [
-            (row[0], row[1] or "") for row in session.copy(f"SELECT {_columns(measure)} FROM {relation} ORDER BY {key}")
-        ]
+    *rows, extent = look(
+        session,
+        f"SELECT {_columns(measure)} FROM {relation} ORDER BY {key}",
+        f"SELECT count(*), count(DISTINCT {column}), min({column}), max({column}) FROM {relation}",
+    )
+    pairs = [(row[0], row[1] or "") for row in rows]
     values = {name or "": value for name, value in pairs}
     if len(values) != len(pairs) or any(name is None for name, _value in pairs):
         raise PhaseGateError(
@@ -115,11 +116,8 @@ def _read_values(session: Session, measure: MeasuredColumn) -> tuple[dict[str, s
             found=f"{len(values)} keys in {len(pairs)} rows",
             next_step="name a primary key or a unique column as the key of this measure in phase.yml",
         )
-    with looking(session):
-        rows, distinct, minimum, maximum = session.rows(
-            f"SELECT count(*), count(DISTINCT {column}), min({column}), max({column}) FROM {relation}"
-        )[0]
-    return values, ColumnStats(int(rows or 0), int(distinct or 0), minimum, maximum)
+    count, distinct, minimum, maximum = extent
+    return values, ColumnStats(int(count or 0), int(distinct or 0), minimum, maximum)
 
 
 # Rows that are visible are committed or the transaction's own; its subtransactions have later ids than itself.
@@ -132,8 +130,7 @@ pg_catalog.age(xmin) <= 0 AND pg_catalog.pg_xact_status(
 def _written_keys(session: Session, measure: MeasuredColumn) -> list[str]:
     """Return the keys of the rows that the open transaction has written."""
     relation, key = _resolve(session, measure.relation), identifier(measure.key)
-    with looking(session):
-        return [row[0] or "" for row in session.copy(f"SELECT {key} FROM {relation} WHERE {_OWN}")]
+    return [row[0] or "" for row in look(session, f"SELECT {key} FROM {relation} WHERE {_OWN}")]
 
 
 def _csv_field(text: str) -> str:

@@ -17,6 +17,7 @@ from typing import IO, Any, Iterator, Mapping
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import fail_with
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import (
+    ALSO,
     ConnectionLost,
     Session,
     SqlError,
@@ -262,9 +263,8 @@ class Client:
 
 def restore_settings(session: Session) -> None:
     """Give a session its identity and settings of the beginning again, whatever a script has set since."""
-    for statement in ("RESET SESSION AUTHORIZATION", "RESET ROLE", "RESET ALL"):
-        session.execute(statement)
-    session.execute(f"{_settings_sql(session)} \\g /dev/null")
+    resets = ("RESET SESSION AUTHORIZATION", "RESET ROLE", "RESET ALL")
+    session.execute(ALSO.join((*resets, f"COPY ({_settings_sql(session)}) TO STDOUT")))
 
 
 def _end_timeout(session: Session) -> None:

@@ -50,6 +50,9 @@ _UNSET = "unset"
 # What psql 17 and 18 say is the code of the last error after one of what \gexec ran, and psql 18 after one among a COPY's rows.
 _NO_CODE = ""
 
+#: Between the statements of one message: psql sends them together.
+ALSO = " \\;\n"
+
 _PIECE = 1 << 16  # bytes: what a pipe holds
 
 
@@ -348,6 +351,30 @@ class Session:
         """
         return [self._lines_or_error(token) for token in self._send(*requests)]
 
+    def message(self, requests: Sequence[str], *, one_line: bool = False) -> list[list[str] | SqlError]:
+        """Send all requests in one message to the server and return the lines of each one's answer, in order.
+
+        The server takes the next request without waiting for psql. At the first error it leaves the rest: that error is the last
+        item then. A request is one statement, or several with ``ALSO`` between; what is no COPY must not return rows.
+        ``one_line`` says that the answer to each request is exactly one line. Otherwise a row ends each answer, whose text a
+        function behind a view could find out and return as a row of its own: only catalogs may be read so.
+        ``statement_timeout`` holds for each statement. Raises ``ConnectionLost``.
+        """
+        end = "" if one_line else f"phasegate-{secrets.token_hex(12)}"
+        last = f"{ALSO}COPY (SELECT '{end}') TO STDOUT" if end else ""
+        answers: list[list[str] | SqlError] = []
+        lines: list[str] = []
+        try:
+            for line in self._answer(self._send(ALSO.join(request + last for request in requests))[0]):
+                if line != end:
+                    lines.append(line)
+                if one_line or line == end:
+                    answers.append(lines)
+                    lines = []
+        except SqlError as error:
+            answers.append(error)
+        return answers
+
     def _lines_or_error(self, token: str) -> list[str] | SqlError:
         try:
             return list(self._answer(token))
@@ -356,7 +383,11 @@ class Session:
 
     def copy(self, query: str) -> Iterator[tuple[str | None, ...]]:
         """Stream the rows of ``query`` as tuples of text fields (None is NULL). The caller must read to the end."""
-        for line in self.copy_lines(query):
+        return self.copied(f"COPY ({query}) TO STDOUT")
+
+    def copied(self, sql: str) -> Iterator[tuple[str | None, ...]]:
+        """Run generated SQL and stream the rows of its COPY statements; see ``copy``."""
+        for line in self._answer(self._send(sql)[0]):
             yield tuple(copy_field(part) for part in line.split("\t"))
 
     def copy_lines(self, query: str) -> Iterator[str]:
@@ -382,7 +413,7 @@ class Session:
     def set(self, name: str, value: str, *, local: bool = False) -> None:
         """Set a run-time parameter for the session, or with ``local`` for the transaction."""
         scope = "true" if local else "false"
-        self.execute(f"SELECT pg_catalog.set_config({literal(name)}, {literal(value)}, {scope}) \\g /dev/null")
+        self.execute(f"COPY (SELECT pg_catalog.set_config({literal(name)}, {literal(value)}, {scope})) TO STDOUT")
 
     @property
     def descriptors(self) -> tuple[int, int]:

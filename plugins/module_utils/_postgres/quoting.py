@@ -6,12 +6,16 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from typing import Sequence
 
+# What means itself between single quotes, to the server and to psql.
+_PLAIN = re.compile(r"[A-Za-z0-9_ ,.]*")
+
 
 def literal(text: str) -> str:
-    """Return ``text`` as a dollar-quoted SQL literal under a random tag that does not occur in it.
+    """Return ``text`` as a dollar-quoted SQL literal under a random tag that does not occur in it; a plain text in single quotes.
 
     A dollar-quoted literal has no escape sequence, so the server receives exactly these characters whatever
     ``standard_conforming_strings`` says, and psql neither expands variables nor sees a backslash command in it.
@@ -19,6 +23,8 @@ def literal(text: str) -> str:
     """
     if "\x00" in text:
         raise ValueError("a PostgreSQL text cannot contain NUL")
+    if _PLAIN.fullmatch(text):
+        return f"'{text}'"
     while True:
         tag = f"$pg{secrets.token_hex(8)}$"
         # a text that ends with a part of the tag could merge with the closing tag: none ends with "$pg" + hex

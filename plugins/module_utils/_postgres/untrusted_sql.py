@@ -14,11 +14,12 @@ import contextlib
 import decimal
 import json
 from dataclasses import dataclass, field
-from typing import Any, Iterator, Mapping, Sequence
+from typing import Any, Mapping, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.strict_json import DIGITS
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import FIXED_SETTINGS
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import (
+    ALSO,
     ConnectionLost,
     Session,
     SqlError,
@@ -51,17 +52,21 @@ BEGIN
   PERFORM pg_catalog.set_config('search_path', {{path}}, true);
   EXECUTE {{sql}};
   GET DIAGNOSTICS n = ROW_COUNT;
-  PERFORM {{own}};
+  {{own}}
   PERFORM pg_catalog.set_config('phasegate.answer', pg_catalog.json_build_object('rows', n, 'milliseconds',
     {_MILLISECONDS}, 'begun', {_BEGUN})::pg_catalog.text, true);
 END
 """
 
-# Casts to json that a user made; those of extensions are a superuser's.
-_USER_CASTS = """
+# Casts to json that initdb did not make.
+_LATER_CASTS = """
 pg_catalog.pg_cast c WHERE c.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid
   AND c.casttarget OPERATOR(pg_catalog.=) 'pg_catalog.json'::pg_catalog.regtype::pg_catalog.oid
-  AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.objid OPERATOR(pg_catalog.=) c.oid
+"""
+
+# Those of extensions are a superuser's. Planning this takes longer than all else of a check, and there mostly is no such cast.
+_NO_MEMBER = """
+NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.objid OPERATOR(pg_catalog.=) c.oid
     AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_cast'::pg_catalog.regclass::pg_catalog.oid
     AND d.deptype OPERATOR(pg_catalog.=) 'e'::pg_catalog."char")
 """
@@ -82,7 +87,9 @@ WITH RECURSIVE held (oid) AS (
 # The rows of a query. row_to_json() calls a cast to json that a user made for a type: what a check found would be what its
 # function says. Where there is such a cast, the server tells the types of the answer; of an anonymous record it cannot.
 _ROWS = f"""
-  SELECT pg_catalog.array_agg(c.castsource) INTO sources FROM {_USER_CASTS};
+  IF EXISTS (SELECT FROM {_LATER_CASTS}) THEN
+    SELECT pg_catalog.array_agg(c.castsource) INTO sources FROM {_LATER_CASTS} AND {_NO_MEMBER};
+  END IF;
   IF sources IS NOT NULL THEN
     EXECUTE pg_catalog.concat('PREPARE phasegate_answer AS ', {{sql}});
     SELECT pg_catalog.array_agg(h.oid) INTO types FROM ({_ANSWER_TYPES}) h;
@@ -122,7 +129,7 @@ DECLARE {_DECLARED}
 BEGIN
   PERFORM pg_catalog.set_config('search_path', {{path}}, true);
   {_ROWS}
-  PERFORM {{own}};
+  {{own}}
   {_KEEP_ANSWER}
 END
 """
@@ -169,26 +176,24 @@ class Answer:
     error: str = ""
 
 
-@contextlib.contextmanager
-def looking(session: Session) -> Iterator[None]:
-    """Read within the block, in the open transaction, what others own.
+_LOOK = ("SAVEPOINT phasegate_look", "SET LOCAL transaction_read_only = on")
+_LOOKED = ("ROLLBACK TO SAVEPOINT phasegate_look", "RELEASE SAVEPOINT phasegate_look")
 
-    A function behind a view, a policy or an operator may run then. What it does to data, settings or the role ends with the block,
-    and it cannot write.
+
+def look(session: Session, *queries: str, hidden_rows_fail: bool = False) -> list[tuple[str | None, ...]]:
+    """Read what others own, in the open transaction, and return the rows of all queries; of several, the last has exactly one.
+
+    A function behind a view, a policy or an operator may run then. What it does to data, settings or the role ends with the reading,
+    and it cannot write. ``hidden_rows_fail``: a policy that would hide rows is an error. Raises ``SqlError``; the transaction goes on.
     """
-    # each pair is sent at once: locks may be held meanwhile
-    _together(session, "SAVEPOINT phasegate_look", "SET LOCAL transaction_read_only = on")
+    settings = ("SET LOCAL row_security = off",) if hidden_rows_fail else ()
+    reading = (f"COPY ({query}) TO STDOUT" for query in queries)
     try:
-        yield
-    finally:
-        _together(session, "ROLLBACK TO SAVEPOINT phasegate_look", "RELEASE SAVEPOINT phasegate_look")
-
-
-def _together(session: Session, *requests: str) -> None:
-    """Run statements, sent at once. Raises the first ``SqlError``."""
-    for answer in session.batch(requests):
-        if isinstance(answer, SqlError):
-            raise answer
+        # in one message: locks may be held meanwhile
+        return list(session.copied(ALSO.join((*_LOOK, *settings, *reading, *_LOOKED))))
+    except SqlError:
+        session.execute(ALSO.join(_LOOKED))
+        raise
 
 
 def search_path(schemas: Sequence[str]) -> str:
@@ -203,15 +208,13 @@ def search_path(schemas: Sequence[str]) -> str:
 _KEPT_ANSWER = "COPY (SELECT pg_catalog.current_setting('phasegate.answer')) TO STDOUT"
 
 
-def _run(session: Session, blocks: Sequence[str]) -> Iterator[Answer | SqlError]:
-    """Run blocks in the open transaction, sent at once, and yield what the server answered to each, in order."""
-    requests = [request for block in blocks for request in (f"DO {literal(block)}", _KEPT_ANSWER)]
-    answers = session.batch(requests)
-    for ran, kept in zip(answers[::2], answers[1::2]):
-        if isinstance(ran, SqlError):
-            yield ran
-        else:
-            yield kept if isinstance(kept, SqlError) else _answer(copy_field(kept[0]) or "{}")
+def _requests(blocks: Sequence[str]) -> list[str]:
+    """Return requests that run blocks, each answered by one line."""
+    return [f"DO {literal(block)}{ALSO}{_KEPT_ANSWER}" for block in blocks]
+
+
+def _answers(found: Sequence[list[str] | SqlError]) -> list[Answer | SqlError]:
+    return [one if isinstance(one, SqlError) else _answer(copy_field(one[0]) or "{}") for one in found]
 
 
 def _answer(text: str) -> Answer:
@@ -289,11 +292,30 @@ def own_settings(role: str, kept: Mapping[str, str] | None = None) -> str:
     They name no operator, so they do the same under any search_path. ``role`` is a role's name, or ``none``; ``kept`` are
     ``kept_settings``.
     """
+    return _set(_own(role, kept))
+
+
+def _own(role: str, kept: Mapping[str, str] | None) -> dict[str, str]:
     # the role first: what a statement made of it may not be able to set the others
-    settings = {"role": role or "none", **FIXED_SETTINGS, **(kept or {})}
-    return ", ".join(
-        f"pg_catalog.set_config({literal(name)}, {literal(value)}, true)" for name, value in settings.items()
-    )
+    return {"role": role or "none", **FIXED_SETTINGS, **(kept or {})}
+
+
+def _set(settings: Mapping[str, str]) -> str:
+    return ", ".join(f"pg_catalog.set_config('{name}', {literal(value)}, true)" for name, value in settings.items())
+
+
+def _restoring(settings: dict[str, str]) -> str:
+    """Return PL/pgSQL that sets what a statement may have changed; to compare takes a third of the time that setting all does."""
+    # the statement's search_path is another one in any case
+    names = [name for name in settings if name != "search_path"]
+    now = "pg_catalog.json_agg(pg_catalog.current_setting(kept.name))::pg_catalog.text"
+    own = json.dumps([settings[name] for name in names], ensure_ascii=False)
+    return f"""
+  PERFORM {_set({name: value for name, value in settings.items() if name not in names})};
+  IF (SELECT {now} FROM pg_catalog.unnest('{{{",".join(names)}}}'::pg_catalog.text[]) kept (name)) OPERATOR(pg_catalog.<>) {literal(own)} THEN
+    PERFORM {_set(settings)};
+  END IF;
+"""
 
 
 def run_statements(
@@ -310,11 +332,12 @@ def run_statements(
     between pg_catalog and pg_temp. ``role`` is what SET ROLE has named, '' for none; whatever a statement has made of it, of
     ``FIXED_SETTINGS`` or of ``kept`` is undone. Raises ``ConnectionLost``.
     """
-    own = own_settings(role, kept)
+    own = _restoring(_own(role, kept))
     blocks = [
         _block(session, _QUERY if returns_rows else _EXECUTE, sql, schemas, own) for sql, returns_rows in statements
     ]
-    return list(_run(session, blocks))
+    # each in a message of its own: statement_timestamp() is the moment of the message
+    return _answers(session.batch(_requests(blocks)))
 
 
 def run_statement(
@@ -363,7 +386,8 @@ def run_queries(session: Session, queries: Sequence[str], schemas: Sequence[str]
     between pg_catalog and pg_temp. Raises ``SqlError`` only when the transaction had failed before.
     """
     answers = []
-    for answer in _run(session, [_block(session, _CHECK, sql, schemas) for sql in queries]):
+    blocks = [_block(session, _CHECK, sql, schemas) for sql in queries]
+    for answer in _answers(session.message(_requests(blocks), one_line=True)):
         if isinstance(answer, SqlError):
             raise answer
         answers.append(answer)

@@ -14,7 +14,7 @@ from typing import Any, Iterator, Mapping, Sequence, Tuple
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session, SqlError
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import identifier, literal, qualified
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrusted_sql import looking
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrusted_sql import look
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.rollback_losses import DataHolder, DataLoss
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.facts import Fact, decode_fact
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.partitions import partition_parents
@@ -157,9 +157,8 @@ def _not_surviving(session: Session, column: Sequence[str], old: str, new: str) 
 
 
 def _count(session: Session, table: str, condition: str) -> int:
-    with looking(session):
-        session.set("row_security", "off", local=True)
-        return int(session.value(f"SELECT count(*) FROM ONLY {table} AS t WHERE {condition}") or 0)
+    query = f"SELECT count(*) FROM ONLY {table} AS t WHERE {condition}"
+    return int(look(session, query, hidden_rows_fail=True)[0][0] or 0)
 
 
 def with_rows(session: Session, tables: Sequence[DataHolder], *, lock: bool) -> list[DataHolder]:
@@ -170,9 +169,8 @@ def with_rows(session: Session, tables: Sequence[DataHolder], *, lock: bool) -> 
         try:
             if lock:
                 session.execute(f"LOCK TABLE ONLY {one.relation} IN SHARE MODE")
-            with looking(session):
-                session.set("row_security", "off", local=True)
-                filled = session.value(f"SELECT EXISTS (SELECT FROM ONLY {one.relation})") == "t"
+            query = f"SELECT EXISTS (SELECT FROM ONLY {one.relation})"
+            filled = look(session, query, hidden_rows_fail=True)[0][0] == "t"
         except SqlError as error:
             if error.sqlstate == _LOCK_NOT_AVAILABLE:
                 raise

@@ -30,7 +30,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quotin
     literal,
     qualified,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrusted_sql import looking
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrusted_sql import look
 
 _LOCK_NOT_AVAILABLE = "55P03"
 
@@ -207,13 +207,11 @@ def _content(session: Session, holder: DataHolder, but: str | None = None) -> tu
         row = f"ROW({', '.join([*key, f't.{identifier(holder.column)}'])})" if key else "t.*"
         text = f"textin(record_out({row}))"
         digest = f"coalesce(sum(hashtextextended({text}, 0)::numeric), 0)"
-    with looking(session):
-        session.set("row_security", "off", local=True)
-        condition = holder.condition
-        if but is not None:
-            condition += f" AND format('%s', t.{identifier(holder.column)}) <> {literal(but)}"
-        query = f"SELECT count(*), {digest} FROM ONLY {holder.relation} AS t WHERE {condition}"
-        count, found = session.rows(query)[0]
+    condition = holder.condition
+    if but is not None:
+        condition += f" AND format('%s', t.{identifier(holder.column)}) <> {literal(but)}"
+    query = f"SELECT count(*), {digest} FROM ONLY {holder.relation} AS t WHERE {condition}"
+    count, found = look(session, query, hidden_rows_fail=True)[0]
     return int(count or 0), found or ""
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Iterator, NamedTuple
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import Stopped
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session, SqlError
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import ALSO, Session, SqlError
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import literal
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrusted_sql import own_settings
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import CORRECT
@@ -129,7 +129,7 @@ def make_read_only(session: Session, command: str, beginning: Beginning) -> None
     again = f"{command}: a deferred trigger defers its work again, until COMMIT; rolled back before COMMIT."
     found = _execute(
         session,
-        ("SELECT pg_catalog.set_config('transaction_read_only', 'on', true) \\g /dev/null", again, _SATISFIED),
+        ("SET LOCAL transaction_read_only = on", again, _SATISFIED),
         # A trigger that fired may have deferred its work again. Here it can only fail, and queue nothing more.
         (_FIRE, again, _SATISFIED),
         *_own(command, beginning.role),
@@ -147,10 +147,8 @@ def make_read_only(session: Session, command: str, beginning: Beginning) -> None
 
 def settle_session(session: Session, beginning: Beginning) -> None:
     """Undo what the statements and checks can have left for COMMIT."""
-    session.execute(
-        "CLOSE ALL; UNLISTEN *;"
-        f" SELECT pg_catalog.set_config('synchronous_commit', {literal(beginning.durability)}, true) \\g /dev/null"
-    )
+    durability = f"SELECT pg_catalog.set_config('synchronous_commit', {literal(beginning.durability)}, true)"
+    session.execute(ALSO.join(("CLOSE ALL", "UNLISTEN *", f"COPY ({durability}) TO STDOUT")))
 
 
 _FIRE = "SET CONSTRAINTS ALL IMMEDIATE"
@@ -161,14 +159,14 @@ _SATISFIED = "every deferred constraint is satisfied after the last statement"
 def _own(command: str, role: str) -> Iterator[tuple[str, str, str]]:
     """Yield what restores the role and the settings, any of which a trigger may have changed."""
     what = f"{command}: the role and the settings could not be restored; rolled back before COMMIT."
-    for sql in ("SET LOCAL SESSION AUTHORIZATION DEFAULT", f"SELECT {own_settings(role)} \\g /dev/null"):
+    for sql in ("SET LOCAL SESSION AUTHORIZATION DEFAULT", f"COPY (SELECT {own_settings(role)}) TO STDOUT"):
         yield sql, what, "the role and the settings of the beginning"
 
 
 def _execute(session: Session, *requests: tuple[str, str, str]) -> list[str]:
     """Run requests, each with what failed and what is expected, and return the lines of the last one's answer."""
     answer: list[str] | SqlError = []
-    for (_sql, what, expected), answer in zip(requests, session.batch([sql for sql, _what, _expected in requests])):
+    for (_sql, what, expected), answer in zip(requests, session.message([sql for sql, _what, _expected in requests])):
         if isinstance(answer, SqlError):
             raise Stopped(what, expected=expected, found=answer.words(), next_step=CORRECT) from answer
     assert isinstance(answer, list)

@@ -234,8 +234,12 @@ def _run_statements(
     while waiting:
         named = _named_settings(texts[waiting[0]["n"]])
         together = waiting[:1]
-        if not named and not checks.observes:
+        if not checks.observes and not named:
             together = list(itertools.takewhile(lambda one: not _named_settings(texts[one["n"]]), waiting))
+        elif not checks.observes and together[0]["tag"] == "SET":
+            # nothing of anybody else runs between them
+            together = list(itertools.takewhile(lambda one: one["tag"] == "SET", waiting))
+            named = set.union(*(_named_settings(texts[one["n"]]) for one in together))
         waiting = waiting[len(together) :]
         at = time.time()
         answers = run_statements(

@@ -278,7 +278,7 @@ def read_changed(session: Session, base: Snapshot) -> Snapshot:
     now: dict[str, str] = {}
     wanted = [(query, _only(query, delta)) for query in _queries(session, base.header)]
     wanted = [(query, only) for query, only in wanted if only]
-    answers = session.batch([f"COPY ({query.sql(session.major, only)}) TO STDOUT" for query, only in wanted])
+    answers = session.message([f"COPY ({query.sql(session.major, only)}) TO STDOUT" for query, only in wanted])
     for (query, _only_these), answer in zip(wanted, answers):
         if isinstance(answer, SqlError):
             raise answer

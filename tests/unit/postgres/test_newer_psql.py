@@ -66,3 +66,7 @@ def test_an_error_among_rows_and_of_a_statement_is_one(session: Session) -> None
     assert caught.value.sqlstate == "42P01"
     session.execute("ROLLBACK")
     assert session.value("SELECT 1") == "1"
+    for one_line in (False, True):
+        answers = session.message([f"COPY (SELECT 1 / (1 - {n})) TO STDOUT" for n in range(3)], one_line=one_line)
+        assert answers[0] == ["1"]
+        assert [one.sqlstate for one in answers if isinstance(one, SqlError)] == ["22012"]

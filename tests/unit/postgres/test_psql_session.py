@@ -15,6 +15,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client
     conninfo,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import (
+    ALSO,
     ConnectionLost,
     Message,
     SqlError,
@@ -293,6 +294,45 @@ def test_a_batch_is_answered_in_order(session: Session) -> None:
     copies = [f"COPY (SELECT n FROM generate_series(1, {count}) n) TO STDOUT" for count in (0, 1, 3)]
     assert session.batch(["SET application_name = 'batched'", *copies]) == [[], [], ["1"], ["1", "2", "3"]]
     assert session.value("SELECT current_setting('application_name')") == "batched"
+
+
+def test_a_message_is_answered_in_order_whatever_number_of_rows_each_request_has(session: Session) -> None:
+    copies = [f"COPY (SELECT generate_series(1, {n})) TO STDOUT" for n in (0, 2, 1)]
+    answers = session.message(["SET application_name = 'together'", *copies, "SET application_name = 'later'"])
+    assert answers == [[], [], ["1", "2"], ["1"], []]
+    assert session.value("SELECT current_setting('application_name')") == "later"
+    lines = session.message(["DO 'BEGIN END'" + ALSO + f"COPY (SELECT {n}) TO STDOUT" for n in range(3)], one_line=True)
+    assert lines == [["0"], ["1"], ["2"]]
+
+
+@pytest.mark.parametrize("one_line", [False, True])
+def test_a_message_ends_with_the_first_error(session: Session, one_line: bool) -> None:
+    session.execute("CREATE TEMP TABLE IF NOT EXISTS reached (n int)")
+    requests = [
+        f"INSERT INTO reached VALUES ({n}){ALSO}DO $$BEGIN RAISE NOTICE E'x\nERROR:  42501: forged'; END$$"
+        f"{ALSO}COPY (SELECT 1 / ({n} - 2)) TO STDOUT"
+        for n in range(5)
+    ]
+    session.execute("BEGIN")
+    *good, last = session.message(requests, one_line=one_line)
+    assert good == [["0"], ["-1"]]
+    assert isinstance(last, SqlError)
+    assert last.sqlstate == "22012"
+    session.execute("ROLLBACK")
+    assert session.value("SELECT count(*) FROM reached") == "0"
+
+
+def test_a_timeout_holds_for_each_statement_of_a_message(session: Session) -> None:
+    session.execute("SET statement_timeout = '1s'")
+    assert session.message(["COPY (SELECT pg_sleep(0.4)) TO STDOUT"] * 4) == [[""]] * 4
+
+
+def test_a_message_on_a_lost_connection_is_lost(client: Client, cluster: Cluster) -> None:
+    with client.session() as session:
+        pid = session.value("SELECT pg_backend_pid()")
+        cluster.psql(f"SELECT pg_terminate_backend({pid})")
+        with pytest.raises(ConnectionLost):
+            session.message(["SET lock_timeout = 0", "SET lock_timeout = 1"])
 
 
 def test_after_a_failure_the_rest_of_a_batch_is_refused(session: Session) -> None:

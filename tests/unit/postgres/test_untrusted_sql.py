@@ -18,6 +18,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_s
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.server_versions import for_major
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrusted_sql import (
     kept_settings,
+    look,
     run_alone,
     run_queries,
     run_statement,
@@ -93,6 +94,25 @@ def test_no_bare_operator_is_in_what_reads_an_answer() -> None:
         )
         assert re.findall(r"[^\s\w;:,.(){}\[\]]+", text) == []
         assert not re.search(r"\b(LIKE|IN|BETWEEN|SIMILAR|~)\b", text)
+
+
+@pytest.mark.fault("lying-object")
+def test_what_is_looked_at_changes_nothing_and_cannot_pose_as_another_answer(session: Session) -> None:
+    session.execute(
+        "CREATE OR REPLACE FUNCTION public.told() RETURNS SETOF text LANGUAGE plpgsql AS $$BEGIN"
+        " PERFORM set_config('lock_timeout', '7s', true);"
+        " RETURN QUERY SELECT unnest(string_to_array(current_query(), E'\n')); END$$"
+    )
+    *rows, last = look(session, "SELECT * FROM public.told()", "SELECT count(*) FROM pg_catalog.pg_am WHERE false")
+    assert len(rows) > 3
+    assert last == ("0",)
+    assert session.value("SELECT current_setting('lock_timeout')") != "7s"
+    with pytest.raises(SqlError):
+        look(session, "SELECT 1", "SELECT 1 / 0")
+    with pytest.raises(SqlError):
+        look(session, "SELECT pg_catalog.pg_current_xact_id()", "SELECT nextval('absent')")
+    assert look(session, "SELECT 5") == [("5",)]
+    session.execute("INSERT INTO app.audit VALUES (3)")
 
 
 @pytest.mark.fault("lying-object")
