@@ -90,7 +90,8 @@ ROWS: dict[str, Fault] = {
         "rejected when it is planned, whatever the search_path",
     ),
     "attribute-call": Fault(
-        "the SQL calls a function in attribute notation, (x).f", "as f(x): rejected when it is planned"
+        "the SQL calls a function in attribute notation, (x).f or x.f, by an operator, or hands one over",
+        "as f(x): rejected when it is planned, or, of the search_path, before the first statement",
     ),
     "lying-object": Fault(
         "a trigger, a view's function, an operator or a cast that other roles own changes role, settings or data, or answers",

@@ -17,7 +17,17 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._plan.canonical_
 PLAN_FORMAT = "phasegate-plan/1"
 
 
-class Statement(TypedDict):
+class SearchedNames(TypedDict, total=False):
+    """What a statement of a phase with a search_path has besides.
+
+    ``searched`` are the names that the server looks for in its schemas although no call of a function is written: of operators,
+    and those after a dot, which are a column's, an attribute's or a function's.
+    """
+
+    searched: List[str]
+
+
+class Statement(SearchedNames):
     """A statement of an SQL file. ``start`` and ``end`` are byte offsets, ``line`` counts from 1, so does ``n``.
 
     ``run`` is false for the file's own BEGIN and COMMIT, which phasegate does not send. ``relations`` are the tables,

@@ -85,6 +85,10 @@ _RANGE: Schema = {
         "after_commit": _text(
             "what it creates, drops, rebuilds or detaches after COMMIT; empty for a statement of the transaction"
         ),
+        "searched": {
+            **_TEXTS,
+            "description": "with a search_path: names after a dot and of operators, which may be a function of its schemas",
+        },
     },
 }
 

@@ -2,56 +2,53 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Calls of functions that are written like columns: ``t.f`` is ``f(t)`` where a function ``f`` takes a row of ``t``."""
+"""Calls that are not written like calls: ``t.f`` is ``f(t)`` where a function ``f`` takes a row of ``t``; an operator calls its function."""
 
 from __future__ import annotations
 
-import re
-
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import Stopped
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import literal
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import array_literal
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import Script
 
-# Functions that can be called with a row alone, by the schemas that are searched.
-_OF_A_ROW = """
+# Of the schemas that are searched: functions that can be called with a row alone, and operators, by name. Only a superuser
+# makes functions in C, and types such as those of extensions cannot be used without their operators.
+_FOUND = """
 SELECT pg_catalog.format('%s.%s', n.nspname, f.proname), f.proname FROM pg_catalog.pg_proc f
 JOIN pg_catalog.pg_namespace n ON n.oid = f.pronamespace
-WHERE n.nspname = ANY ({schemas}) AND f.pronargs >= 1 AND f.pronargs - f.pronargdefaults <= 1 AND f.prokind = 'f'
+WHERE n.nspname = ANY ({schemas}) AND f.proname = ANY ({names})
+  AND f.pronargs >= 1 AND f.pronargs - f.pronargdefaults <= 1 AND f.prokind = 'f'
+UNION SELECT pg_catalog.format('%s.%s', n.nspname, o.oprname), o.oprname FROM pg_catalog.pg_operator o
+JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
+JOIN pg_catalog.pg_proc f ON f.oid = o.oprcode JOIN pg_catalog.pg_language l ON l.oid = f.prolang
+WHERE n.nspname = ANY ({schemas}) AND o.oprname = ANY ({names}) AND l.lanname NOT IN ('c', 'internal')
+ORDER BY 1
 """
 
 
 def require_no_hidden_call(session: Session, script: Script) -> None:
-    """Raise ``Stopped`` where the SQL may call a function of the search_path as ``t.f``, which its parser cannot tell from a column."""
+    """Raise ``Stopped`` where the SQL may call a function of the search_path that only the catalog tells from a column or an operator."""
+    lines: dict[str, list[str]] = {}
+    for statement in script.statements:
+        for name in statement.get("searched", ()) if statement["run"] else ():
+            lines.setdefault(name, []).append(str(statement["line"]))
     schemas = script.settings["search_path"]
-    if not schemas:
+    if not schemas or not lines:
         return
-    text = script.data.decode("utf-8", "replace")
-    # of a name in escapes nobody knows here which one it is
-    escaped_names = ['a name written U&"…"'] if re.search(r'\bU&"', text, re.IGNORECASE) else []
-    listed = f"ARRAY[{', '.join(map(literal, schemas))}]::pg_catalog.name[]"
-    hidden = sorted(
-        {
-            full or ""
-            for full, name in session.rows(_OF_A_ROW.format(schemas=listed))
-            if full not in script.functions and _may_be_called(text, name or "")
-        }
+    query = _FOUND.format(
+        schemas=f"{array_literal(schemas)}::pg_catalog.name[]",
+        names=f"{array_literal(sorted(lines))}::pg_catalog.name[]",
     )
-    hidden += escaped_names
+    hidden = [
+        f"{full} (line {', '.join(lines[name or ''])})"
+        for full, name in session.rows(query)
+        if full not in script.functions
+    ]
     if hidden:
         raise Stopped(
             f"{script.command}: the SQL may call a function that its scope does not permit.",
-            expected="no name after a dot that is also a function of settings.search_path with one argument",
+            expected="no name after a dot that is also a function of settings.search_path with one argument, and no operator of it",
             found=", ".join(hidden),
-            next_step="leave settings.search_path empty, or add the function to scope.functions if it may be called, "
+            next_step="leave settings.search_path empty, or add what is found to scope.functions if it may be called, "
             "as a new revision",
         )
-
-
-def _may_be_called(text: str, name: str) -> bool:
-    """Return whether a name stands behind a dot, or behind a comment that may hide one, and is not called as a function is."""
-    for match in re.finditer(rf"\"?(?<![\w$]){re.escape(name)}(?![\w$])(?!\"?\s*\()", text, re.IGNORECASE):
-        before = text[: match.start()].rstrip()
-        if before.endswith((".", "*/")) or "--" in before.rpartition("\n")[2]:
-            return True
-    return False

@@ -364,8 +364,8 @@ def _attempt(
         # first of all: what the collection writes itself is no change of the phase, and is not counted as one
         checks.begun(session, applied)
         baseline = DataBaseline.read(session, script.rewrites)
-        checks.before(session, applied)
         require_no_hidden_call(session, script)
+        checks.before(session, applied)
     xid, pid = session.rows("SELECT pg_current_xact_id()::text, pg_backend_pid()::text")[0]
     applied.xid, applied.pid = xid or "", int(pid or 0)
     _keep_xid(client)

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, FrozenSet, Iterator, Sequence, Tuple
+from typing import Any, Callable, FrozenSet, Iterable, Iterator, Sequence, Set, Tuple
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.problems import Repair
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.statement_kinds import (
@@ -57,6 +57,9 @@ def check_calls(
         if full in declared:
             continue
         if not schema and search_path:
+            # of no argument at all there is no better match than the built-in one
+            if name == "count" and call.agg_star:
+                continue
             report(f"the function {name} without a schema", next_step=f"write pg_catalog.{name}, or its own schema")
         elif schema not in ("", "pg_catalog"):
             report(
@@ -72,28 +75,48 @@ def check_calls(
             _report_far_reaching(name, report)
 
 
-def check_attributes(
-    names: Sequence[StatementNames],
-    declared: FrozenSet[str],
-    search_path: Sequence[str],
-    report: Callable[..., None],
-) -> None:
-    """Report names in attribute notation that may call a function: ``(x).f`` and ``x.f`` are ``f(x)`` where x has no column f.
+def check_attributes(names: Sequence[StatementNames], declared: FrozenSet[str], report: Callable[..., None]) -> None:
+    """Report far-reaching functions in attribute notation: ``(x).f`` and ``x.f`` are ``f(x)`` where x has no column f.
 
-    Only pg_catalog and the search path are searched for it. No column is called like a far-reaching function.
+    No column is called like one. Whether a name is a function of the search path, only the catalog tells: ``searched_names``.
     """
-    attributes = {name for one in names for name in one.attributes}
-    for name in sorted({*attributes, *(name for one in names for name in one.columns if far_reaching(name))}):
-        if any(full.rpartition(".")[2] == name for full in declared):
-            continue
-        if far_reaching(name):
+    for name in sorted(name for name in _dotted(names) if far_reaching(name)):
+        if not any(full.rpartition(".")[2] == name for full in declared):
             _report_far_reaching(name, report)
-        elif search_path:
-            report(
-                f"(…).{name} calls a function {name} of settings.search_path where no column has that name",
-                next_step=f"leave settings.search_path empty, or add {search_path[0]}.{name} to scope.functions",
-                repair=_in_scope(f"{search_path[0]}.{name}"),
-            )
+
+
+def _dotted(names: Sequence[StatementNames]) -> Set[str]:
+    return {name for one in names for name in one.attributes | one.columns}
+
+
+def searched_names(names: Sequence[StatementNames], parts: Iterable[Any]) -> Set[str]:
+    """Return the names by which statements may call functions of the search path without the form of a call.
+
+    They are those after a dot, and of operators without a schema: also of those that the grammar writes with a word.
+    """
+    operators = {name for part in parts for _, child in walk(part) for name in _operators_alone(child)}
+    return _dotted(names) | operators
+
+
+def _operators_alone(node: Any) -> Iterator[str]:
+    """Yield the operators without a schema that a node stands for."""
+    if is_node(node, ast.A_Expr) and "BETWEEN" in node.kind.name:
+        yield from ("<", "<=", ">", ">=")
+    elif _compares(node):
+        yield "="
+    operators = list(operators_of(node))
+    if is_node(node, ast.CreateOpClassItem) and node.name and node.itemtype == _OPERATOR_ITEM:
+        operators.append(string_list(node.name.objname) or ())
+    yield from (parts[0] for parts in operators if len(parts) == 1)
+
+
+def _compares(node: Any) -> bool:
+    """Return whether a node compares with ``=`` and does not say so: CASE x WHEN, USING, NATURAL JOIN, IN (SELECT …)."""
+    if is_node(node, ast.CaseExpr):
+        return node.arg is not None
+    if is_node(node, ast.JoinExpr):
+        return bool(node.usingClause or node.isNatural)
+    return is_node(node, ast.SubLink) and node.testexpr is not None and not node.operName
 
 
 def check_handed(node: Any, declared: FrozenSet[str], search_path: Sequence[str], report: Callable[..., None]) -> None:

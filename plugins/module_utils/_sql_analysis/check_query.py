@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, FrozenSet, List, Optional
+from typing import Any, FrozenSet, List, Optional, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.problems import Repair
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.calls import (
@@ -37,7 +37,7 @@ class QueryProblem:
     repair: Optional[Repair] = None
 
 
-def query_problem(sql: str, functions: FrozenSet[str]) -> Optional[QueryProblem]:
+def query_problem(sql: str, functions: FrozenSet[str], search_path: Sequence[str] = ()) -> Optional[QueryProblem]:
     """Return why ``sql`` is not one plain SELECT that only reads, or ``None`` if it is one.
 
     ``functions`` are the functions outside of pg_catalog, and the far-reaching ones in it, that it may call.
@@ -51,12 +51,12 @@ def query_problem(sql: str, functions: FrozenSet[str]) -> Optional[QueryProblem]
     if raw[0].stmt_len:
         return QueryProblem("a semicolon after the query", "remove it")
     try:
-        return _reading_problem(raw[0].stmt, functions)
+        return _reading_problem(raw[0].stmt, functions, search_path)
     except RecursionError:
         return QueryProblem("expressions nested too deeply", "write a shorter query")
 
 
-def _reading_problem(select: Any, functions: FrozenSet[str]) -> Optional[QueryProblem]:
+def _reading_problem(select: Any, functions: FrozenSet[str], search_path: Sequence[str]) -> Optional[QueryProblem]:
     found: List[QueryProblem] = []
     names = collect_names(select)
     for _, child in walk(select):
@@ -71,7 +71,7 @@ def _reading_problem(select: Any, functions: FrozenSet[str]) -> Optional[QueryPr
     def report(what: str, next_step: str = "", repair: Optional[Repair] = None) -> None:
         found.append(QueryProblem(what, next_step, repair))
 
-    check_calls(names.calls, functions, (), report)
-    check_attributes((names,), functions, (), report)
-    check_handed(select, functions, (), report)
+    check_calls(names.calls, functions, search_path, report)
+    check_attributes((names,), functions, report)
+    check_handed(select, functions, search_path, report)
     return found[0] if found else None

@@ -23,7 +23,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._definition.prob
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.strict_yaml import Path
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.byte_ranges import check_cover
-from ansible_collections.incomex.phasegate.plugins.module_utils._plan.plan import Statement
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.plan import SearchedNames, Statement
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.sql_lexer import check_statements
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.statement_kinds import (
     COMPUTED_KINDS,
@@ -35,6 +35,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.ca
     check_attributes,
     check_calls,
     check_handed,
+    searched_names,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.check_query import query_problem
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.classification import (
@@ -47,6 +48,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.cl
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.names import (
     SqlRules,
+    StatementNames,
     check_names,
     collect_names,
     names_inside,
@@ -98,7 +100,7 @@ def derive_statements(phase: Phase) -> Tuple[PhaseStatements, List[Problem]]:
     for section in ("preflight", "verify", "non_scope"):
         for index, check in enumerate(definition[section]):
             if "sql" in check:
-                problem = query_problem(check["sql"], functions)
+                problem = query_problem(check["sql"], functions, definition["settings"]["search_path"])
                 if problem:
                     problems.append(
                         phase.at.problem(
@@ -214,7 +216,7 @@ def _analysed(source: SourceFile, rules: SqlRules, problems: List[Problem]) -> L
             check_names(names, rules, temporary, report)
             check_names(inside, rules, temporary, report)
             check_calls([*names.calls, *inside.calls], rules.functions, rules.search_path, report)
-            check_attributes((names, inside), rules.functions, rules.search_path, report)
+            check_attributes((names, inside), rules.functions, report)
             for part in (piece.node, *inner.statements, *inner.expressions):
                 check_handed(part, rules.functions, rules.search_path, report)
         runs = (piece.node, *inner.statements, *inner.expressions) if tag == "DO" else (piece.node,)
@@ -232,6 +234,7 @@ def _analysed(source: SourceFile, rules: SqlRules, problems: List[Problem]) -> L
                 "returns_rows": returns_rows(piece.node),
                 "run": run,
                 "after_commit": after_commit,
+                **_searched(rules, (names, inside), (piece.node, *inner.statements, *inner.expressions)),
             }
         )
     _check_after_commit(source, pieces[len(body) :], problems)
@@ -299,6 +302,11 @@ def _check_rows(
                     repair=Repair((*rules.rows_at.split("."), tag), {"each": {"min": 0}} if found else None),
                 )
             )
+
+
+def _searched(rules: SqlRules, names: Sequence[StatementNames], parts: Sequence[Any]) -> SearchedNames:
+    """Return what the plan says of a statement that is searched for, nothing without a search_path."""
+    return {"searched": sorted(searched_names(names, parts))} if rules.search_path else {}
 
 
 def _tables(node: Any) -> Set[Tuple[str, str, bool]]:

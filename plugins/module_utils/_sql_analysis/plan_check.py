@@ -98,9 +98,9 @@ def _require_same(
             raise _differs(path, f"the number of statement {place} of {name}", str(place), str(statement["n"]))
         known = by_number.get(place)
         for key in sorted(known or ()):
-            if known is not None and statement[key] != known[key]:
+            if known is not None and statement.get(key) != known[key]:
                 what = f"{key} of statement {place} of {name} (line {known['line']})"
-                raise _differs(path, what, short_json(known[key]), short_json(statement[key]))
+                raise _differs(path, what, short_json(known[key]), short_json(statement.get(key)))
         unknown = sorted(statement.keys() - known.keys()) if known else []
         if unknown:
             raise _differs(path, f"statement {place} of {name}", "no further keys", ", ".join(unknown))

@@ -556,7 +556,8 @@ def test_what_calls_a_function_unseen_is_declared(files: PhaseFiles, kind: str, 
 def test_with_a_search_path_an_attribute_may_be_a_function_of_it(files: PhaseFiles) -> None:
     settings = {"search_path": ["app"]}
     files.write({"settings": settings}, ddl=b"CREATE TABLE app.t (x home, CHECK ((x).wipe > 0))")
-    assert "(…).wipe calls a function wipe of settings.search_path" in problems_of(files)[0].what
+    (statement,) = analyse_phase(load_phase(files.path)).migrate
+    assert statement["searched"] == [">", "wipe"]
 
 
 def test_with_a_search_path_relations_may_stand_alone_and_functions_not(files: PhaseFiles) -> None:
@@ -703,6 +704,25 @@ def test_a_rollback_may_restore_a_search_path_that_was_there() -> None:
 @pytest.mark.fault("attribute-call")
 def test_with_a_search_path_a_function_is_handed_over_with_its_schema(sql: str) -> None:
     assert "the function wipe without a schema" in searched(sql)
+
+
+@pytest.mark.parametrize(
+    ("sql", "path", "what"),
+    [
+        ("SELECT wiped(1) = 1", ["app"], "the function wiped without a schema"),
+        ("SELECT (o).wiped FROM app.orders o", ["app"], ""),
+        ("SELECT count(*) = pg_catalog.count(id) FROM app.orders o", ["app"], ""),
+        ("SELECT count(id) FROM app.orders o", ["app"], "the function count without a schema"),
+        ("SELECT wiped(1) = 1", [], ""),
+    ],
+)
+@pytest.mark.fault("attribute-call")
+def test_a_check_calls_by_schema_where_one_is_searched(files: PhaseFiles, sql: str, path: list[str], what: str) -> None:
+    check = {"id": "VA-1", "title": "x", "sql": sql, "expect": True}
+    files.write({"settings": {"search_path": path}, "verify": [check]})
+    assert [one.what for one in (problems_of(files) if what else ())] == ([what] if what else [])
+    if not what:
+        analyse_phase(load_phase(files.path))
 
 
 # --- expectations ----------------------------------------------------------------------------------------------

@@ -143,6 +143,10 @@ def move_range(plan: dict[str, Any]) -> None:
         (edit("ddl", 3, more=1), "statement 4 of migrate.sql"),
         (edit("rollback", 1, kinds=["SELECT"]), "kinds of statement 2 of rollback.sql"),
         (edit("rollback", 1, relations=["a.b"]), "relations of statement 2 of rollback.sql"),
+        (
+            lambda plan: plan["phase"]["settings"].update(search_path=["public"]),
+            "searched of statement 1 of migrate.sql",
+        ),
         (move_range, "end of statement 3 of migrate.sql"),
         (lambda plan: plan["ddl"].update(bytes=1), "the size of migrate.sql"),
         (lambda plan: plan["rehearsal"]["statements"].pop(), "measurement"),
