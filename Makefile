@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 SUITES := lint sanity unit integration molecule e2e majors corpora matrix faults soak
-.PHONY: help setup demo test fmt bench clean $(SUITES)
+.PHONY: help setup demo test fmt bench profile clean $(SUITES)
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ fmt: setup ## Format the Python files, and fix what the linter can fix
 
 bench: setup ## Compare with a plain shell driver on a database of production's size
 	@scripts/bench
+
+profile: setup ## Show where the time of a run goes: tables and a flame graph in build/profile
+	@scripts/profile
 
 clean: ## Remove what the targets made in this checkout, and stop the engine that they started
 	@scripts/engine stop
