@@ -111,6 +111,10 @@ ROWS: dict[str, Fault] = {
         "CREATE INDEX CONCURRENTLY cancelled, killed, or met by rows that break it",
         "the invalid index named, no success; once it is dropped the same command continues",
     ),
+    "killed-between-batches": Fault(
+        "a run is killed again and again while a statement runs in batches",
+        "the last batch is resolved, the same command goes on behind it; each row is changed once",
+    ),
     "counts-missed": Fault("a declared row count differs", "rolled back before COMMIT"),
     "data-hidden": Fault(
         "a DELETE behind another label: in a function, MERGE, COPY or WITH; another number of rows than the declared",

@@ -16,8 +16,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Mapping, Sequence, Type, TypeVar
 
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.batch_events import BatchBegun, BatchResolved
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import Entry, Journal
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.record import Record
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.record import Note, Record
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 
 INTENT = "intent"
@@ -184,13 +185,6 @@ class SealBegun(RunEvent):
     files: Mapping[str, str] | None = None
     outcome: str | None = None
     title: str | None = None
-
-
-@dataclass(frozen=True)
-class Note(Record):
-    """An event in the middle of a command."""
-
-    event: ClassVar[str] = ""
 
 
 @dataclass(frozen=True)
@@ -472,7 +466,8 @@ def _subclasses(base: Type[R]) -> list[Type[R]]:
 
 _ENDS: dict[str, Type[StepEnd]] = {one.step: one for one in _subclasses(StepEnd) if one.step}
 _RUN_EVENTS: dict[str, Type[RunEvent]] = {one.event: one for one in _subclasses(RunEvent)}
-_NOTES: dict[str, Type[Note]] = {one.event: one for one in _subclasses(Note)}
+_OF_BATCHES: tuple[Type[Note], ...] = (BatchBegun, BatchResolved)
+_NOTES: dict[str, Type[Note]] = {one.event: one for one in {*_subclasses(Note), *_OF_BATCHES}}
 
 
 def record_of(entry: Entry) -> Record | None:

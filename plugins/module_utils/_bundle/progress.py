@@ -15,7 +15,7 @@ import threading
 import time
 from typing import Any, Callable, Iterator
 
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import Note
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.record import Note
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
 
 #: Seconds before the first line, and between two of them at least.

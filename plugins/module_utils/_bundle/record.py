@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, Type, TypeVar
+from typing import Any, ClassVar, Type, TypeVar
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import Entry
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
@@ -44,6 +44,13 @@ class Record:
             found=", ".join(wrong),
             next_step="use the release of the collection that wrote this run directory",
         )
+
+
+@dataclass(frozen=True)
+class Note(Record):
+    """An event in the middle of a command."""
+
+    event: ClassVar[str] = ""
 
 
 # What JSON has for a field's annotation, by the annotation's first word; then that of the members, where they are of one type.

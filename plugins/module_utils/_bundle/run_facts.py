@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import Any, Iterator, Mapping, Sequence, Type, TypeVar
 
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.batch_events import BatchBegun
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import (
     DONE,
     FAILED,
@@ -123,6 +124,12 @@ def statement_events(
     """Return the last event of each statement after COMMIT, by its number."""
     found = records_of(entries, Record, command)
     return {one.n: one for one in found if isinstance(one, (StatementBegun, StatementDone, StatementFailed))}
+
+
+def batches_of(entries: Sequence[Entry], command: str, n: int) -> list[BatchBegun]:
+    """Return the batches of a statement in order, the newest attempt of each: all but the last one have committed, and maybe that one."""
+    found = (one for one in records_of(entries, BatchBegun, command) if one.n == n)
+    return list({one.number: one for one in found}.values())
 
 
 def statements_left(

@@ -15,10 +15,10 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
     DONE,
     FAILED,
     INTENT,
-    Note,
     StepEnd,
     Transacted,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.record import Note
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError, advice
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import file_error
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import TransactionOutcome

@@ -258,7 +258,8 @@ def _with_defaults(schema: Schema, value: Any) -> Any:
     """Return a copy of ``value`` in which every absent key that has a default in the schema has it."""
     if isinstance(value, dict):
         properties: Dict[str, Schema] = schema.get("properties", {})
-        result = {key: _with_defaults(properties.get(key, {}), item) for key, item in value.items()}
+        others = schema.get("additionalProperties") or {}
+        result = {key: _with_defaults(properties.get(key, others), item) for key, item in value.items()}
         for key, sub in properties.items():
             if key not in result and "default" in sub:
                 result[key] = _with_defaults(sub, sub["default"])
@@ -416,11 +417,18 @@ def _count_problems(definition: Dict[str, Any], at: Places) -> Iterator[Problem]
                 )
             places = values.items() if isinstance(values, dict) else enumerate(values)
             counts.extend(((*path, tag, place), value) for place, value in places)
-    for name, kinds in definition["data"].items():
-        counts.extend((("data", name, kind), value) for kind, value in kinds.items())
+    for path, data in _data(definition):
+        counts.extend(((*path, name, kind), value) for name, kinds in data.items() for kind, value in kinds.items())
     for place, value in counts:
         if isinstance(value, dict) and value.get("min", 0) > value.get("max", value.get("min", 0)):
             yield at.problem(place, "min is above max", found=short_json(value))
+
+
+def _data(definition: Dict[str, Any]) -> Iterator[Tuple[Path, Dict[str, Any]]]:
+    """Yield each declaration of changed data, with its place."""
+    yield ("data",), definition["data"]
+    for name, entry in definition["batches"].items():
+        yield ("batches", name, "data"), entry["data"]
 
 
 def _relation_problems(definition: Dict[str, Any], at: Places) -> Iterator[Problem]:
@@ -436,7 +444,8 @@ def _relation_problems(definition: Dict[str, Any], at: Places) -> Iterator[Probl
             (("row_counts", index), entry if isinstance(entry, str) else entry["relation"])
             for index, entry in _entries(definition, "row_counts")
         ],
-        [(("data", name), name) for name in definition["data"]],
+        *([((*path, name), name) for name in data] for path, data in _data(definition)),
+        [(("batches", name), name) for name in definition["batches"]],
         [(("drift", "partitions_of", n), name) for n, name in enumerate(definition["drift"]["partitions_of"])],
     ):
         yield from _repeated(once, at)

@@ -30,6 +30,10 @@ _AFTER_COMMIT = re.compile(
 )
 
 
+# Statements that run in batches.
+_BATCHED = re.compile(rb"(?:update|delete\s+from)\b", re.IGNORECASE)
+
+
 def _after_space(data: bytes, position: int) -> int:
     """Return the offset of the first byte at or after ``position`` that is neither space nor comment."""
     while True:
@@ -101,8 +105,11 @@ def _check_after_commit(statements: Sequence[Mapping[str, Any]], first: int, dat
         text = data[statement["start"] : statement["end"]]
         if statement["after_commit"] and index < first:
             raise _not_covered(name, "statements after COMMIT at the end only", repr(text[:80]))
-        if statement["after_commit"] and not _AFTER_COMMIT.match(text, _after_space(text, 0)):
-            raise _not_covered(name, "a statement with CONCURRENTLY after COMMIT", repr(text[:80]))
+        form, words = _AFTER_COMMIT, "a statement with CONCURRENTLY"
+        if statement.get("batch"):
+            form, words = _BATCHED, "an UPDATE or DELETE in batches"
+        if statement["after_commit"] and not form.match(text, _after_space(text, 0)):
+            raise _not_covered(name, f"{words} after COMMIT", repr(text[:80]))
 
 
 def _check_left_out(statements: Sequence[Mapping[str, Any]], data: bytes, name: str) -> None:

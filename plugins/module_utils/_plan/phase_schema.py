@@ -124,6 +124,24 @@ _COUNT_OR_ANY: Schema = {
 
 _ANY: Schema = {"description": "any: such a change has no count", "const": ANY}
 
+_DATA: Schema = {
+    "description": "for each relation whose data the DDL changes, triggers and functions included: "
+    "the kinds of changes, such as public.orders: {UPDATE: 86}",
+    "type": "object",
+    "additionalProperties": {
+        **_mapping(
+            "a mapping of kinds of changes to counts",
+            {
+                **dict.fromkeys(COUNTED, _COUNT_OR_ANY),
+                **dict.fromkeys(UNCOUNTED, _ANY),
+            },
+            [],
+        ),
+        "minProperties": 1,
+    },
+    "default": {},
+}
+
 _SQL = _text("one SELECT; every relation with its schema")
 
 _EXPECT: Schema = {
@@ -195,7 +213,7 @@ PHASE_SCHEMA: Schema = {
                         "statement_timeout": _duration("longest time for a statement", "60s"),
                         "idle_in_transaction_session_timeout": _duration("longest pause between statements", "60s"),
                         "after_commit_timeout": _duration(
-                            "longest time for a statement after COMMIT, waits included", "1h"
+                            "longest time for a statement or batch after COMMIT, waits included", "1h"
                         ),
                     },
                     [],
@@ -285,21 +303,27 @@ PHASE_SCHEMA: Schema = {
                 ),
                 "default": [],
             },
-            "data": {
-                "description": "for each relation whose data the DDL changes, triggers and functions included: "
-                "the kinds of changes, such as public.orders: {UPDATE: 86}",
+            "data": _DATA,
+            "batches": {
+                "description": "for each table whose UPDATE or DELETE runs after COMMIT in committed batches: "
+                "how, such as public.orders: {by: id, rows: 5000}",
                 "type": "object",
-                "additionalProperties": {
-                    **_mapping(
-                        "a mapping of kinds of changes to counts",
-                        {
-                            **dict.fromkeys(COUNTED, _COUNT_OR_ANY),
-                            **dict.fromkeys(UNCOUNTED, _ANY),
+                "additionalProperties": _mapping(
+                    "the batches of a table",
+                    {
+                        "by": _text("the key: a column that is NOT NULL and has a unique index of its own"),
+                        "rows": {
+                            "description": "how many rows a batch has at most: a whole number of at least 1",
+                            "type": "integer",
+                            "minimum": 1,
                         },
-                        [],
-                    ),
-                    "minProperties": 1,
-                },
+                        "data": {
+                            **_DATA,
+                            "description": "what the batches change besides, by triggers, functions and cascades, all batches together",
+                        },
+                    },
+                    ["by", "rows"],
+                ),
                 "default": {},
             },
             "diff": {

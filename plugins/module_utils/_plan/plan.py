@@ -27,14 +27,35 @@ class SearchedNames(TypedDict, total=False):
     searched: List[str]
 
 
-class Statement(SearchedNames):
+class Batch(TypedDict):
+    """How a statement runs in batches of at most ``rows`` rows, in the order of the column ``by``; ``key`` is that as SQL text.
+
+    ``select`` reads the keys of a range of rows, and ``change`` changes them: ``$1`` is the key before the first, ``$2`` the last
+    one. ``leaves``: a row that is done matches the statement's WHERE no more.
+    """
+
+    by: str
+    rows: int
+    key: str
+    leaves: bool
+    select: str
+    change: str
+
+
+class Batched(TypedDict, total=False):
+    """What the plan has of a statement in batches, and of no other."""
+
+    batch: Batch
+
+
+class Statement(SearchedNames, Batched):
     """A statement of an SQL file. ``start`` and ``end`` are byte offsets, ``line`` counts from 1, so does ``n``.
 
     ``run`` is false for the file's own BEGIN and COMMIT, which phasegate does not send. ``relations`` are the tables,
     views, indexes and sequences that it names, each as SQL text with its schema; ``needs`` the privileges that it needs
     (``_postgres.privileges``). ``after_commit`` is empty for a
     statement of the transaction; for one that cannot run in a transaction it is the index or partition that it creates,
-    drops, rebuilds or detaches, as SQL text with its schema.
+    drops, rebuilds or detaches, as SQL text with its schema, and for one in batches its table.
     """
 
     n: int

@@ -83,7 +83,18 @@ _RANGE: Schema = {
         "returns_rows": {"type": "boolean"},
         "run": {"type": "boolean"},
         "after_commit": _text(
-            "what it creates, drops, rebuilds or detaches after COMMIT; empty for a statement of the transaction"
+            "what it creates, drops, rebuilds, detaches or changes after COMMIT; empty for a statement of the transaction"
+        ),
+        "batch": _object(
+            "how an UPDATE or DELETE after COMMIT runs in batches",
+            {
+                "by": _text("the key column"),
+                "rows": _count("how many rows a batch has at most", 1),
+                "key": _text("the key column as SQL text"),
+                "leaves": {"description": "a row that is done matches its WHERE no more", "type": "boolean"},
+                "select": _text("the keys of a range of rows: after $1, up to $2"),
+                "change": _text("the statement for a range of rows"),
+            },
         ),
         "searched": {
             **_TEXTS,

@@ -68,6 +68,11 @@ def tokens(data: bytes) -> Iterator[Tuple[str, bytes]]:
     A kind is that of ``_TOKEN``; of strings and quoted identifiers only the opening is yielded. The last token of a text that ends
     inside a comment is followed by a ``LexError``.
     """
+    return ((kind, text) for _start, kind, text in placed_tokens(data))
+
+
+def placed_tokens(data: bytes) -> Iterator[Tuple[int, str, bytes]]:
+    """Yield the offset, kind and text of each token, as ``tokens`` does. Raises ``LexError``."""
     position, size = 0, len(data)
     match_token = _TOKEN.match
     while position < size:
@@ -89,7 +94,7 @@ def tokens(data: bytes) -> Iterator[Tuple[str, bytes]]:
             if closing < 0:
                 raise LexError("a dollar-quoted string", start)
             position = closing + len(tag)
-        yield kind, match.group()
+        yield start, kind, match.group()
 
 
 def _after_comment(data: bytes, start: int) -> int:

@@ -40,6 +40,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_s
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import literal
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrusted_sql import run_alone
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.batches import run_batches
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import MigrationResult, Script
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.waiting import watch_statement
 
@@ -132,7 +133,11 @@ def run_after_commit(session: Session, client: Client, script: Script, applied: 
     if script.role:
         session.set("role", script.role)
     for statement in todo:
-        if (
+        if statement.get("batch"):
+            done = run_batches(session, client, script, statement, step)
+            applied.statements.append(done.to_entry())
+            step.note(done)
+        elif (
             isinstance(known.get(statement["n"]), StatementBegun)
             and fetch_statement_state(session, statement)[0] is StatementState.DONE
         ):

@@ -39,6 +39,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors i
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_bytes
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import TransactionOutcome
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import preflight_gate, stop_at_gates
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.batch_form import planned_batches
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.byte_ranges import check_cover
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.canonical_json import canonical_json
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.sql_lexer import check_statements
@@ -272,6 +273,7 @@ def migration_script(request: MigrationRequest) -> Script:
         settings=request.phase["settings"],
         rewrites=request.phase["scope"]["rewrites"],
         functions=request.phase["scope"]["functions"],
+        batches=request.phase.get("batches", {}),
     )
 
 
@@ -280,6 +282,9 @@ def _check_bytes(request: MigrationRequest) -> None:
     ddl = request.plan["ddl"]
     check_cover(ddl["statements"], request.ddl, ddl["sha256"], ddl["file"], request.ddl_sha256)
     check_statements(ddl["statements"], request.ddl, ddl["file"])
+    for statement in ddl["statements"]:
+        if statement.get("batch"):
+            planned_batches(statement, request.ddl, ddl["file"])
 
 
 def run_migration(client: Client, request: MigrationRequest, step: Step[Migrated]) -> MigrationResult:

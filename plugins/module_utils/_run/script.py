@@ -28,7 +28,7 @@ class Script:
     command tag, in file order; ``result`` the expected trailing SELECT, None when none is declared; ``settings`` the
     phase's timeouts and search_path; ``role`` the one whose statements they are, '' for the session's own;
     ``rewrites`` the tables that may be rewritten;
-    ``functions`` those that the scope permits.
+    ``functions`` those that the scope permits; ``batches`` is that key of the phase.
     """
 
     command: str
@@ -40,6 +40,7 @@ class Script:
     role: str = ""
     rewrites: Sequence[str] = ()
     functions: Sequence[str] = ()
+    batches: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass

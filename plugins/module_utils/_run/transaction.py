@@ -55,8 +55,6 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_s
     Session,
     SqlError,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import literal
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.server_versions import for_major, varying
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrusted_sql import (
     KEPT_SETTINGS,
     Answer,
@@ -74,37 +72,22 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.script impo
     TransactionChecks,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.settling import (
-    Beginning,
     make_read_only,
     settle,
     settle_session,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.transaction_ends import (
+    LOCK_NOT_AVAILABLE,
+    begin_transaction,
+    keep_xid,
+    lock_holders,
+    look_up,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.waiting import watch_locks
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.reader import take_snapshot
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
 
 T = TypeVar("T", bound=Transacted)
-
-LOCK_NOT_AVAILABLE = "55P03"
-
-# The locks of a prepared transaction have no pid; its lock on its own transaction id identifies it.
-_BLOCKERS = """
-WITH held AS (
-  SELECT DISTINCT l.pid, l.virtualtransaction FROM pg_locks l
-  WHERE l.granted AND l.pid IS DISTINCT FROM pg_backend_pid()
-    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-    AND l.relation IN (SELECT to_regclass(name) FROM unnest({names}::text[]) name))
-SELECT DISTINCT format('pid %s, user %s, application %s, %s, transaction open for %s s, query: %s', a.pid, a.usename,
-  coalesce(nullif(a.application_name, ''), 'unnamed'), coalesce(a.state, 'state not visible to this role'),
-  coalesce(round(extract(epoch FROM clock_timestamp() - a.xact_start))::text, '?'),
-  coalesce(left(regexp_replace(a.query, '[[:space:]]+', ' ', 'g'), 120), '?'))
-FROM held h JOIN pg_stat_activity a USING (pid)
-UNION ALL
-SELECT format('prepared transaction %L, owner %s, prepared %s s ago', p.gid, p.owner,
-  round(extract(epoch FROM clock_timestamp() - p.prepared)))
-FROM held h JOIN pg_locks own USING (virtualtransaction) JOIN pg_prepared_xacts p ON p.transaction = own.transactionid
-WHERE h.pid IS NULL AND own.pid IS NULL AND own.locktype = 'transactionid'
-"""
 
 
 class CommitFailed(Stopped):
@@ -122,53 +105,6 @@ class CommitFailed(Stopped):
 
 class LockTimeout(Stopped):
     """A lock was not granted in time; nothing committed, so the transaction may be tried again."""
-
-
-def lock_holders(session: Session, relations: Sequence[str]) -> list[str]:
-    """Return who holds locks on these relations (schema-qualified, quoted where needed).
-
-    One text a session or prepared transaction.
-    """
-    names = "ARRAY[" + ", ".join(literal(name) for name in relations) + "]"
-    return [row[0] or "" for row in session.rows(_BLOCKERS.format(names=names))]
-
-
-def _begin(session: Session, settings: Mapping[str, Any]) -> Beginning:
-    session.execute("BEGIN TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE")
-    for name in ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout"):
-        session.set(name, settings[name], local=True)
-    # a crash of the server must not undo a COMMIT; stronger settings stay
-    session.execute(
-        "SELECT pg_catalog.set_config('synchronous_commit', 'on', true)"
-        " WHERE pg_catalog.current_setting('synchronous_commit') = 'off'"
-    )
-    # log_statement = ddl does not see what EXECUTE runs; 'all' logs the literal, where the role may set it
-    session.execute(
-        for_major(
-            f"SELECT pg_catalog.set_config('log_statement', 'all', true) WHERE {varying('may_set', 'log_statement')}",
-            session.major,
-        )
-    )
-    # what the transaction changes is read from the server's counters
-    session.execute(
-        for_major(
-            "SELECT pg_catalog.set_config('track_counts', 'on', true)"
-            f" WHERE pg_catalog.current_setting('track_counts') = 'off' AND {varying('may_set', 'track_counts')}",
-            session.major,
-        )
-    )
-    return Beginning.of(session)
-
-
-def _keep_xid(client: Client) -> None:
-    """Write a later transaction to the server's log and wait until it is on disk.
-
-    Else a crash could take back that the transaction's id was ever given out: the server would have no record of it,
-    or would give it to another transaction, whose outcome ``pg_xact_status`` would then report for ours.
-    """
-    with client.session("phasegate:mark") as session:
-        session.set("synchronous_commit", "local")
-        session.execute("SELECT pg_catalog.pg_logical_emit_message(true, 'phasegate', '')")
 
 
 def _no_lock(session: Session, script: Script, where: str, relations: Sequence[str], error: SqlError) -> LockTimeout:
@@ -292,7 +228,10 @@ def _check_counts(script: Script, applied: MigrationResult) -> None:
     wrong: list[tuple[str, str]] = []
     for tag, declared in sorted(script.rows.items()):
         found = [statement for statement in applied.statements if statement["tag"] == tag]
-        counts = counts_of(declared, len(found))
+        # the last ones run in batches, after COMMIT
+        later = sum(one["tag"] == tag and bool(one["after_commit"]) for one in script.statements)
+        counts = counts_of(declared, len(found) + later)
+        counts = counts[: len(counts) - later]
         for wanted, statement in zip(counts, found):
             if not within(wanted, statement["rows"]):
                 where = f"{tag} of line {statement['line']}"
@@ -331,33 +270,16 @@ def _commit(session: Session, client: Client, script: Script, applied: Migration
     except ConnectionLost as lost:
         outcome, reason = resolve_transaction(client, applied.xid), lost.found
     else:
-        outcome, reason = _look_up(session, client, applied.xid)
+        outcome, reason = look_up(session, client, applied.xid)
     if outcome != TransactionOutcome.COMMITTED:
         raise CommitFailed(script, applied, outcome, reason)
-
-
-def _look_up(session: Session, client: Client, xid: str) -> tuple[str, str]:
-    """Return how a transaction ended whose COMMIT raised no error, and the status on the server.
-
-    COMMIT of a transaction that had failed rolls back without an error.
-    """
-    try:
-        status = session.value(f"SELECT pg_xact_status({literal(xid)}::xid8)")
-    except SqlError as error:
-        return TransactionOutcome.UNKNOWN, error.words()
-    except ConnectionLost as lost:
-        return resolve_transaction(client, xid), lost.found
-    return (
-        TransactionOutcome.COMMITTED if status == "committed" else TransactionOutcome.ROLLED_BACK,
-        f"the server reports {status}",
-    )
 
 
 def _attempt(
     session: Session, client: Client, script: Script, checks: TransactionChecks, step: Step[T], applied: MigrationResult
 ) -> None:
     """One transaction from BEGIN to COMMIT."""
-    beginning = _begin(session, script.settings)
+    beginning = begin_transaction(session, script.settings)
     # before anything of the database's owners runs: these are what holds between the statements
     kept = kept_settings(session)
     with _preparing(session, script):
@@ -368,7 +290,8 @@ def _attempt(
         checks.before(session, applied)
     xid, pid = session.rows("SELECT pg_current_xact_id()::text, pg_backend_pid()::text")[0]
     applied.xid, applied.pid = xid or "", int(pid or 0)
-    _keep_xid(client)
+    with client.session("phasegate:mark") as another:
+        keep_xid(another)
     # the gates too: when this process dies, the journal is all that a later run can report from
     step.note(TransactionBegun(applied.xid, applied.pid, step.end.gates or ()))
     with _preparing(session, script):

@@ -10,8 +10,9 @@ import contextlib
 import re
 from typing import Any, Callable, ContextManager, Iterator
 
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import LockAwaited, Note, Progress
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import LockAwaited, Progress
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.progress import watched
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.record import Note
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import escaped
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import Client
@@ -72,7 +73,7 @@ def watch_locks(client: Client, step: Step[Any], pid: int, timeout: str) -> Cont
 
     The line is there before the wait has timed out, unless it is too short to ask who is in the way.
     """
-    return _watch(client, step, lambda session: lock_wait(session, pid), min(FIRST_SECONDS, _seconds(timeout) / 3))
+    return _watch(client, step, lambda session: lock_wait(session, pid), min(FIRST_SECONDS, seconds_of(timeout) / 3))
 
 
 def watch_statement(client: Client, step: Step[Any], pid: int) -> ContextManager[None]:
@@ -93,7 +94,8 @@ def _watch(
         yield
 
 
-def _seconds(setting: str) -> float:
+def seconds_of(setting: str) -> float:
+    """Return the seconds of a duration as a plan has it, such as ``5s``."""
     found = re.fullmatch(r"(\d+)([a-z]+)", setting)
     return int(found[1]) * _UNITS[found[2]] if found else FIRST_SECONDS
 

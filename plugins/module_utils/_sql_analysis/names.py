@@ -86,6 +86,8 @@ class SqlRules:
     #: where the kinds and rows are declared, for messages
     kinds_at: str
     rows_at: str
+    #: the declared batches by schema and name of the relation
+    batches: Mapping[Tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import collections
 from dataclasses import dataclass
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Sequence, Set, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.data_kinds import counts_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
@@ -23,12 +23,24 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._definition.prob
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.strict_yaml import Path
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.byte_ranges import check_cover
-from ansible_collections.incomex.phasegate.plugins.module_utils._plan.plan import SearchedNames, Statement
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.plan import (
+    Batch,
+    Batched,
+    SearchedNames,
+    Statement,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.sql_lexer import check_statements
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.statement_kinds import (
     COMPUTED_KINDS,
     ROW_TAGS,
     kind_allowed,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.batches import (
+    batch_of,
+    batch_problems,
+    declared_batches,
+    is_batchable,
+    is_declared,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.bodies import body_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.calls import (
@@ -64,6 +76,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.sp
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.syntax_tree import (
     is_concurrent,
     quoted_name,
+    relation_pair,
     walk,
 )
 
@@ -96,6 +109,7 @@ def derive_statements(phase: Phase) -> Tuple[PhaseStatements, List[Problem]]:
     if any(statement["run"] for statement in migrate):
         problems.extend(_expectation_problems(phase, migrate, problems))
         problems.extend(_after_commit_problems(phase, migrate))
+        problems.extend(batch_problems(phase, migrate))
     functions = frozenset(definition["scope"]["functions"])
     for section in ("preflight", "verify", "non_scope"):
         for index, check in enumerate(definition[section]):
@@ -121,6 +135,7 @@ def _rules(definition: Mapping[str, Any], section: str) -> SqlRules:
         rows=definition[section]["rows"],
         kinds_at="scope.statements" if ours else "rollback.statements",
         rows_at=f"{section}.rows",
+        batches=declared_batches(definition) if ours else {},
     )
 
 
@@ -185,7 +200,7 @@ def _analysed(source: SourceFile, rules: SqlRules, problems: List[Problem]) -> L
     pieces = split_file(source, problems)
     if not pieces:
         return []
-    body = transaction_pieces(pieces)
+    body = transaction_pieces(pieces, lambda node: is_concurrent(node) or is_declared(node, rules.batches))
     outer = outer_pieces(body)
     temporary: Set[str] = set()
     seen: Dict[str, int] = collections.Counter()
@@ -197,7 +212,7 @@ def _analysed(source: SourceFile, rules: SqlRules, problems: List[Problem]) -> L
         try:
             tag, kinds = classify(piece.node, outer=number in outer)
             kinds += [kind for kind in kinds_inside(tag, inner) if kind not in kinds]
-            after_commit = concurrent_subject(piece.node) if is_concurrent(piece.node) else ""
+            after_commit, batch = _after_commit(source, piece, rules, report, last=number > len(body))
         except RefusedError as error:
             report(error.what, next_step=error.next_step)
             refused += 1
@@ -230,11 +245,12 @@ def _analysed(source: SourceFile, rules: SqlRules, problems: List[Problem]) -> L
                 "tag": tag,
                 "kinds": kinds,
                 "relations": sorted(_relations(runs, rules.search_path, temporary)),
-                "needs": sorted(needs_of_all(runs)),
+                "needs": sorted(needs_of_all(runs) | _needs_of_batch(batch, after_commit)),
                 "returns_rows": returns_rows(piece.node),
                 "run": run,
                 "after_commit": after_commit,
                 **_searched(rules, (names, inside), (piece.node, *inner.statements, *inner.expressions)),
+                **_planned(batch),
             }
         )
     _check_after_commit(source, pieces[len(body) :], problems)
@@ -251,9 +267,28 @@ def _analysed(source: SourceFile, rules: SqlRules, problems: List[Problem]) -> L
     return statements
 
 
+def _after_commit(
+    source: SourceFile, piece: SqlPiece, rules: SqlRules, report: StatementReporter, *, last: bool
+) -> Tuple[str, Optional[Batch]]:
+    """Return what a statement after COMMIT is about, '' for one of the transaction, and how it runs in batches.
+
+    ``last``: it is behind the transaction. Raises ``RefusedError`` for what no phase can have there.
+    """
+    if is_concurrent(piece.node):
+        return concurrent_subject(piece.node), None
+    if not last or not is_batchable(piece.node):
+        return "", None
+    batch = batch_of(piece.node, source.data[piece.start : piece.end], rules.batches, report)
+    return quoted_name(*relation_pair(piece.node.relation)) if batch else "", batch
+
+
+def _planned(batch: Optional[Batch]) -> Batched:
+    return {"batch": batch} if batch else {}
+
+
 def _check_after_commit(source: SourceFile, pieces: Sequence[SqlPiece], problems: List[Problem]) -> None:
     """Refuse, as one problem, what stands after COMMIT and could run in a transaction."""
-    wrong = [piece for piece in pieces if not is_concurrent(piece.node)]
+    wrong = [piece for piece in pieces if not is_concurrent(piece.node) and not is_batchable(piece.node)]
     if not wrong:
         return
     problems.append(
@@ -261,8 +296,9 @@ def _check_after_commit(source: SourceFile, pieces: Sequence[SqlPiece], problems
             source.path,
             wrong[0].line,
             "",
-            "only statements that cannot run in a transaction may be after COMMIT",
-            expected="CREATE, DROP or REINDEX INDEX CONCURRENTLY, DETACH PARTITION … CONCURRENTLY",
+            "only statements that cannot run in a transaction, and batches, may be after COMMIT",
+            expected="CREATE, DROP or REINDEX INDEX CONCURRENTLY, DETACH PARTITION … CONCURRENTLY, an UPDATE or DELETE with an entry"
+            " in batches",
             found="; ".join(f"line {piece.line}: {' '.join(piece.text.split())[:100]}" for piece in wrong),
             next_step="move them before COMMIT; what needs the result of a statement after COMMIT, such as ALTER INDEX … ATTACH"
             " PARTITION, is a phase of its own",
@@ -307,6 +343,11 @@ def _check_rows(
 def _searched(rules: SqlRules, names: Sequence[StatementNames], parts: Sequence[Any]) -> SearchedNames:
     """Return what the plan says of a statement that is searched for, nothing without a search_path."""
     return {"searched": sorted(searched_names(names, parts))} if rules.search_path else {}
+
+
+def _needs_of_batch(batch: Optional[Batch], table: str) -> Set[str]:
+    # its rows are found by their key
+    return {f"SELECT {table}"} if batch else set()
 
 
 def _tables(node: Any) -> Set[Tuple[str, str, bool]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, FrozenSet, List, Optional, Sequence, Tuple
+from typing import Any, Callable, FrozenSet, List, Optional, Sequence, Tuple
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_file import SourceFile
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.problems import Problem, Repair
@@ -187,15 +187,15 @@ def _syntax_problem(source: SourceFile, text: str, error: Any) -> Problem:
     return Problem(source.path, line, "", what, found=found, next_step=step)
 
 
-def transaction_pieces(pieces: Sequence[SqlPiece]) -> Sequence[SqlPiece]:
+def transaction_pieces(pieces: Sequence[SqlPiece], late: Callable[[Any], bool] = is_concurrent) -> Sequence[SqlPiece]:
     """Return the statements of the transaction: to the only COMMIT of a file that begins with BEGIN.
 
-    In any other file, all but those at the end that cannot run in one.
+    In any other file, all but those at the end that run after it, as ``late`` tells by their parse tree.
     """
     control = [n for n, piece in enumerate(pieces, start=1) if is_node(piece.node, ast.TransactionStmt)]
     if control[1:] and not control[2:] and outer_pieces(pieces[: control[1]]):
         return pieces[: control[1]]
-    last = max((n for n, piece in enumerate(pieces, start=1) if not is_concurrent(piece.node)), default=0)
+    last = max((n for n, piece in enumerate(pieces, start=1) if not late(piece.node)), default=0)
     return pieces[:last]
 
 

@@ -16,7 +16,6 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
     FAILED,
     INTENT,
     Migrated,
-    Note,
     OutcomeResolved,
     RunEvent,
     RunOpened,
@@ -30,7 +29,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
     record_of,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import FORMAT, Entry, Journal
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.record import Record
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.record import Note, Record
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import (
     gates_of,
     journaled_outcome,

@@ -29,7 +29,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._prerun_conditio
     PlanNeeds,
     Surroundings,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.transaction import lock_holders
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.transaction_ends import lock_holders
 from ansible_collections.incomex.phasegate.tests.support.cluster import MAJOR, bin_directory, running_cluster
 from ansible_collections.incomex.phasegate.tests.support.runs import client_of, wait_for
 
