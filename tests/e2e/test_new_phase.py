@@ -140,7 +140,8 @@ def test_what_a_person_has_to_do_is_said(tmp_path: Path) -> None:
     assert drafted.rc == 0, drafted.stdout
     assert "to undo by hand, in rollback.sql: lines 2, 3 of migrate.sql" in drafted.stdout
     rollback = (tmp_path / "phases" / "three" / "rollback.sql").read_text(encoding="utf-8")
-    assert "-- WRITE BY HAND: line 3: DROP TABLE depot.old\n-- WRITE BY HAND: line 2: DELETE FROM" in rollback
+    assert "-- WRITE BY HAND: line 3: DROP TABLE depot.old\n--   needed: the definition from before" in rollback
+    assert "-- WRITE BY HAND: line 2: DELETE FROM depot.parcels\n--   needed: the rows, kept somewhere" in rollback
 
     # an extension has no table to look for: the check is a person's, and the plan's refusal is shown
     (tmp_path / "extension.sql").write_text("CREATE EXTENSION vector;\n", encoding="utf-8")

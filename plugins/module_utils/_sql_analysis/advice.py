@@ -17,7 +17,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phas
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.node_tags import ALTER_WORDS
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.statement_kinds import AFTER_COMMIT_KINDS
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.classification import classify
-from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.rollback_draft import created_tables
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.made_objects import states
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.splitting import (
     outer_pieces,
     split_file,
@@ -230,13 +230,13 @@ def _added_constraint(constraint: Any) -> Advice:
 def advise_file(source: SourceFile) -> Dict[int, List[Advice]]:
     """Return the costs of each statement of a file that could be analysed, by its number."""
     pieces = split_file(source, [])
-    outer, made = outer_pieces(transaction_pieces(pieces)), created_tables(pieces)
+    outer = outer_pieces(transaction_pieces(pieces))
     checked: Set[Tuple[str, str]] = set()
     found: Dict[int, List[Advice]] = {}
-    for number, piece in enumerate(pieces, start=1):
+    for number, (piece, made) in enumerate(states(pieces), start=1):
         if number in outer:
             continue
-        several = advise(piece.node, classify(piece.node)[1], made)
+        several = advise(piece.node, classify(piece.node)[1], made.relations())
         if is_node(piece.node, ast.AlterTableStmt):
             relation = relation_pair(piece.node.relation)
             words = [ALTER_WORDS.get(command.subtype.name) for command in piece.node.cmds]

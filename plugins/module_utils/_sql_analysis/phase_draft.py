@@ -26,10 +26,15 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.cl
     concurrent_subject,
     kinds_inside,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.made_objects import (
+    Made,
+    dropped,
+    moved,
+    states,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.names import collect_names, names_inside
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.rollback_draft import (
     RollbackDraft,
-    created_tables,
     draft_rollback,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.splitting import (
@@ -155,11 +160,10 @@ def _definition(
         yield f"  rows:{_COUNTED_BY_HAND}\n"
         for tag in rows:
             yield f"    {tag}: {{each: {{min: 0}}}}\n"
-    made = created_tables(pieces)
     yield "\npreflight:\n"
     yield "  - {id: P-1, title: the target is the declared one, builtin: target_identity}\n"
     yield "  - {id: P-2, title: the DDL is the declared one, builtin: ddl_checksum}\n"
-    before = list(dict.fromkeys(_before(pieces, made)))
+    before = list(dict.fromkeys([*_before(pieces), *undo.assumed]))
     for number, (title, sql, answer) in enumerate(before, start=3):
         yield _check(f"P-{number}", title, sql, answer)
     after = list(dict.fromkeys(_after(pieces)))
@@ -212,29 +216,42 @@ def _added_constraints(node: Any) -> List[Tuple[str, bool]]:
     ]
 
 
-def _before(pieces: Sequence[SqlPiece], made: Set[Tuple[str, str]]) -> Iterator[Tuple[str, str, object]]:
+def _before(pieces: Sequence[SqlPiece]) -> Iterator[Tuple[str, str, object]]:
     """Yield the checks of what has to be absent or present before: title, SQL, answer."""
-    for piece in pieces:
-        for schema, name in _created(piece):
+    # relations of which it is known already: an object of the migration has the name, or had it
+    known: Set[Tuple[str, str]] = set()
+    for piece, made in states(pieces):
+        node = piece.node
+        known |= made.relations()
+        for schema, name in (one for one in _created(piece) if one[0] and one not in known):
             title, sql = _is_there(schema, name, "does not exist")
             yield title, f"{sql}NULL", True
-        relation = getattr(piece.node, "relation", None)
-        if is_node(piece.node, ast.AlterTableStmt, ast.IndexStmt, ast.UpdateStmt, ast.InsertStmt, ast.DeleteStmt):
-            schema, name = relation_pair(relation)
-            if schema and (schema, name) not in made:
-                title, sql = _is_there(schema, name, "exists")
-                yield title, f"{sql}NOT NULL", True
-                for column in added_columns(piece.node):
-                    text = quoted_name(schema, name)
-                    query = _COLUMN.format(relation=readable_literal(text), column=readable_literal(column))
-                    yield f"{text} has no column {column}", query, 0
+        for schema, name in (one for one in _needed(node) if one[0] and one not in known):
+            text = quoted_name(schema, name)
+            title, sql = _is_there(schema, name, "exists")
+            yield title, f"{sql}NOT NULL", True
+            for column in (one for one in added_columns(node) if not made.has(("column", schema, name, one))):
+                query = _COLUMN.format(relation=readable_literal(text), column=readable_literal(column))
+                yield f"{text} has no column {column}", query, 0
+        known |= {(key[1], key[2]) for key in (*dropped(node), *(moved(node) or ())) if key[0] == "relation"}
+
+
+def _needed(node: Any) -> List[Tuple[str, str]]:
+    """Return the relations that a statement changes or drops."""
+    if is_node(node, ast.AlterTableStmt, ast.IndexStmt, ast.UpdateStmt, ast.InsertStmt, ast.DeleteStmt):
+        return [relation_pair(node.relation)]
+    keys = [*([] if getattr(node, "missing_ok", False) else dropped(node)), *(moved(node) or ())[:1]]
+    return [(key[1], key[2]) for key in keys if key[0] == "relation"]
 
 
 def _after(pieces: Sequence[SqlPiece]) -> Iterator[Tuple[str, str, object, bool]]:
     """Yield the checks of what has to be there afterwards: title, SQL, answer, and whether only after COMMIT."""
+    made = Made()
+    for number, piece in enumerate(pieces, start=1):
+        made.pass_over(piece.node, number)
     for piece in pieces:
         late = is_concurrent(piece.node) and bool(concurrent_subject(piece.node))
-        for schema, name in _created(piece):
+        for schema, name in (one for one in _created(piece) if one in made.relations()):
             if is_node(piece.node, ast.IndexStmt):
                 text = quoted_name(schema, name)
                 query = (
@@ -245,12 +262,15 @@ def _after(pieces: Sequence[SqlPiece]) -> Iterator[Tuple[str, str, object, bool]
             else:
                 title, sql = _is_there(schema, name, "exists")
                 yield title, f"{sql}NOT NULL", True, late
-        for column in added_columns(piece.node):
-            text = quoted_name(*relation_pair(piece.node.relation))
+        table = relation_pair(piece.node.relation) if is_node(piece.node, ast.AlterTableStmt) else ("", "")
+        for column in (one for one in added_columns(piece.node) if made.has(("column", *table, one))):
+            text = quoted_name(*table)
             query = _COLUMN.format(relation=readable_literal(text), column=readable_literal(column))
             yield f"{text} has column {column}", query, 1, late
         for constraint, valid in _added_constraints(piece.node):
-            text = quoted_name(*relation_pair(piece.node.relation))
+            if not made.has(("constraint", *table, constraint)):
+                continue
+            text = quoted_name(*table)
             query = (
                 "SELECT convalidated FROM pg_catalog.pg_constraint"
                 f" WHERE conrelid = pg_catalog.to_regclass({readable_literal(text)}) AND conname = {readable_literal(constraint)}"

@@ -9,6 +9,7 @@ import jinja2
 import pytest
 import yaml
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_file import SourceFile
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.advice import advise_file
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.phase_draft import draft_phase
 from ansible_collections.incomex.phasegate.plugins.modules.new_phase import playbook_of
 
@@ -33,3 +34,43 @@ def test_a_playbook_points_to_its_phase(folder: str) -> None:
     path = yaml.safe_load(playbook_of("one", "One", folder))[0]["vars"]["phasegate_phase_file"]
     text = jinja2.Environment().from_string(path).render(playbook_dir="/p")  # noqa: S701
     assert text == f"/p/{folder}/one/phase.yml"
+
+
+def titles(sql: str) -> tuple[list[str], list[str]]:
+    """Return the titles of the drafted checks before and after, the built-in ones left out."""
+    read = yaml.safe_load(draft_phase("one", SourceFile("migrate.sql", "migrate.sql", sql.encode())).definition)
+    return [one["title"] for one in read["preflight"][2:]], [one["title"] for one in read["verify"]]
+
+
+@pytest.mark.parametrize(
+    ("sql", "before", "after"),
+    [
+        ("DROP TABLE app.t; CREATE TABLE app.t (id int)", ["app.t exists"], ["app.t exists"]),
+        ("CREATE TABLE app.t (id int); DROP TABLE app.t", ["app.t does not exist"], []),
+        ("DROP TABLE IF EXISTS app.t; CREATE TABLE app.t (id int)", [], ["app.t exists"]),
+        (
+            "ALTER TABLE app.t RENAME TO old; CREATE TABLE app.t (id int); ALTER TABLE app.old ADD COLUMN a int",
+            ["app.t exists"],
+            ["app.t exists", "app.old has column a"],
+        ),
+        (
+            "ALTER TABLE app.t ADD COLUMN a int; ALTER TABLE app.t RENAME COLUMN a TO b",
+            ["app.t exists", "app.t has no column a"],
+            [],
+        ),
+        (
+            "ALTER TABLE app.t ALTER COLUMN a SET NOT NULL, ENABLE ROW LEVEL SECURITY",
+            ["app.t exists", "app.t.a is nullable", "app.t has relrowsecurity off"],
+            [],
+        ),
+        ("ALTER TABLE app.t ADD CONSTRAINT c CHECK (a > 0); ALTER TABLE app.t DROP CONSTRAINT c", ["app.t exists"], []),
+    ],
+)
+def test_a_check_is_of_the_object_that_has_the_name_then(sql: str, before: list[str], after: list[str]) -> None:
+    assert titles(sql) == (before, after)
+
+
+def test_an_older_table_of_the_same_name_is_locked() -> None:
+    sql = b"ALTER TABLE app.t ADD x int; DROP TABLE app.t; CREATE TABLE app.t (id int); ALTER TABLE app.t ADD y int"
+    found = advise_file(SourceFile("migrate.sql", "migrate.sql", sql))
+    assert [[one.lock for one in found[number]] for number in (1, 4)] == [["AccessExclusiveLock"], []]
