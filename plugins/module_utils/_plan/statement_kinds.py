@@ -100,6 +100,57 @@ LOCAL_SETTINGS: FrozenSet[str] = frozenset(
     }
 )
 
+#: Settings that a function of a phase may have besides, as its own: none that changes who runs it, how its text is parsed,
+#: whether triggers and foreign keys hold, or what is recorded of it.
+_OF_FUNCTIONS: FrozenSet[str] = frozenset(
+    {
+        *("bytea_output", "client_min_messages", "datestyle", "default_text_search_config", "extra_float_digits"),
+        *(
+            "from_collapse_limit",
+            "intervalstyle",
+            "join_collapse_limit",
+            "lc_messages",
+            "lc_monetary",
+            "lc_numeric",
+            "lc_time",
+        ),
+        *(
+            "max_parallel_workers",
+            "plan_cache_mode",
+            "random_page_cost",
+            "row_security",
+            "search_path",
+            "seq_page_cost",
+        ),
+        *("effective_cache_size", "effective_io_concurrency", "synchronous_commit", "temp_file_limit", "timezone"),
+        *(
+            "cursor_tuple_fraction",
+            "debug_parallel_query",
+            "force_parallel_mode",
+            "recursive_worktable_factor",
+            "xmlbinary",
+        ),
+    }
+)
+_OF_THE_PLANNER = ("cpu_", "enable_", "geqo", "jit", "min_parallel_", "parallel_")
+
+#: The first parts of settings by which extensions and languages change what runs, or what is recorded of it.
+_OF_EXTENSIONS: FrozenSet[str] = frozenset(
+    {
+        *(
+            "auto_explain",
+            "pg_stat_monitor",
+            "pg_stat_statements",
+            "pgaudit",
+            "phasegate",
+            "sepgsql",
+            "set_user",
+            "supautils",
+        ),
+        *("pljava", "plperl", "plpgsql", "plpython", "plpython3", "plr", "pltcl", "plv8"),
+    }
+)
+
 #: Functions of pg_catalog that reach beyond the statement's transaction: other sessions, files, the server, settings,
 #: values that a rollback leaves, or SQL in a text. A phase that needs one lists it in ``scope.functions``.
 FAR_REACHING: FrozenSet[str] = frozenset(
@@ -334,10 +385,21 @@ def kind_allowed(kind: str, scope: Collection[str]) -> bool:
     return kind in scope or parent_kind(kind) in scope
 
 
+def may_be_set(name: str) -> bool:
+    """Return whether a phase may change a setting with SET LOCAL: one of the list, or one of its own, with a dot."""
+    return name in LOCAL_SETTINGS or ("." in name and name.lower().partition(".")[0] not in _OF_EXTENSIONS)
+
+
+def may_be_a_functions(name: str) -> bool:
+    """Return whether a function that a phase makes or alters may have a setting of its own; names of settings have no case."""
+    known = name.lower()
+    return may_be_set(known) or known in _OF_FUNCTIONS or known.startswith(_OF_THE_PLANNER)
+
+
 def setting_advice(name: str) -> str:
     """Return what to write in place of a change of this setting that is refused."""
     if name == "search_path":
         return "use settings.search_path in phase.yml"
-    if name in LOCAL_SETTINGS or ("." in name and not name.startswith("plpgsql.")):
+    if may_be_set(name):
         return "write SET LOCAL, or use settings in phase.yml"
     return "remove it"

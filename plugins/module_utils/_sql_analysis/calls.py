@@ -10,8 +10,8 @@ from typing import Any, Callable, FrozenSet, Iterable, Iterator, Sequence, Set, 
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.problems import Repair
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.statement_kinds import (
-    LOCAL_SETTINGS,
     far_reaching,
+    may_be_set,
     setting_advice,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.names import StatementNames
@@ -215,6 +215,6 @@ def _set_config_problem(call: Any) -> Tuple[str, str]:
             "set_config whose last argument is not true: the setting would outlive the transaction",
             setting_advice(name),
         )
-    if name not in LOCAL_SETTINGS and not ("." in name and not name.startswith("plpgsql.")):
+    if not may_be_set(name):
         return f"set_config of {name or 'a computed name'}: not a setting that a phase may change", setting_advice(name)
     return "", ""

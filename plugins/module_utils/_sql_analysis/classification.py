@@ -21,9 +21,10 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._plan.node_tags 
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.statement_kinds import (
     COMPUTED_KINDS,
-    LOCAL_SETTINGS,
     REFUSED_TAGS,
     SHARED_OBJECTS,
+    may_be_a_functions,
+    may_be_set,
     setting_advice,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.bodies import Body
@@ -71,7 +72,7 @@ def classify(node: Any, *, outer: bool = False, inside: bool = False) -> Tuple[s
         raise RefusedError(f"an unknown statement ({name})", "report it; unknown statements never run")
     if not outer:
         _refuse(node, tag, counted=not inside)
-    _refuse_uncounted(node, tag)
+    _refuse_settings(node, tag)
     if is_concurrent(node):
         kinds = ["ALTER TABLE DETACH PARTITION CONCURRENTLY" if tag == "ALTER TABLE" else f"{tag} CONCURRENTLY"]
     if _behaviour(node) == "DROP_CASCADE" and tag.startswith(("DROP ", "TRUNCATE ", "REVOKE")):
@@ -96,8 +97,8 @@ def kinds_inside(tag: str, body: Body) -> List[str]:
 _OBSERVING = frozenset({"track_activities", "track_counts"})
 
 
-def _refuse_uncounted(node: Any, tag: str) -> None:
-    """Refuse a function or procedure that would run with a setting of its own by which nobody observes what it changes."""
+def _refuse_settings(node: Any, tag: str) -> None:
+    """Refuse a function or procedure with a setting of its own that a phase may not change, or by which nobody observes what it changes."""
     if not is_node(node, ast.CreateFunctionStmt, ast.AlterFunctionStmt):
         return
     for option in (node.options if is_node(node, ast.CreateFunctionStmt) else node.actions) or ():
@@ -107,6 +108,9 @@ def _refuse_uncounted(node: Any, tag: str) -> None:
         # the server compares names of settings without their case
         if (setting.name or "").lower() in _OBSERVING:
             raise RefusedError(f"{tag} SET {setting.name}: what it changes would not be counted", "remove it")
+        if not may_be_a_functions(setting.name or ""):
+            what = f"{tag} SET {setting.name}: not a setting that a function of a phase may have"
+            raise RefusedError(what, "remove it, and have an administrator set it if it is needed")
 
 
 def _cascade(command: Any, words: str) -> str:
@@ -265,12 +269,11 @@ def _copy(node: Any) -> Tuple[str, List[str]]:
 def _set(node: Any) -> Tuple[str, List[str]]:
     name = node.name or ""
     plain = node.kind.name in ("VAR_SET_VALUE", "VAR_SET_DEFAULT")
-    custom = "." in name and not name.startswith("plpgsql.")
     if not (plain and node.is_local):
         raise RefusedError(
             "a setting changed outside SET LOCAL: it would outlive the transaction", setting_advice(name)
         )
-    if name not in LOCAL_SETTINGS and not custom:
+    if not may_be_set(name):
         raise RefusedError(f"SET LOCAL {name}: not a setting that a phase may change", setting_advice(name))
     return "SET", ["SET LOCAL"]
 

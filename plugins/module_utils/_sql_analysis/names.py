@@ -47,7 +47,9 @@ _OBJECT_NAMES = frozenset(
 )
 
 #: Attributes that hold a name which is looked up; without a schema only pg_catalog and the search path are searched.
-_LOOKED_UP = frozenset({"collation", "collname", "names", "name", "objname", "opclass", "operName", "useOp"})
+_LOOKED_UP = frozenset(
+    {"collation", "collname", "dicts", "method", "names", "name", "objname", "opclass", "operName", "useOp"}
+)
 
 #: Object types whose name is a list of texts with something before or after the relation's or object's own name.
 _NAME_PARTS: Dict[str, slice] = {
@@ -133,17 +135,21 @@ def names_inside(body: Body) -> StatementNames:
 def collect_names(node: Any) -> StatementNames:
     """Return the names in a statement's parse tree."""
     names = StatementNames()
+    copied: Set[int] = set()
     for place, child in walk(node):
         if isinstance(child, tuple):
             _list_name(names, place, child)
+        elif is_node(child, ast.TableLikeClause):
+            copied.add(id(child.relation))
         elif is_node(child, ast.RangeVar):
-            names.relations.add((child.schemaname or "", child.relname, place in READ_PLACES))
+            names.relations |= _relation(place, child, read=id(child) in copied)
         elif is_node(child, ast.FuncCall):
             names.calls.append(child)
         elif is_node(child, ast.CommonTableExpr):
             names.ctes.add(child.ctename)
         elif is_node(child, ast.DefElem, ast.PublicationObjSpec):
             names.schemas.update(_option_schemas(child))
+            _option_names(names, child)
         else:
             _possible_calls(names, child)
     _object_names(names, node)
@@ -154,6 +160,12 @@ def collect_names(node: Any) -> StatementNames:
         if isinstance(value, str):
             names.schemas.add(value)
     return names
+
+
+def _relation(place: str, relation: Any, *, read: bool) -> Set[Tuple[str, str, bool]]:
+    # FOR UPDATE OF names what FROM calls so
+    named = {(relation.schemaname or "", relation.relname, read or place in READ_PLACES)}
+    return set() if place == "lockedRels" else named
 
 
 def _made(node: Any) -> Iterator[str]:
@@ -213,6 +225,21 @@ def _option_schemas(option: Any) -> Set[str]:
     if option.defname == "schema" and is_node(option.arg, ast.String):
         return {option.arg.sval}
     return set(string_list(option.arg) or ()) if option.defname == "schemas" else set()
+
+
+def _option_names(names: StatementNames, option: Any) -> None:
+    """Collect what an option names: an operator that is made when it does not exist, the column of a sequence, a function."""
+    parts = string_list(getattr(option, "arg", None)) or ()
+    if not parts or not is_node(option, ast.DefElem):
+        return
+    if option.defname in ("commutator", "negator"):
+        names.objects.add(name_pair(parts))
+    elif option.defname == "owned_by" and parts[1:]:
+        names.relations.add((*name_pair(parts[:-1]), False))
+    elif option.defname == "sequence_name" and parts[1:]:
+        names.objects.add(name_pair(parts))
+    elif option.defname == "support" and parts[1:]:
+        names.references.add(name_pair(parts))
 
 
 def _object_names(names: StatementNames, node: Any) -> None:

@@ -174,6 +174,24 @@ def test_what_it_runs_is_in_its_kinds(text: str, kinds: list[str]) -> None:
         assert problem.what.startswith(f"{kind} is not in scope.statements")
 
 
+#: With one setting the second line is in a text, with the other it runs.
+TWO_MEANINGS = """BEGIN PERFORM 'x\\', 'y;
+  DELETE FROM app.t; --';
+  END"""
+
+
+@pytest.mark.fault("server-side")
+def test_no_function_has_its_text_read_otherwise(cluster: Cluster, empty_database: str) -> None:
+    head = "FUNCTION app.f() RETURNS void SET standard_conforming_strings = off"
+    cluster.psql("CREATE SCHEMA app; CREATE TABLE app.t AS SELECT 1 AS id", empty_database)
+    cluster.psql(f"{plpgsql(TWO_MEANINGS, 'FUNCTION app.f() RETURNS void')}; SELECT app.f()", empty_database)
+    assert cluster.psql("SELECT count(*) FROM app.t", empty_database) == "1"
+    cluster.psql(f"DROP FUNCTION app.f; {plpgsql(TWO_MEANINGS, head)}; SELECT app.f()", empty_database)
+    assert cluster.psql("SELECT count(*) FROM app.t", empty_database) == "0"
+    assert judged(plpgsql(TWO_MEANINGS)) == (["CREATE FUNCTION"], [])
+    assert "SET standard_conforming_strings: not a setting" in judged(plpgsql(TWO_MEANINGS, head))[1][0].what
+
+
 def test_a_procedure_inside_a_body_may_end_transactions() -> None:
     text = do("BEGIN CREATE PROCEDURE app.p() AS 'BEGIN COMMIT; DELETE FROM app.t; END' LANGUAGE plpgsql; END")
     assert judged(text, "DELETE") == (["DO", "CREATE PROCEDURE", "DELETE"], [])

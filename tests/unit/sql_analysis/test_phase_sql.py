@@ -324,6 +324,26 @@ def test_relations_and_rows(sql: str, relations: list[str], rows: bool) -> None:
             1,
             "in the body: ALTER FUNCTION SET track_counts",
         ),
+        *(
+            (f"{head} SET {setting} = 'off'{tail}".encode(), 1, f"{tag} SET {setting}: not a setting")
+            for setting in (
+                "role",
+                "session_authorization",
+                "session_replication_role",
+                "standard_conforming_strings",
+                "backslash_quote",
+                "allow_system_table_mods",
+                "log_statement",
+                "pgaudit.log",
+                "plpgsql.variable_conflict",
+            )
+            for head, tag, tail in (
+                ("CREATE FUNCTION app.f() RETURNS int LANGUAGE sql", "CREATE FUNCTION", " AS 'SELECT 1'"),
+                ("ALTER PROCEDURE app.p()", "ALTER PROCEDURE", ""),
+            )
+        ),
+        (b"SET LOCAL pgaudit.log = 'none'", 1, "SET LOCAL pgaudit.log: not a setting that a phase may change"),
+        (b"SET LOCAL \"PG_Stat_Statements.track\" = 'none'", 1, "SET LOCAL PG_Stat_Statements.track: not a setting"),
         (b"VACUUM app.t;\n", 1, "VACUUM cannot be in a phase"),
         (b"CREATE DATABASE x;\n", 1, "CREATE DATABASE cannot be in a phase"),
         (b"CREATE INDEX CONCURRENTLY i ON app.t (id);\nSELECT 1", 1, "CONCURRENTLY before the end of the file"),
@@ -361,6 +381,8 @@ def test_refused_whatever_the_scope(ddl: bytes, line: int, what: str) -> None:
     [
         b"ALTER FUNCTION app.f() RESET track_counts",
         b"ALTER FUNCTION app.f() RESET ALL",
+        b"ALTER FUNCTION app.f() RESET role",
+        b"ALTER FUNCTION app.f() SET TIME ZONE 'UTC' SET row_security = off SET enable_seqscan = off SET app.x = 1",
         b"CREATE FUNCTION app.f() RETURNS int LANGUAGE sql SET search_path = pg_catalog SET work_mem = '1MB' AS 'SELECT 1'",
     ],
 )
@@ -444,6 +466,25 @@ def test_outside_of_the_scope(files: PhaseFiles, ddl: bytes, what: str, next_ste
         ("SELECT set_config('role', 'x', true)", "set_config of role"),
         ("SELECT set_config('ro' || 'le', 'x', true)", "set_config of a computed name"),
         ("CALL other.p()", "other.p has effects"),
+        ("SELECT 1 FROM app.t TABLESAMPLE other.m(1)", "other.m is outside of scope.schemas"),
+        (
+            "ALTER TEXT SEARCH CONFIGURATION app.c ADD MAPPING FOR word WITH other.d",
+            "other.d is outside of scope.schemas",
+        ),
+        (
+            "CREATE OPERATOR app.== (LEFTARG = int, RIGHTARG = int, FUNCTION = int4eq, COMMUTATOR = OPERATOR(other.===))",
+            'other."===" is outside of scope.schemas',
+        ),
+        (
+            "CREATE OPERATOR app.== (LEFTARG = int, RIGHTARG = int, FUNCTION = int4eq, NEGATOR = ===)",
+            "=== without a schema",
+        ),
+        ("ALTER SEQUENCE app.s OWNED BY other.t.c", "other.t is outside of scope.schemas"),
+        (
+            "CREATE TABLE app.t (id int GENERATED ALWAYS AS IDENTITY (SEQUENCE NAME other.s))",
+            "other.s is outside of scope.schemas",
+        ),
+        ("CREATE FUNCTION app.f() RETURNS int SUPPORT other.s RETURN 1", "other.s is outside of scope.schemas"),
     ],
 )
 def test_names_are_found_wherever_they_stand(sql: str, what: str) -> None:
@@ -463,6 +504,11 @@ def test_names_are_found_wherever_they_stand(sql: str, what: str) -> None:
         "COMMENT ON ROLE x IS ''; ALTER TABLE app.t OWNER TO x; CREATE SCHEMA app AUTHORIZATION x",
         "SELECT extract(year FROM now()), coalesce(1, 2), x.y.z FROM app.t AS x",
         "DO $$ BEGIN NULL; END $$",
+        "SELECT id FROM app.t x FOR UPDATE OF x",
+        "CREATE TABLE app.t (LIKE pg_class)",
+        "CREATE OPERATOR app.== (LEFTARG = int, RIGHTARG = int, FUNCTION = int4eq, COMMUTATOR = OPERATOR(app.==))",
+        "CREATE SEQUENCE app.s OWNED BY NONE",
+        "SELECT 1 FROM app.t TABLESAMPLE bernoulli (1)",
     ],
 )
 def test_what_is_fine(sql: str) -> None:
