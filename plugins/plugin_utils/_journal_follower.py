@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Callable, Iterator, Mapping
 
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.batch_events import BatchPaused
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import JOURNAL
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import (
     DONE,
@@ -90,6 +91,8 @@ class RunView:
             state, text = board.WAITING, f"attempt {data['attempt']}: {data['found']}"
         elif event == LockAwaited.event:
             state, text = board.WAITING, board.lock_text(data)
+        elif event == BatchPaused.event:
+            state, text = board.WAITING, f"the next batch waits for replicas: {data['found']}"
         elif event == Progress.event:
             # the next sign of life shows it
             self.progress[step] = Progress(**data)

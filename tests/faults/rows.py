@@ -115,6 +115,22 @@ ROWS: dict[str, Fault] = {
         "a run is killed again and again while a statement runs in batches",
         "the last batch is resolved, the same command goes on behind it; each row is changed once",
     ),
+    "batch-commit-lost": Fault(
+        "a run is killed while the COMMIT of a batch waits; the server crashes between batches",
+        "pg_xact_status tells of the last batch, the same command goes on behind it; each row is changed once",
+    ),
+    "batch-waits-for-a-lock": Fault(
+        "another session holds a row of a batch",
+        "rolled back after lock_timeout and tried again, up to after_commit_timeout; the batches before it stay",
+    ),
+    "batch-waits-for-replicas": Fault(
+        "a replica falls behind while a statement runs in batches",
+        "the next batch waits until it is within the limits; the journal tells who is late",
+    ),
+    "rows-behind-the-last-batch": Fault(
+        "rows that match are written behind the last batch, or kept by a trigger",
+        "a further pass changes them; what is left after it is no success",
+    ),
     "counts-missed": Fault("a declared row count differs", "rolled back before COMMIT"),
     "data-hidden": Fault(
         "a DELETE behind another label: in a function, MERGE, COPY or WITH; another number of rows than the declared",

@@ -175,12 +175,7 @@ class Run:
             ledger=self.ledger,
         )
         files = {part: str(self.files() / self.plan[part]["file"]) for part in ("ddl", "rollback")}
-        lock = None
-        if locked:
-            # in place of the process that evidence leaves behind; the session ends with the test's database
-            self.sessions.close()
-            holder = self.sessions.enter_context(self.client.session("phasegate:hold:this"))
-            lock = acquire_lock(holder, str(self.root), 0)
+        lock = self.take_lock() if locked else None
         self.artefacts = open_run(str(self.root), self.plan, about, self.declared, files, lock)
         with Step(self.artefacts, BackupMade).running() as step:
             made, _ = back_up(self.client, self.artefacts, BackupOptions(compression="none"))
@@ -198,6 +193,12 @@ class Run:
             step.update(fingerprint=facts.fingerprint)
             save_capture(self.artefacts, "before", declared.measures, captured[-1])
         return self
+
+    def take_lock(self) -> Any:
+        """Take this database's lock, in place of the process that evidence leaves behind; the session ends with the test's database."""
+        self.sessions.close()
+        holder = self.sessions.enter_context(self.client.session("phasegate:hold:this"))
+        return acquire_lock(holder, str(self.root), 0)
 
     def freeze(self) -> None:
         """Write the plan and its files; again after ``force``, as somebody does who can write to the directory."""

@@ -20,7 +20,7 @@ class BatchBegun(Note):
 
     ``number`` counts the batches that committed, and this one; ``turn`` the passes over the table. The rows have keys above ``low`` (None: from
     the first) up to ``high``, as texts; ``end`` is the last key of all, None when the statement's WHERE tells what is left. ``rows`` were changed,
-    ``done`` before, of about ``total``; ``data`` is what changed besides.
+    ``done`` before, of about ``total``; ``seconds_left`` is an estimate; ``data`` is all that changed, by relation and kind.
     """
 
     event: ClassVar[str] = "batch"
@@ -35,6 +35,7 @@ class BatchBegun(Note):
     done: int = 0
     total: int = 0
     milliseconds: float = 0.0
+    seconds_left: int | None = None
     data: Rows = ()
 
 
@@ -47,3 +48,13 @@ class BatchResolved(Note):
     number: int = 0
     outcome: str = ""
     xid: str = ""
+
+
+@dataclass(frozen=True)
+class BatchPaused(Note):
+    """The next batch waits for replicas: ``found`` says how far behind they are."""
+
+    event: ClassVar[str] = "paused"
+    n: int = 0
+    number: int = 0
+    found: str = ""

@@ -16,7 +16,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Mapping, Sequence, Type, TypeVar
 
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.batch_events import BatchBegun, BatchResolved
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.batch_events import (
+    BatchBegun,
+    BatchPaused,
+    BatchResolved,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import Entry, Journal
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.record import Note, Record
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
@@ -132,11 +136,12 @@ class LockTaken(RunEvent):
 
 @dataclass(frozen=True)
 class ConditionsEvaluated(RunEvent):
-    """The pre-run conditions."""
+    """The pre-run conditions, and the limits that they are evaluated by."""
 
     event: ClassVar[str] = "conditions"
     #: Condition
     conditions: Rows = ()
+    limits: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -466,7 +471,7 @@ def _subclasses(base: Type[R]) -> list[Type[R]]:
 
 _ENDS: dict[str, Type[StepEnd]] = {one.step: one for one in _subclasses(StepEnd) if one.step}
 _RUN_EVENTS: dict[str, Type[RunEvent]] = {one.event: one for one in _subclasses(RunEvent)}
-_OF_BATCHES: tuple[Type[Note], ...] = (BatchBegun, BatchResolved)
+_OF_BATCHES: tuple[Type[Note], ...] = (BatchBegun, BatchPaused, BatchResolved)
 _NOTES: dict[str, Type[Note]] = {one.event: one for one in {*_subclasses(Note), *_OF_BATCHES}}
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import Any, Iterator, Mapping, Sequence, Type, TypeVar
 
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.batch_events import BatchBegun
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.batch_events import BatchBegun, BatchResolved
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import (
     DONE,
     FAILED,
@@ -130,6 +130,15 @@ def batches_of(entries: Sequence[Entry], command: str, n: int) -> list[BatchBegu
     """Return the batches of a statement in order, the newest attempt of each: all but the last one have committed, and maybe that one."""
     found = (one for one in records_of(entries, BatchBegun, command) if one.n == n)
     return list({one.number: one for one in found}.values())
+
+
+def committed_batches(entries: Sequence[Entry], command: str, n: int) -> list[BatchBegun]:
+    """Return the batches of a statement that have committed, as far as the journal tells: the last one where nothing says otherwise."""
+    found = batches_of(entries, command, n)
+    lost = {
+        one.xid for one in records_of(entries, BatchResolved, command) if one.outcome != TransactionOutcome.COMMITTED
+    }
+    return found[:-1] if found and found[-1].xid in lost else found
 
 
 def statements_left(

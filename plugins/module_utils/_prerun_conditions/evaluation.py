@@ -262,23 +262,31 @@ def _synchronous_standby(facts: ConditionFacts, _need: PlanNeeds, _limits: Mappi
     )
 
 
+def late_replicas(standbys: Iterable[Standby], limits: Mapping[str, int]) -> list[str]:
+    """Return in words which replicas do not stream or are further behind than ``limits`` allow; one that is not visible is none."""
+
+    def late(one: Standby) -> bool:
+        behind = one.bytes or 0
+        slow = behind > 0 and (one.seconds or 0) > limits["replica_lag_s"]
+        return one.state != "streaming" or behind > limits["replica_lag_bytes"] or slow
+
+    return [_replica(one) for one in standbys if not one.hidden and late(one)]
+
+
+def _replica(one: Standby) -> str:
+    if one.hidden:
+        return f"{one.name}: not visible to this role"
+    delay = "" if one.seconds is None else f" and {one.seconds:.0f} s"
+    return f"{one.name}: {one.state}, {'?' if one.bytes is None else one.bytes} bytes{delay} behind"
+
+
 def _replica_lag(facts: ConditionFacts, _need: PlanNeeds, limits: Mapping[str, int]) -> _Finding:
     most, longest = limits["replica_lag_bytes"], limits["replica_lag_s"]
     expected = f"every replica streams, at most {most} bytes and {longest} s behind"
 
-    def late(one: Standby) -> bool:
-        behind = one.bytes or 0
-        return one.state != "streaming" or behind > most or (behind > 0 and (one.seconds or 0) > longest)
-
-    def describe(one: Standby) -> str:
-        if one.hidden:
-            return f"{one.name}: not visible to this role"
-        delay = "" if one.seconds is None else f" and {one.seconds:.0f} s"
-        return f"{one.name}: {one.state}, {'?' if one.bytes is None else one.bytes} bytes{delay} behind"
-
     seen = [one for one in facts.standbys if not one.hidden]
-    found = "; ".join(map(describe, facts.standbys)) or "no replica is connected"
-    if any(map(late, seen)):
+    found = "; ".join(map(_replica, facts.standbys)) or "no replica is connected"
+    if late_replicas(facts.standbys, limits):
         return _Finding(
             _BAD, expected, found, "wait until it catches up, or repair it: the phase's WAL would increase its delay"
         )

@@ -82,18 +82,20 @@ SELECT json_build_object(
     * (current_setting('max_connections')::int8 + current_setting('max_prepared_transactions')::int8),
   'standby_names', current_setting('synchronous_standby_names'),
   'synchronous_commit', current_setting('synchronous_commit'),
-  'standbys', (
-    SELECT coalesce(json_agg(json_build_object(
-      'name', coalesce(nullif(r.application_name, ''), 'pid ' || r.pid), 'state', coalesce(r.state, ''),
-      'sync_state', coalesce(r.sync_state, ''), 'hidden', r.state IS NULL,
-      'bytes', CASE WHEN NOT pg_is_in_recovery() THEN pg_wal_lsn_diff(pg_current_wal_lsn(), r.replay_lsn)::int8 END,
-      'seconds', extract(epoch FROM r.replay_lag)) ORDER BY r.application_name, r.pid), '[]')
-    FROM pg_stat_replication r WHERE r.application_name <> 'pg_basebackup' AND r.state IS DISTINCT FROM 'backup'),
+  'standbys', ({standbys}),
   'slots', (
     SELECT coalesce(json_agg(json_build_object(
       'name', slot_name, 'active', active, 'wal_status', coalesce(wal_status, '')) ORDER BY slot_name), '[]')
     FROM pg_replication_slots))
 """
+
+_STANDBYS = """
+    SELECT coalesce(json_agg(json_build_object(
+      'name', coalesce(nullif(r.application_name, ''), 'pid ' || r.pid), 'state', coalesce(r.state, ''),
+      'sync_state', coalesce(r.sync_state, ''), 'hidden', r.state IS NULL,
+      'bytes', CASE WHEN NOT pg_is_in_recovery() THEN pg_wal_lsn_diff(pg_current_wal_lsn(), r.replay_lsn)::int8 END,
+      'seconds', extract(epoch FROM r.replay_lag)) ORDER BY r.application_name, r.pid), '[]')
+    FROM pg_stat_replication r WHERE r.application_name <> 'pg_basebackup' AND r.state IS DISTINCT FROM 'backup'"""
 
 _DATABASE_BYTES = """pg_database_size(current_database()) - (
     SELECT coalesce(sum(greatest(relpages, 0)), 0) * current_setting('block_size')::int8 FROM pg_class WHERE relkind = 'i')"""
@@ -147,6 +149,11 @@ class Standby:
     hidden: bool
     bytes: int | None
     seconds: float | None
+
+
+def read_standbys(session: Session) -> list[Standby]:
+    """Return the replicas that are connected now."""
+    return [Standby(**one) for one in session.json(f"SELECT {_STANDBYS.strip().join('()')}")]
 
 
 @dataclass(frozen=True)
@@ -239,7 +246,9 @@ class Surroundings:
         bound = _CLUSTER_BYTES if method == BASEBACKUP else _DATABASE_BYTES
         self._capacity = session.json(
             _CAPACITY.format(
-                backup_bytes="NULL::int8" if self._last is not None else bound, rewrites=array_literal(need.rewrites)
+                backup_bytes="NULL::int8" if self._last is not None else bound,
+                rewrites=array_literal(need.rewrites),
+                standbys=_STANDBYS,
             )
         )
         self._space = _Space(client, self._capacity)

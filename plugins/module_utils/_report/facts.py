@@ -13,6 +13,7 @@ import datetime
 import json
 from typing import Any, Mapping, Sequence
 
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.batch_events import BatchBegun
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import (
     DONE,
     FAILED,
@@ -32,6 +33,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import Entry
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.outcomes import Ending
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import (
+    committed_batches,
     newest_end,
     records_of,
 )
@@ -142,17 +144,19 @@ def statement_rows(
     """Return every statement that ran, with its kinds and relations by the plan, the declared rows, and its text.
 
     ``part`` is the plan's ``ddl`` or ``rollback``; ``expected`` the declared counts by tag; ``sql`` the frozen file, empty where it
-    is not at hand. Those after COMMIT come last.
+    is not at hand. Those after COMMIT come last, also one whose batches are not all done.
     """
     planned = {one["n"]: one for one in (part or {}).get("statements", ())}
-    later = [
-        {"n": one.n, "line": one.line, "tag": one.tag, "rows": one.rows, "milliseconds": one.milliseconds}
+    batches = {n: committed_batches(entries, command, n) for n, one in planned.items() if one.get("batch")}
+    ran = {one["n"]: one for one in transaction.get("statements") or []}
+    later = {
+        one.n: {"n": one.n, "line": one.line, "tag": one.tag, "rows": one.rows, "milliseconds": one.milliseconds}
         for one in records_of(entries, StatementDone, command)
-    ]
+    }
+    begun = {n: _so_far(planned[n], found) for n, found in batches.items() if found}
     counts: dict[str, int] = {}
     rows = []
-    inside = transaction.get("statements") or []
-    for one in [*inside, *later]:
+    for _n, one in sorted({**begun, **later, **ran}.items()):
         plan = planned.get(one["n"], {})
         number = counts[one["tag"]] = counts.get(one["tag"], 0) + 1
         declared = counts_of(expected.get(one["tag"]) or [], number)
@@ -169,10 +173,24 @@ def statement_rows(
                 "rows": one["rows"],
                 "expected_rows": declared[number - 1] if number <= len(declared) else None,
                 "after_commit": bool(plan.get("after_commit")),
+                "batches": [
+                    {"number": b.number, "rows": b.rows, "above": b.low, "to": b.high, "milliseconds": b.milliseconds}
+                    for b in batches.get(one["n"], ())
+                ],
                 "sql": text.decode("utf-8", "replace").strip("\n"),
             }
         )
     return rows
+
+
+def _so_far(plan: Mapping[str, Any], batches: Sequence[BatchBegun]) -> dict[str, Any]:
+    """Return a statement by its batches, which may not be all."""
+    rows, milliseconds = sum(one.rows for one in batches), sum(one.milliseconds for one in batches)
+    return {
+        **{key: plan[key] for key in ("n", "line", "tag")},
+        "rows": rows,
+        "milliseconds": round(milliseconds, 3),
+    }
 
 
 def result_rows(declared: Any, result: Any) -> list[dict[str, Any]]:

@@ -329,7 +329,7 @@ def _migration(migration: Mapping[str, Any]) -> List[Block]:
     texts = tuple(
         Card(
             f"Statement {one['n']}: {one['tag']}",
-            (Badge(f"line {one['line']}"),),
+            (Badge(f"line {one['line']}"), *_batches(one["batches"])),
             (Listing(one["sql"], "sql"),),
             folded=True,
         )
@@ -350,6 +350,15 @@ def _migration(migration: Mapping[str, Any]) -> List[Block]:
         )
         blocks += [_said("Trailing SELECT:"), Table(("column", "value", "expected", ""), rows)]
     return blocks
+
+
+def _batches(batches: Sequence[Mapping[str, Any]]) -> List[Badge]:
+    """Return in few words how a statement ran in batches; each of them is in report.json."""
+    if not batches:
+        return []
+    rows, times = [one["rows"] for one in batches], [one["milliseconds"] for one in batches]
+    words = f"{len(batches)} batches of {min(rows)} to {max(rows)} rows, {min(times):.0f} to {max(times):.0f} ms each"
+    return [Badge(words)]
 
 
 def _rows_declared(statement: Mapping[str, Any]) -> str:

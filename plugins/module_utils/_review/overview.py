@@ -17,7 +17,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._review.statemen
     lock_mode,
     lock_rank,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._review.subject import counted
+from ansible_collections.incomex.phasegate.plugins.module_utils._review.subject import counted, in_batches
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.advice import Advice
 
 _WIDTH = 76
@@ -60,7 +60,7 @@ def _tally(statements: Sequence[Mapping[str, Any]]) -> str:
 def _statement(
     statement: Mapping[str, Any], advice: Sequence[Advice], findings: Sequence[LintFinding]
 ) -> Iterator[str]:
-    late = ", after COMMIT" if statement["after_commit"] else ""
+    late = f", after COMMIT{in_batches(statement).rstrip(',')}" if statement["after_commit"] else ""
     names = f": {', '.join(statement['relations'])}" if statement["relations"] else ""
     place = f"  line {statement['line']}"
     yield f"{place:<12}{', '.join(statement['kinds'])}{names}{late}"

@@ -45,6 +45,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._review.subject 
     after_commit,
     counted,
     duration,
+    in_batches,
     in_transaction,
     row_count,
     target_place,
@@ -131,7 +132,7 @@ def _attention(subject: Subject) -> Notice:
     ]
     items += [
         (
-            f"Statement {one['n']}, {one['kinds'][0]}: runs after COMMIT and is not rolled back.",
+            f"Statement {one['n']}, {one['kinds'][0]}: runs after COMMIT{in_batches(one)} and is not rolled back.",
             *_unwatched(subject, one),
         )
         for one in after_commit(subject.plan["ddl"])

@@ -134,6 +134,11 @@ def _statement(subject: Subject, statement: Mapping[str, Any]) -> Card:
     ]
     findings = _findings_of(subject, statement)
     blocks: List[Block] = [Listing(subject.ddl[statement["start"] : statement["end"]].decode("utf-8"), "sql")]
+    if statement.get("batch"):
+        blocks += [
+            Paragraph(("Each batch runs as its own transaction, from the key of the last one to the next:",)),
+            Listing(statement["batch"]["change"], "sql"),
+        ]
     existing = [lock for lock, new in locks if not new]
     if existing:
         rows = tuple(
@@ -194,9 +199,11 @@ def after_commit_badges(statement: Mapping[str, Any]) -> List[Badge]:
     """Return the badges of a statement that runs after COMMIT; none for any other."""
     if not statement["after_commit"]:
         return []
+    batch = statement.get("batch")
     return [
         Badge("after COMMIT, outside the transaction", "watch"),
-        lock_badge(AFTER_COMMIT_KINDS[statement["kinds"][0]]),
+        *([Badge(f"in batches of {batch['rows']} rows by {batch['by']}")] if batch else []),
+        lock_badge("RowExclusiveLock" if batch else AFTER_COMMIT_KINDS[statement["kinds"][0]]),
     ]
 
 

@@ -95,6 +95,12 @@ def after_commit(part: Mapping[str, Any]) -> List[Mapping[str, Any]]:
     return [statement for statement in part["statements"] if statement["after_commit"]]
 
 
+def in_batches(statement: Mapping[str, Any]) -> str:
+    """Return in words how a statement runs in batches; '' for one that does not."""
+    batch = statement.get("batch")
+    return f", in batches of {batch['rows']} rows that each commit," if batch else ""
+
+
 def unquoted(relation: str) -> str:
     """Return a relation's name without its quotation marks."""
     return relation.replace('"', "")

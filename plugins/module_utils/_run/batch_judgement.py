@@ -86,10 +86,6 @@ class BatchJudge:
         self._data = declared.get(split_relation(statement["after_commit"]), {}).get("data", {})
         self._sums: dict[tuple[str, str], int | None] = {}
 
-    def is_own(self, change: Mapping[str, Any]) -> bool:
-        """Return whether a change is the statement's own, and not one of a trigger."""
-        return split_relation(change["relation"]) == self._own and change["kind"] == self._statement["tag"]
-
     def count(self, batch: BatchBegun) -> None:
         """Add what a batch has changed."""
         for one in batch.data:
@@ -126,7 +122,7 @@ class BatchJudge:
             {"relation": relation, "kind": kind, "rows": total}
             for (relation, kind), total in sorted(self._sums.items())
         ]
-        wrong += judge_data(self._data, found)
+        wrong += judge_data(self._data, found, {(self._own, tag): rows})
         if wrong:
             raise Stopped(
                 f"{self._script.command}: statement {self._statement['n']} ({tag}, line {self._statement['line']}) is done, and its batches together"

@@ -13,10 +13,15 @@ from __future__ import annotations
 
 import random
 import time
-from typing import Any, Mapping, TypeVar
+from typing import Any, Mapping, Sequence, TypeVar
 
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.batch_events import BatchBegun, BatchResolved
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.batch_events import (
+    BatchBegun,
+    BatchPaused,
+    BatchResolved,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import (
+    ConditionsEvaluated,
     LockTimedOut,
     Progress,
     StatementBegun,
@@ -24,11 +29,15 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
     StatementFailed,
     Transacted,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import batches_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import Entry
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import batches_of, records_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_changes import DataBaseline
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import Stopped
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import TransactionOutcome
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import (
+    ConditionStatus,
+    TransactionOutcome,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.batch_form import planned_batches
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import Client, restore_settings
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.commit_resolution import resolve_transaction
@@ -48,6 +57,11 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrus
     run_statement,
     settable,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._prerun_conditions.evaluation import (
+    LIMITS,
+    late_replicas,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._prerun_conditions.facts import read_standbys
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.batch_judgement import (
     BatchJudge,
     require_key,
@@ -78,6 +92,9 @@ TURNS = 5
 # The longest pause between two attempts at a lock, in seconds.
 _LONGEST_PAUSE = 30.0
 
+# Seconds between two looks at replicas that are behind.
+_REPLICA_SECONDS = 0.5
+
 # Seconds between two notes of how far it is.
 _PROGRESS_SECONDS = 2.0
 
@@ -101,6 +118,15 @@ def run_batches(
         except Stopped as stopped:
             step.note(StatementFailed(statement["n"], stopped.found or stopped.what, ""))
             raise
+
+
+def _replica_limits(entries: Sequence[Entry]) -> Mapping[str, int] | None:
+    """Return the limits that the run was opened with; None where its operator ignores replicas."""
+    found = records_of(entries, ConditionsEvaluated)[-1:]
+    statuses = {one["id"]: one["status"] for record in found for one in record.conditions}
+    if statuses.get("replica_lag") == ConditionStatus.IGNORED.value:
+        return None
+    return next((record.limits for record in found if record.limits), LIMITS)
 
 
 class _Batches:
@@ -128,7 +154,9 @@ class _Batches:
         #: the last batch that has committed
         self.last = BatchBegun(n=statement["n"])
         self.total = 0
-        self.told = time.monotonic()
+        self.told = self.started = time.monotonic()
+        self.began_with = 0
+        self.limits: Mapping[str, int] | None = LIMITS
 
     @property
     def where(self) -> str:
@@ -140,6 +168,7 @@ class _Batches:
         """Find the last batch that has committed; one that had not reported is resolved on the server."""
         entries = self.step.artefacts.journal.entries() if self.step.artefacts else []
         known = batches_of(entries, self.step.name, self.statement["n"])
+        self.limits = _replica_limits(entries)
         if not known:
             return
         newest = known[-1]
@@ -155,13 +184,14 @@ class _Batches:
 
     def run(self) -> StatementDone:
         """Run what is left."""
-        started = time.monotonic()
+        self.started = time.monotonic()
         end, done = self.last.end, self.last.done + self.last.rows
         if not self.batch["leaves"] and end is None:
             end = self._value(
                 f"SELECT {self.sql.key}::text AS value FROM {self.sql.source} ORDER BY {self.sql.key} DESC LIMIT 1"
             )
         self.total = done + self._left(end)
+        self.began_with = done
         low, turn, moved = self.last.high if self.last.number else None, self.last.turn, 0
         while True:
             high = self._high(low, end)
@@ -177,7 +207,7 @@ class _Batches:
                 low, turn, moved = None, turn + 1, 0
         rows = self.last.done + self.last.rows
         self.judge.require_complete(rows)
-        milliseconds = 1000 * (time.monotonic() - started)
+        milliseconds = 1000 * (time.monotonic() - self.started)
         one = self.statement
         return StatementDone(one["n"], one["tag"], one["line"], rows, round(milliseconds, 3))
 
@@ -223,6 +253,7 @@ class _Batches:
         """Run a batch to its COMMIT, trying again while a lock is not granted, and return what it did."""
         attempt, began = 0, time.monotonic()
         limit = seconds_of(self.script.settings["after_commit_timeout"])
+        self._wait_for_replicas(began + limit)
         while True:
             attempt += 1
             try:
@@ -246,6 +277,32 @@ class _Batches:
                 self.session.execute("ROLLBACK")
                 raise
             time.sleep(random.uniform(0.5, 1.0) * min(_LONGEST_PAUSE, 2.0 ** (attempt - 1)))
+
+    def _wait_for_replicas(self, deadline: float) -> None:
+        """Wait while a replica is further behind than the operator's limits; journaled. Raises ``Stopped`` after the deadline."""
+        told = ""
+        while self.limits:
+            late = "; ".join(late_replicas(read_standbys(self.another), self.limits))
+            if not late:
+                return
+            if not told:
+                self.step.note(BatchPaused(self.statement["n"], self.last.number + 1, late))
+            told = late
+            if time.monotonic() >= deadline:
+                raise Stopped(
+                    f"{self.where}: a replica is too far behind; the batches before it are COMMITTED.",
+                    expected=f"at most {self.limits['replica_lag_bytes']} bytes and {self.limits['replica_lag_s']} s behind, within"
+                    f" {self.script.settings['after_commit_timeout']}",
+                    found=late,
+                    next_step=f"wait until it catches up, or repair it; then {_CONTINUE}",
+                )
+            time.sleep(_REPLICA_SECONDS)
+
+    def _seconds_left(self, rows: int) -> int | None:
+        """Return how long the rest takes at the speed so far; None before anything is known."""
+        done = self.last.done + self.last.rows + rows
+        moved, seconds = done - self.began_with, time.monotonic() - self.started
+        return round(max(0, self.total - done) * seconds / moved) if moved else None
 
     def _pid(self) -> int:
         return int(self.session.value("SELECT pg_catalog.pg_backend_pid()") or 0)
@@ -277,7 +334,8 @@ class _Batches:
             done=self.last.done + self.last.rows,
             total=max(self.total, self.last.done + self.last.rows + rows),
             milliseconds=round(1000 * (time.monotonic() - started), 3),
-            data=[one for one in changes.changes if not self.judge.is_own(one)],
+            seconds_left=self._seconds_left(rows),
+            data=changes.changes,
         )
         self.judge.require_declared(self.where, batch, changes)
         if self.batch["leaves"] and self.statement["tag"] == "UPDATE":
@@ -335,12 +393,14 @@ class _Batches:
         if now - self.told >= _PROGRESS_SECONDS:
             self.told = now
             done = self.last.done + self.last.rows
-            self.step.note(Progress(f"batches of {self.statement['after_commit']}", "rows", done, self.last.total))
+            left = "" if self.last.seconds_left is None else f", about {self.last.seconds_left} s left"
+            what = f"batches of {self.statement['after_commit']}{left}"
+            self.step.note(Progress(what, "rows", done, self.last.total))
 
     def _failed(self, error: SqlError) -> Stopped:
         grant = ""
         if error.sqlstate == INSUFFICIENT_PRIVILEGE:
-            grant = privilege_advice(self.session, self.statement["needs"], error.text)
+            grant = privilege_advice(self.session, self.statement["needs"], error.text, self.path)
         return Stopped(
             f"{self.where} failed and was rolled back; the batches before it are COMMITTED.",
             expected="every batch succeeds",

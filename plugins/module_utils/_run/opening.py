@@ -251,7 +251,7 @@ def _opened_alone(
         stop_before_backup(session, case, artefacts)
         judged = evaluate_conditions(around.facts(), case.need, rules)
         found["conditions"] = [one.as_dict() for one in judged]
-        ConditionsEvaluated(found["conditions"]).write(artefacts.journal)
+        ConditionsEvaluated(found["conditions"], rules.limits).write(artefacts.journal)
         stop_at_conditions(judged)
         require_privileges(session, case.statements, case.plan["phase"]["settings"]["search_path"])
     assert host, "a run that got the lock has that of this host, too"

@@ -173,7 +173,7 @@ class MeasuredChecks(MigrationChecks):
     def __init__(self, client: Client, request: MigrationRequest, step: Step[T], base: Snapshot, words: Words) -> None:
         super().__init__(client, request, step, base, words)
         self.measurement = Measurement()
-        self.watched = WatchedStatements(client, "C-07", request.plan["ddl"]["statements"])
+        self.watched = WatchedStatements(client, step, "C-07", request.plan["ddl"]["statements"])
 
     def before(self, session: Session, applied: MigrationResult) -> None:
         """Check, then measure from here."""
@@ -220,7 +220,7 @@ class MeasuredRollback(RollbackChecks):
     def __init__(self, client: Client, *arguments: Any) -> None:
         super().__init__(*arguments)
         #: what runs after COMMIT
-        self.watched = WatchedStatements(client, self.script.command, self.script.statements)
+        self.watched = WatchedStatements(client, self.step, self.script.command, self.script.statements)
 
     def before_commit(self, session: Session, applied: MigrationResult) -> None:
         """Check, then compare the rewritten tables with the declared ones."""

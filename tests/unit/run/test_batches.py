@@ -5,9 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import multiprocessing
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,8 +13,16 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phas
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.problems import PhaseFileError
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.names import SqlRules
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.phase_sql import analyse_file
-from ansible_collections.incomex.phasegate.tests.support.phase_files import PhaseFiles
-from ansible_collections.incomex.phasegate.tests.support.runs import Run, client_of, wait_for
+from ansible_collections.incomex.phasegate.tests.support.batches import (
+    DDL,
+    DEFINITION,
+    ROWS,
+    SLOW,
+    TABLE,
+    done,
+    planned,
+)
+from ansible_collections.incomex.phasegate.tests.support.runs import InBackground, client_of, wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,79 +30,12 @@ if TYPE_CHECKING:
     from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import Client
     from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
 
-ROWS = 1000
-DDL = """BEGIN;
-ALTER TABLE app.orders ADD COLUMN cents bigint;
-COMMIT;
--- the backfill
-UPDATE app.orders SET cents = price * 100 WHERE cents IS NULL;
-"""
-DEFINITION: dict[str, Any] = {
-    "scope": {"schemas": ["app"], "statements": ["ALTER TABLE ADD COLUMN", "UPDATE", "DELETE"]},
-    "expect": {"tags": {"BEGIN": 1, "ALTER TABLE": 1, "COMMIT": 1, "UPDATE": 1}, "rows": {"UPDATE": [ROWS]}},
-    "preflight": [{"id": "P-1", "title": "one", "sql": "SELECT 1", "expect": 1}],
-    "verify": [{"id": "VA-1", "title": "the column", "sql": "SELECT count(*) FROM app.orders WHERE cents < 0", "expect": 0}],
-    "batches": {"app.orders": {"by": "id", "rows": 100}},
-}  # fmt: skip
-#: A trigger that notes each write of a row, and makes a batch take its time.
-SLOW = """
-CREATE TABLE app.writes (id bigint, at timestamptz DEFAULT clock_timestamp());
-CREATE FUNCTION app.note() RETURNS trigger LANGUAGE plpgsql AS
-  $$ BEGIN INSERT INTO app.writes (id) VALUES (NEW.id); IF NEW.id % 20 = 0 THEN PERFORM pg_sleep(0.005); END IF; RETURN NEW; END $$;
-CREATE TRIGGER noted BEFORE UPDATE ON app.orders FOR EACH ROW EXECUTE FUNCTION app.note();
-"""
-NOTED = {"app.orders": {"by": "id", "rows": 100, "data": {"app.writes": {"INSERT": ROWS}}}}
-
 
 @pytest.fixture
 def app(cluster: Cluster, empty_database: str) -> Client:
     """A client of a database with a table of many rows whose keys have gaps."""
-    cluster.psql(
-        "CREATE SCHEMA app; CREATE TABLE app.orders (id bigint PRIMARY KEY, price int NOT NULL, note text);"
-        f" INSERT INTO app.orders SELECT 3 * n, n FROM generate_series(1, {ROWS}) n",
-        empty_database,
-    )
+    cluster.psql(TABLE, empty_database)
     return client_of(cluster, empty_database)
-
-
-def planned(client: Client, tmp_path: Path, ddl: str = DDL, **changes: Any) -> Run:
-    """Return a run of the phase above."""
-    directory = tmp_path / "phase"
-    directory.mkdir(exist_ok=True)
-    PhaseFiles(directory).write({**DEFINITION, **changes}, ddl=ddl.encode())
-    return Run.of(client, tmp_path / "runs", str(directory / "phase.yml"))
-
-
-def go_on(run: Run, *, finish: bool) -> None:
-    """Run C-07, or what an interrupted one left of it, in a process of its own."""
-    (run.finish if finish else run.migrate)()
-
-
-def kill_after(run: Run, batches: int, *, finish: bool) -> None:
-    """Run C-07, or what is left of it, in a process that is killed once so many batches more are journaled."""
-    before = len(run.events("batch"))
-    # the session that holds the lock stays here
-    there = dataclasses.replace(run, sessions=contextlib.ExitStack())
-    process = multiprocessing.get_context("spawn").Process(target=go_on, args=(there,), kwargs={"finish": finish})
-    process.start()
-    try:
-        wait_for("the batches", lambda: len(run.events("batch")) >= before + batches)
-    finally:
-        process.kill()
-        process.join()
-
-
-def once(cluster: Cluster, client: Client) -> str:
-    """Return how many rows were written once, and how many more often."""
-    return cluster.psql(
-        "SELECT count(*) FILTER (WHERE n = 1) || ' ' || count(*) FILTER (WHERE n > 1)"
-        " FROM (SELECT count(*) AS n FROM app.writes GROUP BY id) w",
-        client.database,
-    )
-
-
-def done(cluster: Cluster, client: Client) -> str:
-    return cluster.psql("SELECT count(*) FROM app.orders WHERE cents = price * 100", client.database)
 
 
 # --- the plan --------------------------------------------------------------------------------------------------
@@ -208,22 +146,6 @@ def test_a_backfill_runs_in_batches_after_commit(app: Client, cluster: Cluster, 
     assert statements_left(run.plan["ddl"]["statements"], run.artefacts.journal.entries(), "C-07") == []
 
 
-@pytest.mark.fault("killed-between-batches")
-def test_killed_ten_times_each_row_is_written_once(app: Client, cluster: Cluster, tmp_path: Path) -> None:
-    cluster.psql(SLOW, app.database)
-    batches = {"app.orders": {"by": "id", "rows": 20, "data": {"app.writes": {"INSERT": ROWS}}}}
-    run = planned(app, tmp_path, batches=batches).prepare()
-    for kill in range(10):
-        kill_after(run, 3, finish=kill > 0)
-    outcome = run.finish()
-    assert outcome.message == ""
-    assert done(cluster, app) == str(ROWS)
-    assert once(cluster, app) == f"{ROWS} 0"
-    (ended,) = run.events("statement done")
-    assert ended["rows"] == ROWS
-    assert len(run.events("batch resolved")) == 10
-
-
 @pytest.mark.parametrize("declared", [ROWS - 1, {"max": ROWS - 50}, {"min": ROWS + 1}])
 def test_the_sum_of_all_batches_is_judged(app: Client, cluster: Cluster, tmp_path: Path, declared: Any) -> None:
     expect = {**DEFINITION["expect"], "rows": {"UPDATE": [declared]}}
@@ -254,14 +176,6 @@ def test_rows_that_still_match_are_no_end(app: Client, cluster: Cluster, tmp_pat
     assert "batch 2 of statement 4 (UPDATE, line 5): rows that it has changed still match its WHERE" in outcome.message
     assert "found: 1 rows" in outcome.message
     assert cluster.psql("SELECT count(cents) FROM app.orders", app.database) == "100"
-
-
-def test_each_row_is_changed_once_where_the_where_does_not_tell(app: Client, cluster: Cluster, tmp_path: Path) -> None:
-    run = planned(app, tmp_path, DDL.replace("cents = price * 100 WHERE cents IS NULL", "price = price + 1 WHERE true"))
-    for kill in range(2):
-        kill_after(run.prepare() if not kill else run, 2, finish=kill > 0)
-    assert run.finish().message == ""
-    assert cluster.psql("SELECT count(*) FROM app.orders WHERE price = id / 3 + 1", app.database) == str(ROWS)
 
 
 @pytest.mark.parametrize(
@@ -295,3 +209,95 @@ def test_a_batch_that_fails_is_named_and_the_next_run_goes_on(app: Client, clust
     assert done(cluster, app) == str(ROWS)
     # the transaction ran once, and no batch twice
     assert [one["number"] for one in run.events("batch")] == list(range(1, 11))
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("uuid", "pg_catalog.gen_random_uuid()"),
+        ('text COLLATE "C"', "chr(33 + n % 90) || chr(39) || n || '$1\\ü'"),
+        ("varchar(60)", "'No. ' || n || CASE WHEN n % 2 = 0 THEN 'é''x' ELSE 'E' END"),
+        ("timestamptz", "timestamptz '1970-01-01' + n * interval '0.000001 s'"),
+        ("numeric", "n * 1e20 + 0.000000001"),
+    ],
+)
+def test_keys_of_other_types(app: Client, cluster: Cluster, tmp_path: Path, kind: str, value: str) -> None:
+    cluster.psql(
+        f"CREATE TABLE app.other (key {kind} PRIMARY KEY, price int);"
+        f" INSERT INTO app.other SELECT {value}, n FROM generate_series(1, 1000) n",
+        app.database,
+    )
+    expect = {"tags": {"BEGIN": 1, "ALTER TABLE": 1, "COMMIT": 1, "UPDATE": 1}, "rows": {"UPDATE": [1000]}}
+    run = planned(
+        app,
+        tmp_path,
+        DDL.replace("cents = price * 100 WHERE cents IS NULL", "price = price + 1 WHERE true").replace(
+            "app.orders SET", "app.other SET"
+        ),
+        batches={"app.other": {"by": "key", "rows": 70}},
+        expect=expect,
+    ).prepare()
+    assert run.migrate().message == ""
+    assert cluster.psql("SELECT count(*), sum(price) FROM app.other", app.database) == f"1000|{500 * 1001 + 1000}"
+    assert [one["rows"] for one in run.events("batch")] == [70] * 14 + [20]
+
+
+def test_rows_are_deleted_in_batches(app: Client, cluster: Cluster, tmp_path: Path) -> None:
+    cluster.psql(
+        "CREATE TABLE app.lines (order_id bigint REFERENCES app.orders ON DELETE CASCADE);"
+        " INSERT INTO app.lines SELECT id FROM app.orders; CREATE INDEX ON app.lines (order_id)",
+        app.database,
+    )
+    ddl = "DELETE FROM app.orders o WHERE o.price % 3 = 0"
+    expect = {"tags": {"DELETE": 1}, "rows": {"DELETE": [333]}}
+    data = {"app.lines": {"DELETE": 333}}
+    batches = {"app.orders": {"by": "id", "rows": 50, "data": data}}
+    verify = [{"id": "VA-1", "title": "one", "sql": "SELECT 1", "expect": 1}]
+    run = planned(app, tmp_path, ddl, expect=expect, batches=batches, verify=verify).prepare()
+    assert run.migrate().message == ""
+    assert [one["rows"] for one in run.events("batch")] == [50] * 6 + [33]
+    assert cluster.psql("SELECT count(*), min(price % 3) FROM app.orders", app.database) == "667|1"
+
+
+def test_what_follows_in_the_file_runs_after_the_last_batch(app: Client, cluster: Cluster, tmp_path: Path) -> None:
+    ddl = (
+        DDL
+        + "CREATE UNIQUE INDEX CONCURRENTLY by_cents ON app.orders (cents);\nDELETE FROM app.orders WHERE cents > 99000;\n"
+    )
+    scope = {**DEFINITION["scope"], "statements": [*DEFINITION["scope"]["statements"], "CREATE INDEX CONCURRENTLY"]}
+    expect = {
+        "tags": {**DEFINITION["expect"]["tags"], "CREATE INDEX": 1, "DELETE": 1},
+        "rows": {"UPDATE": [ROWS], "DELETE": [10]},
+    }
+    run = planned(app, tmp_path, ddl, scope=scope, expect=expect, diff={"allow": [{"class": "narrowing"}]}).prepare()
+    assert run.migrate().message == ""
+    assert [(one["n"], one["rows"]) for one in run.events("statement done")] == [(4, ROWS), (5, 0), (6, 10)]
+
+
+@pytest.mark.fault("rows-behind-the-last-batch")
+def test_rows_written_behind_the_last_key_are_found(app: Client, cluster: Cluster, tmp_path: Path) -> None:
+    cluster.psql(SLOW, app.database)
+    batches = {"app.orders": {"by": "id", "rows": 100, "data": {"app.writes": {"INSERT": ROWS + 2}}}}
+    expect = {**DEFINITION["expect"], "rows": {"UPDATE": [ROWS + 2]}}
+    run = planned(app, tmp_path, expect=expect, batches=batches).prepare()
+    migration = InBackground(run)
+    wait_for("two batches", lambda: len(run.events("batch")) >= 2)
+    cluster.psql("INSERT INTO app.orders VALUES (1, 7), (4, 8)", app.database)
+    assert migration.join().message == ""
+    assert done(cluster, app) == str(ROWS + 2)
+    assert [(one["turn"], one["rows"]) for one in run.events("batch")] == [(1, 100)] * 10 + [(2, 2)]
+
+
+@pytest.mark.fault("rows-behind-the-last-batch")
+def test_rows_that_a_trigger_keeps_are_no_success(app: Client, cluster: Cluster, tmp_path: Path) -> None:
+    cluster.psql(
+        "CREATE FUNCTION app.keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;"
+        " CREATE TRIGGER keep BEFORE UPDATE ON app.orders FOR EACH ROW WHEN (OLD.id = 30) EXECUTE FUNCTION app.keep()",
+        app.database,
+    )
+    expect = {**DEFINITION["expect"], "rows": {"UPDATE": [{"min": 0}]}}
+    run = planned(app, tmp_path, expect=expect).prepare()
+    stopped = run.migrate()
+    assert "rows are left after 2 passes over app.orders; the batches are COMMITTED" in stopped.message
+    assert "found: 1 rows" in stopped.message
+    assert run.events("statement done") == []

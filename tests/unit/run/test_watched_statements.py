@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import Migrated
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import Stopped
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.watched_statements import WatchedStatements
 from ansible_collections.incomex.phasegate.tests.support.runs import client_of
@@ -48,7 +50,7 @@ def watched(cluster: Cluster, database: str, body: str) -> str:
     """Build an index whose function does this, and return what was noticed."""
     cluster.psql(BEFORE.format(body), database)
     client = client_of(cluster, database)
-    statements = WatchedStatements(client, "C-07", [{"after_commit": "public.by_key", "line": 1}])
+    statements = WatchedStatements(client, Step(None, Migrated), "C-07", [{"after_commit": "public.by_key", "line": 1}])
     with client.session() as session:
         statements.begin(session)
         session.execute("CREATE INDEX CONCURRENTLY by_key ON public.parcels (public.key(id))")
