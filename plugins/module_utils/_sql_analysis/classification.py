@@ -33,6 +33,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.sy
     is_node,
     name_pair,
     quoted_name,
+    row_changes,
     string_list,
     walk,
 )
@@ -75,6 +76,7 @@ def classify(node: Any, *, outer: bool = False, inside: bool = False) -> Tuple[s
     _refuse_settings(node, tag)
     if is_concurrent(node):
         kinds = ["ALTER TABLE DETACH PARTITION CONCURRENTLY" if tag == "ALTER TABLE" else f"{tag} CONCURRENTLY"]
+    kinds = [*kinds, *(NODE_TAGS[type(one).__name__] for one in row_changes(node))]
     if _behaviour(node) == "DROP_CASCADE" and tag.startswith(("DROP ", "TRUNCATE ", "REVOKE")):
         kinds = [f"{kind} CASCADE" for kind in kinds]
     return tag, list(dict.fromkeys(kinds))
@@ -135,6 +137,8 @@ def _refuse(node: Any, tag: str, *, counted: bool) -> None:
                 "a statement that changes rows inside WITH: the server does not report its row count",
                 "write it as a statement of its own and declare its rows",
             )
+        if counted and is_node(child, ast.CopyStmt) and child.query in row_changes(child):
+            raise RefusedError("COPY of a statement that changes rows", "write it as a statement of its own")
         if is_node(child, ast.IntoClause) and is_node(node, ast.SelectStmt):
             raise RefusedError("SELECT INTO", "write CREATE TABLE … AS SELECT")
 

@@ -74,6 +74,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.sp
     transaction_pieces,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.syntax_tree import (
+    changes_at_once,
     is_concurrent,
     quoted_name,
     relation_pair,
@@ -368,4 +369,5 @@ def _relations(nodes: Iterable[Any], search_path: Sequence[str], temporary: Set[
 
 def needs_of_all(nodes: Iterable[Any]) -> Set[str]:
     """Return the privileges that statements need: one of a file, or that and those that its body runs."""
-    return {need for one in nodes for need in needs_of(one, list(walk(one)), _tables(one), quoted_name)}
+    several = [part for one in nodes for part in (one, *changes_at_once(one))]
+    return {need for one in several for need in needs_of(one, list(walk(one)), _tables(one), quoted_name)}

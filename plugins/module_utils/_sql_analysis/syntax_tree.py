@@ -48,6 +48,20 @@ def walk(node: Any, place: str = "") -> Iterator[Tuple[str, Any]]:
             stack.extend((name, getattr(here, name)) for name in here if getattr(here, name) is not None)
 
 
+def row_changes(node: Any) -> List[Any]:
+    """Return the statements inside another one that change rows: in WITH, in COPY (…) TO, in the actions of a rule.
+
+    What a function does, with BEGIN ATOMIC, is in its body.
+    """
+    several = (ast.InsertStmt, ast.UpdateStmt, ast.DeleteStmt, ast.MergeStmt)
+    return [child for _, child in walk(node) if child is not node and is_node(child, *several)]
+
+
+def changes_at_once(node: Any) -> List[Any]:
+    """Return those of them that run with the statement: not those of a rule or a function."""
+    return [] if is_node(node, ast.RuleStmt, ast.CreateFunctionStmt) else row_changes(node)
+
+
 def string_list(value: Any) -> Optional[Tuple[str, ...]]:
     """Return the texts of a list of String nodes, or ``None`` if it is anything else."""
     if isinstance(value, tuple) and value and all(is_node(item, ast.String) for item in value):

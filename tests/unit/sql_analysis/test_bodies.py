@@ -133,8 +133,25 @@ def test_refused(text: str, what: str) -> None:
         (do("BEGIN UPDATE app.t SET x = 1; DELETE FROM app.t; PERFORM 1; END"), ["DO", "UPDATE", "DELETE"]),
         (
             do("BEGIN WITH d AS (DELETE FROM app.t RETURNING 1) INSERT INTO app.u SELECT * FROM d; END"),
-            ["DO", "INSERT"],
+            ["DO", "INSERT", "DELETE"],
         ),
+        (
+            do("DECLARE n int; BEGIN WITH d AS (DELETE FROM app.t RETURNING 1) SELECT count(*) INTO n FROM d; END"),
+            ["DO", "DELETE"],
+        ),
+        (
+            do(
+                "DECLARE r record; BEGIN FOR r IN WITH d AS (UPDATE app.t SET x = 1 RETURNING 1) TABLE d LOOP END LOOP; END"
+            ),
+            ["DO", "UPDATE"],
+        ),
+        (sql("WITH d AS (DELETE FROM app.t RETURNING 1) SELECT count(*)::int FROM d"), ["CREATE FUNCTION", "DELETE"]),
+        (do("BEGIN COPY (DELETE FROM app.t RETURNING 1) TO '/x'; END"), ["DO", "COPY TO FILE", "DELETE"]),
+        (
+            do("BEGIN CREATE RULE r AS ON INSERT TO app.t DO ALSO DELETE FROM app.u; END"),
+            ["DO", "CREATE RULE", "DELETE"],
+        ),
+        ("CREATE RULE r AS ON INSERT TO app.t DO ALSO DELETE FROM app.u", ["CREATE RULE", "DELETE"]),
         (
             do("BEGIN ALTER TABLE app.t ADD x int, DROP y; END"),
             ["DO", "ALTER TABLE ADD COLUMN", "ALTER TABLE DROP COLUMN"],
