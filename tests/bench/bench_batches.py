@@ -14,6 +14,7 @@ time without the batches and of the time with them; ``stall`` is the longest tra
 from __future__ import annotations
 
 import argparse
+import functools
 import random
 import signal
 import subprocess
@@ -103,6 +104,11 @@ def planned(cluster: Cluster, directory: Path, rows: int, lock_timeout: str) -> 
     return Run.of(client_of(cluster, DATABASE), directory / "runs", phase_file).prepare()
 
 
+def more(run: Run, before: int) -> bool:
+    """Return whether a batch has been journaled since."""
+    return len(run.events("batch")) > before
+
+
 def measure(cluster: Cluster, directory: Path, options: argparse.Namespace) -> None:
     """Run everything and print the figures."""
     wait_for("pgbench's tables", lambda: pgbench(cluster, "-i", "-s", str(options.scale)).wait() == 0, 600)
@@ -117,7 +123,7 @@ def measure(cluster: Cluster, directory: Path, options: argparse.Namespace) -> N
     while kills < options.kills:
         process = in_process(run, finish=kills > 0)
         before = len(run.events("batch"))
-        wait_for("a batch", lambda seen=before: len(run.events("batch")) > seen, 300)
+        wait_for("a batch", functools.partial(more, run, before), 300)
         time.sleep(random.uniform(0, options.pause))  # noqa: S311 - no secret
         if not process.is_alive():
             break

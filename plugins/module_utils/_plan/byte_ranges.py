@@ -11,6 +11,7 @@ from typing import Any, Mapping, Pattern, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_bytes
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.statement_kinds import EITHER_KINDS
 
 _SPACE = re.compile(rb"[ \t\n\r\f\v]+|--[^\n]*(?:\n|\Z)")
 
@@ -29,6 +30,18 @@ _AFTER_COMMIT = re.compile(
     re.IGNORECASE,
 )
 
+
+# Statements that may stand in either place. The server accepts more than one action: nothing else may be in their text.
+_EITHER = re.compile(
+    rb"alter\s+table\s+(?:only\s+)?"
+    + _QUALIFIED
+    + rb"\s+(?:validate\s+constraint\s+"
+    + _NAME
+    + rb"|alter\s+(?:column\s+)?"
+    + _NAME
+    + rb"\s+set\s+not\s+null)\s*;?",
+    re.IGNORECASE,
+)
 
 # Statements that run in batches.
 _BATCHED = re.compile(rb"(?:update|delete\s+from)\b", re.IGNORECASE)
@@ -102,13 +115,19 @@ def check_cover(
 
 def _check_after_commit(statements: Sequence[Mapping[str, Any]], first: int, data: bytes, name: str) -> None:
     for index, statement in enumerate(statements):
+        if not statement["after_commit"]:
+            continue
         text = data[statement["start"] : statement["end"]]
-        if statement["after_commit"] and index < first:
+        if index < first:
             raise _not_covered(name, "statements after COMMIT at the end only", repr(text[:80]))
-        form, words = _AFTER_COMMIT, "a statement with CONCURRENTLY"
+        begin = _after_space(text, 0)
         if statement.get("batch"):
-            form, words = _BATCHED, "an UPDATE or DELETE in batches"
-        if statement["after_commit"] and not form.match(text, _after_space(text, 0)):
+            there, words = bool(_BATCHED.match(text, begin)), "an UPDATE or DELETE in batches"
+        elif statement["kinds"][0] in EITHER_KINDS:
+            there, words = _is_only(text, _EITHER), "VALIDATE CONSTRAINT or SET NOT NULL alone"
+        else:
+            there, words = bool(_AFTER_COMMIT.match(text, begin)), "a statement with CONCURRENTLY"
+        if not there:
             raise _not_covered(name, f"{words} after COMMIT", repr(text[:80]))
 
 

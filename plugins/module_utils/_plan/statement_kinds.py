@@ -41,6 +41,12 @@ AFTER_COMMIT_KINDS: Dict[str, str] = {
     "ALTER TABLE DETACH PARTITION CONCURRENTLY": "AccessExclusiveLock",
 }
 
+#: Kinds that run after COMMIT where they stand there, and in the transaction otherwise → their lock on the table.
+EITHER_KINDS: Dict[str, str] = {
+    "ALTER TABLE VALIDATE CONSTRAINT": "ShareUpdateExclusiveLock",
+    "ALTER TABLE SET NOT NULL": "AccessExclusiveLock",
+}
+
 #: Tags that no scope can allow, each with the reason.
 REFUSED_TAGS: Dict[str, str] = {
     **dict.fromkeys(TRANSACTION_TAGS.values(), "it controls the transaction, which phasegate opens and ends"),

@@ -22,6 +22,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.document
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.statement_kinds import (
     AFTER_COMMIT_KINDS,
+    EITHER_KINDS,
     cluster_wide,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._review.squawk import LintFinding
@@ -203,7 +204,7 @@ def after_commit_badges(statement: Mapping[str, Any]) -> List[Badge]:
     return [
         Badge("after COMMIT, outside the transaction", "watch"),
         *([Badge(f"in batches of {batch['rows']} rows by {batch['by']}")] if batch else []),
-        lock_badge("RowExclusiveLock" if batch else AFTER_COMMIT_KINDS[statement["kinds"][0]]),
+        lock_badge("RowExclusiveLock" if batch else {**AFTER_COMMIT_KINDS, **EITHER_KINDS}[statement["kinds"][0]]),
     ]
 
 

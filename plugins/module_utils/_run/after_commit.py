@@ -41,7 +41,11 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_s
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import literal
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrusted_sql import run_alone
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.batches import run_batches
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import MigrationResult, Script
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import (
+    AS_A_REVISION,
+    MigrationResult,
+    Script,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.waiting import watch_statement
 
 T = TypeVar("T", bound=Transacted)
@@ -88,6 +92,30 @@ SELECT CASE WHEN inhdetachpending THEN 'broken' ELSE 'open' END, 'a detach that 
 FROM pg_inherits WHERE inhrelid = to_regclass({name})
 """
 
+# The name has three parts: schema, table, and constraint or column.
+_OF_TABLE = """
+FROM (SELECT pg_catalog.parse_ident({name}) AS p) named
+JOIN pg_catalog.pg_namespace n ON n.nspname = p[1] JOIN pg_catalog.pg_class t ON t.relnamespace = n.oid AND t.relname = p[2]
+"""
+
+_VALIDATED = f"""
+SELECT CASE WHEN c.convalidated THEN 'done' ELSE 'open' END, '' {_OF_TABLE}
+JOIN pg_catalog.pg_constraint c ON c.conrelid = t.oid AND c.conname = p[3]
+"""
+
+_FILLED = f"""
+SELECT CASE WHEN a.attnotnull THEN 'done' ELSE 'open' END, '' {_OF_TABLE}
+JOIN pg_catalog.pg_attribute a ON a.attrelid = t.oid AND a.attname = p[3] AND NOT a.attisdropped
+"""
+
+# Without it the server reads the whole table under a lock that keeps everybody out.
+_PROVES_FILLED = f"""
+SELECT EXISTS (SELECT {_OF_TABLE}
+  JOIN pg_catalog.pg_attribute a ON a.attrelid = t.oid AND a.attname = p[3] AND NOT a.attisdropped
+  JOIN pg_catalog.pg_constraint c ON c.conrelid = t.oid AND c.contype = 'c' AND c.convalidated
+  WHERE pg_catalog.pg_get_expr(c.conbin, c.conrelid) = pg_catalog.format('(%I IS NOT NULL)', a.attname))
+"""
+
 _KINDS = {
     "CREATE INDEX CONCURRENTLY": _StatementKind(
         _INDEX.format(valid="'done'", invalid="'broken'"), StatementState.OPEN, "DROP INDEX CONCURRENTLY {name}"
@@ -106,6 +134,9 @@ _KINDS = {
     "ALTER TABLE DETACH PARTITION CONCURRENTLY": _StatementKind(
         _DETACHING, StatementState.DONE, "ALTER TABLE … DETACH PARTITION {name} FINALIZE"
     ),
+    # neither leaves anything
+    "ALTER TABLE VALIDATE CONSTRAINT": _StatementKind(_VALIDATED, StatementState.OPEN, ""),
+    "ALTER TABLE SET NOT NULL": _StatementKind(_FILLED, StatementState.OPEN, ""),
 }
 
 
@@ -130,9 +161,10 @@ def run_after_commit(session: Session, client: Client, script: Script, applied: 
     if not todo:
         return
     pid = session.value("SELECT pg_backend_pid()")
-    if script.role:
-        session.set("role", script.role)
     for statement in todo:
+        # batches are transactions, which take it for themselves
+        if script.role:
+            session.set("role", "none" if statement.get("batch") else script.role)
         if statement.get("batch"):
             done = run_batches(session, client, script, statement, step)
             applied.statements.append(done.to_entry())
@@ -160,6 +192,8 @@ def _run_one(
     state, broken = fetch_statement_state(session, statement)
     if state is StatementState.BROKEN:
         raise _stopped(script, statement, f"{broken}, left by an earlier attempt", StatementState.BROKEN)
+    if statement["kinds"][0] == "ALTER TABLE SET NOT NULL":
+        _require_proof(session, script, statement, state)
     text = script.data[statement["start"] : statement["end"]].decode("utf-8")
     # no reads or writes queue behind these, and a lock_timeout would end their waits for old transactions; only
     # the end of a detach takes a lock that others wait for
@@ -187,6 +221,18 @@ def _run_one(
         step.note(StatementFailed(statement["n"], "no error", broken))
         raise _stopped(script, statement, broken, state)
     _ended(step, applied, statement, 1000 * (time.monotonic() - started))
+
+
+def _require_proof(session: Session, script: Script, statement: Mapping[str, Any], state: StatementState) -> None:
+    """Raise ``Stopped`` where SET NOT NULL would read the whole table while nobody can use it."""
+    name = statement["after_commit"]
+    if state is StatementState.OPEN and session.value(_PROVES_FILLED.format(name=literal(name))) != "t":
+        raise Stopped(
+            f"{_where(script, statement)} would read the whole table under a lock that blocks everybody; the transaction before it is COMMITTED.",
+            expected=f"a validated CHECK (… IS NOT NULL) of {name}, by which the server knows without reading",
+            found="none",
+            next_step=f"add such a constraint NOT VALID in the transaction and VALIDATE it before this statement, and {AS_A_REVISION}",
+        )
 
 
 def _ended(step: Step[T], applied: MigrationResult, statement: Mapping[str, Any], milliseconds: float) -> None:

@@ -178,6 +178,19 @@ def concurrent_subject(node: Any) -> str:
     return quoted_name(schema, name)
 
 
+def either_subject(node: Any) -> str:
+    """Return the constraint or column of a statement that may stand after COMMIT as well as before it, '' for any other.
+
+    It is SQL text: schema, table and name. The statement has this one action.
+    """
+    if not is_node(node, ast.AlterTableStmt) or len(node.cmds) != 1 or node.missing_ok or not node.relation.schemaname:
+        return ""
+    command = node.cmds[0]
+    if command.subtype.name not in ("AT_ValidateConstraint", "AT_SetNotNull"):
+        return ""
+    return f"{quoted_name(node.relation.schemaname, node.relation.relname)}.{quoted_name('', command.name)}"
+
+
 def _whole_reindex(node: Any) -> bool:
     whole = ("REINDEX_OBJECT_SCHEMA", "REINDEX_OBJECT_SYSTEM", "REINDEX_OBJECT_DATABASE")
     return is_node(node, ast.ReindexStmt) and node.kind.name in whole

@@ -54,6 +54,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.cl
     RefusedError,
     classify,
     concurrent_subject,
+    either_subject,
     kinds_inside,
     returns_rows,
     temporary_relations,
@@ -277,6 +278,8 @@ def _after_commit(
     """
     if is_concurrent(piece.node):
         return concurrent_subject(piece.node), None
+    if last and either_subject(piece.node):
+        return either_subject(piece.node), None
     if not last or not is_batchable(piece.node):
         return "", None
     batch = batch_of(piece.node, source.data[piece.start : piece.end], rules.batches, report)
@@ -289,7 +292,11 @@ def _planned(batch: Optional[Batch]) -> Batched:
 
 def _check_after_commit(source: SourceFile, pieces: Sequence[SqlPiece], problems: List[Problem]) -> None:
     """Refuse, as one problem, what stands after COMMIT and could run in a transaction."""
-    wrong = [piece for piece in pieces if not is_concurrent(piece.node) and not is_batchable(piece.node)]
+    wrong = [
+        piece
+        for piece in pieces
+        if not is_concurrent(piece.node) and not is_batchable(piece.node) and not either_subject(piece.node)
+    ]
     if not wrong:
         return
     problems.append(
@@ -297,9 +304,9 @@ def _check_after_commit(source: SourceFile, pieces: Sequence[SqlPiece], problems
             source.path,
             wrong[0].line,
             "",
-            "only statements that cannot run in a transaction, and batches, may be after COMMIT",
+            "only statements that cannot run in a transaction, batches and what follows them, may be after COMMIT",
             expected="CREATE, DROP or REINDEX INDEX CONCURRENTLY, DETACH PARTITION … CONCURRENTLY, an UPDATE or DELETE with an entry"
-            " in batches",
+            " in batches, ALTER TABLE with VALIDATE CONSTRAINT or SET NOT NULL alone",
             found="; ".join(f"line {piece.line}: {' '.join(piece.text.split())[:100]}" for piece in wrong),
             next_step="move them before COMMIT; what needs the result of a statement after COMMIT, such as ALTER INDEX … ATTACH"
             " PARTITION, is a phase of its own",

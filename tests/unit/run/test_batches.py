@@ -22,7 +22,7 @@ from ansible_collections.incomex.phasegate.tests.support.batches import (
     done,
     planned,
 )
-from ansible_collections.incomex.phasegate.tests.support.runs import InBackground, client_of, wait_for
+from ansible_collections.incomex.phasegate.tests.support.runs import InBackground, Run, client_of, wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -272,6 +272,61 @@ def test_what_follows_in_the_file_runs_after_the_last_batch(app: Client, cluster
     run = planned(app, tmp_path, ddl, scope=scope, expect=expect, diff={"allow": [{"class": "narrowing"}]}).prepare()
     assert run.migrate().message == ""
     assert [(one["n"], one["rows"]) for one in run.events("statement done")] == [(4, ROWS), (5, 0), (6, 10)]
+
+
+FILLED = """BEGIN;
+ALTER TABLE app.orders ADD COLUMN cents bigint;
+ALTER TABLE app.orders ADD CONSTRAINT filled CHECK (cents IS NOT NULL) NOT VALID;
+COMMIT;
+UPDATE app.orders SET cents = price * 100 WHERE cents IS NULL;
+ALTER TABLE app.orders VALIDATE CONSTRAINT filled;
+ALTER TABLE app.orders ALTER COLUMN cents SET NOT NULL;
+REINDEX INDEX CONCURRENTLY app.orders_pkey;
+"""
+KINDS = [
+    "ALTER TABLE ADD COLUMN",
+    "ALTER TABLE ADD CONSTRAINT",
+    "ALTER TABLE VALIDATE CONSTRAINT",
+    "ALTER TABLE SET NOT NULL",
+]
+
+
+def filled(client: Client, tmp_path: Path, ddl: str) -> Run:
+    """Return a run of a phase whose column is NOT NULL at its end."""
+    tags = {"BEGIN": 1, "COMMIT": 1, "UPDATE": 1, "ALTER TABLE": ddl.count("ALTER TABLE"), "REINDEX": 1}
+    scope = {"schemas": ["app"], "statements": [*KINDS, "UPDATE", "REINDEX CONCURRENTLY"]}
+    expect = {"tags": tags, "rows": DEFINITION["expect"]["rows"]}
+    return planned(client, tmp_path, ddl, scope=scope, expect=expect, diff={"allow": [{"class": "*"}]}).prepare()
+
+
+def test_a_column_is_filled_and_then_not_null(app: Client, cluster: Cluster, tmp_path: Path) -> None:
+    run = filled(app, tmp_path, FILLED)
+    assert [one["after_commit"] for one in run.plan["ddl"]["statements"][4:]] == [
+        "app.orders",
+        "app.orders.filled",
+        "app.orders.cents",
+        "app.orders_pkey",
+    ]
+    assert run.migrate().message == ""
+    assert [one["n"] for one in run.events("statement done")] == [5, 6, 7, 8]
+    found = "SELECT attnotnull, convalidated FROM pg_attribute, pg_constraint WHERE attname = 'cents' AND conname = 'filled'"
+    assert cluster.psql(found, app.database) == "t|t"
+
+
+def test_not_null_after_commit_needs_its_proof(app: Client, tmp_path: Path) -> None:
+    run = filled(app, tmp_path, FILLED.replace("ALTER TABLE app.orders VALIDATE CONSTRAINT filled;\n", ""))
+    stopped = run.migrate()
+    assert "statement 6 (ALTER TABLE SET NOT NULL, line 6) would read the whole table under a lock" in stopped.message
+    assert "a validated CHECK (… IS NOT NULL) of app.orders.cents" in stopped.message
+
+
+@pytest.mark.parametrize("more", [", DROP COLUMN note", "; DROP TABLE app.orders"])
+def test_a_forged_plan_validates_and_does_nothing_else(
+    app: Client, cluster: Cluster, tmp_path: Path, more: str
+) -> None:
+    run = planned(app, tmp_path).force("SELECT 1;", f"ALTER TABLE app.orders VALIDATE CONSTRAINT filled{more}")
+    run.plan["ddl"]["statements"][1].update(after_commit="app.orders.filled", kinds=["ALTER TABLE VALIDATE CONSTRAINT"])
+    assert "VALIDATE CONSTRAINT or SET NOT NULL alone after COMMIT" in run.prepare().migrate().message
 
 
 @pytest.mark.fault("rows-behind-the-last-batch")

@@ -923,7 +923,7 @@ def test_what_may_not_be_after_commit_is_one_problem(tmp_path: Path, after: byte
     tags |= {"DROP INDEX": 2, "REINDEX": 1} if b"DROP" in after else {}
     found = told_of(tmp_path, ddl, [*kinds, "SELECT", "REINDEX"], tags)
     assert [one.what for one in found] == [
-        "only statements that cannot run in a transaction, and batches, may be after COMMIT"
+        "only statements that cannot run in a transaction, batches and what follows them, may be after COMMIT"
     ]
     assert [int(part.split(":")[0].split()[1]) for part in found[0].found.split("; ")] == lines
     assert "a phase of its own" in found[0].next_step
