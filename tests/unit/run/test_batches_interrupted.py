@@ -158,6 +158,31 @@ def test_a_run_is_killed_while_the_commit_of_a_batch_waits(tmp_path: Path) -> No
 
 
 @pytest.mark.fault("batch-commit-lost")
+def test_a_batch_whose_commit_was_never_sent_runs_again(app: Client, cluster: Cluster, tmp_path: Path) -> None:
+    cluster.psql(SLOW, app.database)
+    run = planned(app, tmp_path, batches=NOTED).prepare()
+    kill_after(run, 2, finish=False)
+    last = run.events("batch")[-1]
+    # what a process leaves that is killed right before it sends COMMIT
+    with app.session() as session:
+        session.execute("BEGIN")
+        xid = session.value("SELECT pg_current_xact_id()::text")
+        session.execute("ROLLBACK")
+    lost = {
+        **last,
+        "number": last["number"] + 1,
+        "xid": xid,
+        "low": last["high"],
+        "high": "2900",
+        "done": last["done"] + 100,
+    }
+    run.artefacts.journal.append("C-07", "batch", lost)
+    assert run.finish().message == ""
+    assert [one["outcome"] for one in run.events("batch resolved")] == ["ROLLED_BACK"]
+    assert (done(cluster, app), once(cluster, app)) == (str(ROWS), f"{ROWS} 0")
+
+
+@pytest.mark.fault("batch-commit-lost")
 def test_the_server_crashes_between_batches(tmp_path: Path) -> None:
     with running_cluster() as server:
         server.psql(TABLE + SLOW)
