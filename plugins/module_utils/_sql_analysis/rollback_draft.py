@@ -25,6 +25,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.ma
     Made,
     dropped,
     made_relation,
+    moved,
     object_key,
     routine_key,
     states,
@@ -77,6 +78,8 @@ def draft_rollback(pieces: Sequence[SqlPiece]) -> RollbackDraft:
     outer = outer_pieces(transaction_pieces(pieces))
     undone: Dict[int, Optional[List[str]]] = {}
     assumed: List[Assumption] = []
+    # what a name means at the beginning is something else than what it means later
+    renamed: Set[Key] = set()
     several = {
         number for number, piece in enumerate(pieces, start=1) if len(getattr(piece.node, "cmds", None) or ()) > 1
     }
@@ -88,7 +91,8 @@ def draft_rollback(pieces: Sequence[SqlPiece]) -> RollbackDraft:
             # made and dropped: the rollback finds neither
             undone.update({one: [] for one in makers})
         elif not _goes_with(piece.node, made):
-            undone[number] = _inverse(piece.node, made, assumed)
+            undone[number] = _inverse(piece.node, made, renamed, assumed)
+        renamed |= {*dropped(piece.node), *(moved(piece.node) or ())}
     lines = [line for number in sorted(undone, reverse=True) for line in _lines(pieces[number - 1], undone[number])]
     by_hand = sorted(pieces[number - 1].line for number, inverse in undone.items() if inverse is None)
     return RollbackDraft("\n".join(["BEGIN;", "", *lines, "", "COMMIT;", ""]), by_hand, list(dict.fromkeys(assumed)))
@@ -205,7 +209,7 @@ def _takes_partition(command: Any, made: Made) -> bool:
     return command.subtype != enums.AlterTableType.AT_AttachPartition or not _has(made, command.def_.name)
 
 
-def _inverse(node: Any, made: Made, assumed: List[Assumption]) -> Optional[List[str]]:
+def _inverse(node: Any, made: Made, renamed: Set[Key], assumed: List[Assumption]) -> Optional[List[str]]:
     """Return the statements that undo a statement, or None when no inverse is certain.
 
     IF NOT EXISTS and OR REPLACE have none: what was there before must stay. ``assumed`` receives what the inverse depends on.
@@ -214,7 +218,14 @@ def _inverse(node: Any, made: Made, assumed: List[Assumption]) -> Optional[List[
     if undo:
         return undo(node)
     if is_node(node, ast.AlterTableStmt):
-        return _altered_back(node, made, assumed)
+        needs: List[Assumption] = []
+        back = _altered_back(node, made, needs)
+        # preflight looks at what has the name before
+        elsewhere = any(key[0] == "schema" or key[1:3] == relation_pair(node.relation) for key in renamed)
+        if back is None or (needs and elsewhere):
+            return None
+        assumed += needs
+        return back
     if is_node(node, ast.RenameStmt, ast.AlterObjectSchemaStmt, ast.AlterEnumStmt):
         return _named_back(node)
     return None
@@ -310,12 +321,11 @@ _OF_COLUMN = (
 _OF_CONSTRAINT = ("AT_ValidateConstraint", "AT_AlterConstraint")
 
 
-def _altered_back(node: Any, made: Made, assumed: List[Assumption]) -> Optional[List[str]]:
-    """Return the inverse of an ALTER TABLE, or None where one of its subcommands has no certain one."""
+def _altered_back(node: Any, made: Made, needs: List[Assumption]) -> Optional[List[str]]:
+    """Return the inverse of an ALTER TABLE, or None where one of its subcommands has no certain one; ``needs`` receives what it depends on."""
     if node.objtype != enums.ObjectType.OBJECT_TABLE or node.missing_ok or not node.relation.schemaname:
         return None
     table = relation_pair(node.relation)
-    needs: List[Assumption] = []
     added: Set[Key] = set()
     found: List[str] = []
     for command in node.cmds:
@@ -332,7 +342,6 @@ def _altered_back(node: Any, made: Made, assumed: List[Assumption]) -> Optional[
         if command.subtype.name == "AT_AddColumn":
             added.add(("column", *table, command.def_.colname))
         found.insert(0, back)
-    assumed += needs
     only = "" if node.relation.inh else "ONLY "
     return [f"ALTER TABLE {only}{qualified(*table)} {', '.join(found)};"] if found else []
 

@@ -247,6 +247,20 @@ OLDER = {
         [3],
         ['DROP TABLE "shop"."part";', 'DROP TABLE "shop"."whole";'],
     ),
+    # preflight finds another table, or column, under the name
+    "ALTER TABLE shop.crate RENAME TO old;\nALTER TABLE shop.box RENAME TO crate;\n"
+    "ALTER TABLE shop.crate ALTER COLUMN id SET NOT NULL": (
+        [3],
+        ["ALTER TABLE shop.crate RENAME TO box;", "ALTER TABLE shop.old RENAME TO crate;"],
+    ),
+    "ALTER TABLE shop.crate RENAME COLUMN a TO b;\nALTER TABLE shop.crate ALTER COLUMN b DROP NOT NULL": (
+        [2],
+        ["ALTER TABLE shop.crate RENAME COLUMN b TO a;"],
+    ),
+    "DROP TABLE shop.crate;\nALTER TABLE other.crate SET SCHEMA shop;\nALTER TABLE shop.crate ENABLE ROW LEVEL SECURITY": (
+        [1, 3],
+        ["ALTER TABLE shop.crate SET SCHEMA other;"],
+    ),
     # a column and a constraint of that name
     "UPDATE shop.crate SET a = 1;\nALTER TABLE shop.crate DROP COLUMN a;\nALTER TABLE shop.crate ADD COLUMN a text;\n"
     "UPDATE shop.crate SET a = 'x';\nALTER TABLE shop.crate RENAME COLUMN a TO b;\nUPDATE shop.crate SET b = 'x'": (
