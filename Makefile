@@ -34,7 +34,7 @@ fmt: setup ## Format the Python files, and fix what the linter can fix
 	@.venv/bin/ruff format .
 	@.venv/bin/ruff check --fix .
 
-bench: setup ## Compare with a plain shell driver on a database of production's size
+bench: setup ## Compare with what a careful operator does by hand: ratios; ROUNDS=3
 	@scripts/bench
 
 profile: setup ## Show where the time of a run goes: tables and a flame graph in build/profile

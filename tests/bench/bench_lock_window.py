@@ -42,6 +42,10 @@ _PARTS = (
 )
 
 
+#: What a window is split into, by the server's own time.
+PARTS = ("statements", "checks", "rest", "COMMIT")
+
+
 @dataclass(frozen=True)
 class Request:
     """One request that the server has answered: begin and end in seconds, its text."""
@@ -102,19 +106,15 @@ def window_of(log: str, first: str) -> tuple[Window, list[Request]]:
     raise SystemExit(f"no process of the log commits {first!r}")
 
 
-def main() -> None:
-    """Build the database, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--tables", type=int, default=70, help="70: the fixture; 700: with production's; more: generated"
-    )
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--requests", action="store_true", help="print the requests of the last window")
-    arguments = parser.parse_args()
+def measure(tables: int, rounds: int) -> tuple[dict[str, list[Window]], list[Request]]:
+    """Execute Phase Alpha by psql and by phasegate in turns; return the windows by tool, and phasegate's last requests.
+
+    ``tables``: 70 is the fixture, 700 with production's, more are generated.
+    """
     settings = {
         "shared_buffers": "512MB",
         # reading pg_locks takes the longer, the more of them there can be
-        "max_locks_per_transaction": "20000" if arguments.tables > 700 else "64",
+        "max_locks_per_transaction": "20000" if tables > 700 else "64",
         "log_min_duration_statement": "0",
         "log_line_prefix": "%n %p ",
     }
@@ -123,20 +123,20 @@ def main() -> None:
     with running_cluster(settings) as cluster, conducting() as conductors, tempfile.TemporaryDirectory() as temporary:
         cluster.create_database("before")
         cluster.load(FIXTURE, "before")
-        if arguments.tables == 700:
+        if tables == 700:
             cluster.load(PRODUCTION, "before")
-        elif arguments.tables > 700:
+        elif tables > 700:
             cluster.psql(SCHEMA, "before")
-            cluster.psql(f"CALL app.build({arguments.tables})", "before")
+            cluster.psql(f"CALL app.build({tables})", "before")
         cluster.psql("ANALYZE", "before")
         log = cluster.root / "server.log"
-        for number in range(arguments.rounds):
+        for number in range(rounds):
             for tool, measured in windows.items():
                 cluster.psql("CREATE DATABASE directus TEMPLATE before")
                 cluster.psql("CHECKPOINT")
                 at = log.stat().st_size
                 if tool == "psql":
-                    argv: list[Path | str] = [
+                    psql: list[Path | str] = [
                         bin_directory() / "psql",
                         "-Xq",
                         "-v",
@@ -144,7 +144,7 @@ def main() -> None:
                         "-d",
                         cluster.dsn("directus"),
                     ]
-                    subprocess.run([*argv, "-o", "/dev/null", "-f", PHASE / "migrate.sql"], check=True)
+                    subprocess.run([*psql, "-o", "/dev/null", "-f", PHASE / "migrate.sql"], check=True)
                 else:
                     directory = Path(temporary) / str(number)
                     directory.mkdir()
@@ -157,16 +157,26 @@ def main() -> None:
                 window, own = window_of(text, "ALTER TABLE public.tac_logical_unit")
                 measured.append(window)
                 cluster.psql("DROP DATABASE directus")
+    return windows, own
+
+
+def main() -> None:
+    """Measure one size, and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--tables", type=int, default=70, help="70: the fixture; 700: with production's; more: generated"
+    )
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--requests", action="store_true", help="print the requests of the last window")
+    arguments = parser.parse_args()
+    windows, own = measure(arguments.tables, arguments.rounds)
     print(
         f"{arguments.tables} tables, median of {arguments.rounds}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
     )
     base = statistics.median(one.seconds for one in windows["psql"])
     for tool, found in windows.items():
         seconds = statistics.median(one.seconds for one in found)
-        parts = {
-            name: statistics.median(one.parts.get(name, 0.0) for one in found)
-            for name in ("statements", "checks", "rest", "COMMIT")
-        }
+        parts = {name: statistics.median(one.parts.get(name, 0.0) for one in found) for name in PARTS}
         of_parts = ", ".join(f"{name} {part * 1000:.0f}" for name, part in parts.items())
         print(
             f"{tool:10} {seconds * 1000:7.1f} ms {seconds / base:6.2f} x psql, {found[-1].requests} requests,"

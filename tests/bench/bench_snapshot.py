@@ -103,29 +103,34 @@ def measure(cluster: Cluster, client: Client, migration: str, times: dict[str, l
     return len(base)
 
 
-def main() -> None:
-    """Build the database, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tables", type=int, default=10_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    arguments = parser.parse_args()
+def measure_all(tables: int, rounds: int) -> tuple[int, dict[str, list[float]], float]:
+    """Build a database and measure; return the number of facts, the seconds by name, and this process's peak memory in MB."""
     with running_cluster({"shared_buffers": "512MB", "max_locks_per_transaction": "20000"}) as cluster:
         cluster.create_database("bench")
         cluster.load(FIXTURE, "bench")
         cluster.psql(SCHEMA, "bench")
-        cluster.psql(f"CALL app.build({arguments.tables})", "bench")
+        cluster.psql(f"CALL app.build({tables})", "bench")
         cluster.psql("ANALYZE", "bench")
         client = client_of(cluster, "bench")
         migration = (PHASE / "migrate.sql").read_text(encoding="utf-8").replace("BEGIN;", "").replace("COMMIT;", "")
         times: dict[str, list[float]] = {}
         facts = 0
-        for _round in range(arguments.rounds):
+        for _round in range(rounds):
             facts = measure(cluster, client, migration, times)
+    return facts, times, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main() -> None:
+    """Measure one size, and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tables", type=int, default=10_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    facts, times, peak = measure_all(arguments.tables, arguments.rounds)
     medians = {name: statistics.median(seconds) for name, seconds in times.items()}
     print(f"{arguments.tables} tables, {facts} facts, median of {arguments.rounds}")
     for name, seconds in medians.items():
         print(f"{name:35} {seconds * 1000:8.0f} ms  {seconds / medians['pg_dump']:5.2f} x pg_dump --schema-only")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"peak memory of this process, five snapshots in it: {peak:.0f} MB")
 
 
