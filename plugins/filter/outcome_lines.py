@@ -74,7 +74,12 @@ import os
 from typing import Any, Callable, Mapping, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import EXECUTE, VERIFICATION
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.outcomes import Ending, title_of, verdict_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.outcomes import (
+    Ending,
+    qualified,
+    title_of,
+    verdict_of,
+)
 
 
 def outcome_lines(
@@ -111,12 +116,13 @@ def _verified_again(
 ) -> list[str]:
     """Return the lines of a run that found its phase applied: what ran now, and where the evidence of the execution is."""
     verdict = verdict_of(VERIFICATION, Ending.SUCCESS)
+    warnings = sealed.get("warnings") or ()
     name = f"{phase.get('phase', '')} {phase.get('revision', '')}".strip()
     return [
-        title_of(VERIFICATION, name, environment, verdict.outcome),
+        title_of(VERIFICATION, name, environment, verdict.outcome, warnings),
         verdict.sentence,
         "",
-        _line("outcome", verdict.outcome.value),
+        _line("outcome", qualified(verdict.outcome.value, warnings)),
         _line("phase", name),
         _line("environment", environment),
         _line("verification", f"{verification}, of this run"),

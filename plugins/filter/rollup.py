@@ -54,7 +54,8 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - A dictionary. C(rows) has for each host C(host), C(database), C(outcome), C(reason), C(seconds) and C(bundle); C(lines),
+    - A dictionary. C(rows) has for each host C(host), C(database), C(outcome), C(reason), C(seconds), C(bundle) and
+      C(warnings), what nobody vouched for, which the table shows behind the outcome; C(lines),
       C(markdown), C(html), C(json) and C(junit) are the table in its forms.
     - C(ended) tells whether no host is left that will still begin.
   type: dict
@@ -65,7 +66,7 @@ from collections import Counter
 from typing import Any, Callable, Mapping, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import VERIFICATION
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.outcomes import Ending, verdict_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.outcomes import Ending, qualified, verdict_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.document import Code, Document, Table
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.html import render_page
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.junit import JUnit
@@ -132,7 +133,10 @@ def _row(host: str, variables: Mapping[str, Any], key: str, *, failed: bool) -> 
     }
     row: dict[str, Any] = {name: escaped(str(value)) for name, value in texts.items()}
     seconds = result.get("seconds")
-    return {name: (None if seconds is None else float(seconds)) if name == "seconds" else row[name] for name in COLUMNS}
+    cells = {
+        name: (None if seconds is None else float(seconds)) if name == "seconds" else row[name] for name in COLUMNS
+    }
+    return {**cells, "warnings": [escaped(str(one)) for one in result.get("warnings") or ()]}
 
 
 def _ended(record: Mapping[str, Any], result: Mapping[str, Any], *, failed: bool) -> tuple[str, str]:
@@ -153,10 +157,13 @@ def _shown(row: Mapping[str, Any]) -> list[str]:
     """Return the cells of a row for a terminal."""
     reason = row["reason"]
     short = reason if len(reason) <= _LONGEST_REASON else reason[: _LONGEST_REASON - 1] + "…"
-    return [short if name == "reason" else _cell(row[name]) for name in COLUMNS]
+    return [short if name == "reason" else _cell(row, name) for name in COLUMNS]
 
 
-def _cell(value: Any) -> str:
+def _cell(row: Mapping[str, Any], name: str) -> str:
+    value = row[name]
+    if name == "outcome":
+        return qualified(value, row["warnings"])
     return "" if value is None else f"{value:.1f}" if isinstance(value, float) else value
 
 
@@ -173,10 +180,10 @@ def _lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _document(title: str, rows: Sequence[Mapping[str, Any]]) -> Document:
-    counted = Counter(row["outcome"] for row in rows)
+    counted = Counter(_cell(row, "outcome") for row in rows)
     named = ("host", "database", "bundle")
     cells = tuple(
-        tuple(Code(row[name]) if name in named and row[name] else _cell(row[name]) for name in COLUMNS) for row in rows
+        tuple(Code(row[name]) if name in named and row[name] else _cell(row, name) for name in COLUMNS) for row in rows
     )
     lead = f"{len(rows)} hosts: " + ", ".join(f"{number} {outcome}" for outcome, number in counted.items())
     return Document("", title, lead, "", [Table(COLUMNS, cells, (COLUMNS.index("seconds"),))])
@@ -187,7 +194,7 @@ def _junit(title: str, rows: Sequence[Mapping[str, Any]]) -> str:
     for row in rows:
         outcome, reason = row["outcome"], row["reason"]
         if outcome in (RunOutcome.SUCCESS.value, RunOutcome.CHECKED.value):
-            suite.passed(row["host"], row["bundle"])
+            suite.passed(row["host"], "\n".join(part for part in (_cell(row, "outcome"), row["bundle"]) if part))
         elif outcome == NOT_STARTED:
             suite.skipped(row["host"], outcome)
         elif outcome == NO_RESULT:

@@ -94,6 +94,11 @@ outcome:
   description: The outcome of the run. Empty in check mode for a run that is not sealed.
   returned: once sealed, and in check mode
   type: str
+warnings:
+  description: What nobody vouched for, as in the report; V(approvals were not enforced) and V(not rehearsed). A play shows it behind the outcome.
+  returned: once sealed
+  type: list
+  elements: str
 seconds:
   description: How long the run took, from its opening to its seal.
   returned: once sealed

@@ -63,6 +63,11 @@ outcome:
   description: The outcome that was sealed, or V(INTERRUPTED).
   returned: success
   type: str
+warnings:
+  description: What nobody vouched for, as in the report; V(approvals were not enforced) and V(not rehearsed). A play shows it behind the outcome.
+  returned: success
+  type: list
+  elements: str
 report:
   description: Path of C(report.md); empty unless the run is sealed.
   returned: success

@@ -58,6 +58,7 @@ runs:
     opened: {description: "When it began, in UTC.", type: str}
     operator: {description: Who started it., type: str}
     outcome: {description: "The outcome that was sealed; V(RUNNING) or V(INTERRUPTED) without a seal.", type: str}
+    warnings: {description: "What nobody vouched for, as in its report, such as V(approvals were not enforced).", type: list}
     committed: {description: "Whether the transaction of an execution or rollback committed, by its journal.", type: bool}
     state: {description: "Of an execution that committed: V(in place), V(rolled back) or V(continued); V(copy) for the copy of a listed run.", type: str}
     undoes: {description: The execution that a rollback was about., type: str}

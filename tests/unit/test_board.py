@@ -208,3 +208,8 @@ def test_the_end_of_a_run_has_the_next_commands() -> None:
     assert lines == ["next          Check this bundle: ansible-playbook x"]
     assert known == {"outcome": "SUCCESS", "report": "/r", "seal": "1", "next_commands": commands}
     assert closing({}) == ([], {})
+
+
+def test_what_nobody_vouched_for_is_told_to_programs_too() -> None:
+    warnings = ["approvals were not enforced"]
+    assert closing({"outcome": "SUCCESS", "warnings": warnings})[1] == {"outcome": "SUCCESS", "warnings": warnings}

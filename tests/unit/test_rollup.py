@@ -46,6 +46,7 @@ def test_a_success_and_a_stop() -> None:
             "reason": "",
             "seconds": 12.34,
             "bundle": "/r/alpha_prod_1",
+            "warnings": [],
         },
         {
             "host": "database2",
@@ -54,6 +55,7 @@ def test_a_success_and_a_stop() -> None:
             "reason": "Stopped at G-4 (target matches the declared cluster).",
             "seconds": 3.0,
             "bundle": "/r/alpha_prod_2",
+            "warnings": [],
         },
     ]
     assert made["lines"] == [
@@ -72,6 +74,25 @@ def test_a_success_and_a_stop() -> None:
         "| `db1` | `app` | SUCCESS |  | 12.3 | `/r/alpha_prod_1` |",
         "| `database2` | `app` | STOPPED | Stopped at G-4 (target matches the declared cluster). | 3.0 | `/r/alpha_prod_2` |",
     ]
+
+
+@pytest.mark.parametrize(
+    ("warnings", "shown"),
+    [
+        (["approvals were not enforced"], "SUCCESS (approvals were not enforced)"),
+        (["not rehearsed"], "SUCCESS (not rehearsed)"),
+        (["approvals were not enforced", "not\nrehearsed"], "SUCCESS (approvals were not enforced; not\\nrehearsed)"),
+        ([], "SUCCESS"),
+    ],
+)
+def test_what_nobody_vouched_for_is_behind_the_outcome_in_every_form(warnings: list[str], shown: str) -> None:
+    made = table({"db1": kept({**SEALED, "warnings": warnings})}, ["db1"])
+    assert made["rows"][0]["outcome"] == "SUCCESS"
+    assert f"  {shown}  " in made["lines"][1]
+    assert f"1 {shown}\n" in made["markdown"].replace("\\\\", "\\")
+    assert f">{shown}<" in made["html"]
+    assert f"{shown}\n/r/alpha_prod_1" in (ET.fromstring(made["junit"]).findtext(".//system-out") or "")
+    assert len(json.loads(made["json"])["hosts"][0]["warnings"]) == len(warnings)
 
 
 def test_as_a_page_and_as_junit() -> None:

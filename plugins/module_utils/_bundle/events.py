@@ -182,7 +182,7 @@ class RunLeft(RunEvent):
 
 @dataclass(frozen=True)
 class SealBegun(RunEvent):
-    """The report is being written, with this outcome and title: in a run directory of this name, with these directories and files (SHA-256)."""
+    """The report of this outcome, title and warnings is being written: in a run directory of this name, with these files (SHA-256)."""
 
     event: ClassVar[str] = "seal"
     name: str | None = None
@@ -190,6 +190,7 @@ class SealBegun(RunEvent):
     files: Mapping[str, str] | None = None
     outcome: str | None = None
     title: str | None = None
+    warnings: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
     SealBegun,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import Entry
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.outcomes import qualified
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import (
     UNREADABLE,
     continued_runs,
@@ -48,6 +49,7 @@ IN_PLACE, ROLLED_BACK, CONTINUED, COPY = "in place", "rolled back", "continued",
 class ListedRun:
     """One run: ``opened`` in UTC; ``outcome`` as it was sealed, or how far it is.
 
+    ``warnings`` are those of its report, which are shown behind the outcome.
     ``bundle`` is its directory's name, ``sealed_as`` the name that it was sealed with, if the directory has another one: it was
     renamed or copied. Runs name each other by the sealed one.
     ``state`` is of an execution that committed: in place, rolled back (``undone_by``), or continued by a later run; or that of a
@@ -66,6 +68,7 @@ class ListedRun:
     opened: str = ""
     operator: str = ""
     outcome: str = ""
+    warnings: Sequence[str] = ()
     committed: bool = False
     state: str = ""
     undoes: str = ""
@@ -81,9 +84,14 @@ class ListedRun:
         """Return the name that other runs have of it."""
         return self.sealed_as or self.bundle
 
+    @property
+    def shown_outcome(self) -> str:
+        """Return the outcome with what nobody vouched for."""
+        return qualified(self.outcome, self.warnings)
+
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as a plain mapping."""
-        return {**asdict(self), "continues": list(self.continues)}
+        return {**asdict(self), "continues": list(self.continues), "warnings": list(self.warnings)}
 
 
 def list_runs(root: str, phase: str = "") -> list[ListedRun]:
@@ -128,6 +136,7 @@ def _of_journal(run: RunDirectory, name: str, entries: Sequence[Entry]) -> Liste
         opened=entries[0].at if entries else "",
         operator=start.operator if start else "",
         outcome=outcome_of(run, entries),
+        warnings=warnings_of(run, entries),
         committed=bool(command) and journaled_outcome(entries, command) == TransactionOutcome.COMMITTED,
         undoes=(about.execution or "") if about.kind == ROLLBACK else "",
         continues=sorted(continued_runs(entries)),
@@ -156,6 +165,12 @@ def outcome_of(run: RunDirectory, entries: Sequence[Entry]) -> str:
         sealed = records_of(entries, SealBegun)
         return (sealed[-1].outcome if sealed else None) or ""
     return RUNNING if run.working else INTERRUPTED
+
+
+def warnings_of(run: RunDirectory, entries: Sequence[Entry]) -> Sequence[str]:
+    """Return the warnings of the report that a run was sealed with."""
+    sealed = records_of(entries, SealBegun) if run.sealed else []
+    return (sealed[-1].warnings if sealed else None) or ()
 
 
 def _signer(run: RunDirectory) -> str:
@@ -209,7 +224,7 @@ def row_of(one: ListedRun) -> tuple[str, ...]:
     database = f"{one.database} on {one.environment}" if one.database else one.environment
     at = f"{one.opened[:19]}Z" if one.opened else ""
     directory = f"{one.bundle} (sealed as {one.sealed_as})" if one.sealed_as else one.bundle
-    return (at, one.kind, one.phase, database, one.outcome, state, seal, one.operator, directory)
+    return (at, one.kind, one.phase, database, one.shown_outcome, state, seal, one.operator, directory)
 
 
 def _conclusions(runs: Sequence[ListedRun]) -> list[str]:
@@ -222,6 +237,7 @@ def in_place(runs: Sequence[ListedRun]) -> list[str]:
     """Return one line for each execution in place."""
     return [
         f"{one.phase} on {one.database} since {one.opened[:19]}Z ({one.bundle})"
+        + "".join(f"; {warning}" for warning in one.warnings)
         for one in runs
         if one.state == IN_PLACE
     ]
@@ -230,7 +246,7 @@ def in_place(runs: Sequence[ListedRun]) -> list[str]:
 def need_attention(runs: Sequence[ListedRun]) -> list[str]:
     """Return one line for each run that somebody has to look at."""
     return [
-        f"{one.bundle}: {one.unreadable or one.outcome}"
+        f"{one.bundle}: {one.unreadable or one.shown_outcome}"
         + (", and its transaction is COMMITTED" if one.committed and one.outcome == INTERRUPTED else "")
         for one in runs
         if one.unreadable

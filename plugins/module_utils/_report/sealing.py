@@ -78,6 +78,7 @@ def _write_reports(artefacts: RunDirectory, reason: str) -> dict[str, Any]:
         },
         reported["outcome"],
         reported["title"],
+        reported["warnings"],
     ).write(artefacts.journal)
     entries = artefacts.journal.entries()
     sums[audit.JOURNAL] = sha256_file(artefacts.file(audit.JOURNAL))
@@ -176,6 +177,7 @@ def seal_and_sign(artefacts: RunDirectory, reason: str, key: str | None, *, chec
         "changed": changed,
         "run_directory": artefacts.path,
         "outcome": report["outcome"],
+        "warnings": report["warnings"],
         "seconds": report["seconds"],
         "summary": summary(report).splitlines(),
         "stop": stop_lines(report),

@@ -23,7 +23,10 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import Entry
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.html import render_page
 from ansible_collections.incomex.phasegate.plugins.module_utils._report.run_list import list_runs, run_lines, sealed_run
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.run_page import runs_document
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.run_watch import watch
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +35,14 @@ IDENTITY = {"database": "directus", "system_identifier": "7384512999999999999"}
 
 
 def a_run(
-    root: Path, name: str, kind: str, *, committed: bool = False, outcome: str | None = None, **about: Any
+    root: Path,
+    name: str,
+    kind: str,
+    *,
+    committed: bool = False,
+    outcome: str | None = None,
+    warnings: tuple[str, ...] = (),
+    **about: Any,
 ) -> RunDirectory:
     """Write the journal of a run; it is sealed when an outcome is given."""
     run = RunDirectory(str(root / name))
@@ -52,7 +62,7 @@ def a_run(
         end = RolledBack(outcome="COMMITTED") if kind == ROLLBACK else Migrated(outcome="COMMITTED")
         run.journal.append(end.step, "done", end.to_entry())
     if outcome:
-        SealBegun(name, (), {}, outcome, outcome).write(run.journal)
+        SealBegun(name, (), {}, outcome, outcome, warnings).write(run.journal)
         run.write("SHA256SUMS", b"")
     return run
 
@@ -174,6 +184,34 @@ def test_what_needs_attention(tmp_path: Path) -> None:
     assert "look at: c1: COMMITTED_NOT_VERIFIED" in looked
     assert len(looked) == 3
     assert "\x1b" not in "".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("warnings", "shown", "more"),
+    [
+        (("approvals were not enforced",), "SUCCESS (approvals were not enforced)", "; approvals were not enforced"),
+        (("not rehearsed",), "SUCCESS (not rehearsed)", "; not rehearsed"),
+        (
+            ("approvals were not enforced", "not rehearsed"),
+            "SUCCESS (approvals were not enforced; not rehearsed)",
+            "; approvals were not enforced; not rehearsed",
+        ),
+        ((), "SUCCESS", ""),
+    ],
+)
+def test_what_nobody_vouched_for_is_behind_the_outcome(
+    tmp_path: Path, warnings: tuple[str, ...], shown: str, more: str
+) -> None:
+    a_run(tmp_path, "g1", EXECUTE, committed=True, outcome="SUCCESS", warnings=warnings)
+    (found,) = list_runs(str(tmp_path))
+    assert (found.outcome, found.shown_outcome) == ("SUCCESS", shown)
+    assert found.as_dict()["warnings"] == list(warnings)
+    lines = run_lines([found])
+    assert f"  {shown}  " in lines[1]
+    assert lines[-1] == f"in place: alpha on directus since {found.opened[:19]}Z (g1){more}"
+    assert f'<td data-label="outcome">{shown}</td>' in render_page(runs_document({"db1": [found]}, found.opened))
+    watched = watch(str(tmp_path), "g1", 0, 0)
+    assert (watched["outcome"], watched["warnings"]) == ("SUCCESS", list(warnings))
 
 
 def test_other_phases_and_nothing(tmp_path: Path) -> None:
