@@ -11,10 +11,11 @@ Every text goes through ``_h`` or ``_h_code``. The page's policy allows the one 
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import html
 import re
-from typing import Any, Callable, Dict, Iterable, List, Match, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Sequence, Tuple
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.document import (
     Badge,
@@ -37,24 +38,25 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.document
     Tree,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.html_assets import SCRIPT, STYLE
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.sql_tokens import LexError, spans
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import LAYOUT, visible
 
-_TOKEN = re.compile(
-    r"(?P<comment>--[^\n]*|/\*.*?\*/)|(?P<string>'(?:[^']|'')*'|(?P<tag>\$[A-Za-z_]*\$).*?(?P=tag))"
-    r'|(?P<name>"(?:[^"]|"")*")|(?P<word>[A-Za-z_][A-Za-z0-9_$]*)',
-    re.DOTALL,
-)
+# How tokens of SQL are marked.
+_MARKS = {
+    "comment": "comment", "string": "string", "escape": "string", "dollar": "string", "quoted": "name",
+}  # fmt: skip
 
-# Each between spaces.
-_KEYWORDS = (
-    " ADD ALL ALTER ALWAYS AND AS ASC BEGIN BETWEEN BY CASCADE CASE CHECK COLLATE COLUMN COMMENT COMMIT"
-    " CONCURRENTLY CONSTRAINT CREATE CROSS DEFAULT DELETE DESC DISTINCT DO DOMAIN DROP ELSE END EXCEPT"
-    " EXECUTE EXISTS EXTENSION FALSE FILTER FOR FOREIGN FROM FULL FUNCTION GENERATED GRANT GROUP HAVING"
-    " IDENTITY IF IN INCLUDE INDEX INNER INSERT INTERSECT INTO IS JOIN KEY LANGUAGE LATERAL LEFT LIKE"
-    " LIMIT LOCAL LOCK MATERIALIZED NOT NULL OF ON OR ORDER OUTER OVER PARTITION POLICY PRIMARY REFERENCES"
-    " RENAME REPLACE RESTRICT RETURNING RETURNS REVOKE RIGHT ROLLBACK ROW ROWS SCHEMA SELECT SEQUENCE SET"
-    " START TABLE THEN TO TRANSACTION TRIGGER TRUE TYPE UNION UNIQUE UPDATE USING VALID VALIDATE VALUES"
-    " VIEW WHEN WHERE WITH "
+_KEYWORDS = frozenset(
+    (
+        b" ADD ALL ALTER ALWAYS AND AS ASC BEGIN BETWEEN BY CASCADE CASE CHECK COLLATE COLUMN COMMENT COMMIT"
+        b" CONCURRENTLY CONSTRAINT CREATE CROSS DEFAULT DELETE DESC DISTINCT DO DOMAIN DROP ELSE END EXCEPT"
+        b" EXECUTE EXISTS EXTENSION FALSE FILTER FOR FOREIGN FROM FULL FUNCTION GENERATED GRANT GROUP HAVING"
+        b" IDENTITY IF IN INCLUDE INDEX INNER INSERT INTERSECT INTO IS JOIN KEY LANGUAGE LATERAL LEFT LIKE"
+        b" LIMIT LOCAL LOCK MATERIALIZED NOT NULL OF ON OR ORDER OUTER OVER PARTITION POLICY PRIMARY REFERENCES"
+        b" RENAME REPLACE RESTRICT RETURNING RETURNS REVOKE RIGHT ROLLBACK ROW ROWS SCHEMA SELECT SEQUENCE SET"
+        b" START TABLE THEN TO TRANSACTION TRIGGER TRUE TYPE UNION UNIQUE UPDATE USING VALID VALIDATE VALUES"
+        b" VIEW WHEN WHERE WITH "
+    ).split()
 )
 
 # A table with more rows than this is folded, and so is a tree at its second level.
@@ -71,18 +73,23 @@ def _h_code(text: str, keep: str = LAYOUT) -> str:
 
 
 def _sql(text: str) -> str:
-    out, position = [], 0
+    """Return SQL with its strings, quoted names, comments and keywords marked; nothing is marked behind what is not closed."""
+    data = text.encode("utf-8", "surrogatepass")
+    out, plain = [], 0
 
-    def shown(found: Match[str]) -> str:
-        kind = "string" if found["tag"] else str(found.lastgroup)
-        if kind == "word":
-            return f"<b>{found[0]}</b>" if f" {found[0].upper()} " in _KEYWORDS else found[0]
-        return f'<span class="{kind}">{_h_code(found[0])}</span>'
+    def shown(start: int, end: int) -> str:
+        return _h_code(data[start:end].decode("utf-8", "surrogatepass"))
 
-    for found in _TOKEN.finditer(text):
-        out += [_h_code(text[position : found.start()]), shown(found)]
-        position = found.end()
-    return "".join(out) + _h_code(text[position:])
+    with contextlib.suppress(LexError):
+        for start, end, kind, opening in spans(data):
+            mark = _MARKS.get(kind)
+            if mark or (kind == "word" and opening.upper() in _KEYWORDS):
+                out.append(shown(plain, start))
+                out.append(
+                    f'<span class="{mark}">{shown(start, end)}</span>' if mark else f"<b>{shown(start, end)}</b>"
+                )
+                plain = end
+    return "".join(out) + shown(plain, len(data))
 
 
 def _inline(value: Inline) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, List, Mapping, Optional, Tuple
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._plan.sql_lexer import LexError, placed_tokens
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.sql_tokens import LexError, placed_tokens
 
 
 @dataclass(frozen=True)

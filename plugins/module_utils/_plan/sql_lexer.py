@@ -8,115 +8,17 @@ It is a tripwire, not a proof of kind. It proves where a statement ends, and it 
 with the plan's tag and first kind. It does not see what an ALTER TABLE alters, which objects a statement names, or what
 a function does; the controller's parser does (``_sql_analysis.plan_check``), and reviewers sign that.
 
-The rules are those of PostgreSQL 16's src/backend/parser/scan.l with ``standard_conforming_strings`` on, which every session of
-phasegate sets. A text that this lexer splits otherwise than the server would is a text that the server rejects as a whole.
 Standard library only, Python 3.8.
 """
 
 from __future__ import annotations
 
-import re
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Pattern, Sequence, Set, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.sql_tokens import LexError, tokens
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import escaped
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.statement_kinds import ALL_TAGS
-
-# Bytes from 0x80 are letters to the server's scanner, too.
-_TOKEN = re.compile(
-    rb"(?P<space>[ \t\n\r\f\v]+|--[^\n\r]*)"
-    rb"|(?P<other>[^-/;().'\"$0-9A-Za-z_\x80-\xff \t\n\r\f\v]+)"
-    rb"|(?P<number>[0-9][0-9A-Za-z_]*|\$[0-9]+)"
-    rb"|(?P<end>;)|(?P<open>\()|(?P<close>\))|(?P<dot>\.)"
-    rb"|(?P<block>/\*)"
-    rb"|(?P<escape>[eE]')"
-    rb"|(?P<string>(?:[uU]&|[bBxX])?')"
-    rb'|(?P<quoted>(?:[uU]&)?")'
-    rb"|(?P<dollar>\$(?:[A-Za-z_\x80-\xff][A-Za-z0-9_\x80-\xff]*)?\$)"
-    rb"|(?P<word>[A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*)"
-    rb"|(?P<sign>.)",
-    re.DOTALL,
-)
-
-# What closes what a token opens; a doubled quote does not.
-_REST: Dict[str, Pattern[bytes]] = {
-    "escape": re.compile(rb"[^\\']*(?:(?:\\.|'')[^\\']*)*'(?!')", re.DOTALL),
-    "string": re.compile(rb"[^']*(?:''[^']*)*'(?!')"),
-    "quoted": re.compile(rb'[^"]*(?:""[^"]*)*"(?!")'),
-}
-
-# Written so that no text can be matched in two ways: a comment goes on to the end of its line, so a line has one at most.
-_CONTINUED = re.compile(rb"[ \t\f\v]*(?:--[^\n\r]*)?[\n\r](?:[ \t\n\r\f\v]|--[^\n\r]*[\n\r])*'")
-
-_COMMENT_ENDS = re.compile(rb"/\*|\*/")
-
-_NAMES = {"escape": "string", "string": "string", "quoted": "quoted identifier"}
-
-
-class LexError(Exception):
-    """A text that is no SQL: something that it opens is not closed. ``start`` is the offset of what opens it."""
-
-    def __init__(self, what: str, start: int) -> None:
-        self.what = what
-        self.start = start
-        super().__init__(f"{what} from byte {start} on is not closed")
-
-
-def tokens(data: bytes) -> Iterator[Tuple[str, bytes]]:
-    """Yield kind and text of each token; no spaces and comments. Raises ``LexError``.
-
-    A kind is that of ``_TOKEN``; of strings and quoted identifiers only the opening is yielded. The last token of a text that ends
-    inside a comment is followed by a ``LexError``.
-    """
-    return ((kind, text) for _start, kind, text in placed_tokens(data))
-
-
-def placed_tokens(data: bytes) -> Iterator[Tuple[int, str, bytes]]:
-    """Yield the offset, kind and text of each token, as ``tokens`` does. Raises ``LexError``."""
-    position, size = 0, len(data)
-    match_token = _TOKEN.match
-    while position < size:
-        match = match_token(data, position)
-        if match is None:  # pragma: no cover - the last alternative takes any byte
-            raise LexError("something", position)
-        kind, start = match.lastgroup or "other", position
-        position = match.end()
-        if kind == "space":
-            continue
-        if kind == "block":
-            position = _after_comment(data, start)
-            continue
-        if kind in _REST:
-            position = _after_quotes(data, kind, start, position)
-        elif kind == "dollar":
-            tag = match.group()
-            closing = data.find(tag, position)
-            if closing < 0:
-                raise LexError("a dollar-quoted string", start)
-            position = closing + len(tag)
-        yield start, kind, match.group()
-
-
-def _after_comment(data: bytes, start: int) -> int:
-    depth = 0
-    for match in _COMMENT_ENDS.finditer(data, start):
-        depth += 1 if match.group() == b"/*" else -1
-        if depth == 0:
-            return match.end()
-    raise LexError("a comment", start)
-
-
-def _after_quotes(data: bytes, kind: str, start: int, position: int) -> int:
-    """Return the offset after a quoted token, and after the strings that continue it on later lines."""
-    while True:
-        match = _REST[kind].match(data, position)
-        if match is None:
-            raise LexError(f"a {_NAMES[kind]}", start)
-        more = None if kind == "quoted" else _CONTINUED.match(data, match.end())
-        if more is None:
-            return match.end()
-        position = more.end()
-
 
 _NOISE = {
     "CREATE": frozenset(

@@ -12,11 +12,8 @@ from typing import Any
 import pglast
 import pytest
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._plan.sql_lexer import (
-    LexError,
-    check_statements,
-    commands,
-)
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.sql_tokens import LexError
+from ansible_collections.incomex.phasegate.plugins.module_utils._plan.sql_lexer import check_statements, commands
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.classification import (
     RefusedError,
     classify,
