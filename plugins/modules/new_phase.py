@@ -71,6 +71,10 @@ files:
   returned: success
   type: list
   elements: str
+next_command:
+  description: The command that rehearses the phase, for V(HOST) and V(NAME) of the author.
+  returned: success
+  type: str
 by_hand:
   description: Lines of C(migrate.sql) whose statements a person has to undo in C(rollback.sql).
   returned: success
@@ -90,6 +94,7 @@ import tempfile
 from typing import Any, Dict, List, Tuple
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.commands import quoted_extra_var
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
     SMALL,
@@ -230,7 +235,16 @@ def main() -> None:
             {"before": "", "after": data.decode("utf-8"), "before_header": "/dev/null", "after_header": path}
             for path, data in files.items()
         ]
-        module.exit_json(changed=True, files=list(files), by_hand=draft.by_hand, problems=problems, diff=diff)
+        definition = next(path for path in files if os.path.basename(path) == "phase.yml")
+        rehearse = "ansible-playbook incomex.phasegate.rehearse -l HOST -e phasegate_author=NAME "
+        module.exit_json(
+            changed=True,
+            files=list(files),
+            next_command=rehearse + quoted_extra_var("phasegate_phase_file", definition),
+            by_hand=draft.by_hand,
+            problems=problems,
+            diff=diff,
+        )
 
 
 if __name__ == "__main__":

@@ -146,6 +146,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import FORMAT
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.outcomes import Ending, verdict_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import resolved
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of, fail_with
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import RunOutcome
 from ansible_collections.incomex.phasegate.plugins.module_utils._report.sealing import seal_and_sign
@@ -158,7 +159,7 @@ _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9._-]+")
 
 def sealed(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
     """Seal a run; a run that never got a directory gets one that holds its reason."""
-    artefacts = RunDirectory(params["run_directory"]) if params["run_directory"] else None
+    artefacts = RunDirectory(resolved(params["run_directory"])) if params["run_directory"] else None
     if artefacts and not artefacts.has_run:
         raise PhaseGateError(
             "There is no run to seal here.",
@@ -170,7 +171,7 @@ def sealed(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
     if check_mode and changed:
         return {
             "changed": True,
-            "run_directory": params["run_directory"] or "",
+            "run_directory": artefacts.path if artefacts else "",
             "outcome": "",
             "summary": [],
             "report": "",

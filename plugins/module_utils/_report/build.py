@@ -55,6 +55,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_fact
     records_of,
     since_continued,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.commands import extra_var, quoted_extra_var
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import (
     CheckStatus,
     GateStatus,
@@ -370,22 +371,23 @@ def rollback_command(start: RunOpened, name: str) -> str:
     """Return the one command that rolls an execution back, from how its run was opened; '' if that is not recorded."""
     if not start.path:
         return ""
-    words = ("-l", start.host, "-e", f"phasegate_execution={start.path}", "-e", f"phasegate_confirm={name}")
-    return _playbook("rollback", start, *words)
+    about = [*extra_var("phasegate_execution", start.path), *extra_var("phasegate_confirm", name)]
+    return _playbook("rollback", start, "-l", start.host, *about)
 
 
 def _next_commands(start: RunOpened, outcome: RunOutcome, name: str) -> list[dict[str, str]]:
     """Return the commands of the next step."""
     commands = []
     if start.path:
-        audit = _playbook("audit", start, "-e", f"phasegate_hosts={start.host}", "-e", f"phasegate_bundle={start.path}")
+        about = [*extra_var("phasegate_hosts", start.host), *extra_var("phasegate_bundle", start.path)]
+        audit = _playbook("audit", start, *about)
         commands.append({"title": "Check this bundle", "command": audit})
         if start.kind == EXECUTE and outcome == RunOutcome.SUCCESS:
             # it runs on the controller, where a reviewer has their key
             sign = " ".join(
                 [
-                    "ansible-playbook incomex.phasegate.approve -e",
-                    shlex.quote(f"phasegate_bundle=COPY_OF/{name}"),
+                    "ansible-playbook incomex.phasegate.approve",
+                    quoted_extra_var("phasegate_bundle", f"COPY_OF/{name}"),
                     "-e phasegate_reviewer=NAME -e phasegate_key=KEY",
                 ]
             )

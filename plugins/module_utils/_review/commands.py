@@ -14,6 +14,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._approval.reques
     PLAN_NAMESPACE,
     notes_header,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.commands import extra_var
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.document import (
     Badge,
     Block,
@@ -72,8 +73,8 @@ def how_to_roll_back(subject: Subject) -> List[Block]:
         Listing(
             _command(
                 ["ansible-playbook", "incomex.phasegate.rollback", "-l", target["inventory_name"]],
-                ["-e", f"phasegate_execution=ROOT/{execution}"],
-                ["-e", f"phasegate_confirm={execution}"],
+                extra_var("phasegate_execution", f"ROOT/{execution}"),
+                extra_var("phasegate_confirm", execution),
             ),
             "sh",
         ),
@@ -161,20 +162,20 @@ def how_to_approve_and_execute(subject: Subject) -> List[Block]:
         Listing(
             _command(
                 approve,
-                ["-e", f"phasegate_plan={path}"],
+                extra_var("phasegate_plan", path),
                 ["-e", "phasegate_reviewer=NAME"],
                 ["-e", "phasegate_key=~/.ssh/id_ed25519"],
             ),
             "sh",
         ),
         Paragraph(("To see who has approved:",)),
-        Listing(_command(["ansible-playbook", "incomex.phasegate.approvals"], ["-e", f"phasegate_plan={path}"]), "sh"),
+        Listing(_command(["ansible-playbook", "incomex.phasegate.approvals"], extra_var("phasegate_plan", path)), "sh"),
         Heading(2, "How to execute"),
         Paragraph(("Run it once, after approval; a second run finds the phase applied and only verifies it.",)),
         Listing(
             _command(
                 ["ansible-playbook", "incomex.phasegate.execute", "-l", target["inventory_name"]],
-                ["-e", f"phasegate_plan={path}"],
+                extra_var("phasegate_plan", path),
             ),
             "sh",
         ),

@@ -30,6 +30,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_fact
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.seal import verify_bundle
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import evidence_incomplete
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.commands import quoted_extra_var
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
     file_error,
@@ -167,7 +168,7 @@ def require_confirmation(execution: RunDirectory, confirm: str) -> None:
             "C-09: the rollback is not confirmed.",
             expected=f"the name of the execution to undo, typed out: {name}",
             found=repr(confirm),
-            next_step=f"read the report of {execution.path}; then run again with -e phasegate_confirm={name}",
+            next_step=f"read the report of {execution.path}; then run again with {quoted_extra_var('phasegate_confirm', name)}",
         )
 
 
@@ -179,7 +180,7 @@ def require_below(execution: RunDirectory, root: str) -> None:
             "C-09: the execution is not below phasegate_root, so the runs there do not tell whether it may be undone.",
             expected=f"a directory directly below {root}",
             found=f"{os.path.realpath(execution.path)}",
-            next_step=f"run again with -e phasegate_root={there}, or copy the bundle back to where it was",
+            next_step=f"run again with {quoted_extra_var('phasegate_root', there)}, or copy the bundle back to where it was",
         )
 
 

@@ -419,7 +419,7 @@ def test_the_command_is_quoted_for_the_shell() -> None:
     events = [("run", "open", {**OPEN, "path": "/srv/it's", "host": "$(id)"}), *COMMITTED[1:]]
     assert shlex.split(report_of(events)["rollback_command"]) == [
         "ansible-playbook", "incomex.phasegate.rollback", "-i", "inventory/prod", "-l", "$(id)",
-        "-e", "phasegate_execution=/srv/it's", "-e", f"phasegate_confirm={NAME}",
+        "-e", '{"phasegate_execution": "/srv/it\'s"}', "-e", f"phasegate_confirm={NAME}",
     ]  # fmt: skip
     del events[0][2]["path"]
     assert report_of(events)["rollback_command"] == ""

@@ -403,7 +403,7 @@ def test_names_are_quoted_for_the_shell() -> None:
     plan = changed(lambda p: p["target"].update(database="a b; rm -rf x", container="c$(id)"))
     text = render_markdown(review(subject(plan, path="plans/it's/plan.json")))
     assert "docker exec -i 'c$(id)' createdb --username workflow_admin 'a b; rm -rf x_restored'" in text
-    assert """-e 'phasegate_plan=plans/it'"'"'s/plan.json'""" in text
+    assert """-e '{"phasegate_plan": "plans/it'"'"'s/plan.json"}'""" in text
 
 
 # --- the linter ------------------------------------------------------------------------------------------------

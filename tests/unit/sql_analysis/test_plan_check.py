@@ -229,8 +229,53 @@ def test_a_package_that_was_made_elsewhere_is_the_plans_all_the_same(
             there.setattr(files, "find_squawk", lambda: None)
         there.chdir(tmp_path)
         packaged(tmp_path / "rehearsed here")
-    copied = shutil.copytree(tmp_path / "rehearsed here", tmp_path / "it's a copy")
+    copied = shutil.copytree(tmp_path / "rehearsed here", tmp_path / "it's a copy" / "rehearsed here")
     assert plan_to_sign(str(copied / "plan.json")).what == "plan"
+    # the directory that it was copied from is gone, or has the same plan
+    shutil.rmtree(tmp_path / "rehearsed here")
+    assert plan_to_sign(str(copied / "plan.json")).what == "plan"
+
+
+def commanding(path: str, place: str) -> None:
+    """Write the package of a plan as if it lay in another place."""
+    checked = read_checked_plan(path)
+    for name, data in files.package_files(checked, place, files.lint(checked)).items():
+        Path(path).with_name(name).write_bytes(data)
+
+
+@pytest.mark.parametrize("folder", ["a b", "it's", "a=b", 'say "yes"', "tree #1", "{{ 1 }}", "a\\b", "đ"])
+def test_a_package_names_its_plan_whatever_its_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = packaged(tmp_path / folder)
+    commanding(path, f"{tmp_path}/elsewhere/{folder}/plan.json")
+    assert plan_to_sign(path).what == "plan"
+    assert plan_to_sign(f"{folder}/../{folder}/plan.json").what == "plan"
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["other/plan.json", "mine/../mine/plan.json", "./mine/plan.json", "link/plan.json", "here/mine/plan.json", "x/mine/../plan.json", "/nowhere/plan.json",
+     "same/mine/plan.json"],
+)  # fmt: skip
+@pytest.mark.fault("review-exchanged")
+def test_a_package_whose_commands_are_for_another_plan_is_not_signed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = packaged(tmp_path / "mine")
+    (tmp_path / "link").symlink_to("mine")
+    (tmp_path / "here").symlink_to(".")
+    (tmp_path / "same" / "mine").mkdir(parents=True)
+    (tmp_path / "same" / "mine" / "plan.json").write_text("{}", encoding="utf-8")
+    commanding(path, place)
+    with pytest.raises(PhaseGateError) as caught:
+        plan_to_sign(path)
+    assert caught.value.what == "The review package beside the plan is not what this plan gives."
+    assert caught.value.found.endswith(f"; a command for {place}")
+    commanding(path, "mine/plan.json")
+    assert plan_to_sign(path).what == "plan"
 
 
 @pytest.mark.parametrize("name", ["review.md", "review.html"])
