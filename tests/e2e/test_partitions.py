@@ -33,6 +33,16 @@ SCOPE = {"schemas": ["app"], "statements": ["ALTER TABLE ADD COLUMN", "CREATE IN
 UNDO = "[DROP INDEX, ALTER TABLE DROP COLUMN]"
 
 
+CONCURRENTLY = b"""BEGIN;
+CREATE INDEX visit_page ON ONLY app.visit (page);
+COMMIT;
+CREATE INDEX CONCURRENTLY visit_1_page ON app.visit_1 (page);
+ALTER INDEX app.visit_page ATTACH PARTITION app.visit_1_page;
+CREATE INDEX CONCURRENTLY visit_2_page ON app.visit_2 (page);
+ALTER INDEX app.visit_page ATTACH PARTITION app.visit_2_page;
+"""
+
+
 def night(number: int) -> str:
     """Return the SQL of a job that adds the partition of one more day."""
     return f"CREATE TABLE app.visit_{number} PARTITION OF app.visit FOR VALUES FROM ('2026-11-0{number}') TO ('2026-11-0{number + 1}')"
@@ -130,6 +140,41 @@ def test_partitions_come_and_go_as_declared(cluster: Cluster, empty_database: st
         in text
     )
     assert target.value("SELECT to_regclass('app.visit_agent') IS NULL")
+
+
+def test_an_index_is_built_on_each_partition_concurrently_in_one_phase(
+    cluster: Cluster, empty_database: str, tmp_path: Path
+) -> None:
+    target, directory = Target(cluster, empty_database, tmp_path), tmp_path / "pages"
+    target.cluster.psql(SETUP, target.database)
+    directory.mkdir()
+    kinds = ["CREATE INDEX", "CREATE INDEX CONCURRENTLY", "ALTER INDEX ATTACH PARTITION"]
+    changes = {
+        "scope": {"schemas": ["app"], "statements": kinds},
+        "expect": {"tags": {"BEGIN": 1, "COMMIT": 1, "CREATE INDEX": 3, "ALTER INDEX": 2}},
+        # at COMMIT it waits for its partitions
+        "diff": {"allow": [{"kind": "index", "object": "app.visit.visit_page"}]},
+    }
+    files = PhaseFiles(directory).write(changes, ddl=CONCURRENTLY, rollback=b"DROP INDEX IF EXISTS app.visit_page;\n")
+    phase = directory / "phase.yml"
+    phase.write_text(
+        phase.read_text(encoding="utf-8").replace("statements:\n  - DROP TABLE", "statements: [DROP INDEX]")
+    )
+    with running_cluster(rehearsal=True) as other:
+        played = target.rehearse(other, files.path)
+    assert played.rc == 0, played.stdout
+    (plan,) = (target.directory / "plans").glob("*/plan.json")
+    review = (plan.parent / "review.md").read_text(encoding="utf-8")
+    assert review.count("after COMMIT, outside the transaction") >= 4
+    executed = execute(target, directory, plan)
+    assert executed.rc == 0, executed.stdout
+    valid = "SELECT count(*) FROM pg_index WHERE indisvalid AND indexrelid::regclass::text LIKE 'app.visit%page'"
+    assert target.value(valid) == 3
+    run = next(one for one in reversed(target.bundles()) if "rehearsal" not in one.path.name)
+    assert [one["tag"] for one in run.json("report.json")["migration"]["statements"]].count("ALTER INDEX") == 2
+    undone = roll_back(target, run, 0)
+    assert undone.rc == 0, undone.stdout
+    assert target.value("SELECT count(*) FROM pg_class WHERE relname LIKE 'visit%page'") == 0
 
 
 @pytest.mark.fault("drift")

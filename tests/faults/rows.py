@@ -107,6 +107,10 @@ ROWS: dict[str, Fault] = {
     "rewrite": Fault(
         "the DDL rewrites a table that the phase does not declare", "rolled back before COMMIT, at the rehearsal first"
     ),
+    "attach-interrupted": Fault(
+        "a partition's index is attached after COMMIT: the run dies in it, the definitions differ",
+        "the catalog tells whether it is attached; the next run goes on behind it; COMMITTED, the cause named",
+    ),
     "build-cancelled": Fault(
         "CREATE INDEX CONCURRENTLY cancelled, killed, or met by rows that break it",
         "the invalid index named, no success; once it is dropped the same command continues",

@@ -33,13 +33,17 @@ _AFTER_COMMIT = re.compile(
 
 # Statements that may stand in either place. The server accepts more than one action: nothing else may be in their text.
 _EITHER = re.compile(
-    rb"alter\s+table\s+(?:only\s+)?"
+    rb"alter\s+(?:table\s+(?:only\s+)?"
     + _QUALIFIED
     + rb"\s+(?:validate\s+constraint\s+"
     + _NAME
     + rb"|alter\s+(?:column\s+)?"
     + _NAME
-    + rb"\s+set\s+not\s+null)\s*;?",
+    + rb"\s+set\s+not\s+null)|index\s+"
+    + _QUALIFIED
+    + rb"\s+attach\s+partition\s+"
+    + _QUALIFIED
+    + rb")\s*;?",
     re.IGNORECASE,
 )
 
@@ -124,7 +128,10 @@ def _check_after_commit(statements: Sequence[Mapping[str, Any]], first: int, dat
         if statement.get("batch"):
             there, words = bool(_BATCHED.match(text, begin)), "an UPDATE or DELETE in batches"
         elif statement["kinds"][0] in EITHER_KINDS:
-            there, words = _is_only(text, _EITHER), "VALIDATE CONSTRAINT or SET NOT NULL alone"
+            there, words = (
+                _is_only(text, _EITHER),
+                "VALIDATE CONSTRAINT, SET NOT NULL or ATTACH PARTITION of an index alone",
+            )
         else:
             there, words = bool(_AFTER_COMMIT.match(text, begin)), "a statement with CONCURRENTLY"
         if not there:

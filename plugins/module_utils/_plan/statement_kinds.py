@@ -45,6 +45,8 @@ AFTER_COMMIT_KINDS: Dict[str, str] = {
 EITHER_KINDS: Dict[str, str] = {
     "ALTER TABLE VALIDATE CONSTRAINT": "ShareUpdateExclusiveLock",
     "ALTER TABLE SET NOT NULL": "AccessExclusiveLock",
+    # on the partition's index, which every query of that partition opens
+    "ALTER INDEX ATTACH PARTITION": "AccessExclusiveLock",
 }
 
 #: Tags that no scope can allow, each with the reason.

@@ -116,6 +116,13 @@ SELECT EXISTS (SELECT {_OF_TABLE}
   WHERE pg_catalog.pg_get_expr(c.conbin, c.conrelid) = pg_catalog.format('(%I IS NOT NULL)', a.attname))
 """
 
+# The name has four parts: the partitioned index and the one that becomes a part of it, each with its schema.
+_ATTACHED = """
+SELECT 'done', '' FROM (SELECT pg_catalog.parse_ident({name}) AS p) named JOIN pg_catalog.pg_inherits i
+ON i.inhparent = pg_catalog.to_regclass(pg_catalog.format('%I.%I', p[1], p[2]))
+  AND i.inhrelid = pg_catalog.to_regclass(pg_catalog.format('%I.%I', p[3], p[4]))
+"""
+
 _KINDS = {
     "CREATE INDEX CONCURRENTLY": _StatementKind(
         _INDEX.format(valid="'done'", invalid="'broken'"), StatementState.OPEN, "DROP INDEX CONCURRENTLY {name}"
@@ -134,9 +141,10 @@ _KINDS = {
     "ALTER TABLE DETACH PARTITION CONCURRENTLY": _StatementKind(
         _DETACHING, StatementState.DONE, "ALTER TABLE … DETACH PARTITION {name} FINALIZE"
     ),
-    # neither leaves anything
+    # none of these leaves anything
     "ALTER TABLE VALIDATE CONSTRAINT": _StatementKind(_VALIDATED, StatementState.OPEN, ""),
     "ALTER TABLE SET NOT NULL": _StatementKind(_FILLED, StatementState.OPEN, ""),
+    "ALTER INDEX ATTACH PARTITION": _StatementKind(_ATTACHED, StatementState.OPEN, ""),
 }
 
 
@@ -195,10 +203,10 @@ def _run_one(
     if statement["kinds"][0] == "ALTER TABLE SET NOT NULL":
         _require_proof(session, script, statement, state)
     text = script.data[statement["start"] : statement["end"]].decode("utf-8")
-    # no reads or writes queue behind these, and a lock_timeout would end their waits for old transactions; only
-    # the end of a detach takes a lock that others wait for
-    detach = statement["kinds"][0].startswith("ALTER TABLE")
-    session.set("lock_timeout", script.settings["lock_timeout"] if detach else "0")
+    # no reads or writes queue behind CREATE, DROP and REINDEX, and a lock_timeout would end their waits for old transactions;
+    # ALTER takes a lock that others wait for
+    altered = statement["kinds"][0].startswith("ALTER ")
+    session.set("lock_timeout", script.settings["lock_timeout"] if altered else "0")
     session.set("statement_timeout", script.settings["after_commit_timeout"])
     step.note(StatementBegun(statement["n"], statement["tag"], statement["line"], statement["after_commit"]))
     started = time.monotonic()

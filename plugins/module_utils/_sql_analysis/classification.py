@@ -179,16 +179,21 @@ def concurrent_subject(node: Any) -> str:
 
 
 def either_subject(node: Any) -> str:
-    """Return the constraint or column of a statement that may stand after COMMIT as well as before it, '' for any other.
+    """Return the constraint, column or index of a statement that may stand after COMMIT as well as before it, '' for any other.
 
-    It is SQL text: schema, table and name. The statement has this one action.
+    It is SQL text: schema, table and name; of an index that is attached, both indexes with their schemas. The statement has this
+    one action.
     """
     if not is_node(node, ast.AlterTableStmt) or len(node.cmds) != 1 or node.missing_ok or not node.relation.schemaname:
         return ""
     command = node.cmds[0]
+    relation = quoted_name(node.relation.schemaname, node.relation.relname)
+    if command.subtype.name == "AT_AttachPartition" and node.objtype.name == "OBJECT_INDEX":
+        part = command.def_.name
+        return f"{relation}.{quoted_name(part.schemaname, part.relname)}" if part.schemaname else ""
     if command.subtype.name not in ("AT_ValidateConstraint", "AT_SetNotNull"):
         return ""
-    return f"{quoted_name(node.relation.schemaname, node.relation.relname)}.{quoted_name('', command.name)}"
+    return f"{relation}.{quoted_name('', command.name)}"
 
 
 def _whole_reindex(node: Any) -> bool:

@@ -306,10 +306,9 @@ def _check_after_commit(source: SourceFile, pieces: Sequence[SqlPiece], problems
             "",
             "only statements that cannot run in a transaction, batches and what follows them, may be after COMMIT",
             expected="CREATE, DROP or REINDEX INDEX CONCURRENTLY, DETACH PARTITION … CONCURRENTLY, an UPDATE or DELETE with an entry"
-            " in batches, ALTER TABLE with VALIDATE CONSTRAINT or SET NOT NULL alone",
+            " in batches, ALTER TABLE with VALIDATE CONSTRAINT or SET NOT NULL alone, ALTER INDEX … ATTACH PARTITION with both schemas",
             found="; ".join(f"line {piece.line}: {' '.join(piece.text.split())[:100]}" for piece in wrong),
-            next_step="move them before COMMIT; what needs the result of a statement after COMMIT, such as ALTER INDEX … ATTACH"
-            " PARTITION, is a phase of its own",
+            next_step="move them before COMMIT; what needs the result of a statement after COMMIT is a phase of its own",
         )
     )
 

@@ -322,11 +322,13 @@ def test_the_phase_of_a_build_is_seen(app: Client, cluster: Cluster) -> None:
         assert index_build(looking, pid) is None
         worker = threading.Thread(target=building.execute, args=("CREATE INDEX ON app.old (app.slow(id::int))",))
         worker.start()
-        wait_for("the build", lambda: index_build(looking, pid))
-        found = index_build(looking, pid)
+
+        def builds() -> bool:
+            found = index_build(looking, pid)
+            return found is not None and found.what.startswith("building index")
+
+        wait_for("the build", builds)
         worker.join()
-    assert found
-    assert found.what.startswith("building index")
 
 
 # --- going on after an interruption ----------------------------------------------------------------------------
@@ -502,6 +504,137 @@ def test_the_catalog_tells_what_reindex_left(app: Client) -> None:
         for about in ("app.old", "app.old_pkey"):
             found = fetch_statement_state(session, statement("REINDEX CONCURRENTLY", about))
             assert found == (StatementState.BROKEN, "invalid index app.i_ccnew")
+
+
+PARTITIONED = """CREATE SCHEMA app;
+CREATE TABLE app.events (id int, kind text) PARTITION BY LIST (id);
+CREATE TABLE app.events_1 PARTITION OF app.events FOR VALUES IN (1);
+CREATE TABLE app."Events.2" PARTITION OF app.events FOR VALUES IN (2);
+INSERT INTO app.events SELECT 1 + n % 2, 'k' || n FROM generate_series(1, 100) n;
+"""
+ATTACHED = """BEGIN;
+CREATE INDEX by_kind ON ONLY app.events (kind);
+COMMIT;
+CREATE INDEX CONCURRENTLY by_kind_1 ON app.events_1 (kind);
+ALTER INDEX app.by_kind ATTACH PARTITION app.by_kind_1;
+CREATE INDEX CONCURRENTLY "By.2" ON app."Events.2" (kind);
+ALTER INDEX app.by_kind ATTACH PARTITION app."By.2";
+"""
+
+
+@pytest.fixture
+def partitioned(cluster: Cluster, empty_database: str) -> Client:
+    """A client of a database with a table of two partitions."""
+    cluster.psql(PARTITIONED, empty_database)
+    return client_of(cluster, empty_database)
+
+
+def attached(client: Client, tmp_path: Path, ddl: str = ATTACHED) -> Run:
+    """Return a run of a phase that gives a partitioned table an index without blocking writes."""
+    kinds = ["CREATE INDEX", "CREATE INDEX CONCURRENTLY", "ALTER INDEX ATTACH PARTITION"]
+    tags = {"BEGIN": 1, "COMMIT": 1, "CREATE INDEX": ddl.count("CREATE INDEX"), "ALTER INDEX": ddl.count("ALTER INDEX")}
+    changes = {"scope": {"schemas": ["app"], "statements": kinds}, "expect": {"tags": tags}}
+    valid = "SELECT count(*) FROM pg_index WHERE indisvalid AND indexrelid = 'app.by_kind'::regclass"
+    verify = [{"id": "VA-1", "title": "valid", "sql": valid, "expect": 1, "after_commit": True}]
+    return planned(client, tmp_path, ddl, **changes, verify=verify, diff={"allow": [{"class": "*"}]})
+
+
+def parts(cluster: Cluster, client: Client) -> str:
+    """Return whether the partitioned index is valid, and how many parts it has."""
+    return cluster.psql(
+        "SELECT indisvalid, (SELECT count(*) FROM pg_inherits WHERE inhparent = indexrelid)"
+        " FROM pg_index WHERE indexrelid = 'app.by_kind'::regclass",
+        client.database,
+    )
+
+
+@pytest.mark.fault("attach-interrupted")
+def test_an_index_of_partitions_is_built_concurrently_and_attached(
+    partitioned: Client, cluster: Cluster, tmp_path: Path
+) -> None:
+    run = attached(partitioned, tmp_path).prepare()
+    assert [one["after_commit"] for one in run.plan["ddl"]["statements"][3:]] == [
+        "app.by_kind_1",
+        "app.by_kind.app.by_kind_1",
+        'app."By.2"',
+        'app.by_kind.app."By.2"',
+    ]
+    assert run.migrate().message == ""
+    assert [one["n"] for one in run.events("statement done")] == [4, 5, 6, 7]
+    assert parts(cluster, partitioned) == "t|2"
+
+
+@pytest.mark.fault("attach-interrupted")
+def test_a_run_that_died_while_it_attached_asks_the_catalog(
+    partitioned: Client, cluster: Cluster, tmp_path: Path
+) -> None:
+    run = attached(partitioned, tmp_path).prepare()
+    assert run.migrate().message == ""
+    lines = Path(run.artefacts.journal.path).read_bytes().splitlines(keepends=True)
+    begun = [n for n, line in enumerate(lines) if b'"event":"statement"' in line.replace(b": ", b":")]
+    # the attachment has begun, and nothing tells how it ended
+    Path(run.artefacts.journal.path).write_bytes(b"".join(lines[: begun[1] + 1]))
+    cluster.psql(
+        "DROP INDEX app.by_kind; CREATE INDEX by_kind ON ONLY app.events (kind); CREATE INDEX by_kind_1 ON app.events_1 (kind);"
+        " ALTER INDEX app.by_kind ATTACH PARTITION app.by_kind_1",
+        partitioned.database,
+    )
+    assert run.finish().message == ""
+    assert parts(cluster, partitioned) == "t|2"
+    assert [event["n"] for event in run.events("statement")] == [4, 5, 6, 7]
+
+
+@pytest.mark.fault("attach-interrupted")
+def test_an_index_that_cannot_be_attached_is_named(partitioned: Client, tmp_path: Path) -> None:
+    other = ATTACHED.replace('"By.2" ON app."Events.2" (kind)', '"By.2" ON app."Events.2" (id)')
+    stopped = attached(partitioned, tmp_path, other).prepare().migrate()
+    assert "statement 7 (ALTER INDEX ATTACH PARTITION, line 7) did not complete" in stopped.message
+    assert "The index definitions do not match" in stopped.message
+    assert stopped.data["outcome"] == "COMMITTED"
+
+
+def test_an_attachment_that_waits_too_long_for_its_lock_is_ended(
+    partitioned: Client, cluster: Cluster, tmp_path: Path
+) -> None:
+    cluster.psql("CREATE INDEX by_kind_1 ON app.events_1 (kind)", partitioned.database)
+    ddl = "BEGIN;\nCREATE INDEX by_kind ON ONLY app.events (kind);\nCOMMIT;\nALTER INDEX app.by_kind ATTACH PARTITION app.by_kind_1;\n"
+    run = attached(partitioned, tmp_path, ddl).prepare()
+    with partitioned.session() as reader:
+        reader.execute("BEGIN")
+        reader.value("SELECT count(*) FROM app.events_1 WHERE kind = 'k1'")
+        stopped = run.migrate()
+        reader.execute("ROLLBACK")
+    assert "statement 4 (ALTER INDEX ATTACH PARTITION, line 4) did not complete" in stopped.message
+    assert "55P03" in stopped.message
+    assert run.finish().message == ""
+    assert parts(cluster, partitioned) == "f|1"
+
+
+@pytest.mark.parametrize("more", ["; DROP TABLE app.events", ", ATTACH PARTITION app.other"])
+def test_a_forged_plan_attaches_and_does_nothing_else(
+    partitioned: Client, cluster: Cluster, tmp_path: Path, more: str
+) -> None:
+    text = f"ALTER INDEX app.by_kind ATTACH PARTITION app.by_kind_1{more}"
+    run = attached(partitioned, tmp_path).force("SELECT 1;", text)
+    about = {"after_commit": "app.by_kind.app.by_kind_1", "kinds": ["ALTER INDEX ATTACH PARTITION"]}
+    run.plan["ddl"]["statements"][1].update(about)
+    assert "ATTACH PARTITION of an index alone after COMMIT" in run.prepare().migrate().message
+    assert cluster.psql("SELECT count(*) FROM app.events", partitioned.database) == "100"
+
+
+def test_the_catalog_tells_an_attachment(partitioned: Client) -> None:
+    attach = statement("ALTER INDEX ATTACH PARTITION", "app.by_kind.app.by_kind_1")
+    with partitioned.session() as session:
+        assert fetch_statement_state(session, attach) == (StatementState.OPEN, "")
+        for name in ("by_kind", "other"):
+            session.execute(f"CREATE INDEX {name} ON ONLY app.events (kind)")
+        session.execute("CREATE INDEX by_kind_1 ON app.events_1 (kind)")
+        assert fetch_statement_state(session, attach) == (StatementState.OPEN, "")
+        session.execute("BEGIN; ALTER INDEX app.other ATTACH PARTITION app.by_kind_1")
+        # to another one
+        assert fetch_statement_state(session, attach) == (StatementState.OPEN, "")
+        session.execute("ROLLBACK; ALTER INDEX app.by_kind ATTACH PARTITION app.by_kind_1")
+        assert fetch_statement_state(session, attach) == (StatementState.DONE, "")
 
 
 def test_the_catalog_tells_a_detach(app: Client) -> None:

@@ -326,7 +326,10 @@ def test_a_forged_plan_validates_and_does_nothing_else(
 ) -> None:
     run = planned(app, tmp_path).force("SELECT 1;", f"ALTER TABLE app.orders VALIDATE CONSTRAINT filled{more}")
     run.plan["ddl"]["statements"][1].update(after_commit="app.orders.filled", kinds=["ALTER TABLE VALIDATE CONSTRAINT"])
-    assert "VALIDATE CONSTRAINT or SET NOT NULL alone after COMMIT" in run.prepare().migrate().message
+    assert (
+        "VALIDATE CONSTRAINT, SET NOT NULL or ATTACH PARTITION of an index alone after COMMIT"
+        in run.prepare().migrate().message
+    )
 
 
 @pytest.mark.fault("rows-behind-the-last-batch")

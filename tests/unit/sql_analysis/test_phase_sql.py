@@ -908,19 +908,24 @@ def test_a_file_of_psql_commands_alone_ends(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("after", "lines"),
     [
-        (b"CREATE INDEX CONCURRENTLY i ON app.t (id);\nALTER INDEX app.p ATTACH PARTITION app.i;\n", [5]),
-        (b"ALTER INDEX app.p ATTACH PARTITION app.i;\nSELECT 1;\n", [4, 5]),
+        (b"CREATE INDEX CONCURRENTLY i ON app.t (id);\nSELECT 1;\nALTER INDEX app.p ATTACH PARTITION app.i;\n", [5]),
+        (b"REINDEX TABLE app.t;\nSELECT 1;\n", [4, 5]),
         (b"DROP INDEX CONCURRENTLY app.o;\nREINDEX TABLE app.t;\nDROP INDEX CONCURRENTLY app.q;\n", [5]),
     ],
-    ids=["attach", "select", "reindex"],
+    ids=["select", "both", "reindex"],
 )
 def test_what_may_not_be_after_commit_is_one_problem(tmp_path: Path, after: bytes, lines: list[int]) -> None:
     ddl = b"BEGIN;\n" + SMALL_DDL + b"COMMIT;\n" + after
     kinds = ["CREATE TABLE", "CREATE INDEX CONCURRENTLY", "DROP INDEX CONCURRENTLY", "ALTER INDEX ATTACH PARTITION"]
     tags = {"BEGIN": 1, "CREATE TABLE": 1, "COMMIT": 1}
-    for tag, word in (("CREATE INDEX", b"CREATE INDEX"), ("ALTER INDEX", b"ALTER INDEX"), ("SELECT", b"SELECT")):
+    for tag, word in (
+        ("CREATE INDEX", b"CREATE INDEX"),
+        ("ALTER INDEX", b"ALTER INDEX"),
+        ("SELECT", b"SELECT"),
+        ("REINDEX", b"REINDEX"),
+    ):
         tags |= {tag: after.count(word)} if word in after else {}
-    tags |= {"DROP INDEX": 2, "REINDEX": 1} if b"DROP" in after else {}
+    tags |= {"DROP INDEX": 2} if b"DROP" in after else {}
     found = told_of(tmp_path, ddl, [*kinds, "SELECT", "REINDEX"], tags)
     assert [one.what for one in found] == [
         "only statements that cannot run in a transaction, batches and what follows them, may be after COMMIT"
