@@ -104,6 +104,10 @@ ROWS: dict[str, Fault] = {
     "prepared-transaction": Fault(
         "a prepared transaction holds the lock", "stop before the backup; its gid, owner and age named"
     ),
+    "bare-success": Fault(
+        "nobody approved what was executed, or it was not rehearsed, and a list of runs or hosts is read",
+        "the success says so there, too",
+    ),
     "rewrite": Fault(
         "the DDL rewrites a table that the phase does not declare", "rolled back before COMMIT, at the rehearsal first"
     ),

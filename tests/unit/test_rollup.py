@@ -76,6 +76,7 @@ def test_a_success_and_a_stop() -> None:
     ]
 
 
+@pytest.mark.fault("bare-success")
 @pytest.mark.parametrize(
     ("warnings", "shown"),
     [

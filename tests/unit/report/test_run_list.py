@@ -186,6 +186,7 @@ def test_what_needs_attention(tmp_path: Path) -> None:
     assert "\x1b" not in "".join(lines)
 
 
+@pytest.mark.fault("bare-success")
 @pytest.mark.parametrize(
     ("warnings", "shown", "more"),
     [
