@@ -163,7 +163,9 @@ def _origin(report: Mapping[str, Any]) -> List[Block]:
     """Return the target, and what came before this run: its plan, its rehearsal, the approvals."""
     identity, before = report["identity"], report["predecessor"]
     rows: List[Tuple[str, Inline]] = [("inventory host", report["host"])]
-    rows += [(key.replace("_", " "), _text(value) or UNKNOWN * (key != "container")) for key, value in identity.items()]
+    # a server that runs in no container has none
+    known = {key: value for key, value in identity.items() if value or key != "container"}
+    rows += [(key.replace("_", " "), _text(value) or UNKNOWN) for key, value in known.items()]
     rehearsal = (before or {}).get("rehearsal")
     if identity and rehearsal:
         own, other = identity.get("system_identifier"), rehearsal["cluster"].get("system_identifier")
