@@ -116,7 +116,7 @@ def _verified_again(
 ) -> list[str]:
     """Return the lines of a run that found its phase applied: what ran now, and where the evidence of the execution is."""
     verdict = verdict_of(VERIFICATION, Ending.SUCCESS)
-    warnings = sealed.get("warnings") or ()
+    warnings = sealed.get("remarks") or ()
     name = f"{phase.get('phase', '')} {phase.get('revision', '')}".strip()
     return [
         title_of(VERIFICATION, name, environment, verdict.outcome, warnings),

@@ -136,7 +136,7 @@ def _row(host: str, variables: Mapping[str, Any], key: str, *, failed: bool) -> 
     cells = {
         name: (None if seconds is None else float(seconds)) if name == "seconds" else row[name] for name in COLUMNS
     }
-    return {**cells, "warnings": [escaped(str(one)) for one in result.get("warnings") or ()]}
+    return {**cells, "warnings": [escaped(str(one)) for one in result.get("remarks") or ()]}
 
 
 def _ended(record: Mapping[str, Any], result: Mapping[str, Any], *, failed: bool) -> tuple[str, str]:

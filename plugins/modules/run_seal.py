@@ -94,7 +94,7 @@ outcome:
   description: The outcome of the run. Empty in check mode for a run that is not sealed.
   returned: once sealed, and in check mode
   type: str
-warnings:
+remarks:
   description: What nobody vouched for, as in the report; V(approvals were not enforced) and V(not rehearsed). A play shows it behind the outcome.
   returned: once sealed
   type: list

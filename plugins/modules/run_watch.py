@@ -63,7 +63,7 @@ outcome:
   description: The outcome that was sealed, or V(INTERRUPTED).
   returned: success
   type: str
-warnings:
+remarks:
   description: What nobody vouched for, as in the report; V(approvals were not enforced) and V(not rehearsed). A play shows it behind the outcome.
   returned: success
   type: list

@@ -102,5 +102,5 @@ def closing(sealed: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
     """Return the lines with the next commands after a run, and what a program reads of its end, from the result of its seal."""
     commands = [one for one in sealed.get("next_commands") or () if isinstance(one, Mapping)]
     lines = [f"{'next':<14}{one.get('title')}: {one.get('command')}" for one in commands]
-    known = {key: sealed[key] for key in ("outcome", "warnings", "run_directory", "report", "seal") if sealed.get(key)}
+    known = {key: sealed[key] for key in ("outcome", "remarks", "run_directory", "report", "seal") if sealed.get(key)}
     return lines, {**known, **({"next_commands": commands} if commands else {})}

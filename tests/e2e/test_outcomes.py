@@ -82,7 +82,7 @@ def test_each_run_of_a_phase_says_what_it_did(target: Target, small: PhaseFiles)
     assert again.rc == 0, again.stdout
     lines = told(again)
     assert lines[:2] == [
-        "Verification of the applied phase small r1 on test: SUCCESS",
+        f"Verification of the applied phase small r1 on test: SUCCESS{UNVOUCHED}",
         "This phase was applied before; it was verified read-only. This run changed nothing.",
     ]
     assert "verification  1/1, of this run" in lines

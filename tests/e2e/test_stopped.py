@@ -232,7 +232,7 @@ def assert_short(run: Play, reason: str, bundle: Bundle) -> None:
     for part in ("  expected: ", "  found: ", f"report        {bundle.path}/report.md"):
         assert failure.res["msg"].count(part) == 1
     assert "next_commands" not in failure.res
-    assert len([line for line in run.stdout.splitlines() if line.strip()]) <= 44, run.stdout
+    assert len([line for line in run.stdout.splitlines() if line.strip()]) <= 46, run.stdout
 
 
 def test_a_stop_shows_one_reason_in_a_few_lines(target: Target, phase: Path) -> None:

@@ -211,5 +211,5 @@ def test_the_end_of_a_run_has_the_next_commands() -> None:
 
 
 def test_what_nobody_vouched_for_is_told_to_programs_too() -> None:
-    warnings = ["approvals were not enforced"]
-    assert closing({"outcome": "SUCCESS", "warnings": warnings})[1] == {"outcome": "SUCCESS", "warnings": warnings}
+    remarks = ["approvals were not enforced"]
+    assert closing({"outcome": "SUCCESS", "remarks": remarks})[1] == {"outcome": "SUCCESS", "remarks": remarks}

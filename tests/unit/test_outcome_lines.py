@@ -57,7 +57,7 @@ def test_an_execution_that_finds_its_phase_applied_shows_what_ran_now() -> None:
 
 
 def test_a_phase_found_applied_keeps_what_nobody_vouched_for() -> None:
-    sealed = {**SEALED, "run_directory": "/r/a", "warnings": ["approvals were not enforced"]}
+    sealed = {**SEALED, "run_directory": "/r/a", "remarks": ["approvals were not enforced"]}
     lines = outcome_lines(sealed, run={"applied": True, "incomplete": False, "sealed": True}, phase={"phase": "alpha"})
     assert lines[0].endswith(": SUCCESS (approvals were not enforced)")
     assert "outcome       SUCCESS (approvals were not enforced)" in lines

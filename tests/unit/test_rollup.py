@@ -87,7 +87,7 @@ def test_a_success_and_a_stop() -> None:
     ],
 )
 def test_what_nobody_vouched_for_is_behind_the_outcome_in_every_form(warnings: list[str], shown: str) -> None:
-    made = table({"db1": kept({**SEALED, "warnings": warnings})}, ["db1"])
+    made = table({"db1": kept({**SEALED, "remarks": warnings})}, ["db1"])
     assert made["rows"][0]["outcome"] == "SUCCESS"
     assert f"  {shown}  " in made["lines"][1]
     assert f"1 {shown}\n" in made["markdown"].replace("\\\\", "\\")

@@ -46,7 +46,7 @@ def watch(root: str, name: str, after: int, seconds: float) -> dict[str, Any]:
                 "run": os.path.basename(run.path) if run else "",
                 "run_directory": run.path if run else "",
                 "outcome": outcome,
-                "warnings": list(warnings_of(run, entries)) if run else [],
+                "remarks": list(warnings_of(run, entries)) if run else [],
                 "report": run.file("report.md") if run and run.sealed else "",
                 "entries": [_shown(one) for one in new],
                 "now": utc_now(),

@@ -177,7 +177,8 @@ def seal_and_sign(artefacts: RunDirectory, reason: str, key: str | None, *, chec
         "changed": changed,
         "run_directory": artefacts.path,
         "outcome": report["outcome"],
-        "warnings": report["warnings"],
+        # Ansible shows a result's `warnings` by itself
+        "remarks": report["warnings"],
         "seconds": report["seconds"],
         "summary": summary(report).splitlines(),
         "stop": stop_lines(report),

@@ -212,7 +212,7 @@ def test_what_nobody_vouched_for_is_behind_the_outcome(
     assert lines[-1] == f"in place: alpha on directus since {found.opened[:19]}Z (g1){more}"
     assert f'<td data-label="outcome">{shown}</td>' in render_page(runs_document({"db1": [found]}, found.opened))
     watched = watch(str(tmp_path), "g1", 0, 0)
-    assert (watched["outcome"], watched["warnings"]) == ("SUCCESS", list(warnings))
+    assert (watched["outcome"], watched["remarks"]) == ("SUCCESS", list(warnings))
 
 
 def test_other_phases_and_nothing(tmp_path: Path) -> None:
