@@ -63,7 +63,7 @@ def scanned(text: str) -> list[tuple[int, int, str]] | None:
     places = []
     for token in tokens:
         kind = "string" if token.name in STRINGS else "comment" if token.name in COMMENTS else ""
-        if token.name in ("IDENT", "UIDENT") and '"' in text[token.start : token.start + 3].partition(" ")[0]:
+        if token.name in ("IDENT", "UIDENT") and '"' in text[token.start : token.end + 1]:
             kind = "name"
         if kind:
             places.append((token.start, token.end + 1, kind))
