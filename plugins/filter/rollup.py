@@ -67,12 +67,13 @@ from typing import Any, Callable, Mapping, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import VERIFICATION
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.outcomes import Ending, qualified, verdict_of
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.document import Code, Document, Table
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.document import Code, Document, Inline, Table
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.html import render_page
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.junit import JUnit
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.markdown import render_markdown
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import RunOutcome
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import escaped
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.report_document import outcome_badge
 
 #: The fact of a host that has its results, by the key of ``rollup_key``.
 FACT = "__execute_rollup_results"
@@ -182,9 +183,13 @@ def _lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 def _document(title: str, rows: Sequence[Mapping[str, Any]]) -> Document:
     counted = Counter(_cell(row, "outcome") for row in rows)
     named = ("host", "database", "bundle")
-    cells = tuple(
-        tuple(Code(row[name]) if name in named and row[name] else _cell(row, name) for name in COLUMNS) for row in rows
-    )
+
+    def shown(row: Mapping[str, Any], name: str) -> Inline:
+        if name == "outcome":
+            return outcome_badge(row[name], row["warnings"])
+        return Code(row[name]) if name in named and row[name] else _cell(row, name)
+
+    cells = tuple(tuple(shown(row, name) for name in COLUMNS) for row in rows)
     lead = f"{len(rows)} hosts: " + ", ".join(f"{number} {outcome}" for outcome, number in counted.items())
     return Document("", title, lead, "", [Table(COLUMNS, cells, (COLUMNS.index("seconds"),))])
 

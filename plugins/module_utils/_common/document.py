@@ -21,7 +21,15 @@ class Code:
     copy: bool = False
 
 
-Inline = Union[str, Code]
+@dataclass(frozen=True)
+class Badge:
+    """A short mark with a tone: plain, good, watch or bad."""
+
+    text: str
+    tone: str = "plain"
+
+
+Inline = Union[str, Code, Badge]
 
 
 @dataclass(frozen=True)
@@ -68,14 +76,6 @@ class Listing:
 
     text: str
     language: str = ""
-
-
-@dataclass(frozen=True)
-class Badge:
-    """A short mark with a tone: plain, good, watch or bad."""
-
-    text: str
-    tone: str = "plain"
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class Board:
 class Span:
     """One row of a time line: what, from when to when in seconds after its beginning (None: not known), and its cells."""
 
-    label: str
+    label: Inline
     start: Optional[float]
     seconds: Optional[float]
     cells: Tuple[Inline, ...]

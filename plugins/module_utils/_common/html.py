@@ -72,6 +72,11 @@ def _h_code(text: str, keep: str = LAYOUT) -> str:
     return re.sub(r"⟨U\+[0-9A-F]+⟩", lambda found: f'<b class="hidden">{found[0]}</b>', _h(text, keep))
 
 
+def _breaking(written: str) -> str:
+    """Let a long name break behind a dot or an underscore before it breaks anywhere; ``written`` is HTML of one text."""
+    return re.sub(r"(?<=\w)[._](?=\w)", r"\g<0><wbr>", written)
+
+
 def _sql(text: str) -> str:
     """Return SQL with its strings, quoted names, comments and keywords marked; nothing is marked behind what is not closed."""
     data = text.encode("utf-8", "surrogatepass")
@@ -97,7 +102,9 @@ def _inline(value: Inline) -> str:
         return _h(value)
     if not value.text:
         return ""
-    return f"<code{' class=copy' if value.copy else ''}>{_h_code(value.text, keep='')}</code>"
+    if isinstance(value, Badge):
+        return _badges([value])
+    return f"<code{' class=copy' if value.copy else ''}>{_breaking(_h_code(value.text, keep=''))}</code>"
 
 
 def _parts(parts: Sequence[Inline]) -> str:
@@ -157,11 +164,11 @@ class _Page:
 
 
 def _cells(head: Sequence[str], cells: Sequence[str], numeric: Sequence[int]) -> str:
-    """Return a row; ``cells`` are HTML. The first cell names it."""
+    """Return a row; ``cells`` are HTML. The first cell names it, if there is something in it."""
     marked = []
     for index, cell in enumerate(cells):
         of = f'{" class=n" if index in numeric else ""} data-label="{_h(head[index])}"'
-        marked.append(f'<th scope="row"{of}>{cell}</th>' if index == 0 else f"<td{of}>{cell}</td>")
+        marked.append(f'<th scope="row"{of}>{cell}</th>' if index == 0 and cell else f"<td{of}>{cell}</td>")
     return f"<tr>{''.join(marked)}</tr>"
 
 
@@ -280,7 +287,8 @@ def render_page(document: Document) -> str:
             found = re.match(r'<h2 id="([^"]*)"', written)
             links.append((found[1] if found else "", block.text))
         body.append(written)
-    nav = "".join(f'<a href="#{name}">{_h(text)}</a>' for name, text in links)
+    anchors = "".join(f'<a href="#{name}">{_h(text)}</a>' for name, text in links)
+    nav = f'<nav aria-label="Contents">{anchors}</nav>\n' if links else ""
     verdict = document.verdict
     head = [f'<p class="label">{_h(document.label)}</p>'] if document.label else []
     head.append(f"<h1>{_h(document.title)}</h1>")
@@ -308,8 +316,7 @@ def render_page(document: Document) -> str:
 <header class="page">
 {joined}
 </header>
-<nav aria-label="Contents">{nav}</nav>
-<main id="content">
+{nav}<main id="content">
 {written_body}
 </main>
 <script>{SCRIPT}</script>

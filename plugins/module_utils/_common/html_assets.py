@@ -18,10 +18,10 @@ STYLE = """
 html{-webkit-text-size-adjust:100%;scroll-padding-top:1rem}
 body{margin:0;background:var(--paper);color:var(--ink);font:1rem/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans",sans-serif;
 font-variant-numeric:tabular-nums;overflow-wrap:break-word}code,pre,dd,tbody th,h1,h2,h3,h4,.row,.tree li{overflow-wrap:anywhere}
-header.page,body>nav,main{max-width:72rem;margin:0 auto;padding:0 1.5rem}
+header.page,body>nav,.tools,main{max-width:72rem;margin:0 auto;padding:0 1.5rem}
 header.page{padding-top:2.6rem}main{padding-bottom:5rem}
 .skip{position:absolute;left:-99rem}.skip:focus{left:1rem;top:1rem;background:var(--card);padding:.4rem .8rem;z-index:2}
-h1,h2,h3,h4,h5{line-height:1.25;text-wrap:balance;margin:0}
+h1,h2,h3,h4,h5{line-height:1.25;margin:0}h1,h2{text-wrap:balance}
 h1{font-size:1.9rem;letter-spacing:-.015em;font-weight:650}
 h2{font-size:1.35rem;font-weight:650;margin:3rem 0 .9rem;padding-top:.9rem;border-top:1px solid var(--line)}
 h3{font-size:1.05rem;font-weight:650;margin:1.7rem 0 .6rem}h4,h5{font-size:1rem;font-weight:600}
@@ -44,7 +44,7 @@ code,pre{font-family:ui-monospace,"SF Mono",SFMono-Regular,Menlo,Consolas,"DejaV
 :not(pre)>code{background:var(--wash);padding:.08em .3em;border-radius:.25em}
 pre{margin:.7rem 0 0;padding:.85rem 1rem;background:var(--wash);border-radius:.3rem;line-height:1.5;tab-size:4;white-space:pre-wrap;max-height:40rem;
 overflow:auto}
-pre code{font-size:1em}pre.sh,pre.console{border-left:3px solid var(--accent)}
+pre code{font-size:1em}pre.sql{max-height:none}pre.sh,pre.console{border-left:3px solid var(--accent)}
 pre b{font-weight:650}.string{color:var(--string)}.comment{color:var(--comment);font-style:italic}
 b.hidden{background:var(--bad-wash);color:var(--bad)}
 table{border-collapse:collapse;width:100%;margin:.8rem 0;font-size:.92rem}
@@ -70,44 +70,49 @@ details[open]>summary::before{content:"\\2304";content:"\\2304" / ""}
 details.card{padding:.55rem 1.1rem;margin:.45rem 0}details.card[open]{padding-bottom:1rem}
 .card h3,.card h4,.card h5{flex:1 1 8rem;margin:0}
 .card p,.card ul{font-size:.95rem}.card table{margin-bottom:0}.card tr:last-child>*{border-bottom:0}
-.badge{font-size:.8rem;font-weight:600;padding:.1rem .5rem;border-radius:.3rem;background:var(--wash);color:var(--soft);white-space:nowrap}
+.badge{display:inline-block;max-width:100%;overflow-wrap:break-word;font-size:.8rem;font-weight:600;padding:.1rem .5rem;
+border-radius:.3rem;background:var(--wash);color:var(--soft);white-space:nowrap}
 .badge.good{background:var(--good-wash);color:var(--good)}.badge.watch{background:var(--watch-wash);color:var(--watch)}
 .badge.bad{background:var(--bad-wash);color:var(--bad)}
 main ul.board{list-style:none;max-width:none;padding:0;margin:.8rem 0;border-top:1px solid var(--line)}
 .board li{margin:0;border-bottom:1px solid var(--line);padding:.4rem 0}.board li p{margin:0;max-width:none;display:flex;flex-wrap:wrap;
 gap:.25rem .6rem;align-items:baseline;padding-left:calc(.7em + .6rem)}
-.board .id{min-width:4.2rem}.board .what{flex:1 1 14rem}.board .badge{min-width:7.2rem;text-align:center}
+.board .id{min-width:4.2rem}.board .what{flex:1 1 14rem}.board .badge{min-width:8.8rem;text-align:center}td .badge{white-space:normal}
 .board dl{grid-template-columns:1fr;gap:.3rem;margin:.5rem 0 .3rem calc(.7em + .6rem)}.board dl div{display:grid;grid-template-columns:5.5rem 1fr;gap:.6rem}
 main ul.tree{list-style:none;padding-left:1.1rem;max-width:none;margin:.2rem 0}main>ul.tree{padding-left:0;margin:.8rem 0}
 .tree li{margin:.15rem 0}.tree li>.badge{margin-left:.5rem}.tree .rest{color:var(--soft)}.tree li>.rest{margin-left:.5rem}
-.tree summary>.rest{flex:1 1 100%;padding-left:1.3rem}
+.tree summary{display:block;padding-left:1.3rem;text-indent:-1.3rem}.tree summary>*{text-indent:0}.tree summary::before{display:inline-block;
+width:1.3rem;text-indent:0}.tree summary>.badge{margin-left:.5rem}.tree summary>.rest{display:block}
 .notice{margin:1.4rem 0;padding:.9rem 1.2rem;border-radius:.4rem;background:var(--wash)}
 .notice .title{margin:0 0 .3rem;font-weight:650}.notice ul{max-width:none;margin:.3rem 0 0}
 .notice.good{background:var(--good-wash)}.notice.watch{background:var(--watch-wash)}.notice.bad{background:var(--bad-wash)}
 .notice.good .title{color:var(--good)}.notice.watch .title{color:var(--watch)}.notice.bad .title{color:var(--bad)}
 .notice code{background:none;padding:0}
-.tools{display:flex;flex-wrap:wrap;gap:.6rem;margin:1rem 0 0;align-items:center}
-.tools input{flex:1 1 12rem;max-width:24rem;font:inherit;padding:.3rem .6rem;border:1px solid var(--soft);border-radius:.3rem;background:var(--card);
+.tools{display:flex;flex-wrap:wrap;gap:.6rem;margin:1rem auto 0;align-items:center}
+.tools input{flex:1 1 9rem;min-width:0;max-width:24rem;font:inherit;padding:.3rem .6rem;border:1px solid var(--soft);border-radius:.3rem;background:var(--card);
 color:inherit}
 button{font:inherit;font-size:.8rem;padding:.1rem .5rem;border:1px solid var(--line);border-radius:.3rem;background:var(--card);color:var(--soft);
 cursor:pointer}
 button.copy{margin-left:.4rem;padding:0 .4rem}pre>button.copy{float:right;margin:0}
 [hidden]{display:none!important}
 @media screen and (min-width:48.01rem){td>code,tbody th>code{overflow-wrap:break-word}}
-@media screen and (max-width:48rem){header.page,body>nav,main{padding-left:1rem;padding-right:1rem}header.page{padding-top:1.4rem}
+@media screen and (max-width:48rem){header.page,body>nav,.tools,main{padding-left:1rem;padding-right:1rem}header.page{padding-top:1.4rem}
 h1{font-size:1.5rem}h2{font-size:1.2rem;margin-top:2.3rem}.card{padding:.8rem .85rem}pre{font-size:.8rem}
 table,tbody,tr,tbody th,td{display:block}thead{display:none}
 tbody tr{padding:.55rem 0;border-bottom:1px solid var(--line)}tbody th,td{border:0;padding:.1rem 0;display:grid;
 grid-template-columns:6.8rem minmax(0,1fr);gap:.6rem}
 tbody th::before,td::before{content:attr(data-label);color:var(--soft);font-size:.85rem}tbody th>*,td>*{min-width:0;justify-self:start}
-td:empty{display:none}.n{text-align:left!important;white-space:normal}td>svg.bar{justify-self:stretch}
-.time tr>:last-child{width:auto}.board dl div{grid-template-columns:1fr;gap:0}.board dl{margin-left:0}.badge{white-space:normal}.board .badge{min-width:0}
+tbody th:first-child{font-weight:650}td:empty{display:none}.n{text-align:left!important;white-space:normal}td>svg.bar{justify-self:stretch}
+.time tr>:last-child{width:auto}dl{grid-template-columns:1fr;gap:.35rem}dl div{display:grid;grid-template-columns:6.8rem minmax(0,1fr);gap:.6rem}
+.board dl div{grid-template-columns:1fr;gap:0}.board dl{margin-left:0}.badge{white-space:normal}.board .badge{min-width:0}
 button.copy{grid-column:2;justify-self:start;margin-left:0}}
 @media print{:root{color-scheme:light;--paper:#fff;--card:#fff;--ink:#000;--soft:#444;--line:#bbb;--wash:#f4f4f4;--accent:#000;--good:#0b4d2b;
 --good-wash:#fff;
 --watch:#6b4000;--watch-wash:#fff;--bad:#8b0000;--bad-wash:#fff;--string:#5a2e00;--comment:#555;--rail:#e6e6e6}
 @page{size:A4;margin:13mm 13mm}html{font-size:7.5pt}body{line-height:1.4}header.page,body>nav,main{max-width:none;padding:0}
 body>nav,.tools,button,.skip{display:none!important}
+p,main ul{max-width:none}.card{padding:.5rem .8rem .6rem;margin:.5rem 0}.card pre{margin-top:.35rem;padding:.4rem .6rem}
+main ul.board{columns:2;column-gap:2rem}.board .badge{min-width:7.2rem;padding:0;text-align:left}.board .what{flex-basis:9rem}
 h2{margin:1.3rem 0 .5rem;padding-top:.5rem}h2,h3,h4,header,summary{break-after:avoid}tr,li,dl div{break-inside:avoid}
 .notice,.verdict{border:1px solid var(--line)}
 pre{max-height:none}svg.bar{print-color-adjust:exact;-webkit-print-color-adjust:exact}
@@ -128,12 +133,12 @@ document.querySelectorAll("code.copy,pre.copy").forEach(function(node){
 var inner=node.tagName==="PRE"?node.querySelector("code"):node,text=inner.textContent.replace(/^\\$ /,"");
 var b=button("copy","Copy "+text.slice(0,24),function(b){copy(inner,text,b)});b.className="copy";
 if(node.tagName==="PRE")node.insertBefore(b,inner);else node.after(b)});
-var nav=document.querySelector("body>nav"),folds=document.querySelectorAll("main details"),before=null;
-if(!nav)return;
-var tools=document.createElement("div"),input=document.createElement("input");tools.className="tools";
+var main=document.querySelector("main"),folds=document.querySelectorAll("main details"),before=null;
+var tools=document.createElement("div"),input=document.createElement("input");tools.className="tools";tools.setAttribute("role","search");
 input.type="search";input.placeholder="Filter rows";input.setAttribute("aria-label","Filter rows, objects and checks");
 function all(open){folds.forEach(function(d){d.open=open})}
-tools.append(input,button("unfold all","",function(){all(true)}),button("fold all","",function(){all(false)}));nav.append(tools);
+tools.append(input);if(folds.length)tools.append(button("unfold all","",function(){all(true)}),button("fold all","",function(){all(false)}));
+main.before(tools);
 var rows=null,timer=0;
 function filter(){var word=input.value.trim().toLowerCase();
 if(!rows)rows=Array.prototype.map.call(document.querySelectorAll("main tbody tr,main .board>li,main .tree li"),function(r){

@@ -10,6 +10,7 @@ import re
 from typing import Any, Callable, Dict, Iterable, List, Sequence, Tuple
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.document import (
+    Badge,
     Block,
     Board,
     Bullets,
@@ -59,7 +60,8 @@ def _code(text: str, *, cell: bool) -> str:
 def _inline(parts: Iterable[Inline], *, cell: bool = False) -> str:
     line = ""
     for part in parts:
-        text = _code(part.text, cell=cell) if isinstance(part, Code) else _escaped(part)
+        plain = part.text if isinstance(part, Badge) else part
+        text = _code(plain.text, cell=cell) if isinstance(plain, Code) else _escaped(plain)
         # two code spans side by side would be one
         line += f" {text}" if isinstance(part, Code) and line.endswith("`") else text
     return line

@@ -114,7 +114,7 @@ def touched(start: RunOpened, entries: Sequence[Entry], ending: Ending, command:
     """Return what the run did to the target: None where that is not known.
 
     ``connected``: something was read of it; ``transaction``: one that writes was begun; ``statements``: the phase's, or its
-    rollback's, were sent; ``committed``: the change is there; ``rollback``: the run is one.
+    rollback's, were sent; ``committed``: the change is there; ``rollback``: those were the rollback's.
     """
     began = start.kind != REHEARSAL and bool(records_of(entries, TransactionBegun, command))
     committed: bool | None = began and ending not in (Ending.ROLLED_BACK, Ending.STOPPED)
@@ -123,7 +123,7 @@ def touched(start: RunOpened, entries: Sequence[Entry], ending: Ending, command:
         "transaction": began,
         "statements": began,
         "committed": None if ending == Ending.UNKNOWN else committed,
-        "rollback": command == "C-09",
+        "rollback": command == "C-09" and began,
     }
 
 

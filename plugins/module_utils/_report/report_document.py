@@ -11,6 +11,7 @@ from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.record import BackupRecord
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import PLAN, TRIED_PLAN
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.outcomes import qualified
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.document import (
     Badge,
     Block,
@@ -35,7 +36,6 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._report.report_c
 from ansible_collections.incomex.phasegate.plugins.module_utils._report.report_text import (
     headline,
     passed,
-    qualified_outcome,
     tag_summary,
 )
 
@@ -45,7 +45,7 @@ _TONES = {
     "SUCCESS": "good", "PASS": "good", "OK": "good", "done": "good", "not triggered": "good", "COMMITTED": "good", "valid": "good",
     "FAIL": "bad", "STOP": "bad", "failed": "bad", "TRIGGERED": "bad", "UNKNOWN": "bad", "unfinished": "bad",
     "COMMITTED_INCOMPLETE": "bad", "COMMITTED_NOT_VERIFIED": "bad", "NOT_VERIFIED": "bad", "ROLLBACK_FAILED": "bad",
-    "REPEAT_FAILED": "bad", "FAILED": "bad", "ABORTED": "watch",
+    "REPEAT_FAILED": "bad", "FAILED": "bad", "NO_RESULT": "bad", "INTERRUPTED": "bad", "UNREADABLE": "bad", "ABORTED": "watch",
     "WARN": "watch", "NOT ENFORCED": "watch", "STOPPED": "watch", "ROLLED_BACK": "watch", "NOT RUN": "watch", "not checked": "watch",
 }  # fmt: skip
 
@@ -64,14 +64,19 @@ def report_document(report: Mapping[str, Any]) -> Document:
         *_comparison(report),
         *_posture(report),
     ]
-    tone = "watch" if report["outcome"] == "SUCCESS" and report["warnings"] else tone_of(report["outcome"])
-    verdict = Badge(qualified_outcome(report), tone)
+    verdict = outcome_badge(report["outcome"], report["warnings"])
     return Document("", report["title"], report["sentence"], "", blocks, verdict)
 
 
 def tone_of(status: str) -> str:
     """Return the tone of a status word."""
     return _TONES.get(status, "plain")
+
+
+def outcome_badge(outcome: str, warnings: Sequence[str]) -> Badge:
+    """Return an outcome with what nobody vouched for; with that it is no more than something to look at."""
+    tone = tone_of(outcome)
+    return Badge(qualified(outcome, warnings), "watch" if tone == "good" and warnings else tone)
 
 
 def shortened(text: str) -> str:
@@ -95,12 +100,17 @@ def _said(*parts: str) -> Paragraph:
     return Paragraph(parts)
 
 
-def _digest_table(head: str, digests: Iterable[Sequence[str]]) -> Table:
-    return Table((head, "SHA-256"), tuple((name, Code(digest, copy=True)) for name, digest in digests))
+def _digest_table(head: str, digests: Iterable[Sequence[str]]) -> List[Block]:
+    rows = tuple((name, Code(digest, copy=True)) for name, digest in digests if digest)
+    return [Table((head, "SHA-256"), rows)] if rows else []
 
 
 def _bullets(sentences: Sequence[str]) -> List[Block]:
     return [Bullets(tuple((sentence,) for sentence in sentences))] if sentences else []
+
+
+def _status(record: Mapping[str, Any]) -> Badge:
+    return Badge(record["status"], tone_of(record["status"]))
 
 
 def _check(record: Mapping[str, Any], *, code: bool = False, title: str = "title") -> Check:
@@ -110,8 +120,7 @@ def _check(record: Mapping[str, Any], *, code: bool = False, title: str = "title
         value = record.get(name, "")
         return _code(value) if code else _text(value)
 
-    badge = Badge(record["status"], tone_of(record["status"]))
-    return Check(record["id"], badge, _text(record.get(title, "")), shown("expected"), shown("found"))
+    return Check(record["id"], _status(record), _text(record.get(title, "")), shown("expected"), shown("found"))
 
 
 def _check_blocks(checks: Sequence[Mapping[str, Any]]) -> List[Block]:
@@ -146,13 +155,7 @@ def _front(report: Mapping[str, Any]) -> List[Block]:
     if not report["gates"]:  # a rehearsal has none: gates protect production
         return blocks
     gates = tuple(
-        Check(
-            gate["id"],
-            Badge(gate["status"], tone_of(gate["status"])),
-            gate["title"],
-            shortened(gate["expected"]),
-            shortened(gate["found"]),
-        )
+        Check(gate["id"], _status(gate), gate["title"], shortened(gate["expected"]), shortened(gate["found"]))
         for gate in report["gates"]
     )
     whole = "Digests are cut to 12 digits here; the whole ones are in the tables below and in report.json."
@@ -191,7 +194,7 @@ def _origin(report: Mapping[str, Any]) -> List[Block]:
     if not approvals:
         return [*blocks, _said("No approval was evaluated.")]
     head = ("reviewer", "status", "verdict", "key")
-    signed = ((one["signer"], one["status"], one["verdict"], Code(one["fingerprint"], copy=True)) for one in approvals)
+    signed = ((one["signer"], _status(one), one["verdict"], Code(one["fingerprint"], copy=True)) for one in approvals)
     blocks.append(Table(head, tuple(signed)))
     blocks += _bullets([one["message"] for one in approvals if one["status"] != "valid"])
     return [
@@ -205,14 +208,7 @@ def _sources(report: Mapping[str, Any]) -> List[Block]:
     backup, blocks = report["backup"], []
     if report["conditions"]:
         rows = tuple(
-            Check(
-                one["id"],
-                Badge(one["status"], tone_of(one["status"])),
-                "",
-                one["expected"],
-                one["found"],
-                one["next_step"],
-            )
+            Check(one["id"], _status(one), "", one["expected"], one["found"], one["next_step"])
             for one in report["conditions"]
         )
         blocks += _section("Pre-run conditions", Board(("condition", ""), rows))
@@ -234,7 +230,8 @@ def _sources(report: Mapping[str, Any]) -> List[Block]:
     )
     table = Table(("file", "SHA-256", "bytes", "what it is"), files, (2,))
     blocks.append(Card(f"Files and their checksums ({len(files)})", (), (table,), folded=True))
-    return [*blocks, *_section("DDL source", _digest_table("file", report["digests"].items()))]
+    digests = _digest_table("file", report["digests"].items()) or [_said("None was read.")]
+    return [*blocks, *_section("DDL source", *digests)]
 
 
 def _execution(report: Mapping[str, Any]) -> List[Block]:
@@ -245,7 +242,7 @@ def _execution(report: Mapping[str, Any]) -> List[Block]:
             one["id"],
             _offset(begun, one["started"]),
             one["seconds"],
-            (one["status"], one["title"], _time_of_day(one["started"]), _text(one["seconds"]), one["result"]),
+            (_status(one), one["title"], _time_of_day(one["started"]), _text(one["seconds"]), one["result"]),
             tone_of(one["status"]),
         )
         for one in report["commands"]
@@ -380,9 +377,16 @@ def _match(one: Mapping[str, Any]) -> str:
 def _locks(locks: Sequence[Mapping[str, Any]], begun: str, length: float) -> List[Block]:
     if not locks:
         return []
+    if all(lock["statement"] is None for lock in locks):
+        modes: Dict[str, List[str]] = {}
+        for lock in locks:
+            modes.setdefault(lock["relation"], []).append(lock["mode"])
+        rows = tuple((Code(relation), ", ".join(found)) for relation, found in modes.items())
+        words = "Observed right before COMMIT, and held until then. Which statements took them is not known: only a rehearsal shows that."
+        return [Heading(3, "Locks"), _said(words), Table(("relation", "locks"), rows)]
     spans = tuple(
         Span(
-            lock["relation"],
+            Code(lock["relation"]),
             _offset(begun, lock["since"]),
             lock["seconds"],
             (
@@ -423,7 +427,7 @@ def _comparison(report: Mapping[str, Any]) -> List[Block]:
     blocks += _bullets([f"Whole table, other sessions' changes included: {one}." for one in report["elsewhere"]])
     shown = object_tree(report) if diff else [_said("No diff was made.")]
     blocks += _section("Created and changed objects", *shown)
-    return [*blocks, _digest_table("fingerprint", report["fingerprints"].items())]
+    return [*blocks, *_digest_table("fingerprint", report["fingerprints"].items())]
 
 
 def _measured(moved: Mapping[str, Any]) -> List[Block]:

@@ -18,6 +18,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.document
     Paragraph,
     Table,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.report_document import outcome_badge
 from ansible_collections.incomex.phasegate.plugins.module_utils._report.run_list import (
     HEAD,
     ListedRun,
@@ -54,4 +55,10 @@ def runs_document(hosts: Mapping[str, Sequence[ListedRun] | None], at: str) -> D
 
 
 def _cells(one: ListedRun) -> tuple[Inline, ...]:
-    return tuple(Code(cell) if name in _NAMES and cell else cell for name, cell in zip(HEAD, row_of(one)))
+    return tuple(_cell(one, name, text) for name, text in zip(HEAD, row_of(one)))
+
+
+def _cell(one: ListedRun, name: str, text: str) -> Inline:
+    if name == "outcome" and text:
+        return outcome_badge(one.outcome or text, one.warnings)
+    return Code(text) if name in _NAMES and text else text

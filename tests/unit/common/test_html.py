@@ -39,7 +39,7 @@ from hypothesis import given
 
 #: What marks a part of a text that is shown as code.
 MARKS = {
-    ("b",), ("b", ("class", "hidden")), *(("span", ("class", kind)) for kind in ("string", "comment", "name")),
+    ("b",), ("wbr",), ("b", ("class", "hidden")), *(("span", ("class", kind)) for kind in ("string", "comment", "name")),
 }  # fmt: skip
 
 
@@ -116,6 +116,12 @@ def test_no_text_is_markup_in_any_block(text: str) -> None:
             '<table><thead><tr><th scope="col">a</th><th scope="col" class=n>n</th></tr></thead><tbody>\n'
             '<tr><th scope="row" data-label="a">x</th><td class=n data-label="n">1</td></tr>\n</tbody></table>',
         ),
+        (
+            Table(("a", "b"), (("", Badge("OK", "good")),)),
+            '<table><thead><tr><th scope="col">a</th><th scope="col">b</th></tr></thead><tbody>\n'
+            '<tr><td data-label="a"></td><td data-label="b"><span class="badge good">OK</span></td></tr>\n</tbody></table>',
+        ),
+        (Paragraph((Code("s.a_b <._"),)), "<p><code>s.<wbr>a_<wbr>b &lt;._</code></p>"),
         (Bullets((("a",), ("b",))), "<ul><li>a</li><li>b</li></ul>"),
         (
             Listing("\nSELECT 'a' -- b\n", "sql"),
@@ -183,7 +189,8 @@ def test_the_contents_are_the_sections() -> None:
         in source
     )
     assert "<code class=copy>abc</code>" in source
-    assert render_page(Document("", "Title", "Lead.", "", [])).count("class=copy") == 0
+    bare = render_page(Document("", "Title", "Lead.", "", []))
+    assert bare.count("class=copy") == bare.count("<nav") == 0
 
 
 def test_headings_have_no_gap_wherever_a_card_is() -> None:

@@ -535,6 +535,7 @@ def test_a_difference_without_its_list_of_changes_is_shown_as_text() -> None:
                 "| P-2 | PASS | title of P-2 | `86` | `86` |",
                 "Transaction 732, attempt 1: 2 x SET, UPDATE 86.",
                 "| 8 | 29 | UPDATE | 86 | 86 | 1.5 |  |",
+                "| `public.t` | AccessExclusiveLock |",
                 "| draft | `86` |  |  |",
                 "DDL lines: removed 1, added 1.",
                 "-CREATE TABLE a (",
@@ -551,6 +552,7 @@ def test_a_difference_without_its_list_of_changes_is_shown_as_text() -> None:
             "undone",
             [
                 "# Rollback of phase alpha r2 on prod: SUCCESS",
+                "| rollback run | yes |",
                 "This run is C-09, started by an operator, for `alpha_prod_1`.",
                 "| alpha_prod_0 | 2026-05-15T03:12:00Z | alpha_prod_rollback_0 |",
                 "- Lost with it, as accepted: rows of public.t, 3 rows",
@@ -559,9 +561,10 @@ def test_a_difference_without_its_list_of_changes_is_shown_as_text() -> None:
                 "Review this report. See above for what a rollback cannot restore.",
             ],
         ),
+        ("undoing stopped", ["| rollback run | no |"]),
         ("a figure deviated", ["- rows of public.t: 85"]),
         ("stopped at a gate", ["```text", "Stopped at G-2.", "No statement was run.", "Not measured.", "No diff was made."]),
-        ("without a plan", ["Not read.", "Nothing was declared.", "None."]),
+        ("without a plan", ["None was read.", "Not read.", "Nothing was declared.", "None."]),
     ],
 )  # fmt: skip
 def test_what_the_report_says(name: str, lines: list[str]) -> None:

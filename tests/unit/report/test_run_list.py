@@ -210,7 +210,8 @@ def test_what_nobody_vouched_for_is_behind_the_outcome(
     lines = run_lines([found])
     assert f"  {shown}  " in lines[1]
     assert lines[-1] == f"in place: alpha on directus since {found.opened[:19]}Z (g1){more}"
-    assert f'<td data-label="outcome">{shown}</td>' in render_page(runs_document({"db1": [found]}, found.opened))
+    badge = f'<td data-label="outcome"><span class="badge {"watch" if warnings else "good"}">{shown}</span></td>'
+    assert badge in render_page(runs_document({"db1": [found]}, found.opened))
     watched = watch(str(tmp_path), "g1", 0, 0)
     assert (watched["outcome"], watched["remarks"]) == ("SUCCESS", list(warnings))
 

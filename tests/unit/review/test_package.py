@@ -296,7 +296,7 @@ def test_every_lock_mode_of_the_manual_is_known() -> None:
 class Tags(html.parser.HTMLParser):
     """The open tags of a page, and what it refers to."""
 
-    VOID = ("meta", "br", "hr", "img", "link", "input")
+    VOID = ("meta", "br", "wbr", "hr", "img", "link", "input")
 
     def __init__(self) -> None:
         super().__init__()
