@@ -198,7 +198,7 @@ def _junit(title: str, rows: Sequence[Mapping[str, Any]]) -> str:
     suite = JUnit(f"phasegate {title}")
     for row in rows:
         outcome, reason = row["outcome"], row["reason"]
-        if outcome in (RunOutcome.SUCCESS.value, RunOutcome.CHECKED.value):
+        if outcome in (RunOutcome.SUCCESS.value, RunOutcome.DRAFTED.value, RunOutcome.CHECKED.value):
             suite.passed(row["host"], "\n".join(part for part in (_cell(row, "outcome"), row["bundle"]) if part))
         elif outcome == NOT_STARTED:
             suite.skipped(row["host"], outcome)

@@ -18,6 +18,9 @@ description:
     if C(squawk-cli) is installed.
   - With O(write) the digests, tags and scope of C(phase.yml) are brought up to date with the SQL after an edit. Nothing else of the
     file changes, and comments stay. What has to be decided by a person is a problem as before.
+  - With O(observed) what a draft showed on its copy is filled in where C(phase.yml) leaves it open or has nothing - row counts, the
+    trailing result, rewrites, changes of data, row counts of tables, columns that triggers change, permitted differences, checks of
+    each changed object, and what the rollback does not bring back. What is declared stays.
   - Without O(write) nothing is written; the difference shows what would be.
   - Run it on the controller.
 extends_documentation_fragment:
@@ -38,8 +41,11 @@ options:
     description: Path of the phase's C(phase.yml).
     type: path
     required: true
+  observed:
+    description: What M(incomex.phasegate.rehearse) returned as RV(incomex.phasegate.rehearse#module:observed).
+    type: dict
   write:
-    description: Whether to write the repaired C(phase.yml).
+    description: Whether to write the repaired or completed C(phase.yml).
     type: bool
     default: false
 requirements:
@@ -65,8 +71,14 @@ lines:
   returned: success
   type: list
   elements: str
+notes:
+  description: What a draft showed and C(phase.yml) cannot take over, because it declares something else; a text each.
+  returned: success, with O(observed)
+  type: list
+  elements: str
 repairs:
-  description: The difference between C(phase.yml) as it was and as its SQL needs it, as a unified diff. Empty if it is up to date.
+  description: The difference between C(phase.yml) as it was and as its SQL needs it, or as what was observed completes it, as a
+    unified diff. Empty if it is up to date.
   returned: always, if C(phase.yml) is the definition of a phase
   type: str
 """
@@ -94,6 +106,10 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.server
 from ansible_collections.incomex.phasegate.plugins.module_utils._review.overview import overview
 from ansible_collections.incomex.phasegate.plugins.module_utils._review.squawk import find_squawk, run_squawk
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.advice import advise_file
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.phase_proposal import (
+    PhaseProposal,
+    propose_phase,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.phase_repair import (
     RepairedPhase,
     repair_phase,
@@ -111,7 +127,7 @@ def lines_of(phase: Phase) -> List[str]:
     return overview(phase.definition, statements.migrate, statements.rollback, advise_file(phase.migrate), findings)
 
 
-def difference(repaired: RepairedPhase, path: str) -> str:
+def difference(repaired: RepairedPhase | PhaseProposal, path: str) -> str:
     """Return what a repair changes, as a unified diff."""
     before, after = (text.splitlines(keepends=True) for text in (repaired.before, repaired.after))
     return "".join(difflib.unified_diff(before, after, fromfile=path, tofile=path, n=1))
@@ -122,6 +138,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "path": {"type": "path", "required": True},
+            "observed": {"type": "dict"},
             "write": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
@@ -132,7 +149,8 @@ def main() -> None:
             module.fail_json(msg=missing_required_lib(library, reason="on the controller"))
     with errors_of(module, file_error=plan_file_error):
         path = resolved(params["path"])
-        repaired = repair_phase(path)
+        observed = params["observed"]
+        repaired = propose_phase(path, observed) if observed else repair_phase(path)
         stale = repaired.before != repaired.after
         given: Dict[str, Any] = {"repairs": difference(repaired, os.path.basename(path))}
         if stale:
@@ -141,6 +159,10 @@ def main() -> None:
         if params["write"] and stale and not module.check_mode:
             replace_file(path, repaired.after.encode("utf-8"))
         given["changed"] = params["write"] and stale
+        if isinstance(repaired, PhaseProposal):
+            given["notes"] = repaired.notes
+            module.exit_json(lines=lines_of(load_phase(path, repaired.after.encode("utf-8"))), **given)
+            return
         if repaired.problems:
             module.fail_json(msg=str(PhaseFileError(repaired.problems)), **given)
         if stale and not params["write"]:

@@ -52,6 +52,14 @@ options:
       - The directory of an open rehearsal run with backup, snapshot and frozen SQL.
       - Required, except in check mode.
     type: path
+  draft:
+    description:
+      - Whether the phase is a draft. Then migration and rollback run on the copy once, and what differs from C(phase.yml) stops
+        nothing but is returned in RV(observed), for M(incomex.phasegate.phase_check) to propose.
+      - Nothing is proved, and there is no RV(rehearsal) that a plan could be made of. An error of a statement and a failed check of
+        preflight stop it.
+    type: bool
+    default: false
   plan:
     description: The plan as M(incomex.phasegate.phase_plan) returns it. Required for O(state=rehearsed).
     type: dict
@@ -78,7 +86,11 @@ cluster:
   type: dict
 rehearsal:
   description: What the plan records of the rehearsal.
-  returned: for O(state=rehearsed), except in check mode
+  returned: for O(state=rehearsed), except with O(draft) and in check mode
+  type: dict
+observed:
+  description: What C(phase.yml) would have to declare, as C(observed.json) of the run has it.
+  returned: for O(state=rehearsed) with O(draft), except in check mode
   type: dict
 """
 
@@ -109,6 +121,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.module i
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.client import CONNECTION_ARGUMENTS, Client
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.identity import read_identity
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_evaluation import MigrationRequest
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.observation import observe_phase
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.rehearsal import Rehearsal, run_rehearsal
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import read_frozen
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
@@ -137,8 +150,10 @@ def check(client: Client, artefacts: RunDirectory, rules: CopyRules) -> dict[str
     return {"changed": False, "cluster": found.as_dict()}
 
 
-def run(client: Client, artefacts: RunDirectory, plan: dict[str, Any], rules: CopyRules) -> dict[str, Any]:
-    """Rehearse in an open run."""
+def run(
+    client: Client, artefacts: RunDirectory, plan: dict[str, Any], rules: CopyRules, *, draft: bool
+) -> dict[str, Any]:
+    """Rehearse in an open run, or observe a draft in it."""
     start = source_in(artefacts)
     source = Snapshot.load(artefacts.file("schema/before.jsonl.gz"))
     backup = newest_end(artefacts.journal.entries(), BackupMade, done=True).backup or {}
@@ -163,7 +178,10 @@ def run(client: Client, artefacts: RunDirectory, plan: dict[str, Any], rules: Co
         "contents": contents,
         "rules": rules,
     }
-    proved = run_rehearsal(rehearsal, artefacts.file(backup["file"]), about)
+    archive = artefacts.file(backup["file"])
+    if draft:
+        return {"changed": True, "observed": observe_phase(rehearsal, archive, about)}
+    proved = run_rehearsal(rehearsal, archive, about)
     proved["backup"] = {key: backup[key] for key in ("file", "size", "sha256", "toc_entries", "compression")}
     return {"changed": True, "rehearsal": proved}
 
@@ -175,6 +193,7 @@ def main() -> None:
             **CONNECTION_ARGUMENTS,
             "state": {"type": "str", "choices": ["ready", "rehearsed"], "default": "rehearsed"},
             "run_directory": {"type": "path"},
+            "draft": {"type": "bool", "default": False},
             "plan": {"type": "dict"},
             "targets": TARGETS_ARGUMENT,
         },
@@ -193,8 +212,9 @@ def main() -> None:
         artefacts = RunDirectory(run_directory_of(module, "Rehearsal"))
         rules = rules_of(artefacts, params)
         ready = params["state"] == "ready"
-        result = check(client, artefacts, rules) if ready else run(client, artefacts, params["plan"], rules)
-        module.exit_json(**result)
+        if ready:
+            module.exit_json(**check(client, artefacts, rules))
+        module.exit_json(**run(client, artefacts, params["plan"], rules, draft=params["draft"]))
 
 
 if __name__ == "__main__":

@@ -233,7 +233,7 @@ def main() -> None:
             # why the run stopped comes first: nothing else shows it
             told = error if isinstance(error, PhaseGateError) else not_sealed(params["run_directory"], error)
             fail_with(module, f"{params['reason']}\n\n{told}")
-        if params["reason"] or result["outcome"] not in ("", RunOutcome.SUCCESS):
+        if params["reason"] or result["outcome"] not in ("", RunOutcome.SUCCESS, RunOutcome.DRAFTED):
             # the next step of a failure is in its reason
             del result["summary"]
             result.pop("next_commands", None)

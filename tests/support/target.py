@@ -95,14 +95,18 @@ class Target:
         extra = {"phasegate_phase_file": str(phase / "phase.yml"), **options.pop("extra_vars", {})}
         return self.play("playbooks/execute.yml", extra_vars=extra, **options)
 
-    def rehearse(self, other: Cluster, phase_file: str = "", user: str = SUPERUSER) -> Play:
-        """Rehearse a phase, Alpha by default, in another cluster as one of its superusers; its plan is below ``plans``."""
+    def rehearse(self, other: Cluster, phase_file: str = "", user: str = SUPERUSER, **inputs: Any) -> Play:
+        """Rehearse a phase, Alpha by default, in another cluster as one of its superusers; its plan is below ``plans``.
+
+        ``inputs`` are further variables of the playbook.
+        """
         connection = {"bindir": str(bin_directory()), "host": str(other.socket_directory), "port": other.port}
         extra = {
             "phasegate_author": "huyen",
             "phasegate_plans": str(self.directory / "plans"),
             "phasegate_rehearsal": {**connection, "user": user, "database": self.database},
             **({"phasegate_phase_file": phase_file} if phase_file else {}),
+            **inputs,
         }
         return self.play(f"playbooks/{'rehearse' if phase_file else 'phase_alpha_rehearse'}.yml", extra_vars=extra)
 

@@ -13,7 +13,7 @@ known by then. ``RunEvent`` and its subclasses belong to the run as a whole, ``N
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Mapping, Sequence, Type, TypeVar
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.batch_events import (
@@ -39,18 +39,6 @@ COMMAND = {EXECUTE: "C-07", ROLLBACK: "C-09"}
 
 Rows = Sequence[Mapping[str, Any]]
 R = TypeVar("R", bound="Record")
-
-
-@dataclass(frozen=True)
-class RunLock:
-    """The session that holds the run's lock: its backend's process id, and when that began by the server's clock."""
-
-    pid: int
-    since: str
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the fields as a plain mapping."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -170,6 +158,14 @@ class RunFailed(RunEvent):
     reason: str = ""
     #: Gate
     gates: Rows | None = None
+
+
+@dataclass(frozen=True)
+class DraftObserved(RunEvent):
+    """What a draft did on its copy is in ``observed.json``, of this SHA-256."""
+
+    event: ClassVar[str] = "observed"
+    sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -464,10 +460,7 @@ class CopyMigratedAgain(Transacted, Verified):
 
 
 def _subclasses(base: Type[R]) -> list[Type[R]]:
-    found: list[Type[R]] = []
-    for one in base.__subclasses__():
-        found += [one, *_subclasses(one)]
-    return found
+    return [found for one in base.__subclasses__() for found in (one, *_subclasses(one))]
 
 
 _ENDS: dict[str, Type[StepEnd]] = {one.step: one for one in _subclasses(StepEnd) if one.step}

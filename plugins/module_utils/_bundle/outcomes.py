@@ -24,6 +24,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
     CopyMigratedAgain,
     CopyRolledBack,
     CopyVerified,
+    DraftObserved,
     RunNotOpened,
     TransactionBegun,
 )
@@ -65,6 +66,8 @@ class Ending(State):
     #: Every step was completed, and the run failed after them.
     FAILED = "failed"
     SUCCESS = "success"
+    #: A rehearsal of a draft: its SQL was run on the copy and observed.
+    DRAFTED = "drafted"
     #: An execution that an earlier run had left incomplete is complete now.
     COMPLETED = "completed"
     #: An execution that committed and was interrupted is verified and sealed now.
@@ -240,6 +243,11 @@ TABLE: Mapping[Tuple[str, Ending], Verdict] = {
         "The rehearsal succeeded: migrated, verified, rolled back to the previous schema, and migrated again.",
         "Have the plan reviewed and approved; then execute it.",
     ),
+    (REHEARSAL, Ending.DRAFTED): Verdict(
+        RunOutcome.DRAFTED,
+        f"The draft was run on the copy and observed; nothing was proved. {_READ}",
+        "Read what was observed, complete phase.yml and the rollback, then rehearse the phase.",
+    ),
     (REHEARSAL, Ending.CHECKED): Verdict(
         RunOutcome.CHECKED,
         "Check mode: no copy was made, and R-1 ... R-5 did not run. No plan was written.",
@@ -348,6 +356,9 @@ def _transacted(entries: Sequence[Entry], command: str) -> Ending | None:
 
 def _rehearsed(plan: Mapping[str, Any] | None, entries: Sequence[Entry]) -> Ending:
     ends: Dict[str, str] = {entry.step: entry.event for entry in entries if entry.event in (DONE, FAILED)}
+    if records_of(entries, DraftObserved):
+        # what verification and rollback of the draft showed is in their records, passed or not
+        return Ending.DRAFTED
     if ends.get(CopyMigrated.step) != DONE:
         ended = _transacted(entries, CopyMigrated.step)
         left = plan and statements_left(plan["ddl"]["statements"], entries, CopyMigrated.step)

@@ -16,7 +16,6 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
     LockTaken,
     OutcomeResolved,
     RunContinued,
-    RunLock,
     RunOpened,
     SealBegun,
     StatementBegun,
@@ -29,6 +28,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import Entry
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.record import Record
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_lock import RunLock
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import TransactionOutcome
 
 R = TypeVar("R", bound=Record)

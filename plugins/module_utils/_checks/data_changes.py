@@ -429,20 +429,27 @@ def judge_data(
     return wrong
 
 
-def data_key(declared: Mapping[str, Mapping[str, Any]], found: Sequence[Mapping[str, Any]]) -> str:
+def data_to_declare(
+    declared: Mapping[str, Mapping[str, Any]], found: Sequence[Mapping[str, Any]]
+) -> Dict[str, Dict[str, Any]]:
     """Return the key ``data`` of phase.yml that these changes need; what is declared and met stays as it is."""
     known = {split_relation(name): (name, kinds) for name, kinds in declared.items()}
+    needed: Dict[str, Dict[str, Any]] = {}
+    for change in found:
+        name, kinds = known.get(split_relation(change["relation"]), (change["relation"], {}))
+        count, rows = kinds.get(change["kind"]), change["rows"]
+        kept = count is not None and within(count, rows or 0)
+        needed.setdefault(name, {})[change["kind"]] = count if kept else (ANY if rows is None else rows)
+    return needed
+
+
+def data_key(declared: Mapping[str, Mapping[str, Any]], found: Sequence[Mapping[str, Any]]) -> str:
+    """Return what ``data_to_declare`` returns as the lines of phase.yml."""
     lines = ["data:"]
-    for relation in dict.fromkeys(change["relation"] for change in found):
-        name, kinds = known.get(split_relation(relation), (relation, {}))
-        values = []
-        for change in (one for one in found if one["relation"] == relation):
-            count, rows = kinds.get(change["kind"]), change["rows"]
-            kept = count is not None and within(count, rows or 0)
-            value = count if kept else (ANY if rows is None else rows)
-            values.append(f"{change['kind']}: {_flow(value)}")
+    for name, kinds in data_to_declare(declared, found).items():
+        values = ", ".join(f"{kind}: {_flow(value)}" for kind, value in kinds.items())
         key = name if _PLAIN_KEY.fullmatch(name) else json.dumps(name, ensure_ascii=False)
-        lines.append(f"  {key}: {{{', '.join(values)}}}")
+        lines.append(f"  {key}: {{{values}}}")
     return "\n".join(lines)
 
 

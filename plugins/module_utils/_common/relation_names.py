@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 from typing import Optional, Tuple
 
-_PART = r'(?:([a-z_\u0080-\uffff][a-z0-9_$\u0080-\uffff]*)|"((?:[^"]|"")+)")'
+_BARE = r"[a-z_\u0080-\uffff][a-z0-9_$\u0080-\uffff]*"
+
+_PART = rf'(?:({_BARE})|"((?:[^"]|"")+)")'
 
 _QUALIFIED = re.compile(rf"{_PART}\.{_PART}")
 
@@ -21,3 +23,9 @@ def split_relation(text: str) -> Optional[Tuple[str, str]]:
         return None
     schema, quoted_schema, name, quoted_name = match.groups()
     return schema or quoted_schema.replace('""', '"'), name or quoted_name.replace('""', '"')
+
+
+def quoted_name(schema: str, name: str) -> str:
+    """Return ``schema.name`` as SQL text, quoted only where it must be."""
+    parts = [part for part in (schema, name) if part]
+    return ".".join(p if re.fullmatch(_BARE, p) else '"' + p.replace('"', '""') + '"' for p in parts)

@@ -68,7 +68,7 @@ class TransactionOutcome(State):
 
 
 class RunOutcome(State):
-    """How a run ended, as one word; ``_bundle/outcomes.py`` has the sentences. Only SUCCESS and CHECKED exit with zero."""
+    """How a run ended, as one word; ``_bundle/outcomes.py`` has the sentences. Only SUCCESS, DRAFTED and CHECKED exit with zero."""
 
     SUCCESS = "SUCCESS"
     STOPPED = "STOPPED"
@@ -86,6 +86,8 @@ class RunOutcome(State):
     REPEAT_FAILED = "REPEAT_FAILED"
     #: A rehearsal that failed after all its steps.
     FAILED = "FAILED"
+    #: A rehearsal of a draft: observed what its definition would declare.
+    DRAFTED = "DRAFTED"
     #: Check mode found nothing that would stop the run.
     CHECKED = "CHECKED"
     #: The schema differs from its baseline in a way that is not permitted.

@@ -252,7 +252,7 @@ def build_report(
         "earlier": start.earlier or [],
         "verifies": (start.execution or "") if kind == VERIFICATION else "",
         "losses": undone.losses or [],
-        "reason": "" if outcome == RunOutcome.SUCCESS else _reason(entries),
+        "reason": "" if outcome in (RunOutcome.SUCCESS, RunOutcome.DRAFTED) else _reason(entries),
         "touched": touched(start, entries, ending, command),
         "phase": {
             "phase": start.phase,

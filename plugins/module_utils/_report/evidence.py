@@ -43,6 +43,7 @@ _ABOUT = (
     (r"backup\.dump", "the backup of this run (pg_dump, custom format)"),
     (r"backup\.(dir|base)\.sha256", "the digests of the backup's files"),
     (r"backup\.json", "the backup's record: size, digest, when it began, how it was checked"),
+    (r"observed\.json", "what the draft did on its copy, as phase.yml would declare it"),
     (r"backup_contents\.json", "what the backup contained when it was made, to compare a restored copy with"),
     (r"roles\.sql", "the cluster's roles, without passwords"),
     (r"plan\.json", "the plan of this run, which approvals are signatures of"),

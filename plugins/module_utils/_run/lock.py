@@ -28,13 +28,13 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
     INTENT,
     LockTaken,
     RunLeft,
-    RunLock,
     RunOpened,
     SealBegun,
     record_of,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import Entry
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import recorded_lock
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_lock import RunLock
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.daemon import start_daemon
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import Gate, run_lock_gate

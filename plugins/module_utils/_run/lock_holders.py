@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from typing import Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
-from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import COMMAND, RunLock, TransactionBegun
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import COMMAND, TransactionBegun
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import (
     opening_of,
     recorded_lock,
     records_of,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_lock import RunLock
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import escaped
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import Gate, run_lock_gate

@@ -202,20 +202,19 @@ class MigrationChecks(TransactionChecks):
         if rehearsed and not rehearsed.ok and rehearsed.message != verdict.message:
             wrong.append(("the diff of the rehearsal", rehearsed.message))
         if wrong:
-            raise Stopped(
-                "C-07: verification failed inside the transaction; rolled back before COMMIT.",
-                expected="; ".join(expected for expected, _found in wrong),
-                found="; ".join(found for _expected, found in wrong),
-                next_step="\n".join(
-                    [
-                        f"the DDL does not produce what its phase declares: correct one of them, then {AS_A_REVISION}",
-                        *(self._data_to_declare(data) if of_data and applied.counted else ()),
-                        *(() if verdict.ok else self._changes_to_permit(verdict)),
-                    ]
-                ),
-            )
-
+            to_declare = self._data_to_declare(data) if of_data and applied.counted else []
+            self.stop(wrong, [*to_declare, *(() if verdict.ok else self._changes_to_permit(verdict))])
         self.content = written_content(session, applied.diff["changes"], applied.tables)
+
+    def stop(self, wrong: Sequence[tuple[str, str]], to_declare: Sequence[str]) -> None:
+        """Raise ``Stopped``: each of ``wrong`` is what was expected and what was found; ``to_declare`` are lines for phase.yml."""
+        advice = f"the DDL does not produce what its phase declares: correct one of them, then {AS_A_REVISION}"
+        raise Stopped(
+            "C-07: verification failed inside the transaction; rolled back before COMMIT.",
+            expected="; ".join(expected for expected, _found in wrong),
+            found="; ".join(found for _expected, found in wrong),
+            next_step="\n".join([advice, *to_declare]),
+        )
 
     def _undeclared_rewrites(self, session: Session, applied: MigrationResult) -> list[tuple[str, str]]:
         """Return the expected and the found tables, where another one than the declared was rewritten."""

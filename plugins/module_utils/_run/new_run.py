@@ -27,12 +27,12 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
     REHEARSAL,
     RunContinued,
     RunFailed,
-    RunLock,
     RunOpened,
     SqlFrozen,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal import FORMAT
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_facts import opening_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_lock import RunLock
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.seal import verify_bundle
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError

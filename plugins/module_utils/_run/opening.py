@@ -23,9 +23,9 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
     ROLLBACK,
     ConditionsEvaluated,
     LockTaken,
-    RunLock,
     RunOpened,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_lock import RunLock
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError, noted
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import read_json, resolved, sha256_bytes
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import GateStatus

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-from typing import Any, ContextManager, Iterator, Mapping, Sequence, TypeVar
+from typing import Any, ContextManager, Iterator, Mapping, Sequence, Type, TypeVar
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.made_databases import (
     MadeDatabases,
@@ -201,13 +201,17 @@ def _migrate(
     """Run C-07 on the copy, measured."""
     request = dataclasses.replace(rehearsal.request, capture=capture)
     checks = MeasuredChecks(rehearsal.client, request, step, base, words)
-    script = rehearsal.as_role(migration_script(request))
+    return migrate_copy(rehearsal, migration_script(request), checks), checks.measurement
+
+
+def migrate_copy(rehearsal: Rehearsal, script: Script, checks: MeasuredChecks) -> MigrationResult:
+    """Run C-07 on the copy with these checks."""
     with rehearsal.session() as session:
-        applied = run_script(session, rehearsal.client, script, checks, base, step)
+        applied = run_script(session, rehearsal.client, rehearsal.as_role(script), checks, checks.base, checks.step)
         checks.watched.require_unchanged(session)
     # the gates are production's; here they would only confuse the report
-    step.update(gates=None)
-    return applied, checks.measurement
+    checks.step.update(gates=None)
+    return applied
 
 
 class MeasuredRollback(RollbackChecks):
@@ -227,12 +231,16 @@ class MeasuredRollback(RollbackChecks):
         super().before_commit(session, applied)
         unexpected = undeclared_rewrites(session, applied, self.script.rewrites, self.script.statements)
         if unexpected:
-            raise Stopped(
-                "C-09: the rollback rewrites a table that the phase does not declare; rolled back before COMMIT.",
-                expected=f"tables that are rewritten (scope.rewrites, rollback.rewrites): {', '.join(self.script.rewrites) or 'none'}",
-                found=f"rewritten: {', '.join(unexpected)}",
-                next_step="declare them in rollback.rewrites, or correct the rollback SQL, as a new revision",
-            )
+            self.stop_at_rewrites(unexpected)
+
+    def stop_at_rewrites(self, unexpected: Sequence[str]) -> None:
+        """Raise ``Stopped`` for tables that the rollback rewrites and the phase does not declare."""
+        raise Stopped(
+            "C-09: the rollback rewrites a table that the phase does not declare; rolled back before COMMIT.",
+            expected=f"tables that are rewritten (scope.rewrites, rollback.rewrites): {', '.join(self.script.rewrites) or 'none'}",
+            found=f"rewritten: {', '.join(unexpected)}",
+            next_step="declare them in rollback.rewrites, or correct the rollback SQL, as a new revision",
+        )
 
     def after_commit(self, session: Session, applied: MigrationResult) -> None:
         """Watch the data from here."""
@@ -240,18 +248,19 @@ class MeasuredRollback(RollbackChecks):
         self.watched.begin(session)
 
 
-def _roll_back(
+def roll_copy_back(
     rehearsal: Rehearsal,
     step: Step[CopyRolledBack],
     original: Snapshot,
     baseline: Sequence[Mapping[str, Any]] | None,
     words: Words,
+    checking: Type[MeasuredRollback] = MeasuredRollback,
 ) -> MigrationResult:
     """Run C-09 on the copy and require that the schema is as before. ``baseline`` is what the migration recorded."""
     script = rehearsal.as_role(rollback_script(rehearsal.request.plan, rehearsal.rollback))
     with rehearsal.session() as session:
         base = take_snapshot(session, sections=original.header.sections)
-        checks = MeasuredRollback(rehearsal.client, original, "the rehearsal", script, step, base, baseline)
+        checks = checking(rehearsal.client, original, "the rehearsal", script, step, base, baseline)
         checks.words = words
         applied = run_script(session, rehearsal.client, script, checks, base, step)
         checks.watched.require_unchanged(session)
@@ -279,7 +288,7 @@ def _statements(applied: MigrationResult) -> list[dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def _roles_recorded(client: Client, made: MadeDatabases) -> Iterator[None]:
+def roles_recorded(client: Client, made: MadeDatabases) -> Iterator[None]:
     """Record the roles that the phase makes within the block: the next rehearsal drops them before it makes its copy."""
     with client.session("phasegate:rehearse") as session:
         before = role_oids(session)
@@ -288,6 +297,44 @@ def _roles_recorded(client: Client, made: MadeDatabases) -> Iterator[None]:
     finally:
         with client.session("phasegate:rehearse") as session:
             made.note_roles(session, before)
+
+
+@dataclasses.dataclass(frozen=True)
+class CopyStart:
+    """The copy before its migration.
+
+    As it was recorded, as the session of the phase sees it, its texts that the source prints otherwise, and the server's facts,
+    which the phase may change.
+    """
+
+    base: Snapshot
+    live: Snapshot
+    words: Words
+    server: Mapping[str, Any]
+
+
+def restore_copy(rehearsal: Rehearsal, archive: str, about: Mapping[str, Any]) -> tuple[Rehearsal, MadeDatabases]:
+    """R-1: restore the copy; return the rehearsal with what is known of its role there. Arguments as for ``run_rehearsal``."""
+    with Step(rehearsal.artefacts, CopyRestored).running() as restored:
+        tables = TablesRead()
+        with watched(restored, tables.look):
+            restored.update(restore=restore_backup(rehearsal.client, archive, seen=tables.copy, **about))
+    made = MadeDatabases(about["rules"].root, (restored.end.restore or {})["cluster"]["system_identifier"])
+    return _tried(rehearsal, about["access"]), made
+
+
+def read_copy(rehearsal: Rehearsal, step: Step[CopyMigrated]) -> CopyStart:
+    """Record the restored copy, and require that it has the source's schema."""
+    client, sections = rehearsal.client, sections_for_plan(rehearsal.request.plan)
+    _name_keys_as_source(client, rehearsal.source)
+    base = record_state(client, rehearsal.artefacts, "rehearsal_before", rehearsal.declared, sections)
+    step.update(fingerprint=base.fingerprint)
+    words = _same_schema(client, rehearsal.source, base)
+    with client.session("phasegate:rehearse") as session:
+        live = take_snapshot(session, sections=sections)
+        # as production has them when the phase begins: the phase may change an extension or a setting
+        server = server_facts(session)
+    return CopyStart(base, live, words, server)
 
 
 def run_rehearsal(rehearsal: Rehearsal, archive: str, about: Mapping[str, Any]) -> dict[str, Any]:
@@ -303,22 +350,11 @@ def run_rehearsal(rehearsal: Rehearsal, archive: str, about: Mapping[str, Any]) 
     sections = sections_for_plan(request.plan)
     wanted = Verification.of_plan(request.plan, request.declared, request.ddl_sha256)
     partitions = rehearsed_partitions(rehearsal.source, request.phase)
-    with Step(artefacts, CopyRestored).running() as restored:
-        tables = TablesRead()
-        with watched(restored, tables.look):
-            restored.update(restore=restore_backup(client, archive, seen=tables.copy, **about))
-    made = MadeDatabases(about["rules"].root, (restored.end.restore or {})["cluster"]["system_identifier"])
-    rehearsal = _tried(rehearsal, about["access"])
+    rehearsal, made = restore_copy(rehearsal, archive, about)
     with Step(artefacts, CopyMigrated).running() as migrated:
-        _name_keys_as_source(client, rehearsal.source)
-        base = record_state(client, artefacts, "rehearsal_before", rehearsal.declared, sections)
-        migrated.update(fingerprint=base.fingerprint)
-        words = _same_schema(client, rehearsal.source, base)
-        with client.session("phasegate:rehearse") as session:
-            live = take_snapshot(session, sections=sections)
-            # as production has them when the phase begins: the phase may change an extension or a setting
-            server = server_facts(session)
-        with _roles_recorded(client, made):
+        start = read_copy(rehearsal, migrated)
+        base, words, live = start.base, start.words, start.live
+        with roles_recorded(client, made):
             applied, measurement = _migrate(rehearsal, migrated, live, "rehearsal_before", words)
     with Step(artefacts, CopyVerified).running() as verified:
         result = run_verification(client, artefacts, wanted, verified, ("rehearsal_before", "rehearsal_after"), words)
@@ -326,12 +362,12 @@ def run_rehearsal(rehearsal: Rehearsal, archive: str, about: Mapping[str, Any]) 
         require_comparable(request.phase, partitions or (), changes)
     with Step(artefacts, CopyRolledBack).running() as rolled_back:
         # as for C-09, which reads it from a file: without the locators of catalog rows
-        undone = _roll_back(rehearsal, rolled_back, base.unlocated(), migrated.end.baseline, words)
+        undone = roll_copy_back(rehearsal, rolled_back, base.unlocated(), migrated.end.baseline, words)
     with Step(artefacts, CopyMigratedAgain).running() as repeated:
         record_state(client, artefacts, "rehearsal_again", rehearsal.declared, sections)
         with client.session("phasegate:rehearse") as session:
             live = take_snapshot(session, sections=sections)
-        with _roles_recorded(client, made):
+        with roles_recorded(client, made):
             _migrate(rehearsal, repeated, live, "rehearsal_again", words)
         labels = ("rehearsal_again", "rehearsal_after_again")
         again = run_verification(client, artefacts, wanted, repeated, labels, words)
@@ -361,7 +397,7 @@ def run_rehearsal(rehearsal: Rehearsal, archive: str, about: Mapping[str, Any]) 
         "result_fingerprint": normalise(result).fingerprint,
         "changes": changes,
         "changes_before_commit": applied.diff["changes"],
-        "server": server,
+        "server": start.server,
         "statements": _statements(applied),
         "locks": measurement.locks,
         "data": applied.data,

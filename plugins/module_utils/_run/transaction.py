@@ -223,8 +223,8 @@ def _failed(session: Session, script: Script, statement: Mapping[str, Any], erro
     )
 
 
-def _check_counts(script: Script, applied: MigrationResult) -> None:
-    """Compare row counts and the trailing SELECT with what the phase declares."""
+def count_differences(script: Script, applied: MigrationResult) -> list[tuple[str, str]]:
+    """Return what is expected and what was found, where a row count or the trailing SELECT differs from what the phase declares."""
     wrong: list[tuple[str, str]] = []
     for tag, declared in sorted(script.rows.items()):
         found = [statement for statement in applied.statements if statement["tag"] == tag]
@@ -242,6 +242,12 @@ def _check_counts(script: Script, applied: MigrationResult) -> None:
         result = shape_answer(Answer(rows=len(applied.result or []), result=applied.result or []), script.result)
         if not answers_equal(script.result, result):
             wrong.append((f"trailing SELECT {json_line(script.result)}", f"trailing SELECT {json_line(result)}"))
+    return wrong
+
+
+def _check_counts(script: Script, applied: MigrationResult) -> None:
+    """Compare row counts and the trailing SELECT with what the phase declares."""
+    wrong = count_differences(script, applied)
     if wrong:
         raise Stopped(
             f"{script.command}: a count or result differs from the declared one; rolled back before COMMIT.",

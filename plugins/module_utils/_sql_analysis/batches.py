@@ -12,7 +12,10 @@ from __future__ import annotations
 
 from typing import Any, Iterator, List, Mapping, Optional, Sequence, Tuple
 
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.relation_names import split_relation
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.relation_names import (
+    quoted_name,
+    split_relation,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_file import Phase
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.problems import Problem
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.batch_form import BatchSql, batch_sql
@@ -21,7 +24,6 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.pa
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.splitting import StatementReporter
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.syntax_tree import (
     is_node,
-    quoted_name,
     relation_pair,
     walk,
 )

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, Dict, List, Mapping, Set, Tuple
 
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.relation_names import quoted_name
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.node_tags import (
     ALTER_DOMAIN_WORDS,
     ALTER_TYPE_WORDS,
@@ -32,7 +33,6 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.sy
     is_concurrent,
     is_node,
     name_pair,
-    quoted_name,
     row_changes,
     string_list,
     walk,

@@ -10,6 +10,7 @@ import itertools
 from dataclasses import dataclass, field
 from typing import Any, Dict, FrozenSet, Iterator, List, Mapping, Sequence, Set, Tuple
 
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.relation_names import quoted_name
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.problems import Repair
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.bodies import Body
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.required_privileges import READ_PLACES
@@ -17,7 +18,6 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.sp
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.syntax_tree import (
     is_node,
     name_pair,
-    quoted_name,
     string_list,
     walk,
 )

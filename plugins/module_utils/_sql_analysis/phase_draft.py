@@ -14,6 +14,7 @@ import collections
 from dataclasses import dataclass, field
 from typing import Any, Dict, Iterator, List, Sequence, Set, Tuple
 
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.relation_names import quoted_name
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_edit import flow, scalar
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_file import SourceFile
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.problems import PhaseFileError, Problem
@@ -49,7 +50,6 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.sy
     is_concurrent,
     is_node,
     name_pair,
-    quoted_name,
     relation_pair,
     string_list,
 )
@@ -98,6 +98,11 @@ def draft_phase(name: str, migrate: SourceFile) -> PhaseDraft:
     return PhaseDraft(
         "".join(_definition(name, migrate, rollback, pieces, found, undone, undo)), undo.text, undo.by_hand
     )
+
+
+def drafted_checks(pieces: Sequence[SqlPiece]) -> Set[str]:
+    """Return the SQL of the checks of verify that a draft of this migration has."""
+    return {sql for _title, sql, _answer, _late in _after(pieces)}
 
 
 def _found(source: SourceFile, pieces: Sequence[SqlPiece], problems: List[Problem]) -> _Found:

@@ -15,6 +15,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Seque
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.data_kinds import counts_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.relation_names import quoted_name
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_file import Phase, SourceFile
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.problems import (
     PhaseFileError,
@@ -77,7 +78,6 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.sp
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.syntax_tree import (
     changes_at_once,
     is_concurrent,
-    quoted_name,
     relation_pair,
     walk,
 )

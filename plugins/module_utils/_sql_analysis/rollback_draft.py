@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple
 
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.relation_names import quoted_name
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import (
     identifier,
     qualified,
@@ -41,7 +42,6 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.sp
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.syntax_tree import (
     is_node,
     name_pair,
-    quoted_name,
     relation_pair,
     string_list,
 )

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Iterator, List, Optional, Sequence, Tuple
 
 try:
@@ -15,8 +14,6 @@ except ImportError:
     HAS_PGLAST = False
 else:
     HAS_PGLAST = True
-
-_BARE_IDENTIFIER = re.compile(r"[a-z_\u0080-\uffff][a-z0-9_$\u0080-\uffff]*")
 
 
 def is_node(node: Any, *types: Any) -> bool:
@@ -72,12 +69,6 @@ def string_list(value: Any) -> Optional[Tuple[str, ...]]:
 def name_pair(parts: Sequence[str]) -> Tuple[str, str]:
     """Return the schema ('' without one) and the name of a dotted name."""
     return (parts[-2] if len(parts) > 1 else "", parts[-1])
-
-
-def quoted_name(schema: str, name: str) -> str:
-    """Return ``schema.name`` as SQL text, quoted only where it must be."""
-    parts = [part for part in (schema, name) if part]
-    return ".".join(p if _BARE_IDENTIFIER.fullmatch(p) else '"' + p.replace('"', '""') + '"' for p in parts)
 
 
 def relation_pair(relation: Any) -> Tuple[str, str]:

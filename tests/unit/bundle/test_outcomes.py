@@ -95,6 +95,8 @@ ROWS: list[tuple[str, Ending, str, Events | None, bool]] = [
     ("rehearsal", Ending.NOT_REPEATED, "REPEAT_FAILED", rehearsal("R-2", "R-3", "R-4", failed="R-5"), False),
     ("rehearsal", Ending.FAILED, "FAILED", rehearsal("R-2", "R-3", "R-4", "R-5", failed="run"), False),
     ("rehearsal", Ending.SUCCESS, "SUCCESS", rehearsal("R-2", "R-3", "R-4", "R-5"), False),
+    ("rehearsal", Ending.DRAFTED, "DRAFTED",
+     [*rehearsal("R-2", "R-4", failed="R-3"), ("run", "observed", {"sha256": "0" * 64})], False),
     ("rehearsal", Ending.CHECKED, "CHECKED", None, False),
     ("rehearsal", Ending.CHECK_STOPPED, "STOPPED", None, False),
     (DRIFT, Ending.SUCCESS, "SUCCESS", None, False),

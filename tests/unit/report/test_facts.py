@@ -120,7 +120,7 @@ def test_junit_fails_where_the_run_did(name: str) -> None:
     built = report(name)
     outcome = root.find(".//testcase[@name='outcome']")
     assert outcome is not None
-    assert (outcome.find("failure") is None) == (built["outcome"] == "SUCCESS")
+    assert (outcome.find("failure") is None) == (built["outcome"] in ("SUCCESS", "DRAFTED"))
     failed = {
         case.get("name", "").partition(" ")[0] for case in root.iter("testcase") if case.find("failure") is not None
     }

@@ -218,6 +218,8 @@ RUNS: dict[str, tuple[str, Events, dict[str, Any] | None]] = {
     "rehearsal not undone": ("ROLLBACK_FAILED", [*REHEARSED[:3], ("R-4", "failed", {"reason": "C-09: no"})], PLAN),
     "rehearsal unfinished": ("ROLLBACK_FAILED", REHEARSED[:3], PLAN),
     "rehearsal not repeated": ("REPEAT_FAILED", REHEARSED[:4], PLAN),
+    "draft observed": ("DRAFTED", [*REHEARSED[:2], ("R-3", "failed", {"reason": "VA-1"}), REHEARSED[3],
+                                   ("run", "observed", {"sha256": "0" * 64})], PLAN),
     "rehearsal failed after all": ("FAILED", [*REHEARSED, ("run", "failed", {"reason": "no space"})], PLAN),
     "verified again in vain": ("NOT_VERIFIED", not_opened("verification", execution="alpha_prod_1"), None),
 }  # fmt: skip

@@ -1,0 +1,201 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Propose for a phase.yml what a draft showed on its copy, see ``_run/observation.py``. Controller only.
+
+What the author has declared stays. Filled in is what is open or absent; where the copy contradicts a declaration, a note says so.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from dataclasses import dataclass
+from typing import Any, Dict, Iterator, List, Mapping, Sequence, Set, Tuple
+
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.relation_names import quoted_name
+from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_edit import edited
+from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_file import load_phase
+from ansible_collections.incomex.phasegate.plugins.module_utils._definition.problems import Problem
+from ansible_collections.incomex.phasegate.plugins.module_utils._definition.strict_yaml import load_strict_yaml
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.phase_draft import drafted_checks
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.splitting import SqlPiece, split_file
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.syntax_tree import (
+    is_node,
+    relation_pair,
+)
+
+try:
+    from pglast import ast
+except ImportError:
+    HAS_PGLAST = False
+else:
+    HAS_PGLAST = True
+
+#: The count that stands for one that nobody knows yet.
+OPEN_COUNT = {"min": 0}
+
+#: More rows of a trailing SELECT than these are no expectation that people read.
+_MOST_ROWS = 50
+
+_NUMBERED = re.compile(r"VA-(\d+)")
+
+
+@dataclass(frozen=True)
+class PhaseProposal:
+    """The text of phase.yml before and after, and what it does not settle: one text each."""
+
+    before: str
+    after: str
+    notes: List[str]
+
+
+def propose_phase(path: str, observed: Mapping[str, Any]) -> PhaseProposal:
+    """Return what a definition would be with what was observed. Raises ``PhaseFileError``."""
+    phase = load_phase(path)
+    before = phase.source.data.decode("utf-8")
+    definition, _lines, _problems = load_strict_yaml(path, phase.source.data)
+    problems: List[Problem] = []
+    pieces = split_file(phase.migrate, problems)
+    proposed = copy.deepcopy(definition)
+    notes = list(_proposed(proposed, observed, pieces))
+    after = edited(before, proposed, path)
+    load_phase(path, after.encode("utf-8"))
+    return PhaseProposal(before, after, notes)
+
+
+def _proposed(definition: Dict[str, Any], observed: Mapping[str, Any], pieces: Sequence[SqlPiece]) -> Iterator[str]:
+    """Fill in what was observed; yield what stays for a person."""
+    undone = observed["rollback"]
+    _fill_rows(definition["expect"], observed["rows"])
+    if observed["result"] is not None and "result" not in definition["expect"]:
+        result = _result(observed["result"])
+        if result is _NONE:
+            yield "expect.result: the trailing SELECT returned what phase.yml cannot declare; select fewer rows, and texts for other values"
+        else:
+            definition["expect"]["result"] = result
+    _add(definition["scope"], "rewrites", observed["rewrites"])
+    _fill_rows(definition["rollback"], undone["rows"])
+    _add(definition["rollback"], "rewrites", undone["rewrites"])
+    if definition.get("diff", {}).get("policy") != "exact":
+        allowed = definition.setdefault("diff", {})
+        _add(allowed, "allow", observed["allow"])
+    for relation, kinds in observed["data"].items():
+        definition.setdefault("data", {})[relation] = {**definition.get("data", {}).get(relation, {}), **kinds}
+    batched = definition.get("batches", {})
+    _add_row_counts(definition, [one for one in observed["row_counts"] if one["relation"] not in batched])
+    _add_measures(definition, [one for one in observed["moved"] if one["relation"] not in batched], pieces)
+    _add_checks(definition, observed["checks"], drafted_checks(pieces))
+    _add(
+        definition["rollback"],
+        "cannot_restore",
+        [
+            f"the rows of {table} that the migration changed keep their new values"
+            for table in undone["changed"]
+            if not any(table in sentence for sentence in definition["rollback"]["cannot_restore"])
+        ],
+    )
+    for expected, found in observed["differs"]:
+        yield f"declared: {expected}; the copy showed: {found}"
+    if not undone["restored"]:
+        yield f"the rollback does not restore the schema: {undone['reason']}"
+
+
+_NONE = object()
+
+
+def _result(rows: List[Mapping[str, Any]]) -> Any:
+    """Return rows in the shortest form that ``expect.result`` can have."""
+    values = [value for row in rows for value in row.values()]
+    if len(rows) > _MOST_ROWS or any(not (one is None or isinstance(one, (int, str))) for one in values):
+        return _NONE
+    if rows and len(rows[0]) == 1:
+        return values[0] if len(values) == 1 else values
+    return rows[0] if len(rows) == 1 else rows
+
+
+def _fill_rows(section: Dict[str, Any], found: Mapping[str, Sequence[int]]) -> None:
+    """Declare the row counts of statements that are open."""
+    for tag, rows in found.items():
+        declared = section.get("rows", {}).get(tag)
+        if declared is None or declared == {"each": OPEN_COUNT}:
+            counts: Any = {"each": rows[0]} if len(rows) > 1 and len(set(rows)) == 1 else list(rows)
+        elif isinstance(declared, list) and len(declared) == len(rows):
+            counts = [count if one == OPEN_COUNT else one for one, count in zip(declared, rows)]
+        else:
+            continue
+        section.setdefault("rows", {})[tag] = counts
+
+
+def _add(section: Dict[str, Any], key: str, entries: Sequence[Any]) -> None:
+    there = section.get(key, [])
+    new = [one for number, one in enumerate(entries) if one not in there and one not in entries[:number]]
+    if new:
+        section[key] = [*there, *new]
+
+
+def _add_row_counts(definition: Dict[str, Any], found: Sequence[Mapping[str, Any]]) -> None:
+    """Declare by how much the number of rows of each changed table changes."""
+    there = {one if isinstance(one, str) else one["relation"] for one in definition.get("row_counts", [])}
+    new = [one for one in found if one["relation"] not in there]
+    _add(definition, "row_counts", [dict(one) if one["change"] else one["relation"] for one in new])
+
+
+def _add_measures(definition: Dict[str, Any], moved: Sequence[Mapping[str, Any]], pieces: Sequence[SqlPiece]) -> None:
+    """Measure the columns that a trigger changes: those that no UPDATE sets."""
+    there = {(one["relation"], one["column"]) for one in definition.get("measure", [])}
+    ids = {one["id"] for one in definition.get("measure", [])}
+    set_ones = set(_set_columns(pieces))
+    for one in moved:
+        place = (one["relation"], one["column"])
+        if place in there or place in set_ones:
+            continue
+        name = re.sub(r"[^A-Za-z0-9._-]", "_", f"{one['relation'].split('.')[-1]}.{one['column']}").strip("._-")
+        number = next(n for n in range(1, len(ids) + 2) if (name if n == 1 else f"{name}-{n}") not in ids)
+        ids.add(name if number == 1 else f"{name}-{number}")
+        _add(
+            definition,
+            "measure",
+            [
+                {
+                    "id": name if number == 1 else f"{name}-{number}",
+                    "relation": one["relation"],
+                    "key": one["key"],
+                    "column": one["column"],
+                    "expect": {"changed": one["changed"]},
+                }
+            ],
+        )
+
+
+def _set_columns(pieces: Sequence[SqlPiece]) -> Iterator[Tuple[str, str]]:
+    """Yield relation and column of what UPDATE statements set."""
+    for piece in pieces:
+        if is_node(piece.node, ast.UpdateStmt):
+            relation = quoted_name(*relation_pair(piece.node.relation))
+            yield from ((relation, target.name) for target in piece.node.targetList)
+
+
+def _add_checks(definition: Dict[str, Any], checks: Sequence[Mapping[str, Any]], drafted: Set[str]) -> None:
+    """Add each check of a changed object; in the place of one that the SQL alone drafted, which says less about that object."""
+    verify = definition["verify"]
+    numbers = [int(found[1]) for one in verify if (found := _NUMBERED.fullmatch(one["id"]))]
+    following = max(numbers, default=0) + 1
+    for check in checks:
+        new = {key: value for key, value in check.items() if key != "names"}
+        if any(one.get("sql") == check["sql"] for one in verify):
+            continue
+        weaker = next(
+            (
+                place
+                for place, one in enumerate(verify)
+                if one.get("sql") in drafted and all(name in one["sql"] for name in check["names"])
+            ),
+            None,
+        )
+        if weaker is None:
+            verify.append({"id": f"VA-{following}", **new})
+            following += 1
+        else:
+            verify[weaker] = {"id": verify[weaker]["id"], **new}

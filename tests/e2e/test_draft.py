@@ -1,0 +1,159 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A draft on its copy: what it shows is proposed for phase.yml, and with the proposal the phase is rehearsed as it is."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from ansible_collections.incomex.phasegate.tests.support.playbook import play
+from ansible_collections.incomex.phasegate.tests.support.target import Target
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ansible_collections.incomex.phasegate.tests.support.cluster import Cluster
+
+BEFORE = """
+CREATE SCHEMA depot;
+CREATE TABLE depot.parcels (id int PRIMARY KEY, weight int, touched timestamptz NOT NULL DEFAULT '2020-02-02');
+CREATE TABLE depot.log (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, note text);
+CREATE VIEW depot.heavy AS SELECT id FROM depot.parcels WHERE weight > 3;
+INSERT INTO depot.parcels SELECT n, n FROM generate_series(1, 5) n;
+CREATE FUNCTION depot.touch() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  NEW.touched := clock_timestamp();
+  INSERT INTO depot.log (note) VALUES (NEW.id);
+  RETURN NEW;
+END$$;
+CREATE TRIGGER touch BEFORE UPDATE ON depot.parcels FOR EACH ROW EXECUTE FUNCTION depot.touch();
+"""
+
+CHANGE = """BEGIN;
+ALTER TABLE depot.parcels ADD COLUMN state text;
+UPDATE depot.parcels SET state = 'new' WHERE id > 2;
+UPDATE depot.parcels SET state = 'old' WHERE id <= 2;
+INSERT INTO depot.log (note) VALUES ('first'), ('second');
+ALTER TABLE depot.parcels ADD COLUMN price numeric NOT NULL DEFAULT pg_catalog.random();
+DROP VIEW depot.heavy;
+CREATE TABLE depot.crates (id int PRIMARY KEY, parcel int NOT NULL REFERENCES depot.parcels);
+GRANT SELECT ON depot.crates TO PUBLIC;
+COMMENT ON TABLE depot.parcels IS 'all of them';
+SELECT count(*) AS parcels, 'done' AS said FROM depot.parcels;
+COMMIT;
+CREATE INDEX CONCURRENTLY parcels_state ON depot.parcels (state);
+"""
+
+ROLLBACK = """DROP TABLE depot.crates;
+COMMENT ON TABLE depot.parcels IS NULL;
+CREATE VIEW depot.heavy AS SELECT id FROM depot.parcels WHERE weight > 3;
+ALTER TABLE depot.parcels DROP COLUMN price;
+DELETE FROM depot.log WHERE note IN ('first', 'second');
+ALTER TABLE depot.parcels DROP COLUMN state;
+"""
+
+
+@pytest.fixture
+def phase(cluster: Cluster, empty_database: str, tmp_path: Path) -> Path:
+    """Return the drafted phase of the change, with a rollback that a person has completed."""
+    cluster.psql(BEFORE, empty_database)
+    (tmp_path / "change.sql").write_text(CHANGE, encoding="utf-8")
+    given = {"phasegate_phase": "depot-change", "phasegate_phases": str(tmp_path / "phases")}
+    drafted = play(
+        tmp_path, "playbooks/new_phase.yml", extra_vars={**given, "phasegate_sql": str(tmp_path / "change.sql")}
+    )
+    assert drafted.rc == 0, drafted.stdout
+    folder = tmp_path / "phases" / "depot-change"
+    (folder / "rollback.sql").write_text(ROLLBACK, encoding="utf-8")
+    about = {"phasegate_phase_file": str(folder / "phase.yml"), "phasegate_write": "true"}
+    checked = play(tmp_path, "playbooks/check_phase.yml", extra_vars=about)
+    assert checked.rc == 0, checked.stdout
+    return folder / "phase.yml"
+
+
+def loaded(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return found
+
+
+def test_what_a_draft_shows_is_proposed_written_and_then_proved(
+    cluster: Cluster, empty_database: str, tmp_path: Path, rehearsal_cluster: Cluster, phase: Path
+) -> None:
+    target = Target(cluster, empty_database, tmp_path)
+    before = phase.read_text(encoding="utf-8")
+    shown = target.rehearse(rehearsal_cluster, str(phase), phasegate_draft="true")
+    assert shown.rc == 0, shown.stdout
+    assert phase.read_text(encoding="utf-8") == before
+    assert not (tmp_path / "plans").exists()
+    assert "Rehearsal of phase depot-change r1 for test: DRAFTED" in shown.stdout
+    (bundle,) = target.bundles()
+    assert bundle.path.joinpath("observed.json").is_file()
+    report = json.loads(bundle.path.joinpath("report.json").read_text(encoding="utf-8"))
+    assert report["outcome"] == "DRAFTED"
+
+    written = target.rehearse(rehearsal_cluster, str(phase), phasegate_draft="true", phasegate_write="true")
+    assert written.rc == 0, written.stdout
+    definition = loaded(phase)
+    assert definition["expect"]["rows"] == {"UPDATE": [3, 2], "INSERT": [2]}
+    assert definition["expect"]["result"] == {"parcels": 5, "said": "done"}
+    assert definition["scope"]["rewrites"] == ["depot.parcels"]
+    assert definition["data"]["depot.log"] == {"INSERT": 7}
+    assert {"kind": "view", "object": "depot.heavy"} in definition["diff"]["allow"]
+    assert {"relation": "depot.log", "change": 7} in definition["row_counts"]
+    assert definition["measure"] == [
+        {
+            "id": "parcels.touched",
+            "relation": "depot.parcels",
+            "key": "id",
+            "column": "touched",
+            "expect": {"changed": 5},
+        }
+    ]
+    assert definition["rollback"]["rows"] == {"DELETE": [2]}
+    checks = {one["title"]: one for one in definition["verify"]}
+    assert checks["depot.crates has its columns"]["expect"] == [
+        {"column": "id", "type": "integer", "required": True},
+        {"column": "parcel", "type": "integer", "required": True},
+    ]
+    state = {"type": "text", "required": False, "default": None, "comment": None}
+    assert checks["depot.parcels has column state as defined"]["expect"] == state
+    assert checks["depot.parcels_state is as defined"]["after_commit"] is True
+    assert checks["PUBLIC has these privileges on depot.crates"]["expect"] == "SELECT"
+    assert checks["depot.parcels has its comment"]["expect"] == "all of them"
+    assert checks["depot.heavy does not exist"]["expect"] is True
+    assert definition["rollback"]["cannot_restore"] == [
+        f"the rows of {table} that the migration changed keep their new values"
+        for table in ("depot.log", "depot.parcels")
+    ]
+
+    rehearsed = target.rehearse(rehearsal_cluster, str(phase))
+    assert rehearsed.rc == 0, rehearsed.stdout
+    (plan,) = (tmp_path / "plans").glob("*/plan.json")
+    executed = target.play(str(tmp_path / "depot-change.yml"), extra_vars={"phasegate_plan": str(plan)})
+    assert executed.rc == 0, executed.stdout
+
+
+def test_what_is_declared_stays_and_the_difference_is_told(
+    cluster: Cluster, empty_database: str, tmp_path: Path, rehearsal_cluster: Cluster, phase: Path
+) -> None:
+    target = Target(cluster, empty_database, tmp_path)
+    text = phase.read_text(encoding="utf-8").replace("UPDATE: {each: {min: 0}}", "UPDATE: [3, 9]")
+    phase.write_text(text, encoding="utf-8")
+    (phase.parent / "rollback.sql").write_text(ROLLBACK.replace("CREATE VIEW", "--"), encoding="utf-8")
+    about = {"phasegate_phase_file": str(phase), "phasegate_write": "true"}
+    assert play(tmp_path, "playbooks/check_phase.yml", extra_vars=about).rc == 0
+    written = target.rehearse(rehearsal_cluster, str(phase), phasegate_draft="true", phasegate_write="true")
+    assert written.rc == 0, written.stdout
+    assert loaded(phase)["expect"]["rows"]["UPDATE"] == [3, 9]
+    line = CHANGE[: CHANGE.index("UPDATE depot.parcels SET state = 'old'")].count("\n") + 1
+    assert f"declared: UPDATE of line {line}: 9 rows; the copy showed: UPDATE of line {line}: 2 rows" in written.stdout
+    assert "the rollback does not restore the schema: C-09: the schema would differ" in written.stdout
+    # what no definition permits stops a draft, as it stops a rehearsal
+    cluster.psql("ALTER TABLE depot.parcels ADD COLUMN price int", target.database)
+    stopped = target.rehearse(rehearsal_cluster, str(phase), phasegate_draft="true", phasegate_write="true")
+    assert stopped.rc != 0
+    assert target.bundles()[-1].path.joinpath("observed.json").exists() is False
