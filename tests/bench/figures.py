@@ -33,6 +33,8 @@ class Figure:
     ours_cpu: list[float] = field(default_factory=list)
     theirs_cpu: list[float] = field(default_factory=list)
     note: str = ""
+    #: whether the picture has it: not where the yardstick does much less
+    plotted: bool = True
     load: float = field(default_factory=lambda: round(os.getloadavg()[0], 1))
 
     @property
@@ -70,6 +72,7 @@ def table(figures: Iterable[Figure]) -> str:
 
 def plot(figures: Sequence[Figure]) -> str:
     """Return the ratios as bars, a picture in SVG that follows the reader's colours; the line is the yardstick."""
+    figures = [one for one in figures if one.plotted]
     most = max(*(one.ratio for one in figures), 1.0)
     left, room = 300, WIDTH - 300 - 60
     height = len(figures) * (BAR + GAP) + GAP

@@ -11,6 +11,9 @@ docs/performance.md and its picture anew. A and B alternate, and every figure is
 - ``snapshot``: the schema snapshot and what is done with it, beside ``pg_dump --schema-only``
 - ``backup``: the backup with its digests, beside ``pg_dump`` alone
 - ``fleet``: one database more in a play, beside ``pg_dump`` and psql for it
+- ``runners``: a whole run beside other migration tools with the same change; `scripts/runners` installs them
+- ``stall``: how long an application waits while a change waits for its lock, beside psql and Sqitch
+- ``ssh``: a whole run over SSH, beside the same on one host
 """
 
 from __future__ import annotations
@@ -19,7 +22,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -31,19 +33,19 @@ from typing import TYPE_CHECKING
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.backup import back_up
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.dump import BackupOptions
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
-from ansible_collections.incomex.phasegate.tests.bench import bench_lock_window, bench_snapshot
+from ansible_collections.incomex.phasegate.tests.bench import bench_lock_window, bench_snapshot, bench_tools
 from ansible_collections.incomex.phasegate.tests.bench.bench_lock_window import PRODUCTION
 from ansible_collections.incomex.phasegate.tests.bench.bench_snapshot import FIXTURE, PHASE
 from ansible_collections.incomex.phasegate.tests.bench.figures import Figure, plot, table
+from ansible_collections.incomex.phasegate.tests.bench.timing import ROOT, timed
 from ansible_collections.incomex.phasegate.tests.support.cluster import bin_directory, running_cluster
-from ansible_collections.incomex.phasegate.tests.support.playbook import environment, write_inventory
+from ansible_collections.incomex.phasegate.tests.support.playbook import write_inventory
 from ansible_collections.incomex.phasegate.tests.support.runs import client_of
 from ansible_collections.incomex.phasegate.tests.support.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-ROOT = Path(__file__).resolve().parents[2]
 CONTAINER = "postgres"  # the name that the inventory's production has
 USER = "workflow_admin"
 FLEET = 10  # databases beside the first
@@ -53,25 +55,6 @@ NOISE = 64  # MB of the backup's database
 def say(text: str) -> None:
     """Tell how far the work is."""
     sys.stderr.write(f"bench: {text}\n")
-
-
-def timed(argv: Sequence[str | Path], **variables: str) -> tuple[float, float]:
-    """Run a program; return its seconds, and the CPU seconds of it and its children here. It has to succeed."""
-    before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    done = subprocess.run(
-        argv,
-        cwd=ROOT,
-        env={**os.environ, **environment(variables)},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    seconds, after = time.monotonic() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)
-    if done.returncode != 0:
-        raise SystemExit(f"{argv[0]} ended with {done.returncode}:\n{done.stdout[-5000:]}")
-    return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 # --- the whole phase -------------------------------------------------------------------------------------------
@@ -257,6 +240,9 @@ PARTS: dict[str, Callable[[int], list[Figure]]] = {
     "snapshot": snapshot,
     "backup": backup,
     "fleet": fleet,
+    "runners": bench_tools.runners,
+    "stall": bench_tools.stall,
+    "ssh": bench_tools.ssh,
 }
 
 

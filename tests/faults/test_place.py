@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pwd
 import re
 import shutil
-import socket
 import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +22,7 @@ from ansible_collections.incomex.phasegate.tests.support.cluster import SUPERUSE
 from ansible_collections.incomex.phasegate.tests.support.conductor import children, conducting, descendants, gone, kill
 from ansible_collections.incomex.phasegate.tests.support.playbook import ROOT
 from ansible_collections.incomex.phasegate.tests.support.runs import wait_for
+from ansible_collections.incomex.phasegate.tests.support.ssh_server import SSHD, running_sshd
 from ansible_collections.incomex.phasegate.tests.support.target import Target
 
 if TYPE_CHECKING:
@@ -162,39 +160,10 @@ def command(pid: int) -> bytes:
 @pytest.fixture
 def sshd(tmp_path: Path) -> Iterator[dict[str, Any]]:
     """A server of its own on the loopback; yields what an inventory says to reach it, and ``pid``."""
-    program = Path("/usr/sbin/sshd")
-    if not program.exists():
+    if not SSHD.exists():
         pytest.skip("no sshd is installed here")
-    for name in ("host", "client"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / name], check=True)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    config = tmp_path / "sshd_config"
-    config.write_text(
-        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {tmp_path}/host\nAuthorizedKeysFile {tmp_path}/client.pub\n"
-        f"PidFile {tmp_path}/sshd.pid\nStrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\n",
-        encoding="utf-8",
-    )
-    if os.geteuid() == 0:
-        Path("/run/sshd").mkdir(exist_ok=True)  # where it locks itself up before a login
-    server = subprocess.Popen([program, "-D", "-e", "-f", config], stderr=subprocess.DEVNULL)
-    try:
-        wait_for("sshd", (tmp_path / "sshd.pid").exists)
-        yield {
-            "pid": server.pid,
-            "ansible_connection": "ssh",
-            "ansible_host": "127.0.0.1",
-            "ansible_port": port,
-            "ansible_user": pwd.getpwuid(os.geteuid()).pw_name,
-            "ansible_ssh_private_key_file": str(tmp_path / "client"),
-            "ansible_ssh_args": "-F none -o ControlMaster=no -o ControlPath=none -o UserKnownHostsFile=/dev/null"
-            " -o StrictHostKeyChecking=no -o IdentitiesOnly=yes",
-            "ansible_python_interpreter": sys.executable,
-        }
-    finally:
-        server.terminate()
-        server.wait()
+    with running_sshd(tmp_path) as found:
+        yield found
 
 
 @pytest.mark.fault("ssh-dropped")
