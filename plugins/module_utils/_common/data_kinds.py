@@ -35,9 +35,14 @@ def within(declared: Any, rows: int) -> bool:
 def counts_of(declared: Any, found: int) -> List[Any]:
     """Return one declared count for each of ``found`` statements: ``{each: …}`` is written once for all, at least one.
 
-    A list has its own length, which its reader compares with ``found``.
+    With ``{total: …}`` each may be any. A list has its own length, which its reader compares with ``found``.
     """
-    return [declared["each"]] * max(1, found) if isinstance(declared, Mapping) else list(declared)
+    return [declared.get("each", ANY)] * max(1, found) if isinstance(declared, Mapping) else list(declared)
+
+
+def total_of(declared: Any) -> Any:
+    """Return the declared count of all statements together, None where each is declared."""
+    return declared.get("total") if isinstance(declared, Mapping) else None
 
 
 def count_range(declared: Any) -> str:

@@ -107,12 +107,13 @@ _ROWS: Schema = {
     "description": "for each of INSERT, UPDATE, DELETE, MERGE, COPY: the row counts of its statements in file order",
     "type": "object",
     "additionalProperties": {
-        "description": "a list of counts, one for each statement, or {each: a count} for all of them",
+        "description": "a list of counts, one for each statement, {each: a count} for all of them, or {total: a count} for their sum",
         "type": ["array", "object"],
         "items": _COUNT,
         "additionalProperties": False,
-        "required": ["each"],
-        "properties": {"each": _COUNT},
+        "minProperties": 1,
+        "maxProperties": 1,
+        "properties": {"each": _COUNT, "total": _COUNT},
     },
     "default": {},
 }

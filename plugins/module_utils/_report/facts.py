@@ -37,7 +37,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_fact
     newest_end,
     records_of,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.data_kinds import change_extent, counts_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.data_kinds import ANY, change_extent, counts_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._report.vocabulary import COMMANDS
 
 Row = Mapping[str, Any]
@@ -171,7 +171,7 @@ def statement_rows(
                 "started": one.get("at", ""),
                 "milliseconds": one["milliseconds"],
                 "rows": one["rows"],
-                "expected_rows": declared[number - 1] if number <= len(declared) else None,
+                "expected_rows": _declared(declared, number),
                 "after_commit": bool(plan.get("after_commit")),
                 "batches": [
                     {"number": b.number, "rows": b.rows, "above": b.low, "to": b.high, "milliseconds": b.milliseconds}
@@ -181,6 +181,12 @@ def statement_rows(
             }
         )
     return rows
+
+
+def _declared(counts: Sequence[Any], number: int) -> Any:
+    """Return the declared count of a statement, None where it may report any."""
+    found = counts[number - 1] if number <= len(counts) else None
+    return None if found == ANY else found
 
 
 def _so_far(plan: Mapping[str, Any], batches: Sequence[BatchBegun]) -> dict[str, Any]:

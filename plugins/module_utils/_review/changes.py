@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Iterator, List, Mapping, Tuple
 
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.data_kinds import counts_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.data_kinds import counts_of, total_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.document import (
     Badge,
     Block,
@@ -74,6 +74,9 @@ def _difference(change: Mapping[str, Any]) -> str:
 
 def _counts(declared: Any) -> str:
     """Return the declared row counts of a tag's statements for people."""
+    total = total_of(declared)
+    if total is not None:
+        return f"{_count(total)} for all statements together"
     each = isinstance(declared, Mapping)
     return ", ".join(map(_count, counts_of(declared, 1))) + (" for each statement" if each else "")
 

@@ -34,6 +34,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.clock im
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.data_kinds import (
     count_range,
     counts_of,
+    total_of,
     within,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError, Stopped
@@ -236,6 +237,9 @@ def count_differences(script: Script, applied: MigrationResult) -> list[tuple[st
             if not within(wanted, statement["rows"]):
                 where = f"{tag} of line {statement['line']}"
                 wrong.append((f"{where}: {count_range(wanted)} rows", f"{where}: {statement['rows']} rows"))
+        total, rows = total_of(declared), sum(statement["rows"] or 0 for statement in found)
+        if total is not None and not within(total, rows):
+            wrong.append((f"all {tag} together: {count_range(total)} rows", f"all {tag} together: {rows} rows"))
         if len(found) != len(counts):
             wrong.append((f"{len(counts)} x {tag}", f"{len(found)} x {tag}"))
     if script.result is not None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import Any, Iterator, List, Mapping, Optional, Sequence, Tuple
 
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.data_kinds import total_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.relation_names import (
     quoted_name,
     split_relation,
@@ -190,6 +191,14 @@ def batch_problems(phase: Phase, statements: Sequence[Statement]) -> Iterator[Pr
                 ("batches", name),
                 f"no UPDATE or DELETE after COMMIT in {phase.migrate.name} is about it",
                 next_step="remove it, or move the statement behind COMMIT",
+            )
+    for tag in sorted({one["tag"] for one in statements if one.get("batch")}):
+        if total_of(definition["expect"]["rows"].get(tag)) is not None:
+            yield phase.at.problem(
+                ("expect", "rows", tag),
+                "a total of statements some of which run in batches: it could not be judged before COMMIT",
+                expected="a list of counts, one for each statement",
+                next_step="declare the rows of each",
             )
     for section in ("measure", "row_counts"):
         for index, entry in enumerate(definition[section]):

@@ -39,6 +39,9 @@ OPEN_COUNT = {"min": 0}
 #: More rows of a trailing SELECT than these are no expectation that people read.
 _MOST_ROWS = 50
 
+#: Counts of more statements than these are declared as their sum.
+_MOST_COUNTS = 20
+
 _NUMBERED = re.compile(r"VA-(\d+)")
 
 
@@ -120,12 +123,19 @@ def _fill_rows(section: Dict[str, Any], found: Mapping[str, Sequence[int]]) -> N
     for tag, rows in found.items():
         declared = section.get("rows", {}).get(tag)
         if declared is None or declared == {"each": OPEN_COUNT}:
-            counts: Any = {"each": rows[0]} if len(rows) > 1 and len(set(rows)) == 1 else list(rows)
+            counts: Any = _counts(rows)
         elif isinstance(declared, list) and len(declared) == len(rows):
             counts = [count if one == OPEN_COUNT else one for one, count in zip(declared, rows)]
         else:
             continue
         section.setdefault("rows", {})[tag] = counts
+
+
+def _counts(rows: Sequence[int]) -> Any:
+    """Return the rows of statements in the shortest form."""
+    if len(rows) > 1 and len(set(rows)) == 1:
+        return {"each": rows[0]}
+    return list(rows) if len(rows) <= _MOST_COUNTS else {"total": sum(rows)}
 
 
 def _add(section: Dict[str, Any], key: str, entries: Sequence[Any]) -> None:

@@ -103,6 +103,8 @@ BOUND = {
     "class",
     "min",
     "max",
+    "each",
+    "total",
 }
 
 

@@ -250,6 +250,11 @@ def test_several_problems_are_listed_at_once(alpha: Path) -> None:
             "expect.rows.UPDATE.each",
             "at least 0",
         ),
+        (
+            {"expect": {"tags": {"UPDATE": 1}, "rows": {"UPDATE": {"each": 1, "total": 2}}}},
+            "expect.rows.UPDATE",
+            "{total: a count} for their sum",
+        ),
         ({"diff": {"allow": [{}]}}, "diff.allow[0]", "one or more of class, kind, schema, object"),
         ({"non_scope": [{"id": "NS", "title": "x", "not_attempted": False}]}, "non_scope[0].not_attempted", "true"),
         ({"verify": []}, "verify", "checks before COMMIT"),

@@ -113,6 +113,8 @@ def test_a_change_after_commit_needs_its_batches(app: Client, tmp_path: Path) ->
         planned(app, tmp_path, batches={**DEFINITION["batches"], "app.other": {"by": "id", "rows": 1}})
     with pytest.raises(PhaseFileError, match=r"a table with batches"):
         planned(app, tmp_path, row_counts=["app.orders"])
+    with pytest.raises(PhaseFileError, match=r"a total of statements some of which run in batches"):
+        planned(app, tmp_path, expect={**DEFINITION["expect"], "rows": {"UPDATE": {"total": 10}}})
 
 
 @pytest.mark.parametrize("part", ["change", "select", "key"])

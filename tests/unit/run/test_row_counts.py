@@ -22,7 +22,7 @@ def check(declared: Any, reported: list[int]) -> None:
 
 @pytest.mark.parametrize(
     ("declared", "reported"),
-    [({"each": 1}, [1, 1, 1]), ({"each": {"min": 1, "max": 2}}, [1, 2]), ([1, 2], [1, 2])],
+    [({"each": 1}, [1, 1, 1]), ({"each": {"min": 1, "max": 2}}, [1, 2]), ([1, 2], [1, 2]), ({"total": 3}, [0, 3, 0])],
 )
 def test_counts_are_met(declared: Any, reported: list[int]) -> None:
     check(declared, reported)
@@ -35,6 +35,9 @@ def test_counts_are_met(declared: Any, reported: list[int]) -> None:
         ({"each": {"max": 1}}, [1, 2], "INSERT of line 2: 2 rows"),
         ({"each": 1}, [], "0 x INSERT"),
         ([1, 1], [1], "1 x INSERT"),
+        ({"total": 3}, [1, 1], "all INSERT together: 2 rows"),
+        ({"total": {"max": 3}}, [2, 2], "all INSERT together: 4 rows"),
+        ({"total": 0}, [], "0 x INSERT"),
     ],
 )
 def test_a_missed_count_stops(declared: Any, reported: list[int], found: str) -> None:

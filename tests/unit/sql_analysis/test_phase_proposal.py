@@ -64,6 +64,8 @@ def test_nothing_observed_changes_nothing(phase: Path) -> None:
     [
         ("{each: {min: 0}}", [4, 7], [4, 7]),
         ("{each: {min: 0}}", [4, 4], {"each": 4}),
+        ("{each: {min: 0}}", [*range(21)], {"total": 210}),
+        ("{total: 5}", [4, 7], {"total": 5}),
         ("[{min: 0}, 3]", [4, 7], [4, 3]),
         ("{each: 9}", [4, 7], {"each": 9}),
         ("[{min: 1, max: 5}, {min: 0}]", [4, 7], [{"min": 1, "max": 5}, 7]),
