@@ -74,7 +74,7 @@ def _h_code(text: str, keep: str = LAYOUT) -> str:
 
 def _breaking(written: str) -> str:
     """Let a long name break behind a dot or an underscore before it breaks anywhere; ``written`` is HTML of one text."""
-    return re.sub(r"(?<=\w)[._](?=\w)", r"\g<0><wbr>", written)
+    return re.sub(r"(?<=\w)(?:_|\.(?!\d))(?=\w)", r"\g<0><wbr>", written)
 
 
 def _sql(text: str) -> str:
@@ -187,8 +187,12 @@ def _grid(head: Sequence[str], rows: Sequence[str], numeric: Sequence[int] = (),
     return f"<details><summary>{len(rows)} rows</summary>\n{table}\n</details>"
 
 
+def _cell(value: Inline) -> str:
+    return _breaking(_h(value)) if isinstance(value, str) else _inline(value)
+
+
 def _table(block: Table) -> str:
-    rows = [_cells(block.head, [_inline(cell) for cell in cells], block.numeric) for cells in block.rows]
+    rows = [_cells(block.head, [_cell(cell) for cell in cells], block.numeric) for cells in block.rows]
     return _grid(block.head, rows, block.numeric)
 
 
@@ -234,7 +238,7 @@ def _timeline(block: Timeline) -> str:
     rows = [
         _cells(
             head,
-            [_inline(span.label), *(_inline(cell) for cell in span.cells), _bar(span, block.seconds)],
+            [_cell(span.label), *(_cell(cell) for cell in span.cells), _bar(span, block.seconds)],
             block.numeric,
         )
         for span in block.spans

@@ -17,7 +17,7 @@ STYLE = """
 *{box-sizing:border-box}
 html{-webkit-text-size-adjust:100%;scroll-padding-top:1rem}
 body{margin:0;background:var(--paper);color:var(--ink);font:1rem/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans",sans-serif;
-font-variant-numeric:tabular-nums;overflow-wrap:break-word}code,pre,dd,tbody th,h1,h2,h3,h4,.row,.tree li{overflow-wrap:anywhere}
+font-variant-numeric:tabular-nums;overflow-wrap:break-word}code,pre,dd,tbody th,.board .what,h1,h2,h3,h4,.row,.tree li{overflow-wrap:anywhere}
 header.page,body>nav,.tools,main{max-width:72rem;margin:0 auto;padding:0 1.5rem}
 header.page{padding-top:2.6rem}main{padding-bottom:5rem}
 .skip{position:absolute;left:-99rem}.skip:focus{left:1rem;top:1rem;background:var(--card);padding:.4rem .8rem;z-index:2}
@@ -95,7 +95,8 @@ button{font:inherit;font-size:.8rem;padding:.1rem .5rem;border:1px solid var(--l
 cursor:pointer}
 button.copy{margin-left:.4rem;padding:0 .4rem}pre>button.copy{float:right;margin:0}
 [hidden]{display:none!important}
-@media screen and (min-width:48.01rem){td>code,tbody th>code{overflow-wrap:break-word}}
+@media screen and (min-width:75.01rem){tbody th,td>code,tbody th>code{overflow-wrap:break-word}}
+@media screen and (min-width:48.01rem) and (max-width:75rem){td,td>.badge{overflow-wrap:anywhere}}
 @media screen and (max-width:48rem){header.page,body>nav,.tools,main{padding-left:1rem;padding-right:1rem}header.page{padding-top:1.4rem}
 h1{font-size:1.5rem}h2{font-size:1.2rem;margin-top:2.3rem}.card{padding:.8rem .85rem}pre{font-size:.8rem}
 table,tbody,tr,tbody th,td{display:block}thead{display:none}

@@ -121,7 +121,7 @@ def test_no_text_is_markup_in_any_block(text: str) -> None:
             '<table><thead><tr><th scope="col">a</th><th scope="col">b</th></tr></thead><tbody>\n'
             '<tr><td data-label="a"></td><td data-label="b"><span class="badge good">OK</span></td></tr>\n</tbody></table>',
         ),
-        (Paragraph((Code("s.a_b <._"),)), "<p><code>s.<wbr>a_<wbr>b &lt;._</code></p>"),
+        (Paragraph((Code("s.a_b 1.5 <._"),)), "<p><code>s.<wbr>a_<wbr>b 1.5 &lt;._</code></p>"),
         (Bullets((("a",), ("b",))), "<ul><li>a</li><li>b</li></ul>"),
         (
             Listing("\nSELECT 'a' -- b\n", "sql"),
