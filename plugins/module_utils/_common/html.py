@@ -214,7 +214,7 @@ def _listing(block: Listing) -> str:
 
 def _notice(block: Notice) -> str:
     title = _h(block.title)
-    return f'<aside class="notice {block.tone}" aria-label="{title}"><p class="title">{title}</p>{_items(block.items)}</aside>'
+    return f'<div class="notice {block.tone}" role="note" aria-label="{title}"><p class="title">{title}</p>{_items(block.items)}</div>'
 
 
 def _board(block: Board) -> str:

@@ -142,7 +142,7 @@ def test_no_text_is_markup_in_any_block(text: str) -> None:
         ),
         (
             Notice("good", "t", (("a",),)),
-            '<aside class="notice good" aria-label="t"><p class="title">t</p><ul><li>a</li></ul></aside>',
+            '<div class="notice good" role="note" aria-label="t"><p class="title">t</p><ul><li>a</li></ul></div>',
         ),
         (
             Board(("gate", "what"), (Check("G-1", Badge("PASS", "good"), "t", "e", "f"),), brief=True),
