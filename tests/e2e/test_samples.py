@@ -21,6 +21,7 @@ from ansible_collections.incomex.phasegate.tests.support.cluster import SUPERUSE
 from ansible_collections.incomex.phasegate.tests.support.phase_files import PhaseFiles
 from ansible_collections.incomex.phasegate.tests.support.playbook import ROOT, Play, play
 from ansible_collections.incomex.phasegate.tests.support.reviewers import Reviewer, register, unregister
+from ansible_collections.incomex.phasegate.tests.support.runs import wait_for
 from ansible_collections.incomex.phasegate.tests.support.target import Target
 
 if TYPE_CHECKING:
@@ -57,6 +58,14 @@ COMMIT;
 
 CREATE INDEX CONCURRENTLY orders_by_region ON public.orders (region);
 """
+
+CURRENCY = {
+    "phase": "currency",
+    "settings": {"lock_timeout": "1s"},
+    "scope": {"schemas": ["public"], "statements": ["ALTER TABLE ADD COLUMN"]},
+    "expect": {"tags": {"ALTER TABLE": 1}},
+}
+CURRENCY_DDL = b"ALTER TABLE public.orders ADD COLUMN currency text;\n"
 
 
 @dataclass
@@ -110,13 +119,48 @@ class Tour:
         return sorted(self.root.glob(f"alpha_local_{kind}*"))
 
 
+def written(tour: Tour, definition: dict[str, Any], ddl: bytes, rollback: bytes, undoing: str) -> Path:
+    """Write a phase whose rollback has one kind of statement, and return its directory."""
+    files = PhaseFiles(tour.directory / str(definition["phase"]))
+    files.directory.mkdir()
+    files.write(definition, ddl=ddl, rollback=rollback)
+    text = Path(files.path).read_text(encoding="utf-8").replace("- DROP TABLE", f"- {undoing}")
+    Path(files.path).write_text(text, encoding="utf-8")
+    return files.directory
+
+
+def wait_for_a_lock(tour: Tour, shop: Target, phase: Path) -> None:
+    """A table that another session has locked: for longer than the run waits, then for one attempt."""
+    extra: dict[str, Any] = {"phasegate_conditions": {"long_transactions": "ignore"}}
+    with psycopg.connect(tour.cluster.dsn(shop.database), application_name="nightly-report") as holder:
+        holder.execute("LOCK TABLE public.orders IN SHARE MODE")
+        tour.failed("lock-held", shop.play_phase(phase, extra_vars={**extra, "phasegate_lock_attempts": 1}))
+        ended = set(shop.root.glob("*/journal.jsonl"))
+
+        def attempted() -> bool:
+            running = set(shop.root.glob("*/journal.jsonl")) - ended
+            return any('"lock timeout"' in journal.read_text(encoding="utf-8") for journal in running)
+
+        extra |= {"phasegate_lock_attempts": 5, "phasegate_phase_file": str(phase / "phase.yml")}
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setenv("ANSIBLE_STDOUT_CALLBACK", "incomex.phasegate.board")
+            with shop.start("playbooks/execute.yml", extra) as run:
+                wait_for("an attempt that did not get the lock", attempted)
+                holder.rollback()
+    shown = (shop.directory / "started.log").read_text(encoding="utf-8")
+    assert run.returncode == 0, shown
+    # of several lines that differ in their figures alone, the first
+    lines: dict[tuple[str, ...], str] = {}
+    for line in re.findall(r"^target +C-0[78] +(?:WAITING|DONE) .*", shown, re.MULTILINE):
+        lines.setdefault(tuple(re.sub("[0-9.]+", "", line).split()[:5]), line.replace("target ", "local01 ").rstrip())
+    tour.outputs["lock-wait"] = "\n".join(lines.values())
+
+
 def before_the_register(tour: Tour, template: str) -> None:
     """What nobody has to approve: stops by the SQL itself."""
-    files = PhaseFiles(tour.directory / "orders")
-    files.directory.mkdir()
-    files.write(ORDERS, ddl=ORDERS_DDL, rollback=b"DROP INDEX public.orders_by_region;\n")
-    definition = Path(files.path).read_text(encoding="utf-8").replace("- DROP TABLE", "- DROP INDEX")
-    Path(files.path).write_text(definition, encoding="utf-8")
+    orders = written(tour, ORDERS, ORDERS_DDL, b"DROP INDEX public.orders_by_region;\n", "DROP INDEX")
+    undo = b"ALTER TABLE public.orders DROP COLUMN currency;\n"
+    currency = written(tour, CURRENCY, CURRENCY_DDL, undo, "ALTER TABLE DROP COLUMN")
     for name, loaded in (("weak", template), ("shop", None)):
         tour.cluster.create_database(name, loaded)
     tour.cluster.psql(OWNER, "weak")
@@ -129,11 +173,12 @@ def before_the_register(tour: Tour, template: str) -> None:
 
         shop = Target(tour.cluster, "shop", tour.directory / "shop")
         shop.directory.mkdir()
+        wait_for_a_lock(tour, shop, currency)
         with psycopg.connect(tour.cluster.dsn("shop")) as older:
             # a build waits for snapshots that are older than its index
             older.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
             older.execute("SELECT pg_current_xact_id()")
-            tour.failed("not-completed", shop.play_phase(files.directory))
+            tour.failed("not-completed", shop.play_phase(orders))
     finally:
         for name in ("weak", "shop"):
             tour.cluster.drop_database(name)
@@ -172,6 +217,8 @@ def rehearse_and_execute(tour: Tour, anna: Reviewer, ben: Reviewer, known: Path)
     proof = {"host": str(tour.rehearsal.socket_directory), "bindir": str(bin_directory())}
     proof = {**proof, "database": "scratch", "user": SUPERUSER}
     tour.succeeded("executed", execute(phasegate_backup_proof=proof))
+    samples.keep_page("review", plan.with_name("review.html"))
+    samples.keep_page("report", tour.bundles()[-1] / "report.html")
     again = execute()
     recap = RECAP.search(again.stdout)
     assert recap, again.stdout

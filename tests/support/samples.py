@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +21,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from playwright.sync_api import Browser
+
 ROOT = Path(__file__).resolve().parents[2]
 RECORD = ROOT / ".cache" / "samples.json"
 #: The directory of all runs, as the README and the other pages show it.
 SHOWN_ROOT = {"README.md": "artefacts"}
 DEFAULT_ROOT = "/var/lib/phasegate"
+#: The pages of the last run that docs show pictures of, and the pictures.
+PAGES = ROOT / ".cache" / "pages"
+PICTURES = ROOT / "docs" / "images"
 
 _MARK = re.compile(r"<!-- sample: ([a-z0-9-]+) -->")
 _FENCE = re.compile(r"^```(\w*)$")
@@ -36,6 +42,9 @@ _VARYING = (
     (re.compile(r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[0-9.Z+]*"), "<time>"),
     (re.compile(r"\b\d{19}\b"), "<system identifier>"),
     (re.compile(r"^(seconds +)[\d.]+$", re.MULTILINE), r"\1<seconds>"),
+    (re.compile(r" +\d+\.\d s\b"), " <seconds> s"),
+    (re.compile(r"\bpid \d+"), "pid <pid>"),
+    (re.compile(r"\btransaction open for \d+ s\b"), "transaction open for <seconds> s"),
     (re.compile(r"\b\d+ bytes\b"), "<size> bytes"),
     (re.compile(r"\b[\d.]+ days old\b"), "<age> days old"),
     (re.compile(r"(?:/[\w.-]+)+/(?=alpha_|plans/)|\b(?:artefacts|plans)/(?=alpha_|plans/)"), ""),
@@ -144,6 +153,25 @@ def record(outputs: Mapping[str, str]) -> None:
     """Keep the outputs of a run for ``scripts/samples``."""
     RECORD.parent.mkdir(exist_ok=True)
     RECORD.write_text(json.dumps(outputs, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def keep_page(name: str, page: Path) -> None:
+    """Keep a page of a run for ``scripts/samples --pictures``."""
+    PAGES.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(page, PAGES / f"{name}.html")
+
+
+def photograph(browser: Browser) -> list[str]:
+    """Make a picture of the top of each page that was kept, and return their names."""
+    PICTURES.mkdir(exist_ok=True)
+    made = []
+    for file in sorted(PAGES.glob("*.html")):
+        # the narrowest with all columns, so that it can be read at half its size
+        page = browser.new_page(viewport={"width": 1000, "height": 1100}, color_scheme="light")
+        page.goto(file.as_uri())
+        page.screenshot(path=PICTURES / f"{file.stem}.png")
+        made.append(f"docs/images/{file.stem}.png")
+    return made
 
 
 def write(outputs: Mapping[str, str]) -> list[str]:
