@@ -77,7 +77,8 @@ border-radius:.3rem;background:var(--wash);color:var(--soft);white-space:nowrap}
 main ul.board{list-style:none;max-width:none;padding:0;margin:.8rem 0;border-top:1px solid var(--line)}
 .board li{margin:0;border-bottom:1px solid var(--line);padding:.4rem 0}.board li p{margin:0;max-width:none;display:flex;flex-wrap:wrap;
 gap:.25rem .6rem;align-items:baseline;padding-left:calc(.7em + .6rem)}
-.board .id{min-width:4.2rem}.board .what{flex:1 1 14rem}.board .badge{min-width:8.8rem;text-align:center}td .badge{white-space:normal}
+.board .id{min-width:4.2rem}.board .what{flex:1 1 14rem}.board .badge{min-width:8.8rem;text-align:center}
+td .badge{white-space:normal;min-width:4.6rem;text-align:center}
 .board dl{grid-template-columns:1fr;gap:.3rem;margin:.5rem 0 .3rem calc(.7em + .6rem)}.board dl div{display:grid;grid-template-columns:5.5rem 1fr;gap:.6rem}
 main ul.tree{list-style:none;padding-left:1.1rem;max-width:none;margin:.2rem 0}main>ul.tree{padding-left:0;margin:.8rem 0}
 .tree li{margin:.15rem 0}.tree li>.badge{margin-left:.5rem}.tree .rest{color:var(--soft)}.tree li>.rest{margin-left:.5rem}
@@ -110,10 +111,10 @@ button.copy{grid-column:2;justify-self:start;margin-left:0}}
 @media print{:root{color-scheme:light;--paper:#fff;--card:#fff;--ink:#000;--soft:#444;--line:#bbb;--wash:#f4f4f4;--accent:#000;--good:#0b4d2b;
 --good-wash:#fff;
 --watch:#6b4000;--watch-wash:#fff;--bad:#8b0000;--bad-wash:#fff;--string:#5a2e00;--comment:#555;--rail:#e6e6e6}
-@page{size:A4;margin:13mm 13mm}html{font-size:7.5pt}body{line-height:1.4}header.page,body>nav,main{max-width:none;padding:0}
+@page{size:A4;margin:11mm 12mm}html{font-size:7.5pt}body{line-height:1.4}header.page,body>nav,main{max-width:none;padding:0}
 body>nav,.tools,button,.skip{display:none!important}
 p,main ul{max-width:none}.card{padding:.5rem .8rem .6rem;margin:.5rem 0}.card pre{margin-top:.35rem;padding:.4rem .6rem}
-main ul.board{columns:2;column-gap:2rem}.board .badge{min-width:7.2rem;padding:0;text-align:left}.board .what{flex-basis:9rem}
+.time tr>:last-child{width:14%}main ul.board{columns:2;column-gap:2rem}.board .badge{min-width:7.2rem;padding:0;text-align:left}.board .what{flex-basis:9rem}
 h2{margin:1.3rem 0 .5rem;padding-top:.5rem}h2,h3,h4,header,summary{break-after:avoid}tr,li,dl div{break-inside:avoid}
 .notice,.verdict{border:1px solid var(--line)}
 pre{max-height:none}svg.bar{print-color-adjust:exact;-webkit-print-color-adjust:exact}
