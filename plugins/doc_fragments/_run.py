@@ -107,4 +107,9 @@ options:
       Path of the key that will sign the seal, as in O(incomex.phasegate.run_seal#module:seal_key). The run is not opened if this
       key cannot sign.
     type: path
+  timestamp_url:
+    description: >-
+      URL of the time-stamp authority of the seal, as in O(incomex.phasegate.run_seal#module:timestamp_url). The run is not opened if it is no such
+      URL, or without C(openssl) on this host. The authority is not asked yet.
+    type: str
 """

@@ -66,6 +66,9 @@ options:
   seal_key:
     description: As O(incomex.phasegate.run_seal#module:seal_key), for O(seal).
     type: path
+  timestamp_url:
+    description: As O(incomex.phasegate.run_seal#module:timestamp_url), for O(seal).
+    type: str
   lock_attempts:
     description:
       - Maximum number of attempts when a lock cannot be acquired within the phase's C(lock_timeout).
@@ -164,6 +167,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.module i
     fail_with,
     given_params,
     run_directory_of,
+    warn_unstamped,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import TransactionOutcome
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import format_gate_table
@@ -210,6 +214,7 @@ def main() -> None:
             "verify": {"type": "bool", "default": False},
             "seal": {"type": "bool", "default": False},
             "seal_key": {"type": "path", "no_log": False},
+            "timestamp_url": {"type": "str"},
         },
         supports_check_mode=True,
     )
@@ -251,8 +256,8 @@ def main() -> None:
                 wanted = Verification.of_plan(request.plan, request.declared, request.ddl_sha256)
                 run_verification(client, artefacts, wanted, verified)
         if params["verify"] and params["seal"]:
-            sealed = seal_and_sign(artefacts, "", params["seal_key"])
-            del sealed["stop"]
+            sealed = seal_and_sign(artefacts, "", params["seal_key"], params["timestamp_url"])
+            warn_unstamped(module, sealed)
     except OSError as error:
         committed = migrated is not None and migrated.end.outcome == TransactionOutcome.COMMITTED
         fail_with(module, not_sealed(params["run_directory"], error, seen(migrated)), changed=committed)
@@ -272,7 +277,7 @@ def main() -> None:
         changed=True,
         diff=difference,
         verification=verification_fields(verified.end) if verified else {},
-        sealed=sealed,
+        sealed={key: value for key, value in sealed.items() if key != "stop"},
         **data,
     )
 

@@ -31,7 +31,9 @@ attributes:
     details: The files are always new.
   idempotent:
     support: full
-    details: A sealed directory is left as it is. A seal that is not signed yet is signed once O(seal_key) is given.
+    details: >-
+      A sealed directory is left as it is. A seal that is not signed yet is signed once O(seal_key) is given, and one without a time-stamp gets it
+      once O(timestamp_url) is given.
 options:
   run_directory:
     description: The run directory. Required unless O(root) is given.
@@ -68,6 +70,13 @@ options:
         it, in the namespace C(seal@phasegate.incomex), into C(SHA256SUMS.sig).
       - Without it, the seal is V(UNSIGNED).
     type: path
+  timestamp_url:
+    description:
+      - URL, C(http) or C(https), of a time-stamp authority (RFC 3161). Its time-stamp of the seal becomes C(SHA256SUMS.tsr). It is
+        asked from the target host, which needs C(openssl) for it.
+      - An authority that does not answer, or not with a time-stamp of this seal, is a warning. The run and its seal stay as they are, and the
+        module can be run again.
+    type: str
 seealso:
   - module: incomex.phasegate.run_open
   - module: incomex.phasegate.bundle_info
@@ -128,6 +137,10 @@ signature:
   description: Fingerprint of the key that signed the seal, or V(UNSIGNED). M(incomex.phasegate.bundle_info) verifies it.
   returned: once sealed, and in check mode
   type: str
+unstamped:
+  description: Why there is no time-stamp of the seal.
+  returned: once sealed with O(timestamp_url), if there is none
+  type: str
 """
 
 import re
@@ -147,7 +160,11 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.journal 
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.outcomes import Ending, verdict_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import resolved
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of, fail_with
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import (
+    errors_of,
+    fail_with,
+    warn_unstamped,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import RunOutcome
 from ansible_collections.incomex.phasegate.plugins.module_utils._report.sealing import seal_and_sign
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.earlier_runs import not_sealed, unfinished
@@ -183,7 +200,9 @@ def sealed(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
     if waiting:
         RunLeft(params["reason"]).write(artefacts.journal)
         raise waiting
-    return seal_and_sign(artefacts, params["reason"], params.get("seal_key"), check_mode=check_mode)
+    return seal_and_sign(
+        artefacts, params["reason"], params.get("seal_key"), params["timestamp_url"], check_mode=check_mode
+    )
 
 
 def _not_opened(params: dict[str, Any]) -> RunDirectory:
@@ -219,6 +238,7 @@ def main() -> None:
             "inventory_name": {"type": "str", "default": ""},
             "reason": {"type": "str", "default": ""},
             "seal_key": {"type": "path", "no_log": False},
+            "timestamp_url": {"type": "str"},
         },
         required_one_of=[("run_directory", "root")],
         supports_check_mode=True,
@@ -233,6 +253,7 @@ def main() -> None:
             # why the run stopped comes first: nothing else shows it
             told = error if isinstance(error, PhaseGateError) else not_sealed(params["run_directory"], error)
             fail_with(module, f"{params['reason']}\n\n{told}")
+        warn_unstamped(module, result)
         if params["reason"] or result["outcome"] not in ("", RunOutcome.SUCCESS, RunOutcome.DRAFTED):
             # the next step of a failure is in its reason
             del result["summary"]

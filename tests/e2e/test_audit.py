@@ -8,9 +8,11 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from ansible_collections.incomex.phasegate.tests.support.authority import Authority, answering
 from ansible_collections.incomex.phasegate.tests.support.bundle import sha256, tree
 from ansible_collections.incomex.phasegate.tests.support.playbook import play
 from ansible_collections.incomex.phasegate.tests.support.reviewers import Reviewer
@@ -169,6 +171,27 @@ def test_a_run_with_a_key_signs_its_seal(target: Target, tmp_path: Path) -> None
     assert run.rc != 0
     bundle = target.bundle().path
     assert audit(bundle, phasegate_allowed_signers=str(known)).rc == 0
+
+
+def test_a_run_asks_for_a_time_stamp_of_its_seal(target: Target, tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "authority")
+    refused = target.play(extra_vars={"phasegate_timestamp_url": "https://me:secret@tsa.example.org"})
+    assert refused.rc != 0
+    assert "The URL of the time-stamp authority is invalid." in refused.messages
+    assert "secret" not in refused.stdout
+    assert not target.bundles()[-1].path.joinpath("backup.dump").exists()
+    with answering(authority.reply) as (url, _asked):
+        run = target.play(extra_vars={"phasegate_timestamp_url": url})
+    assert run.rc == 0, run.stdout
+    argv = [sys.executable, "audit.py", ".", "--tsa-ca", str(authority.certificate)]
+    alone = subprocess.run(argv, cwd=target.bundles()[-1].path, capture_output=True, text=True, check=False)
+    assert re.search(r"time-stamp +sealed before \S+Z, verified with your authorities", alone.stdout), alone.stdout
+    # the server of above is gone
+    unstamped = target.play(
+        "playbooks/phase_alpha.yml", extra_vars={"phasegate_timestamp_url": url, "phasegate_root": f"{tmp_path}/other"}
+    )
+    assert unstamped.rc != 0
+    assert "[WARNING]: The seal has no time-stamp: URLError" in unstamped.stdout
 
 
 def test_the_seal_can_be_checked_without_the_collection(bundle: Path) -> None:

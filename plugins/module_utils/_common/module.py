@@ -100,3 +100,9 @@ def run_directory_of(module: Any, what: str) -> str:
         )
         fail_with(module, error)
     return path
+
+
+def warn_unstamped(module: Any, sealed: Mapping[str, Any]) -> None:
+    """Warn where a seal has no time-stamp although one was asked for; ``sealed`` is the result of the seal."""
+    if sealed.get("unstamped"):
+        module.warn(f"The seal has no time-stamp: {sealed['unstamped']}")

@@ -38,6 +38,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._report.report_t
     stop_lines,
     summary,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.time_stamp import stamp_seal
 from ansible_collections.incomex.phasegate.plugins.module_utils._ssh.allowed_signers import parse_allowed_signers
 from ansible_collections.incomex.phasegate.plugins.module_utils._ssh.signature import parse_signature, sign
 
@@ -161,18 +162,25 @@ def _statement(artefacts: RunDirectory, key: str) -> bytes:
     return json.dumps(envelope, indent=1).encode("ascii") + b"\n"
 
 
-def seal_and_sign(artefacts: RunDirectory, reason: str, key: str | None, *, check_mode: bool = False) -> dict[str, Any]:
+def seal_and_sign(
+    artefacts: RunDirectory, reason: str, key: str | None, authority: str | None = None, *, check_mode: bool = False
+) -> dict[str, Any]:
     """Seal a run, sign its seal when there is a ``key``, and return the result; ``reason`` as for ``sealing.seal_run``.
 
-    In check mode the directory is sealed already, and not signed.
+    With ``authority``, the URL of one, its time-stamp is asked for. In check mode the directory is sealed already, and neither
+    signed nor stamped.
     """
     changed = not artefacts.sealed
     report = seal_run(artefacts, reason)
-    # a bundle that was changed since the seal gets no signature
-    if key and (changed or not verify_bundle(artefacts.path)):
-        changed = changed or signature_of(artefacts) == UNSIGNED
-        if not check_mode:
+    unstamped = ""
+    # a bundle that was changed since the seal gets neither
+    if (key or authority) and (changed or not verify_bundle(artefacts.path)):
+        changed = changed or bool(key and signature_of(artefacts) == UNSIGNED)
+        changed = changed or bool(authority and not os.path.lexists(artefacts.file(audit.TIMESTAMP)))
+        if key and not check_mode:
             sign_seal(artefacts, key)
+        if authority and not check_mode:
+            unstamped = stamp_seal(artefacts, authority)
     return {
         "changed": changed,
         "run_directory": artefacts.path,
@@ -186,6 +194,7 @@ def seal_and_sign(artefacts: RunDirectory, reason: str, key: str | None, *, chec
         **({"next_commands": report["next_commands"]} if report.get("next_commands") else {}),
         "seal": sha256_file(artefacts.file(SEAL)),
         "signature": signature_of(artefacts),
+        **({"unstamped": unstamped} if unstamped else {}),
     }
 
 

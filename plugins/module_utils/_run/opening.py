@@ -51,6 +51,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._prerun_conditio
     Surroundings,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._report.sealing import require_key
+from ansible_collections.incomex.phasegate.plugins.module_utils._report.time_stamp import require_authority
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.applied import (
     Applied,
     Live,
@@ -126,6 +127,7 @@ OPENING_ARGUMENTS: dict[str, Any] = {
     "reviews": {"type": "list", "elements": "path", "default": []},
     "files": {"type": "path"},
     "seal_key": {"type": "path", "no_log": False},
+    "timestamp_url": {"type": "str"},
 }
 
 
@@ -319,6 +321,8 @@ def _approvals_required(params: Mapping[str, Any]) -> bool:
 def _require_key(params: Mapping[str, Any]) -> None:
     if params.get("seal_key"):
         require_key(params["seal_key"])
+    if params.get("timestamp_url"):
+        require_authority(params["timestamp_url"])
 
 
 def _adopted(

@@ -30,6 +30,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._plan.canonical_
 from ansible_collections.incomex.phasegate.plugins.module_utils._report.sealing import seal_and_sign
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.register_copy import keep_register
 from ansible_collections.incomex.phasegate.plugins.module_utils._ssh.allowed_signers import parse_allowed_signers
+from ansible_collections.incomex.phasegate.tests.support.authority import Authority, openssl
 from ansible_collections.incomex.phasegate.tests.support.bundle import tree
 from ansible_collections.incomex.phasegate.tests.support.reviewers import Reviewer, frozen_plan, rehearsal
 from hypothesis import HealthCheck, given, settings
@@ -767,37 +768,12 @@ def test_openssh_alone_verifies_the_statement(archive: Archive, tmp_path: Path) 
     assert statement["predicate"]["gates"]["G-1"] == "PASS"
 
 
-TSA = """
-[tsa]
-default_tsa = tsa1
-[tsa1]
-serial = {0}/serial
-signer_digest = sha256
-default_policy = 1.2.3.4
-digests = sha256
-[req]
-distinguished_name = name
-[name]
-[usage]
-extendedKeyUsage = critical,timeStamping
-"""
-
-
 def stamp(bundle: Path, place: Path) -> Path:
     """Time-stamp a seal as docs/auditing.md describes it, by an authority of our own; return its certificate."""
-
-    def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], check=True, capture_output=True, cwd=place)
-
-    place.mkdir(exist_ok=True)
-    (place / "tsa.cnf").write_text(TSA.format(place), encoding="utf-8")
-    (place / "serial").write_text("01", encoding="utf-8")
-    made = ["-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "ca.pem", "-subj", "/CN=an authority"]
-    openssl("req", "-x509", *made, "-config", "tsa.cnf", "-extensions", "usage", "-days", "9")
-    openssl("ts", "-query", "-data", str(bundle / "SHA256SUMS"), "-sha256", "-cert", "-out", "query.tsq")
-    reply = ["-queryfile", "query.tsq", "-inkey", "key.pem", "-signer", "ca.pem"]
-    openssl("ts", "-reply", "-config", "tsa.cnf", *reply, "-out", str(bundle / "SHA256SUMS.tsr"))
-    return place / "ca.pem"
+    authority = Authority(place)
+    query = openssl("ts", "-query", "-data", str(bundle / "SHA256SUMS"), "-sha256", "-cert")
+    (bundle / "SHA256SUMS.tsr").write_bytes(authority.reply(query))
+    return authority.certificate
 
 
 def test_a_time_stamp_of_the_seal(archive: Archive, tmp_path: Path) -> None:
