@@ -358,6 +358,21 @@ PHASE_SCHEMA: Schema = {
                 ),
                 "default": {},
             },
+            "accept": {
+                **_list(
+                    "forms of statements that reads or writes wait for, though a safer one is known, and why that does no harm here",
+                    _mapping(
+                        "a form: statement, relation and reason",
+                        {
+                            "statement": {"description": "its kind, as in scope.statements", "type": "string"},
+                            "relation": _RELATION,
+                            "reason": _text("a sentence"),
+                        },
+                        ["statement", "relation", "reason"],
+                    ),
+                ),
+                "default": [],
+            },
             "drift": {
                 **_mapping(
                     "what a job changes between rehearsal and execution, and what the phase does not have to be rehearsed again for",

@@ -25,6 +25,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._review.squawk i
     squawk_version,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._review.subject import Subject
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.accepted_forms import unsafe_forms
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.plan_check import CheckedPlan
 
 MARKDOWN, HTML = "review.md", "review.html"
@@ -51,7 +52,11 @@ def lint(checked: CheckedPlan) -> Lint:
 def package_files(checked: CheckedPlan, path: str, linted: Lint) -> Dict[str, bytes]:
     """Return the files by name. ``path`` is that of plan.json, as a reviewer types it."""
     findings, linter = linted
-    document = review(Subject(checked.plan, checked.sha256, checked.ddl, checked.rollback, path, findings, linter))
+    ddl, accept = checked.plan["ddl"], checked.plan["phase"].get("accept", ())
+    unsafe = unsafe_forms(checked.ddl, ddl["statements"], accept)
+    document = review(
+        Subject(checked.plan, checked.sha256, checked.ddl, checked.rollback, path, findings, linter, unsafe)
+    )
     return {MARKDOWN: render_markdown(document).encode("utf-8"), HTML: render_page(document).encode("utf-8")}
 
 

@@ -37,6 +37,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._review.statemen
     lock_mode,
     lock_rank,
     observed_locks,
+    unsafe_findings,
     what_runs,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._review.subject import (
@@ -114,6 +115,7 @@ def _attention(subject: Subject) -> Notice:
                 )
             )
     items += [(Code(relation), ": the whole relation is rewritten.") for relation in subject.rehearsal["rewrites"]]
+    items += unsafe_findings(subject)
     undone = subject.rehearsal["rollback"]["rewrites"]
     items += [(Code(relation), ": the whole relation is rewritten by the rollback.") for relation in undone]
     for change in subject.rehearsal["changes"]:

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Any, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.document import (
     Badge,
@@ -16,6 +16,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.document
     Card,
     Code,
     Heading,
+    Inline,
     Listing,
     Paragraph,
     Table,
@@ -35,6 +36,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._review.subject 
     row_count,
     unquoted,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.accepted_forms import UnsafeForm
 
 # Table-level lock modes, weakest first, and what waits for a holder (PostgreSQL manual, 13.3.1).
 LOCKS = {
@@ -152,6 +154,9 @@ def _statement(subject: Subject, statement: Mapping[str, Any]) -> Card:
             for lock in existing
         )
         blocks.append(Table(("Locks", "Mode", "Blocks", "Held"), rows, (3,)))
+    forms = subject.unsafe.get(statement["n"], ())
+    if forms:
+        blocks.append(Bullets(tuple(tuple(_of_form(form)) for form in forms)))
     if findings:
         blocks.append(
             Bullets(tuple((Code(f.rule), f", line {f.line}: {f.message} {f.help}".rstrip()) for f in findings)),
@@ -223,6 +228,25 @@ def _findings_of(subject: Subject, statement: Mapping[str, Any]) -> List[LintFin
         return before + len(line) - len(line.lstrip())
 
     return [f for f in subject.findings or () if statement["start"] <= begins(f.line) < statement["end"]]
+
+
+def unsafe_findings(subject: Subject) -> List[Tuple[Inline, ...]]:
+    """Return each form that reads or writes wait for, with its reason or that there is none."""
+    return [
+        (f"Statement {number}, {form.advice.kind}: ", *_of_form(form))
+        for number, several in sorted(subject.unsafe.items())
+        for form in several
+    ]
+
+
+def _of_form(form: UnsafeForm) -> Iterator[Inline]:
+    yield f"it {form.advice.work} under {lock_mode(form.advice.lock)}. Safer: {form.advice.safer}. "
+    if form.reasons:
+        yield "The phase accepts it: " + " ".join(form.reasons)
+    else:
+        yield "The phase gives no reason for it ("
+        yield Code("accept")
+        yield ")."
 
 
 def _lint_badge(findings: Sequence[LintFinding]) -> List[Badge]:

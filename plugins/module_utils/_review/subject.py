@@ -6,11 +6,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Iterable, List, Mapping, Optional, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.document import Block, Bullets, Heading
 from ansible_collections.incomex.phasegate.plugins.module_utils._review.squawk import LintFinding
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.accepted_forms import UnsafeForm
 
 # The tags of statements that change rows.
 ROW_TAGS = ("INSERT", "UPDATE", "DELETE", "MERGE", "COPY")
@@ -22,7 +23,8 @@ _MILLISECOND, _SECOND = 1_000, 1_000_000
 class Subject:
     """What is reviewed. ``path`` is the path of plan.json, as a reviewer types it.
 
-    ``findings`` are those of the linter, None without a linter; ``linter`` is its name and version.
+    ``findings`` are those of the linter, None without a linter; ``linter`` is its name and version. ``unsafe`` are the forms of each
+    statement that reads or writes wait for, by its number.
     """
 
     plan: Mapping[str, Any]
@@ -32,6 +34,7 @@ class Subject:
     path: str
     findings: Optional[Sequence[LintFinding]]
     linter: str
+    unsafe: Mapping[int, Sequence[UnsafeForm]] = field(default_factory=dict)
 
     @property
     def phase(self) -> Mapping[str, Any]:

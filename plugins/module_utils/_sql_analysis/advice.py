@@ -10,7 +10,7 @@ A rehearsal observes locks and rewrites; this is what can be said before it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Dict, Iterator, List, Mapping, Set, Tuple
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_file import SourceFile
@@ -39,6 +39,9 @@ else:
 
 _EXCLUSIVE = "AccessExclusiveLock"
 _OWN = "ShareUpdateExclusiveLock"
+
+# Locks that neither reads nor writes of an application wait for.
+_UNNOTICED = ("", "RowExclusiveLock", _OWN)
 
 # Kind of statement → the lock on the tables that it names. What is not here takes none that an application notices, or is unknown.
 _LOCKS: Mapping[str, str] = {
@@ -116,12 +119,21 @@ class Advice:
     """What one statement, or one subcommand of it, does to an existing table.
 
     ``lock``: the mode as ``pg_locks`` has it, '' if none is known. ``work``: what is done while it is held, '' for nothing that
-    grows with the table. ``safer``: the form that costs less, '' if none is known.
+    grows with the table. ``safer``: the form that costs less, '' if none is known. ``kind`` is the kind as ``scope.statements`` has it.
     """
 
     lock: str
     work: str = ""
     safer: str = ""
+    kind: str = ""
+
+    @property
+    def unsafe(self) -> bool:
+        """Return whether a phase needs a reason for it.
+
+        Reads or writes wait for what grows with the table, and a form is known in which they do not.
+        """
+        return bool(self.work and self.safer) and self.lock not in _UNNOTICED
 
 
 def advise(node: Any, kinds: List[str], made: Set[Tuple[str, str]]) -> List[Advice]:
@@ -130,14 +142,19 @@ def advise(node: Any, kinds: List[str], made: Set[Tuple[str, str]]) -> List[Advi
     if is_node(relation, ast.RangeVar) and relation_pair(relation) in made:
         return []
     if is_node(node, ast.AlterTableStmt) and node.objtype == enums.ObjectType.OBJECT_TABLE:
-        return [_subcommand(command) for command in node.cmds]
-    return list(_statement(node, kinds))
+        found = [_subcommand(command) for command in node.cmds]
+        words = [ALTER_WORDS.get(command.subtype.name, "") for command in node.cmds]
+        return [replace(one, kind=f"ALTER TABLE {word}") for one, word in zip(found, words)]
+    return [replace(one, kind=kinds[0]) for one in _statement(node, kinds)]
 
 
 def _statement(node: Any, kinds: List[str]) -> Iterator[Advice]:
     kind = kinds[0]
     lock = _LOCKS.get(kind, "")
-    if is_node(node, ast.IndexStmt) and not node.concurrent:
+    if is_node(node, ast.IndexStmt) and not node.relation.inh:
+        # ON ONLY a partitioned table: nothing is built
+        yield Advice(lock)
+    elif is_node(node, ast.IndexStmt) and not node.concurrent:
         yield Advice(lock, "builds the index", "CREATE INDEX CONCURRENTLY at the end of the file, after COMMIT")
     elif is_node(node, ast.RefreshMatViewStmt) and node.concurrent:
         yield Advice("ExclusiveLock", "runs the view's query")
@@ -153,7 +170,7 @@ def _statement(node: Any, kinds: List[str]) -> Iterator[Advice]:
     elif is_node(node, ast.CreateStmt) and _references(node):
         yield Advice("ShareRowExclusiveLock", "", "")
     elif is_node(node, ast.UpdateStmt, ast.DeleteStmt) and node.whereClause is None:
-        yield Advice(lock, "locks every row until COMMIT", "the rows in parts, by phases of their own")
+        yield Advice(lock, "locks every row until COMMIT", "the rows in batches, after COMMIT")
     elif lock:
         yield Advice(lock)
 
@@ -242,7 +259,7 @@ def advise_file(source: SourceFile) -> Dict[int, List[Advice]]:
             words = [ALTER_WORDS.get(command.subtype.name) for command in piece.node.cmds]
             if relation in checked and words == ["SET NOT NULL"]:
                 # as the file does it already
-                several = [Advice(one.lock) for one in several]
+                several = [Advice(one.lock, kind=one.kind) for one in several]
             checked |= {relation} if "VALIDATE CONSTRAINT" in words else set()
         found[number] = several
     return found

@@ -36,6 +36,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._plan.statement_
     ROW_TAGS,
     kind_allowed,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.accepted_forms import acceptance_problems
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.batches import (
     batch_of,
     batch_problems,
@@ -97,6 +98,8 @@ def analyse_phase(phase: Phase) -> PhaseStatements:
     Raises ``PhaseFileError`` with every problem.
     """
     statements, problems = derive_statements(phase)
+    if not problems and phase.definition["accept"]:
+        problems = list(acceptance_problems(phase, statements.migrate))
     if phase.unpinned or problems:
         raise PhaseFileError([*phase.unpinned, *problems])
     return statements

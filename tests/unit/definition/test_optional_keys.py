@@ -90,6 +90,7 @@ FULL: dict[str, Any] = {
 #: Required by what else is there, not by the schema: counts and data by the SQL, a check is by SQL or built in, an exception names
 #: something.
 BOUND = {
+    "accept",
     "batches",
     "data",
     *COUNTED,

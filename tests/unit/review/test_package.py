@@ -38,6 +38,8 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._review.squawk i
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._review.statements import LOCKS
 from ansible_collections.incomex.phasegate.plugins.module_utils._review.subject import Subject
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.accepted_forms import UnsafeForm
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.advice import Advice
 from ansible_collections.incomex.phasegate.tests.support.markdown import INLINE, inline_types, parse, structure
 from ansible_collections.incomex.phasegate.tests.support.phase_files import ALPHA, BETA
 from ansible_collections.incomex.phasegate.tests.support.reviewers import NOW, Reviewer, frozen_plan, register
@@ -282,6 +284,19 @@ def test_nothing_stands_out_of_a_quiet_plan() -> None:
 
     (notice,) = [block for block in review(subject(changed(quiet))).blocks if isinstance(block, Notice)]
     assert (notice.tone, notice.title) == ("good", "Nothing stands out")
+
+
+@pytest.mark.parametrize(
+    ("reasons", "said"),
+    [((), "The phase gives no reason for it (accept)."), (("Few rows.",), "The phase accepts it: Few rows.")],
+)
+def test_a_form_that_others_wait_for_is_named_first_and_with_its_statement(reasons: tuple[str, ...], said: str) -> None:
+    advice = Advice("ShareLock", "builds the index", "CREATE INDEX CONCURRENTLY", "CREATE INDEX")
+    document = review(subject(unsafe={5: [UnsafeForm(advice, ["shop.t"], reasons)]}))
+    _markdown, page = both(document)
+    assert page.count(f"it builds the index under SHARE. Safer: CREATE INDEX CONCURRENTLY. {said}") == 2
+    (notice,) = [block for block in document.blocks if isinstance(block, Notice)]
+    assert any("Statement 5, CREATE INDEX: " in item for item in notice.items)
 
 
 def test_every_lock_mode_of_the_manual_is_known() -> None:
