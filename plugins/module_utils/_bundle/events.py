@@ -70,6 +70,8 @@ class RunOpened(RunEvent):
     operator: str = ""
     approvals_required: bool = False
     plan_sha256: str = ""
+    #: path of plan.json or phase.yml on the controller
+    source: str | None = None
     #: Identity
     identity: Mapping[str, Any] = field(default_factory=dict)
     execution: str | None = None

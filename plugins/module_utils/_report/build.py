@@ -326,6 +326,7 @@ def build_report(
         "next_commands": _next_commands(start, outcome, name),
         "cannot_restore": phase.get("rollback", {}).get("cannot_restore", []),
         "cross_references": phase.get("cross_references", []),
+        "plan_source": start.source or "",
     }
 
 

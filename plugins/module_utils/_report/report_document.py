@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple
 
@@ -489,8 +490,11 @@ def _references(report: Mapping[str, Any]) -> Block:
     if report["digests"].get("plan"):
         name = TRIED_PLAN if TRIED_PLAN in {one["name"] for one in report["artefacts"]} else PLAN
         items.append(("Plan: ", Code(name), " in this bundle, SHA-256 ", Code(report["digests"]["plan"], copy=True)))
+    if report["plan_source"]:
+        items.append(("Read on the controller from ", Code(report["plan_source"])))
     if rehearsal:
         items.append(("Rehearsal: ", Code(rehearsal["bundle"]), ", seal ", Code(rehearsal["seal"], copy=True)))
+        place = os.path.join(os.path.dirname(report["plan_source"]), "review.html")
         words = "beside the plan on the controller; it can be written again from the plan (playbook review)"
-        items.append(("Review package: ", Code("review.html"), f", {words}"))
+        items.append(("Review package: ", Code(place), f", {words}"))
     return Bullets(tuple(items)) if items else _said("None.")

@@ -677,3 +677,17 @@ def test_a_text_is_no_line_of_a_log(text: str) -> None:
 
 def test_the_auditor_knows_every_report() -> None:
     assert sorted(audit.REPORTS) == sorted(REPORTS)
+
+
+def test_the_plan_and_its_review_package_are_named_by_their_paths_on_the_controller() -> None:
+    path = "/home/anna/plans/alpha_1/plan.json"
+    rehearsed = {
+        **PLAN,
+        "rehearsal": {"bundle": "alpha_prod_rehearsal_1", "seal": "0" * 64, "cluster": {"system_identifier": "1"}},
+    }
+    events = [("run", "open", {**OPEN, "source": path}), *RUNS["success"][1][1:]]
+    text = report_markdown(report_of(events, rehearsed))
+    assert f"Read on the controller from `{path}`" in text
+    assert "Review package: `/home/anna/plans/alpha_1/review.html`" in text
+    # a journal of an earlier release has no path
+    assert "Read on the controller" not in report_markdown(report("success"))
