@@ -333,6 +333,10 @@ ROWS: dict[str, Fault] = {
     "dumped-secrets": Fault(
         "passwords in user mappings, subscriptions and options of foreign servers", "not in the schema of a bundle"
     ),
+    "hostile-text": Fault(
+        "foreign texts with escape and bidirectional characters, <script>, Markdown, or lines like a gate's own",
+        "text and nothing else: on the terminal, in report, summary, log, review, roll-up and JSON",
+    ),
     "notices-pose": Fault(
         "notices, errors and values that imitate psql's and the collection's own lines", "taken for what they are"
     ),

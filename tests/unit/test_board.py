@@ -31,6 +31,7 @@ def entry(step: str, event: str, at: str = "2026-05-16T03:12:00.000Z", **data: A
     return {"seq": 1, "at": at, "step": step, "event": event, "data": data, "prev": ""}
 
 
+@pytest.mark.fault("hostile-text")
 def test_no_text_steers_a_terminal() -> None:
     shown = Shown("failure", HOSTILE, HOSTILE, HOSTILE, 1.0, HOSTILE, [HOSTILE], {"outcome": HOSTILE})
     for text in (shown.as_text(), Shown("command", HOSTILE, HOSTILE, HOSTILE, 1.0, HOSTILE).as_text(), shown.as_json()):

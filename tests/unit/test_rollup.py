@@ -174,6 +174,7 @@ def test_the_first_result_counts() -> None:
     assert row(kept(STOPPED, SEALED, failed=True), failed=True)["outcome"] == "STOPPED"
 
 
+@pytest.mark.fault("hostile-text")
 def test_hostile_texts_steer_nothing_and_stay_in_their_cell() -> None:
     hostile = "x\u202e\x1b[2J | <b>`y`"
     made = table({hostile: kept({**STOPPED, "msg": f"\n {hostile}\nmore"}, failed=True, database=hostile)}, [])

@@ -636,6 +636,7 @@ def assert_only_texts(name: str, text: str) -> None:
     assert visible(source, keep=LAYOUT) == source
 
 
+@pytest.mark.fault("hostile-text")
 @pytest.mark.parametrize("name", BOTH)
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_text_is_no_markup_in_the_report(name: str, text: str) -> None:
@@ -648,6 +649,7 @@ def test_no_text_is_markup_in_the_report(text: str) -> None:
     assert_only_texts("a figure deviated", text)
 
 
+@pytest.mark.fault("hostile-text")
 @pytest.mark.parametrize("name", BOTH)
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_text_is_no_line_of_the_summary(name: str, text: str) -> None:
@@ -661,6 +663,7 @@ def test_a_text_is_no_line_of_the_summary(name: str, text: str) -> None:
     assert len(gate_table(built).splitlines()) == 11
 
 
+@pytest.mark.fault("hostile-text")
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_text_is_no_line_of_a_log(text: str) -> None:
     entries = [Entry(1, text, text, text, {"reason": text}), Entry(2, "at", "C-07", "done", {})]
