@@ -197,6 +197,12 @@ class Run:
     def take_lock(self) -> Any:
         """Take this database's lock, in place of the process that evidence leaves behind; the session ends with the test's database."""
         self.sessions.close()
+        # the server ends a session after its client has
+        gone = "SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'phasegate:hold:this'"
+        with self.client.session("test") as session:
+            wait_for(
+                "the end of the last holder", lambda: session.value(f"{gone} AND datname = current_database()") == "t"
+            )
         holder = self.sessions.enter_context(self.client.session("phasegate:hold:this"))
         return acquire_lock(holder, str(self.root), 0)
 
