@@ -201,7 +201,7 @@ def sealed(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
         RunLeft(params["reason"]).write(artefacts.journal)
         raise waiting
     return seal_and_sign(
-        artefacts, params["reason"], params.get("seal_key"), params["timestamp_url"], check_mode=check_mode
+        artefacts, params["reason"], params.get("seal_key"), params.get("timestamp_url"), check_mode=check_mode
     )
 
 

@@ -158,7 +158,7 @@ def open_or_adopt(client: Client, params: Mapping[str, Any], *, check_mode: bool
             operator=params["operator"],
             approvals_required=_approvals_required(params),
             plan_sha256=found,
-            source=params["source"],
+            source=params.get("source"),
             identity=identity.as_dict(),
         )
         result = {
