@@ -56,6 +56,8 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.rehearsal i
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import MigrationResult, Script
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.transaction import count_differences
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.undo_statements import undo_statements
 
 #: A count that any number of rows meets.
 _OPEN = {"each": {"min": 0}}
@@ -105,7 +107,7 @@ def observe_phase(rehearsal: Rehearsal, archive: str, about: Mapping[str, Any]) 
     Arguments as for ``run_rehearsal``. Raises ``PhaseGateError`` for what no definition permits. The result has, of the migration,
     ``rows`` (those of each statement by tag, in file order), ``result`` (of the trailing SELECT; None without one), ``rewrites``,
     ``data``, ``row_counts``, ``allow``, ``checks``, ``moved`` (columns) as phase.yml would have them where it has not;
-    ``rollback`` with ``rows``, ``rewrites``, ``restored``, ``reason`` and ``changed`` (tables whose rows stay changed); and
+    ``rollback`` with ``rows``, ``rewrites``, ``restored``, ``reason``, ``missing`` (statements) and ``changed`` (tables whose rows stay changed); and
     ``differs``: what the definition declares and the copy did not show, as pairs of texts.
     """
     client, artefacts, plan = rehearsal.client, rehearsal.artefacts, rehearsal.request.plan
@@ -142,7 +144,7 @@ def observe_phase(rehearsal: Rehearsal, archive: str, about: Mapping[str, Any]) 
         "allow": [{"kind": one["kind"], "object": one["name"]} for one in found["offending"]],
         "moved": moved,
         "checks": proposed,
-        "rollback": _of_rollback(rehearsal, undone.end, about["contents"]),
+        "rollback": _of_rollback(rehearsal, undone.end, about["contents"], start.base),
         "differs": [*count_differences(script, applied), *checks.wrong],
     }
     text = json.dumps(observed, indent=2, ensure_ascii=False) + "\n"
@@ -179,8 +181,8 @@ def _row_counts(applied: MigrationResult) -> list[dict[str, Any]]:
     return [{"relation": name, "change": change} for name, change in sorted(net.items())]
 
 
-def _of_rollback(rehearsal: Rehearsal, end: RolledBack, contents: TableDigests) -> dict[str, Any]:
-    """Return what the rollback did, and the tables that have other rows than before the migration."""
+def _of_rollback(rehearsal: Rehearsal, end: RolledBack, contents: TableDigests, before: Snapshot) -> dict[str, Any]:
+    """Return what the rollback did, what it lacks, and the tables that have other rows than before the migration."""
     with rehearsal.client.session("phasegate:observe") as session:
         now = read_table_digests(session)
     transaction, phase = end.transaction or {}, rehearsal.request.phase
@@ -191,6 +193,7 @@ def _of_rollback(rehearsal: Rehearsal, end: RolledBack, contents: TableDigests) 
         "rewrites": [one for one in transaction.get("rewrites", ()) if one not in declared],
         "restored": restored,
         "reason": end.reason or "",
+        "missing": [] if restored else undo_statements(transaction.get("diff", {}).get("changes", ()), before.facts),
         "changed": [_as_written(one) for one in contents if restored and now.get(one) != list(contents[one])],
     }
 

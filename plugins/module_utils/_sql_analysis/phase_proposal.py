@@ -103,6 +103,9 @@ def _proposed(definition: Dict[str, Any], observed: Mapping[str, Any], pieces: S
         yield f"declared: {expected}; the copy showed: {found}"
     if not undone["restored"]:
         yield f"the rollback does not restore the schema: {undone['reason']}"
+        if undone["missing"]:
+            yield f"what would restore it, to be read and put into {definition['rollback']['file']}:"
+            yield from (line for text in undone["missing"] for line in text.split("\n"))
 
 
 _NONE = object()

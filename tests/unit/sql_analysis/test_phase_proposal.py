@@ -23,7 +23,7 @@ UPDATE shop.crates SET note = 'a', "Size" = 2;
 UPDATE shop.crates SET note = 'b';
 COMMIT;
 """
-UNDONE = {"rows": {}, "rewrites": [], "restored": True, "reason": "", "changed": []}
+UNDONE = {"rows": {}, "rewrites": [], "restored": True, "reason": "", "missing": [], "changed": []}
 NOTHING: dict[str, Any] = {
     "rows": {},
     "result": None,
@@ -146,11 +146,21 @@ def test_what_contradicts_the_definition_and_the_rollback_is_told(phase: Path) -
     value, notes = proposed(
         phase,
         differs=[["VA-1 5", "VA-1 4"]],
-        rollback={**UNDONE, "restored": False, "reason": "C-09: no", "rewrites": ["shop.crates"]},
+        rollback={
+            **UNDONE,
+            "restored": False,
+            "reason": "C-09: no",
+            "rewrites": ["shop.crates"],
+            "missing": ["CREATE VIEW shop.v AS\n SELECT 1;", "-- WRITE BY HAND: x"],
+        },
     )
     assert notes == [
         "declared: VA-1 5; the copy showed: VA-1 4",
         "the rollback does not restore the schema: C-09: no",
+        "what would restore it, to be read and put into rollback.sql:",
+        "CREATE VIEW shop.v AS",
+        " SELECT 1;",
+        "-- WRITE BY HAND: x",
     ]
     assert value["rollback"]["rewrites"] == ["shop.crates"]
 

@@ -1,0 +1,149 @@
+# Copyright (c) 2026, incomex.phasegate contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The statements that a rollback lacks: those that bring back what still differs from the schema before. Pure.
+
+They are a draft for its author, from the facts of before: nothing runs them but a rollback that a rehearsal proves.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Iterable, Iterator, Mapping, Optional, Sequence, Tuple
+
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.relation_names import quoted_name
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import escaped
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import readable_literal
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.facts import decode_fact
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.severity import ADDED, CHANGED, REMOVED
+
+_Facts = Mapping[Tuple[str, Tuple[str, ...]], Mapping[str, Optional[str]]]
+
+# In which order: what depends on something is dropped before it and made after it. By hand comes last.
+_DROPS, _DROPS_LAST, _COLUMNS, _CONSTRAINTS, _RELATIONS, _BELOW_VIEWS, _COMMENTS, _BY_HAND = range(8)
+
+# Kinds with a name of their own that are dropped by it.
+_DROPPED = {
+    "table": "TABLE",
+    "view": "VIEW",
+    "materialized_view": "MATERIALIZED VIEW",
+    "sequence": "SEQUENCE",
+    "foreign_table": "FOREIGN TABLE",
+    "statistics": "STATISTICS",
+}
+
+# Kinds below a relation that are dropped with its name.
+_DROPPED_ON = {"trigger": "TRIGGER", "rule": "RULE", "policy": "POLICY"}
+
+_ROW_SECURITY = {
+    ("row_security", True): "ENABLE ROW LEVEL SECURITY",
+    ("row_security", False): "DISABLE ROW LEVEL SECURITY",
+    ("force_row_security", True): "FORCE ROW LEVEL SECURITY",
+    ("force_row_security", False): "NO FORCE ROW LEVEL SECURITY",
+}
+
+
+def undo_statements(changes: Sequence[Mapping[str, Any]], before: Iterable[str]) -> list[str]:
+    """Return the statements, and a comment for each change that has no certain one.
+
+    ``changes`` are those of ``Diff.as_list`` from the schema before to the one that a rollback leaves; ``before`` the facts of the former.
+    """
+    facts = {(fact.kind, fact.identity): fact.attributes for fact in map(decode_fact, before)}
+    found = [one for change in changes for one in _undone(change, facts)]
+    return [text for _order, text in sorted(found, key=lambda one: one[0])]
+
+
+def _undone(change: Mapping[str, Any], facts: _Facts) -> Iterator[tuple[int, str]]:
+    kind, identity, action = change["kind"], tuple(change["identity"]), change["action"]
+    found: list[tuple[int, str]] = []
+    if action == ADDED:
+        found = list(_drop(kind, identity))
+    elif action == REMOVED:
+        was = facts.get((kind, identity), {})
+        found = list(_create(kind, identity, was))
+        if found and was.get("comment"):
+            found.append(_comment(kind, identity, was["comment"]))
+    elif action == CHANGED:
+        found = list(_change(kind, identity, change["attribute"], change["before"]))
+    if not found:
+        attribute = f" {change['attribute']}" if change["attribute"] else ""
+        found = [
+            (
+                _BY_HAND,
+                f"-- WRITE BY HAND: {escaped(kind.replace('_', ' '))} {escaped(change['name'])}{attribute} {action}",
+            )
+        ]
+    yield from found
+
+
+def _drop(kind: str, identity: tuple[str, ...]) -> Iterator[tuple[int, str]]:
+    if kind in _DROPPED:
+        yield (
+            _DROPS_LAST if kind in ("table", "sequence") else _DROPS,
+            f"DROP {_DROPPED[kind]} {quoted_name(*identity)};",
+        )
+    elif kind == "index":
+        yield _DROPS, f"DROP INDEX {quoted_name(identity[0], identity[-1])};"
+    elif kind in _DROPPED_ON:
+        yield _DROPS, f"DROP {_DROPPED_ON[kind]} {_one(identity[2])} ON {quoted_name(*identity[:2])};"
+    elif kind in ("column", "constraint"):
+        yield (
+            _DROPS_LAST if kind == "column" else _DROPS,
+            f"ALTER TABLE {quoted_name(*identity[:2])} DROP {kind.upper()} {_one(identity[2])};",
+        )
+
+
+def _create(kind: str, identity: tuple[str, ...], was: Mapping[str, str | None]) -> Iterator[tuple[int, str]]:
+    """Yield the statement that makes an object again; none for one that had rows, and for one whose definition is not a text."""
+    definition = was.get("definition")
+    if definition is None or was.get("inherited"):
+        return
+    if kind == "constraint":
+        valid = " NOT VALID" if was.get("not_valid") else ""
+        table = quoted_name(*identity[:2])
+        yield _CONSTRAINTS, f"ALTER TABLE {table} ADD CONSTRAINT {_one(identity[2])} {definition}{valid};"
+    elif kind in ("view", "materialized_view"):
+        yield _RELATIONS, f"CREATE {_DROPPED[kind]} {quoted_name(*identity)} AS\n{definition.rstrip(';')};"
+    elif kind in ("index", "statistics"):
+        yield _CONSTRAINTS, f"{definition};"
+    elif kind in ("trigger", "rule"):
+        yield _BELOW_VIEWS, f"{definition.rstrip(';')};"
+
+
+def _change(kind: str, identity: tuple[str, ...], attribute: str, before: str | None) -> Iterator[tuple[int, str]]:
+    if attribute == "comment":
+        yield _comment(kind, identity, before)
+    elif kind == "column" and attribute in ("default", "not_null", "type"):
+        column = f"ALTER TABLE {quoted_name(*identity[:2])} ALTER COLUMN {_one(identity[2])}"
+        verb = "DROP" if before is None else "SET"
+        value = {"default": f" {before}" if before is not None else "", "not_null": ""}
+        if attribute == "type":
+            yield _COLUMNS, f"{column} TYPE {before};"
+        else:
+            yield _COLUMNS, f"{column} {verb} {attribute.replace('_', ' ').upper()}{value[attribute]};"
+    elif kind == "table" and (attribute, before is not None) in _ROW_SECURITY:
+        yield _COLUMNS, f"ALTER TABLE {quoted_name(*identity)} {_ROW_SECURITY[attribute, before is not None]};"
+    elif kind == "view" and attribute == "definition" and before:
+        yield _RELATIONS, f"CREATE OR REPLACE VIEW {quoted_name(*identity)} AS\n{before.rstrip(';')};"
+
+
+def _comment(kind: str, identity: tuple[str, ...], text: str | None) -> tuple[int, str]:
+    if kind == "index":
+        name = quoted_name(identity[0], identity[-1])
+    elif kind == "column":
+        name = f"{quoted_name(*identity[:2])}.{_one(identity[2])}"
+    elif kind == "constraint" or kind in _DROPPED_ON:
+        name = f"{_one(identity[2])} ON {quoted_name(*identity[:2])}"
+    elif kind in _DROPPED:
+        name = quoted_name(*identity)
+    else:
+        return (
+            _BY_HAND,
+            f"-- WRITE BY HAND: the comment of {escaped(kind.replace('_', ' '))} {escaped('.'.join(identity))}",
+        )
+    words = kind.replace("_", " ").upper()
+    return _COMMENTS, f"COMMENT ON {words} {name} IS {'NULL' if text is None else readable_literal(text)};"
+
+
+def _one(name: str) -> str:
+    return quoted_name("", name)
