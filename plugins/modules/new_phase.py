@@ -21,6 +21,8 @@ description:
     it has a comment that begins with C(-- WRITE BY HAND).
   - Row counts, results and permitted differences are what a rehearsal tells. A draft is not reviewed by this module, and a
     rehearsal proves its rollback or refuses it.
+  - With O(from_file) it converts one change of a migration tool, with the script that undoes it. What a person has to solve is listed
+    in one round, and what can be converted without a decision is converted. The tool's files are only read.
   - Run it on the controller.
 extends_documentation_fragment:
   - incomex.phasegate._attributes
@@ -49,6 +51,19 @@ options:
       - Path of the SQL of the change. It is copied to C(migrate.sql).
       - By default C(migrate.sql) is in the directory of the phase already.
     type: path
+  from_file:
+    description:
+      - Path of the change in the format of a migration tool, in place of O(sql).
+      - What undoes it is taken from the same file, or from the one that the tool has for it.
+    type: path
+  from_format:
+    description: The format of O(from_file). By default it is recognised by the file's name and content.
+    type: str
+    choices: [sqitch, flyway, dbmate, node-pg-migrate, golang-migrate, diesel]
+  from_schema:
+    description: The schema of names without one in O(from_file), until it sets a C(search_path) itself.
+    type: str
+    default: public
 requirements:
   - pglast >= 7
   - jsonschema >= 4
@@ -63,6 +78,12 @@ EXAMPLES = r"""
     name: orders-archive
     directory: phases
     sql: /home/anna/orders-archive.sql
+
+- name: Make a phase from a migration of dbmate
+  incomex.phasegate.new_phase:
+    name: orders-archive
+    directory: phases
+    from_file: db/migrations/20260516_orders_archive.sql
 """
 
 RETURN = r"""
@@ -85,13 +106,19 @@ problems:
   returned: success
   type: list
   elements: str
+notes:
+  description: What a person has to know of the conversion from O(from_file), one text each.
+  returned: success
+  type: list
+  elements: str
 """
 
 import json
 import os
 import re
 import tempfile
-from typing import Any, Dict, List, Tuple
+from dataclasses import dataclass, field, replace
+from typing import Any, Dict, List, Optional
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.commands import quoted_extra_var
@@ -103,13 +130,15 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.files im
     replace_file,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._conversion.convert import Conversion, convert
+from ansible_collections.incomex.phasegate.plugins.module_utils._conversion.formats import FORMATS, Script
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_edit import scalar
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_file import (
     HAS_JSONSCHEMA,
     SourceFile,
     load_phase,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._definition.problems import PhaseFileError
+from ansible_collections.incomex.phasegate.plugins.module_utils._definition.problems import PhaseFileError, Problem
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.strict_yaml import HAS_YAML
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.phase_draft import PhaseDraft, draft_phase
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.phase_sql import analyse_phase
@@ -134,25 +163,60 @@ def playbook_of(name: str, title: str, folder: str) -> bytes:
     return _PLAYBOOK.format(file=f"{name}.yml", title=scalar(title), path=path).encode("utf-8")
 
 
-def migration_of(folder: str, sql: str) -> bytes:
+@dataclass(frozen=True)
+class Source:
+    """Where the SQL of a phase is from: nowhere else than its directory, a file of SQL, or one of a migration tool."""
+
+    sql: str = ""
+    tool_file: str = ""
+    tool_format: str = ""
+    tool_schema: str = "public"
+
+
+@dataclass(frozen=True)
+class Drafted:
+    """The files to write by their paths, the draft, and what is left to do."""
+
+    files: Dict[str, bytes]
+    draft: PhaseDraft
+    problems: List[str]
+    notes: List[str] = field(default_factory=list)
+
+
+def given_file(path: str) -> bytes:
+    """Return the bytes of a file that was given. Raises ``PhaseGateError`` where there is none."""
+    given = read_file(path, SMALL)
+    if given is None:
+        raise PhaseGateError("The SQL is missing.", expected="a file", found=path, next_step="give the path of the SQL")
+    return given
+
+
+def converted(source: Source) -> Optional[Conversion]:
+    """Return the files that are made from one of a migration tool, None for another source. Raises ``PhaseGateError``."""
+    if not source.tool_file:
+        return None
+    data = given_file(source.tool_file)
+    return convert(source.tool_file, data, source.tool_format, source.tool_schema)
+
+
+def migration_of(folder: str, sql: str, made: Optional[Script]) -> bytes:
     """Return the bytes of the migration. Raises ``PhaseGateError`` where there is none, or two that differ."""
     there = read_file(os.path.join(folder, "migrate.sql"), SMALL)
-    if not sql:
+    if not sql and made is None:
         if there is None:
             raise PhaseGateError(
                 "There is no SQL to draft a phase from.",
-                expected=f"{folder}/migrate.sql, or the path of the SQL (phasegate_sql)",
-                found="neither",
+                expected=f"{folder}/migrate.sql, or the path of the SQL (phasegate_sql, or phasegate_from of a migration tool)",
+                found="none of them",
                 next_step="write the SQL of the change there, or give its path",
             )
         return there
-    given = read_file(sql, SMALL)
-    if given is None:
-        raise PhaseGateError("The SQL is missing.", expected="a file", found=sql, next_step="give the path of the SQL")
+    given = given_file(sql) if made is None else made.text.data
+    sql = sql if made is None else made.path
     if there is not None and there != given:
         raise PhaseGateError(
             "The directory of the phase has another migrate.sql.",
-            expected=f"none, or the bytes of {sql}",
+            expected=f"none, or what is made from {sql}",
             found=f"{folder}/migrate.sql with other bytes",
             next_step="leave the path out to draft from the file that is there, or choose another name",
         )
@@ -184,8 +248,35 @@ def problems_of(texts: Dict[str, bytes]) -> List[str]:
     return []
 
 
-def drafted(name: str, directory: str, sql: str) -> Tuple[Dict[str, bytes], PhaseDraft, List[str]]:
-    """Return the files to write by their paths, the draft, and what is left to do. Raises ``PhaseGateError``, ``OSError``."""
+def in_tool_files(error: PhaseFileError, made: Conversion) -> PhaseFileError:
+    """Return the problems of a conversion and of what it made, each at its line of the tool's file, and all of them."""
+    scripts = {"migrate.sql": made.migrate, **({"rollback.sql": made.rollback} if made.rollback else {})}
+    found: List[Problem] = [*made.problems, *made.left]
+    for one in error.problems:
+        script = scripts.get(one.file)
+        # of a file without a statement that could be read, why is told already
+        if script is not None and (one.what != "no statement" or not made.problems):
+            line = script.text.lines[one.line - 1] if 0 < one.line <= len(script.text.lines) else 0
+            found.append(replace(one, file=script.path, line=line))
+    return PhaseFileError(list(dict.fromkeys(found)), shown=len(found))
+
+
+def _draft(name: str, migrate: SourceFile, made: Optional[Conversion]) -> PhaseDraft:
+    """Return the draft of a phase. Raises ``PhaseFileError`` with all that is wrong with its SQL."""
+    if made is None:
+        return draft_phase(name, migrate)
+    undo = SourceFile("rollback.sql", "rollback.sql", made.rollback.text.data) if made.rollback else None
+    try:
+        draft = draft_phase(name, migrate, undo)
+    except PhaseFileError as error:
+        raise in_tool_files(error, made) from error
+    if made.problems:
+        raise in_tool_files(PhaseFileError(draft.problems), made)
+    return draft
+
+
+def drafted(name: str, directory: str, source: Source) -> Drafted:
+    """Return what is to be written, and what is left to do. Raises ``PhaseGateError``, ``OSError``."""
     if not _NAME.fullmatch(name):
         raise PhaseGateError(
             "Invalid name of a phase.",
@@ -197,8 +288,10 @@ def drafted(name: str, directory: str, sql: str) -> Tuple[Dict[str, bytes], Phas
     playbook = os.path.join(os.path.dirname(os.path.abspath(directory)), f"{name}.yml")
     own = [os.path.join(folder, "phase.yml"), os.path.join(folder, "rollback.sql"), playbook]
     require_none(own)
-    migration = migration_of(folder, sql)
-    draft = draft_phase(name, SourceFile("migrate.sql", sql or os.path.join(folder, "migrate.sql"), migration))
+    made = converted(source)
+    migration = migration_of(folder, source.sql, made.migrate if made else None)
+    read_from = "migrate.sql" if made else source.sql or os.path.join(folder, "migrate.sql")
+    draft = _draft(name, SourceFile("migrate.sql", read_from, migration), made)
     texts = {
         "migrate.sql": migration,
         "phase.yml": draft.definition.encode("utf-8"),
@@ -206,10 +299,11 @@ def drafted(name: str, directory: str, sql: str) -> Tuple[Dict[str, bytes], Phas
     }
     title = name.replace("-", " ").replace("_", " ").capitalize()
     files = {os.path.join(folder, one): data for one, data in texts.items()}
-    if not sql:
-        del files[os.path.join(folder, "migrate.sql")]
+    if read_from == os.path.join(folder, "migrate.sql"):
+        del files[read_from]
     files[playbook] = playbook_of(name, title, os.path.basename(os.path.abspath(directory)))
-    return files, draft, problems_of(texts)
+    left = [one.text() for one in made.left] if made else []
+    return Drafted(files, draft, [*left, *problems_of(texts)], list(made.notes) if made else [])
 
 
 def main() -> None:
@@ -219,7 +313,12 @@ def main() -> None:
             "name": {"type": "str", "required": True},
             "directory": {"type": "path", "required": True},
             "sql": {"type": "path"},
+            "from_file": {"type": "path"},
+            "from_format": {"type": "str", "choices": list(FORMATS)},
+            "from_schema": {"type": "str", "default": "public"},
         },
+        mutually_exclusive=[("sql", "from_file")],
+        required_by={"from_format": ["from_file"]},
         supports_check_mode=True,
     )
     params: Dict[str, Any] = module.params
@@ -227,7 +326,11 @@ def main() -> None:
         if not present:
             module.fail_json(msg=missing_required_lib(library, reason="on the controller"))
     with errors_of(module, file_error=plan_file_error):
-        files, draft, problems = drafted(params["name"], params["directory"], params["sql"] or "")
+        source = Source(
+            params["sql"] or "", params["from_file"] or "", params["from_format"] or "", params["from_schema"]
+        )
+        found = drafted(params["name"], params["directory"], source)
+        files = found.files
         for path, data in files.items() if not module.check_mode else ():
             os.makedirs(os.path.dirname(path), exist_ok=True)
             replace_file(path, data)
@@ -241,8 +344,9 @@ def main() -> None:
             changed=True,
             files=list(files),
             next_command=rehearse + quoted_extra_var("phasegate_phase_file", definition),
-            by_hand=draft.by_hand,
-            problems=problems,
+            by_hand=found.draft.by_hand,
+            problems=found.problems,
+            notes=found.notes,
             diff=diff,
         )
 

@@ -17,7 +17,7 @@ UTILS = ROOT / "plugins" / "module_utils"
 PACKAGE = "ansible_collections.incomex.phasegate.plugins.module_utils."
 FILES = {path.relative_to(UTILS).with_suffix("").as_posix(): path for path in sorted(UTILS.rglob("*.py"))}
 #: What only the controller has: a module that runs on a target must not need it.
-CONTROLLER_ONLY = {"_definition", "_sql_analysis", "_review"}
+CONTROLLER_ONLY = {"_conversion", "_definition", "_sql_analysis", "_review"}
 
 _ROW = re.compile(r"^\| `(?P<room>_\w+)` \|[^|]*\| (?P<imports>[^|]*) \|$", re.MULTILINE)
 

@@ -61,11 +61,11 @@ class Problem:
 class PhaseFileError(PhaseGateError):
     """The files of a phase are invalid. ``problems`` holds every problem found, in file order."""
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
+    def __init__(self, problems: Sequence[Problem], shown: int = SHOWN) -> None:
         self.problems: List[Problem] = sorted(problems, key=lambda one: (one.file, one.line))
         count = len(self.problems)
         head = "Invalid phase: " + ("1 problem." if count == 1 else f"{count} problems.")
-        lines = [f"{n}. {one.text()}" for n, one in enumerate(self.problems[:SHOWN], start=1)]
-        if count > SHOWN:
-            lines.append(f"… and {count - SHOWN} more.")
+        lines = [f"{n}. {one.text()}" for n, one in enumerate(self.problems[:shown], start=1)]
+        if count > shown:
+            lines.append(f"… and {count - shown} more.")
         super().__init__("\n".join([head, *lines]))

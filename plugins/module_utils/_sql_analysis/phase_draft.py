@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import collections
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterator, List, Sequence, Set, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.relation_names import quoted_name
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_edit import flow, scalar
@@ -33,7 +33,12 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.ma
     moved,
     states,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.names import collect_names, names_inside
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.names import (
+    SqlRules,
+    collect_names,
+    names_inside,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.phase_sql import analyse_file
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.rollback_draft import (
     RollbackDraft,
     draft_rollback,
@@ -68,11 +73,12 @@ _COUNTED_BY_HAND = "  # how many rows each reports: a rehearsal tells; replace t
 
 @dataclass(frozen=True)
 class PhaseDraft:
-    """The texts of phase.yml and rollback.sql, and the lines of the migration that a person has to undo."""
+    """The texts of phase.yml and rollback.sql, the lines of the migration that a person has to undo, and what the SQL is refused for."""
 
     definition: str
     rollback: str
     by_hand: List[int]
+    problems: List[Problem] = field(default_factory=list)
 
 
 @dataclass
@@ -85,19 +91,45 @@ class _Found:
     functions: Set[str] = field(default_factory=set)
 
 
-def draft_phase(name: str, migrate: SourceFile) -> PhaseDraft:
-    """Return the draft of a phase. Raises ``PhaseFileError`` where the SQL has a statement that no phase may have."""
-    problems: List[Problem] = []
-    pieces = split_file(migrate, problems)
-    found = _found(migrate, pieces, problems)
-    if problems:
+def draft_phase(name: str, migrate: SourceFile, given: Optional[SourceFile] = None) -> PhaseDraft:
+    """Return the draft of a phase, with the rollback that is ``given``, or else a drafted one.
+
+    Raises ``PhaseFileError`` where the SQL has a statement that no phase may have, with all that is wrong with the SQL.
+    """
+    refused: List[Problem] = []
+    pieces = split_file(migrate, refused)
+    found = _found(migrate, pieces, refused)
+    if given is None:
+        undo = draft_rollback(pieces)
+        given = SourceFile("rollback.sql", "rollback.sql", undo.text.encode("utf-8"))
+    else:
+        undo = RollbackDraft(given.data.decode("utf-8", "replace"), [])
+    undone = _found(given, split_file(given, refused), refused)
+    problems = [
+        *_sql_problems(migrate, found, found.schemas | undone.schemas, "expect"),
+        *_sql_problems(given, undone, found.schemas | undone.schemas, "rollback"),
+    ]
+    if refused:
         raise PhaseFileError(problems)
-    undo = draft_rollback(pieces)
-    rollback = SourceFile("rollback.sql", "rollback.sql", undo.text.encode("utf-8"))
-    undone = _found(rollback, split_file(rollback, problems), problems)
-    return PhaseDraft(
-        "".join(_definition(name, migrate, rollback, pieces, found, undone, undo)), undo.text, undo.by_hand
+    definition = "".join(_definition(name, migrate, given, pieces, found, undone, undo))
+    return PhaseDraft(definition, undo.text, undo.by_hand, problems)
+
+
+def _sql_problems(source: SourceFile, found: _Found, schemas: Set[str], section: str) -> List[Problem]:
+    """Return what a plan would refuse the SQL of a file for, whatever else phase.yml has to declare."""
+    problems: List[Problem] = []
+    open_counts: Mapping[str, Any] = {tag: {"each": {"min": 0}} for tag in found.tags if tag in ROW_TAGS}
+    rules = SqlRules(
+        schemas=frozenset(schemas),
+        kinds=frozenset(found.kinds),
+        functions=frozenset(found.functions),
+        search_path=(),
+        rows=open_counts,
+        kinds_at="scope.statements" if section == "expect" else "rollback.statements",
+        rows_at=f"{section}.rows",
     )
+    analyse_file(source, rules, problems)
+    return problems
 
 
 def drafted_checks(pieces: Sequence[SqlPiece]) -> Set[str]:
@@ -150,21 +182,18 @@ def _definition(
         yield "  # what undoes these lines of the migration is yours to write; then the digest, kinds and rows here are others\n"
         yield f"  # lines {', '.join(map(str, undo.by_hand))}\n"
     yield f"  statements: {flow(sorted(undone.kinds))}\n"
+    yield from _rows(undone)
     yield "  cannot_restore: []  # what a rollback does not bring back, a sentence each\n\n"
     yield "scope:\n"
     # a phase has one at least, also where its statements name none
     yield f"  schemas: {flow(sorted(found.schemas | undone.schemas) or ['public'])}\n"
     yield f"  statements: {flow(sorted(found.kinds))}\n"
-    if found.functions:
-        yield f"  functions: {flow(sorted(found.functions))}\n"
+    if found.functions | undone.functions:
+        yield f"  functions: {flow(sorted(found.functions | undone.functions))}\n"
     yield "\nexpect:\n  tags:\n"
     for tag, count in found.tags.items():
         yield f"    {tag}: {count}\n"
-    rows = [tag for tag in found.tags if tag in ROW_TAGS]
-    if rows:
-        yield f"  rows:{_COUNTED_BY_HAND}\n"
-        for tag in rows:
-            yield f"    {tag}: {{each: {{min: 0}}}}\n"
+    yield from _rows(found)
     yield "\npreflight:\n"
     yield "  - {id: P-1, title: the target is the declared one, builtin: target_identity}\n"
     yield "  - {id: P-2, title: the DDL is the declared one, builtin: ddl_checksum}\n"
@@ -176,6 +205,14 @@ def _definition(
     for number, (title, sql, answer, late) in enumerate(after, start=1):
         yield _check(f"VA-{number}", title, sql, answer, late=late)
     yield "\n# a change that is no addition stops the rehearsal, which names it; allow what is intended\ndiff: {policy: additions_only}\n"
+
+
+def _rows(found: _Found) -> Iterator[str]:
+    rows = [tag for tag in found.tags if tag in ROW_TAGS]
+    if rows:
+        yield f"  rows:{_COUNTED_BY_HAND}\n"
+        for tag in rows:
+            yield f"    {tag}: {{each: {{min: 0}}}}\n"
 
 
 def _check(number: str, title: str, sql: str, answer: object, *, late: bool = False) -> str:
