@@ -93,6 +93,10 @@ ROWS: dict[str, Fault] = {
         "the SQL calls a function in attribute notation, (x).f or x.f, by an operator, or hands one over",
         "as f(x): rejected when it is planned, or, of the search_path, before the first statement",
     ),
+    "slow-authority": Fault(
+        "a time-stamp authority answers byte by byte, for hours, or with text that steers a terminal",
+        "a warning after 15 seconds, its text escaped; the run is sealed and its lock released",
+    ),
     "lying-object": Fault(
         "a trigger, a view's function, an operator or a cast that other roles own changes role, settings or data, or answers",
         "settings and role set again after each statement; a check read-only and undone; answers and digests without it",
@@ -122,6 +126,10 @@ ROWS: dict[str, Fault] = {
     "killed-between-batches": Fault(
         "a run is killed again and again while a statement runs in batches",
         "the last batch is resolved, the same command goes on behind it; each row is changed once",
+    ),
+    "batch-leaves-rows-out": Fault(
+        "an operator of the search_path fits the key of batches better; a row, or one of a child table, may have no key",
+        "ranges use pg_catalog's operators; a key that may be NULL anywhere is refused before the first batch",
     ),
     "batch-commit-lost": Fault(
         "a run is killed while the COMMIT of a batch waits; the server crashes between batches",

@@ -29,8 +29,12 @@ class BatchSql:
     key: str
 
     def ranged(self, text: str, low: Optional[str], high: Optional[str]) -> str:
-        """Return ``change`` or ``source`` with a range; an end that is None is left out. The ends are SQL text."""
-        ends = [f" AND {self.key} {sign} {end}" for sign, end in ((">", low), ("<=", high)) if end is not None]
+        """Return ``change`` or ``source`` with a range; an end that is None is left out. The ends are SQL text.
+
+        The operators are named with their schema: one of a searched schema that fits the key better would leave rows out.
+        """
+        signs = ((">", low), ("<=", high))
+        ends = [f" AND {self.key} OPERATOR(pg_catalog.{sign}) {end}" for sign, end in signs if end is not None]
         return text + "".join(ends)
 
     def as_planned(self) -> Tuple[str, str]:

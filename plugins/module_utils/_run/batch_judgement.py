@@ -29,8 +29,18 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.script impo
 # Types whose text has one meaning, and whose order is that of pg_catalog's operators.
 KEY_TYPES = ("int2", "int4", "int8", "numeric", "uuid", "text", "varchar", "date", "timestamp", "timestamptz")
 
+# Also of children, from which NOT NULL can be dropped, and by constraints that are validated: a row without key is in no range.
+_FILLED = """
+NOT EXISTS (
+  WITH RECURSIVE family (oid) AS (
+    SELECT c.oid UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN family f ON i.inhparent = f.oid)
+  SELECT FROM family JOIN pg_catalog.pg_attribute own ON own.attrelid = family.oid AND own.attname = a.attname
+  WHERE NOT own.attnotnull OR EXISTS (SELECT FROM pg_catalog.pg_constraint n
+    WHERE n.conrelid = own.attrelid AND n.contype = 'n' AND own.attnum = ANY (n.conkey) AND NOT n.convalidated))
+"""
+
 _KEY = """
-SELECT c.relkind IN ('r', 'p'), a.attnotnull, CASE WHEN t.typnamespace = 'pg_catalog'::pg_catalog.regnamespace THEN t.typname END,
+SELECT c.relkind IN ('r', 'p'), {filled}, CASE WHEN t.typnamespace = 'pg_catalog'::pg_catalog.regnamespace THEN t.typname END,
   pg_catalog.format_type(a.atttypid, a.atttypmod), EXISTS (
     SELECT FROM pg_catalog.pg_index i JOIN pg_catalog.pg_opclass o ON o.oid = i.indclass[0]
     JOIN pg_catalog.pg_am m ON m.oid = o.opcmethod
@@ -51,7 +61,7 @@ def require_key(session: Session, command: str, statement: Mapping[str, Any]) ->
     Returns the table, or the topmost one that it is a partition of.
     """
     relation, column = statement["after_commit"], statement["batch"]["by"]
-    rows = session.rows(_KEY.format(relation=literal(relation), column=literal(column)))
+    rows = session.rows(_KEY.format(filled=_FILLED, relation=literal(relation), column=literal(column)))
     found = "no such column"
     if rows:
         table, filled, name, printed, unique, _root = rows[0]

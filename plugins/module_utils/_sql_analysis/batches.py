@@ -173,7 +173,7 @@ def _is_ranged(found: Any, condition: Any, fields: Sequence[str]) -> bool:
     ends = found.args[len(conjuncts) :]
     return found.args[: len(conjuncts)] == conjuncts and all(
         is_node(end, ast.A_Expr)
-        and [one.sval for one in end.name] == [sign]
+        and [one.sval for one in end.name] == ["pg_catalog", sign]
         and [getattr(one, "sval", "") for one in end.lexpr.fields] == list(fields)
         and is_node(end.rexpr, ast.ParamRef)
         and end.rexpr.number == number
