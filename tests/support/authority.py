@@ -9,6 +9,7 @@ import contextlib
 import http.server
 import subprocess
 import threading
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -63,8 +64,10 @@ class Authority:
 
 
 @contextlib.contextmanager
-def answering(answer: Callable[[bytes], bytes], status: int = 200, **headers: str) -> Iterator[tuple[str, list[bytes]]]:
-    """Answer what is posted, on the loopback; yield the URL and what was asked."""
+def answering(
+    answer: Callable[[bytes], bytes], status: int = 200, pause: float = 0.0, **headers: str
+) -> Iterator[tuple[str, list[bytes]]]:
+    """Answer what is posted, on the loopback; yield the URL and what was asked. ``pause``: seconds before each byte, 0 for all at once."""
     asked: list[bytes] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -75,7 +78,10 @@ def answering(answer: Callable[[bytes], bytes], status: int = 200, **headers: st
                 self.send_header(name, value)
             self.end_headers()
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                self.wfile.write(answer(asked[-1]))
+                data = answer(asked[-1])
+                for piece in (data[place : place + 1] for place in range(len(data))) if pause else (data,):
+                    time.sleep(pause)
+                    self.wfile.write(piece)
 
         def log_message(self, *_arguments: object) -> None:
             """Say nothing."""

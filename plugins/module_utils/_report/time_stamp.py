@@ -12,17 +12,20 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import queue
 import subprocess
 import tempfile
+import threading
 import urllib.error
 import urllib.request
-from typing import Sequence
+from typing import Sequence, Union
 from urllib.parse import urlsplit
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._audit.audit import TIMESTAMP
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import SEAL, RunDirectory
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_file
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import escaped
 
 #: How long an authority may take, in seconds, and how long its answer may be, in bytes.
 TIMEOUT, LONGEST = 15.0, 1 << 16
@@ -76,14 +79,35 @@ def stamp_seal(artefacts: RunDirectory, url: str) -> str:
         answer = _asked(url, query)
         wrong = _problem(answer, sha256_file(artefacts.file(SEAL)))
     except (OSError, ValueError, http.client.HTTPException, subprocess.SubprocessError) as error:
-        return f"{type(error).__name__}: {error}"
+        # an HTTP status has words of the authority's
+        return escaped(f"{type(error).__name__}: {error}")
     if not wrong:
         artefacts.write(TIMESTAMP, answer)
     return wrong
 
 
 def _asked(url: str, query: bytes) -> bytes:
-    """Return what an authority answers. Raises ``OSError``, ``ValueError``."""
+    """Return what an authority answers within ``TIMEOUT``. Raises ``OSError``, ``ValueError``, ``HTTPException``."""
+    answers: queue.SimpleQueue[Union[bytes, Exception]] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put(_answer(url, query))
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            answers.put(error)
+
+    # each byte of a slow answer comes in time: only from beside it can all of them be bounded
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        answer = answers.get(timeout=TIMEOUT)
+    except queue.Empty:
+        raise TimeoutError(f"no complete answer within {TIMEOUT:.0f} s") from None
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def _answer(url: str, query: bytes) -> bytes:
     # the handlers below know HTTP alone
     request = urllib.request.Request(url, data=query, headers={"Content-Type": "application/timestamp-query"})  # noqa: S310
     opener = urllib.request.OpenerDirector()

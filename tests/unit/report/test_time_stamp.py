@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -124,8 +126,32 @@ def test_an_authority_that_is_silent_or_absent_is_waited_for_in_vain_and_not_for
         return b""
 
     with answering(late) as (url, _asked):
-        assert "timed out" in seal_and_sign(run, "stopped", None, url)["unstamped"]
+        assert "TimeoutError" in seal_and_sign(run, "stopped", None, url)["unstamped"]
     assert "refused" in stamp_seal(run, url)
+
+
+@pytest.mark.fault("slow-authority")
+def test_an_authority_that_answers_byte_by_byte_holds_no_run(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time_stamp, "TIMEOUT", 1.0)
+    with answering(lambda _query: b"0" * 50, pause=0.2) as (url, _asked):
+        began = time.monotonic()
+        assert seal_and_sign(run, "stopped", None, url)["unstamped"] == "TimeoutError: no complete answer within 1 s"
+        assert time.monotonic() - began < 8
+    assert audited(run).returncode in (0, 3)
+
+
+def test_the_words_of_an_authority_steer_no_terminal(run: RunDirectory) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection = server.accept()[0]
+            connection.recv(1 << 16)
+            connection.sendall(b"HTTP/1.1 500 \x1b[2Jgranted\r\n\r\n")
+            connection.close()
+
+        threading.Thread(target=answer, daemon=True).start()
+        told = seal_and_sign(run, "stopped", None, f"http://127.0.0.1:{server.getsockname()[1]}/")["unstamped"]
+    assert told == r"HTTPError: HTTP Error 500: \u001b[2Jgranted"
 
 
 @pytest.mark.parametrize(
