@@ -70,7 +70,10 @@ def test_batches_through_the_life_of_a_phase(target: Target, tmp_path: Path) -> 
     assert measured[4]["microseconds"] > 0
     review = (plan.parent / "review.md").read_text()
     assert "in batches of 400 rows that each commit" in review
-    assert "WHERE (kilos IS NULL\n) AND parcels.id OPERATOR(pg_catalog.>) $1 AND parcels.id OPERATOR(pg_catalog.<=) $2" in review
+    assert (
+        "WHERE (kilos IS NULL\n) AND parcels.id OPERATOR(pg_catalog.>) $1 AND parcels.id OPERATOR(pg_catalog.<=) $2"
+        in review
+    )
 
     done = target.play(
         "playbooks/execute.yml", extra_vars={"phasegate_phase_file": files.path, "phasegate_plan": str(plan)}

@@ -95,7 +95,7 @@ ROWS: dict[str, Fault] = {
     ),
     "slow-authority": Fault(
         "a time-stamp authority answers byte by byte, for hours, or with text that steers a terminal",
-        "a warning after 15 seconds, its text escaped; the run is sealed and its lock released",
+        "a warning after 15 seconds, its text escaped; the run is sealed, and its report shown",
     ),
     "lying-object": Fault(
         "a trigger, a view's function, an operator or a cast that other roles own changes role, settings or data, or answers",

@@ -108,7 +108,7 @@ def test_an_answer_that_is_none_changes_nothing(
     }[answers]
     status, said = ends
     place = {"Location": "file:///etc/hostname"} if status == 302 else {}
-    with answering(answer, status, **place) as (url, _asked):
+    with answering(answer, status, 0.0, **place) as (url, _asked):
         result = seal_and_sign(run, "stopped", None, url)
     assert result["unstamped"].startswith(said)
     assert result["outcome"] == "STOPPED"
@@ -131,7 +131,9 @@ def test_an_authority_that_is_silent_or_absent_is_waited_for_in_vain_and_not_for
 
 
 @pytest.mark.fault("slow-authority")
-def test_an_authority_that_answers_byte_by_byte_holds_no_run(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_authority_that_answers_byte_by_byte_holds_no_run(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(time_stamp, "TIMEOUT", 1.0)
     with answering(lambda _query: b"0" * 50, pause=0.2) as (url, _asked):
         began = time.monotonic()
