@@ -97,6 +97,14 @@ ROWS: dict[str, Fault] = {
         "a time-stamp authority answers byte by byte, for hours, or with text that steers a terminal",
         "a warning after 15 seconds, its text escaped; the run is sealed, and its report shown",
     ),
+    "draft-odd-objects": Fault(
+        "a draft meets names that are reserved words or have several blanks, and texts with characters that steer a terminal",
+        "proposals are about these very objects; what phase.yml cannot declare is left out, or to be written by hand; nothing steers",
+    ),
+    "sql-no-draft": Fault(
+        "the SQL has DO in language SQL, an index built CONCURRENTLY without a name, or an aggregate that is renamed",
+        "refused with its line, or to be undone by hand; no draft and no check ends in a traceback",
+    ),
     "lying-object": Fault(
         "a trigger, a view's function, an operator or a cast that other roles own changes role, settings or data, or answers",
         "settings and role set again after each statement; a check read-only and undone; answers and digests without it",

@@ -18,6 +18,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quotin
     array_literal,
     identifier,
     literal,
+    qualified,
 )
 
 # Ordinary tables whose rows a trigger may change before an update of them (tgtype: row 1, before 2, update 16), and a primary key
@@ -55,13 +56,18 @@ class KeptTable:
         """Return the table's name as phase.yml has it."""
         return quoted_name(self.schema, self.name)
 
+    @property
+    def sql(self) -> str:
+        """Return the table's name for a statement, where a reserved word has to be quoted."""
+        return qualified(self.schema, self.name)
+
 
 def keep_rows(session: Session, statements: Sequence[Mapping[str, Any]]) -> list[KeptTable]:
     """Keep the rows of the tables with triggers that UPDATE and MERGE statements name, in the session's temporary tables."""
     names = sorted({name for one in statements if one["tag"] in ("UPDATE", "MERGE") for name in one["relations"]})
     kept = [KeptTable(*row) for row in session.json(_TRIGGERED.format(names=array_literal(names)))] if names else []
     for number, table in enumerate(kept):
-        session.execute(f"CREATE TEMPORARY TABLE phasegate_kept_{number} AS SELECT * FROM {table.text}")
+        session.execute(f"CREATE TEMPORARY TABLE phasegate_kept_{number} AS SELECT * FROM {table.sql}")
     return kept
 
 
@@ -74,10 +80,8 @@ def moved_columns(session: Session, kept: Sequence[KeptTable]) -> list[dict[str,
         if table.key not in there or not columns:
             continue
         counts = ", ".join(f"count(*) FILTER (WHERE {_text('b', one)} <> {_text('a', one)})" for one in columns)
-        key = identifier(table.key)
-        found = session.rows(
-            f"SELECT {counts} FROM pg_temp.phasegate_kept_{number} b JOIN {table.text} a ON a.{key} = b.{key}"
-        )[0]
+        keys = f"{_text('a', table.key)} = {_text('b', table.key)}"
+        found = session.rows(f"SELECT {counts} FROM pg_temp.phasegate_kept_{number} b JOIN {table.sql} a ON {keys}")[0]
         moved += [
             {"relation": table.text, "key": table.key, "column": column, "changed": int(count or 0)}
             for column, count in zip(columns, found)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Iterator, Mapping, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.relation_names import quoted_name
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import escaped, steering_character
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import readable_literal
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrusted_sql import Answer, run_queries
@@ -123,8 +124,9 @@ def _of_relation(kind: str, change: Mapping[str, Any]) -> tuple[str, str]:
 
 def _query(title: str, sql: str, relation: str, name: str = "") -> ObjectQuery:
     names = tuple(readable_literal(one) for one in (relation, name) if one)
-    text = " ".join(sql.format(relation=names[0], name=names[-1]).split())
-    return ObjectQuery(title, text, names)
+    # a name may have several blanks
+    text = " ".join(sql.split()).format(relation=names[0], name=names[-1])
+    return ObjectQuery(escaped(title), text, names)
 
 
 def _of_part(kind: str, relation: str, name: str, *, gone: bool) -> ObjectQuery:
@@ -165,15 +167,16 @@ def observed_checks(
             **({"after_commit": True} if late else {}),
         }
         for (query, late), answer in zip(found.items(), answers)
-        if not answer.error and is_declarable(answer)
+        if not answer.error and is_declarable(answer) and not steering_character(query.sql)
     ]
 
 
 def is_declarable(answer: Answer) -> bool:
-    """Return whether phase.yml can declare an answer: rows as whole numbers, texts, true, false and null."""
+    """Return whether phase.yml can declare an answer: rows as whole numbers, texts that steer nothing, true, false and null."""
     values = [value for row in answer.result for value in row.values()]
     return answer.rows == len(answer.result) <= _MOST_ROWS and all(
-        value is None or isinstance(value, (int, str)) for value in values
+        value is None or isinstance(value, int) or (isinstance(value, str) and not steering_character(value))
+        for value in values
     )
 
 

@@ -13,6 +13,7 @@ import json
 import re
 from typing import Any, Iterator, List, Mapping, Tuple
 
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import escaped
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.problems import PhaseFileError, Problem
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.strict_yaml import load_strict_yaml
 
@@ -38,7 +39,8 @@ _Change = Tuple[int, int, str]
 def scalar(value: Any) -> str:
     """Return a scalar as YAML, with quotes where a YAML version could read another value."""
     plain = isinstance(value, str) and _PLAIN.fullmatch(value) and value.lower() not in _OTHER_MEANING
-    return str(value) if plain else json.dumps(value, ensure_ascii=False)
+    # what JSON leaves as it is and YAML refuses, takes for the end of a line, or nobody sees, both escape alike
+    return str(value) if plain else escaped(json.dumps(value, ensure_ascii=False))
 
 
 def flow(value: Any) -> str:

@@ -161,10 +161,11 @@ def _attention(subject: Subject) -> Notice:
 
 
 def _unwatched(subject: Subject, statement: Mapping[str, Any]) -> Iterator[Inline]:
-    """Yield what an index built after COMMIT may call: no check watches its transactions."""
-    functions = subject.phase["scope"]["functions"]
-    if functions and statement["kinds"][0].startswith("CREATE INDEX"):
-        yield " If its expression or its predicate calls a function of scope.functions ("
+    """Yield what an index built, or a constraint validated, after COMMIT may call: no check watches its transactions."""
+    functions, kind = subject.phase["scope"]["functions"], statement["kinds"][0]
+    if functions and kind.startswith(("CREATE INDEX", "ALTER TABLE VALIDATE")):
+        part = "its expression or its predicate" if kind.startswith("CREATE INDEX") else "the constraint"
+        yield f" If {part} calls a function of scope.functions ("
         yield Code(", ".join(functions))
         yield "), only the rehearsal observes what that function writes: on its copy it wrote nothing."
 

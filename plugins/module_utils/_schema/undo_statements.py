@@ -11,9 +11,12 @@ from __future__ import annotations
 
 from typing import Any, Iterable, Iterator, Mapping, Optional, Sequence, Tuple
 
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.relation_names import quoted_name
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import escaped
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import readable_literal
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import LAYOUT, escaped
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import (
+    identifier,
+    qualified,
+    readable_literal,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.facts import decode_fact
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.severity import ADDED, CHANGED, REMOVED
 
@@ -65,12 +68,15 @@ def _undone(change: Mapping[str, Any], facts: _Facts) -> Iterator[tuple[int, str
             found.append(_comment(kind, identity, was["comment"]))
     elif action == CHANGED:
         found = list(_change(kind, identity, change["attribute"], change["before"]))
-    if not found:
+    # what nobody sees is not copied either
+    hidden = any(escaped(text, keep=LAYOUT) != text for _order, text in found)
+    if hidden or not found:
         attribute = f" {change['attribute']}" if change["attribute"] else ""
         found = [
             (
                 _BY_HAND,
-                f"-- WRITE BY HAND: {escaped(kind.replace('_', ' '))} {escaped(change['name'])}{attribute} {action}",
+                f"-- WRITE BY HAND: {escaped(kind.replace('_', ' '))} {escaped(change['name'])}{attribute} {action}"
+                + (", with characters that cannot be seen" if hidden else ""),
             )
         ]
     yield from found
@@ -80,16 +86,16 @@ def _drop(kind: str, identity: tuple[str, ...]) -> Iterator[tuple[int, str]]:
     if kind in _DROPPED:
         yield (
             _DROPS_LAST if kind in ("table", "sequence") else _DROPS,
-            f"DROP {_DROPPED[kind]} {quoted_name(*identity)};",
+            f"DROP {_DROPPED[kind]} {qualified(*identity)};",
         )
     elif kind == "index":
-        yield _DROPS, f"DROP INDEX {quoted_name(identity[0], identity[-1])};"
+        yield _DROPS, f"DROP INDEX {qualified(identity[0], identity[-1])};"
     elif kind in _DROPPED_ON:
-        yield _DROPS, f"DROP {_DROPPED_ON[kind]} {_one(identity[2])} ON {quoted_name(*identity[:2])};"
+        yield _DROPS, f"DROP {_DROPPED_ON[kind]} {identifier(identity[2])} ON {qualified(*identity[:2])};"
     elif kind in ("column", "constraint"):
         yield (
             _DROPS_LAST if kind == "column" else _DROPS,
-            f"ALTER TABLE {quoted_name(*identity[:2])} DROP {kind.upper()} {_one(identity[2])};",
+            f"ALTER TABLE {qualified(*identity[:2])} DROP {kind.upper()} {identifier(identity[2])};",
         )
 
 
@@ -100,10 +106,10 @@ def _create(kind: str, identity: tuple[str, ...], was: Mapping[str, str | None])
         return
     if kind == "constraint":
         valid = " NOT VALID" if was.get("not_valid") else ""
-        table = quoted_name(*identity[:2])
-        yield _CONSTRAINTS, f"ALTER TABLE {table} ADD CONSTRAINT {_one(identity[2])} {definition}{valid};"
+        table = qualified(*identity[:2])
+        yield _CONSTRAINTS, f"ALTER TABLE {table} ADD CONSTRAINT {identifier(identity[2])} {definition}{valid};"
     elif kind in ("view", "materialized_view"):
-        yield _RELATIONS, f"CREATE {_DROPPED[kind]} {quoted_name(*identity)} AS\n{definition.rstrip(';')};"
+        yield _RELATIONS, f"CREATE {_DROPPED[kind]} {qualified(*identity)} AS\n{definition.rstrip(';')};"
     elif kind in ("index", "statistics"):
         yield _CONSTRAINTS, f"{definition};"
     elif kind in ("trigger", "rule"):
@@ -114,7 +120,7 @@ def _change(kind: str, identity: tuple[str, ...], attribute: str, before: str | 
     if attribute == "comment":
         yield _comment(kind, identity, before)
     elif kind == "column" and attribute in ("default", "not_null", "type"):
-        column = f"ALTER TABLE {quoted_name(*identity[:2])} ALTER COLUMN {_one(identity[2])}"
+        column = f"ALTER TABLE {qualified(*identity[:2])} ALTER COLUMN {identifier(identity[2])}"
         verb = "DROP" if before is None else "SET"
         value = {"default": f" {before}" if before is not None else "", "not_null": ""}
         if attribute == "type":
@@ -122,20 +128,20 @@ def _change(kind: str, identity: tuple[str, ...], attribute: str, before: str | 
         else:
             yield _COLUMNS, f"{column} {verb} {attribute.replace('_', ' ').upper()}{value[attribute]};"
     elif kind == "table" and (attribute, before is not None) in _ROW_SECURITY:
-        yield _COLUMNS, f"ALTER TABLE {quoted_name(*identity)} {_ROW_SECURITY[attribute, before is not None]};"
+        yield _COLUMNS, f"ALTER TABLE {qualified(*identity)} {_ROW_SECURITY[attribute, before is not None]};"
     elif kind == "view" and attribute == "definition" and before:
-        yield _RELATIONS, f"CREATE OR REPLACE VIEW {quoted_name(*identity)} AS\n{before.rstrip(';')};"
+        yield _RELATIONS, f"CREATE OR REPLACE VIEW {qualified(*identity)} AS\n{before.rstrip(';')};"
 
 
 def _comment(kind: str, identity: tuple[str, ...], text: str | None) -> tuple[int, str]:
     if kind == "index":
-        name = quoted_name(identity[0], identity[-1])
+        name = qualified(identity[0], identity[-1])
     elif kind == "column":
-        name = f"{quoted_name(*identity[:2])}.{_one(identity[2])}"
+        name = f"{qualified(*identity[:2])}.{identifier(identity[2])}"
     elif kind == "constraint" or kind in _DROPPED_ON:
-        name = f"{_one(identity[2])} ON {quoted_name(*identity[:2])}"
+        name = f"{identifier(identity[2])} ON {qualified(*identity[:2])}"
     elif kind in _DROPPED:
-        name = quoted_name(*identity)
+        name = qualified(*identity)
     else:
         return (
             _BY_HAND,
@@ -143,7 +149,3 @@ def _comment(kind: str, identity: tuple[str, ...], text: str | None) -> tuple[in
         )
     words = kind.replace("_", " ").upper()
     return _COMMENTS, f"COMMENT ON {words} {name} IS {'NULL' if text is None else readable_literal(text)};"
-
-
-def _one(name: str) -> str:
-    return quoted_name("", name)

@@ -69,7 +69,8 @@ def _own_body(node: Any) -> Body:
     language = options["language"].sval.lower() if "language" in options else "plpgsql" if do else "sql"
     if language == "plpgsql":
         _plpgsql(node, body)
-    elif language != "sql":
+    elif do or language != "sql":
+        # the server refuses DO in SQL
         body.computed = f"written in {language}"
     elif "as" in options:
         _parse("".join(part.sval for part in options["as"]), _STATEMENT, body)

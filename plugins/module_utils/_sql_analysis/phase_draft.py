@@ -145,6 +145,8 @@ def _found(source: SourceFile, pieces: Sequence[SqlPiece], problems: List[Proble
         try:
             tag, kinds = classify(piece.node, outer=number in outer)
             kinds += kinds_inside(tag, inner)
+            if is_concurrent(piece.node):
+                concurrent_subject(piece.node)
         except RefusedError as error:
             StatementReporter(source.path, piece, problems)(error.what, next_step=error.next_step)
             continue

@@ -15,6 +15,11 @@ from dataclasses import dataclass
 from typing import Any, Dict, Iterator, List, Mapping, Sequence, Set, Tuple
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.relation_names import quoted_name
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import (
+    LAYOUT,
+    escaped,
+    steering_character,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_edit import edited
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_file import load_phase
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.problems import Problem
@@ -62,7 +67,7 @@ def propose_phase(path: str, observed: Mapping[str, Any]) -> PhaseProposal:
     problems: List[Problem] = []
     pieces = split_file(phase.migrate, problems)
     proposed = copy.deepcopy(definition)
-    notes = list(_proposed(proposed, observed, pieces))
+    notes = [escaped(note, keep=LAYOUT) for note in _proposed(proposed, observed, pieces)]
     after = edited(before, proposed, path)
     load_phase(path, after.encode("utf-8"))
     return PhaseProposal(before, after, notes)
@@ -114,11 +119,15 @@ _NONE = object()
 def _result(rows: List[Mapping[str, Any]]) -> Any:
     """Return rows in the shortest form that ``expect.result`` can have."""
     values = [value for row in rows for value in row.values()]
-    if len(rows) > _MOST_ROWS or any(not (one is None or isinstance(one, (int, str))) for one in values):
+    if len(rows) > _MOST_ROWS or not all(map(_is_declarable, values)):
         return _NONE
     if rows and len(rows[0]) == 1:
         return values[0] if len(values) == 1 else values
     return rows[0] if len(rows) == 1 else rows
+
+
+def _is_declarable(value: Any) -> bool:
+    return value is None or isinstance(value, int) or (isinstance(value, str) and not steering_character(value))
 
 
 def _fill_rows(section: Dict[str, Any], found: Mapping[str, Sequence[int]]) -> None:

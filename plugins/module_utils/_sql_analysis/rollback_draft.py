@@ -47,6 +47,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.sy
 )
 
 try:
+    import pglast
     from pglast import ast, enums
     from pglast.stream import RawStream
 except ImportError:
@@ -383,12 +384,20 @@ def _leaves_with_its_constraint(constraint: Any) -> bool:
     return bool(constraint.conname) and not primary and not constraint.indexname
 
 
+def _copy_of(node: Any) -> Any:
+    """Return a copy of a statement's tree; None for one that pglast does not write as the parser reads it."""
+    try:
+        (raw,) = parse_sql(RawStream()(node))
+    except pglast.parser.ParseError:
+        return None
+    return raw.stmt
+
+
 def _named_back(node: Any) -> Optional[List[str]]:
     """Return the statement that takes back a name, a schema or the name of an enum's value."""
-    if getattr(node, "missing_ok", False):
+    back = _copy_of(node)
+    if back is None or getattr(node, "missing_ok", False):
         return None
-    (raw,) = parse_sql(RawStream()(node))
-    back: Any = raw.stmt
     if is_node(node, ast.AlterEnumStmt):
         if not node.oldVal or not node.typeName[1:]:
             return None

@@ -153,3 +153,17 @@ def test_every_value_is_reached_from_every_other(
     for wanted in (first, second, third):
         text = edited(text, {"z": 1, **wanted})
         assert value(text) == {"z": 1, **wanted}
+
+
+@pytest.mark.fault("draft-odd-objects")
+@pytest.mark.parametrize("text", ["\x7f", "\x85", "\u2028", "\x1b[2J", "\u202e"])
+def test_a_character_that_yaml_refuses_is_named(text: str) -> None:
+    with pytest.raises(PhaseFileError, match="a disallowed invisible character"):
+        changed(["verify", 0, "sql"], f"SELECT '{text}'")
+
+
+@pytest.mark.parametrize("text", ["\xa0", "\u200b", "\ufeff", "\ufffe", "\U000e0041"])
+def test_a_character_that_nobody_sees_is_written_by_its_number(text: str) -> None:
+    wanted, found = changed(["verify", 0, "sql"], f"SELECT '{text}'")
+    assert value(found) == wanted
+    assert text not in found

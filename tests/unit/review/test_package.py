@@ -483,13 +483,21 @@ def test_what_runs_after_commit_says_so_everywhere() -> None:
     assert "after COMMIT" not in both(review(subject()))[0]
 
 
-def test_what_an_index_may_call_after_commit_is_said() -> None:
+@pytest.mark.parametrize(
+    ("kind", "part"),
+    [
+        ("CREATE INDEX CONCURRENTLY", "its expression or its predicate"),
+        ("ALTER TABLE VALIDATE CONSTRAINT", "the constraint"),
+    ],
+)
+def test_what_may_be_called_after_commit_is_said(kind: str, part: str) -> None:
     ddl, rollback = ((BETA.parent / name).read_bytes() for name in ("migrate.sql", "rollback.sql"))
     plan = frozen_plan(BETA)
     plan["phase"]["scope"]["functions"] = ["app.imm"]
+    next(one for one in plan["ddl"]["statements"] if one["n"] == 14)["kinds"] = [kind]
     said = weighed(review(subject(plan, ddl=ddl, rollback=rollback)))
     (line,) = [line for line in said if line.startswith("Statement 14")]
     assert line.endswith(
-        "(app.imm), only the rehearsal observes what that function writes: on its copy it wrote nothing."
+        f" If {part} calls a function of scope.functions (app.imm), only the rehearsal observes what that function writes: on its copy it wrote nothing."
     )
     assert "only the rehearsal observes" not in both(review(subject(frozen_plan(BETA), ddl=ddl, rollback=rollback)))[0]

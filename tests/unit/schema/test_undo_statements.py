@@ -78,3 +78,25 @@ def test_the_statements_bring_the_schema_back(cluster: Cluster, empty_database: 
             session.execute(statement.rstrip(";"))
         after = diff(before.unlocated(), take_snapshot(session).unlocated())
         assert not after, after.text()
+
+
+@pytest.mark.fault("draft-odd-objects")
+def test_names_that_are_reserved_words_are_quoted(cluster: Cluster, empty_database: str) -> None:
+    cluster.psql('CREATE SCHEMA "order"; CREATE TABLE "order"."user" (id int)', empty_database)
+    left = 'ALTER TABLE "order"."user" ADD COLUMN "select" int, ADD CONSTRAINT "check" CHECK (id > 0)'
+    with client_of(cluster, empty_database).session("phasegate:test") as session:
+        before = take_snapshot(session)
+        cluster.psql(left, empty_database)
+        for statement in undo_statements(diff(before, take_snapshot(session)).as_list(), before.facts):
+            session.execute(statement.rstrip(";"))
+        assert not diff(before.unlocated(), take_snapshot(session).unlocated())
+
+
+@pytest.mark.fault("draft-odd-objects")
+def test_what_nobody_sees_is_written_by_hand(cluster: Cluster, empty_database: str) -> None:
+    cluster.psql("CREATE TABLE t (); COMMENT ON TABLE t IS U&'one\\001b[2J\\202e two'", empty_database)
+    with client_of(cluster, empty_database).session("phasegate:test") as session:
+        before = take_snapshot(session)
+        cluster.psql("COMMENT ON TABLE t IS NULL", empty_database)
+        found = undo_statements(diff(before, take_snapshot(session)).as_list(), before.facts)
+    assert found == ["-- WRITE BY HAND: table public.t comment changed, with characters that cannot be seen"]

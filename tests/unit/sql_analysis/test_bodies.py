@@ -266,3 +266,10 @@ def test_every_function_of_postgresql_is_known_to_reach_beyond_or_not_to(cluster
     texts = {name for name in named if re.fullmatch(ONLY_A_TEXT, name)}
     assert len(texts) == 16
     assert all(map(far_reaching, texts))
+
+
+@pytest.mark.fault("sql-no-draft")
+def test_do_in_sql_is_no_body_that_can_be_analysed() -> None:
+    kinds, problems = judged("DO LANGUAGE sql $body$ SELECT 1 $body$")
+    assert kinds == ["DO", "DO EXECUTE"]
+    assert "written in sql" in problems[0].what
