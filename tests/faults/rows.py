@@ -105,6 +105,10 @@ ROWS: dict[str, Fault] = {
         "the SQL has DO in language SQL, an index built CONCURRENTLY without a name, or an aggregate that is renamed",
         "refused with its line, or to be undone by hand; no draft and no check ends in a traceback",
     ),
+    "answer-in-part": Fault(
+        "a check, a trailing SELECT, an error or a changed object has megabytes of text, or more rows than are kept",
+        "a part that is compared passes nothing; messages and journal have the beginning, and how long it is",
+    ),
     "lying-object": Fault(
         "a trigger, a view's function, an operator or a cast that other roles own changes role, settings or data, or answers",
         "settings and role set again after each statement; a check read-only and undone; answers and digests without it",
@@ -441,7 +445,7 @@ ROWS: dict[str, Fault] = {
         "the audit reads the time that the authority signed",
     ),
     "rows-beyond": Fault(
-        "a cascade or a trigger changes more rows of the table that a statement names than the statement reports",
+        "a cascade or a trigger changes more rows of the table that a statement names than it reports, or inserts some for updated ones",
         "nothing commits until data declares them; the key is told",
     ),
     "rows-uncounted": Fault(

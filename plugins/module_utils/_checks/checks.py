@@ -11,7 +11,7 @@ from typing import Any, Callable, Mapping, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import CheckStatus
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import escaped, json_line
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import escaped, json_line, shortened
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.privileges import (
     INSUFFICIENT_PRIVILEGE,
     named_privileges,
@@ -85,14 +85,25 @@ def shape_answer(answer: Answer, expect: Any) -> Any:
     """
     rows = answer.result
     if isinstance(expect, dict):
-        return rows[0] if answer.rows == 1 else rows
+        return rows[0] if answer.rows == len(rows) == 1 else rows
     if isinstance(expect, list):
         if (expect and isinstance(expect[0], dict)) or any(len(row) != 1 for row in rows):
             return rows
         return [value for row in rows for value in row.values()]
-    if answer.rows == 1 and len(rows[0]) == 1:
+    if answer.rows == len(rows) == 1 and len(rows[0]) == 1:
         return next(iter(rows[0].values()))
     return rows
+
+
+def shown_answer(answer: Answer, value: Any) -> str:
+    """Return an answer, in the form that was expected, for people."""
+    text = shortened(json_line(value))
+    return text if is_whole(answer) else f"{answer.rows} rows, more than are compared; the first: {text}"
+
+
+def is_whole(answer: Answer) -> bool:
+    """Return whether an answer has all rows that the server returned: some of them prove nothing."""
+    return answer.rows <= len(answer.result)
 
 
 def answers_equal(expect: Any, found: Any) -> bool:
@@ -131,13 +142,11 @@ def _judge(session: Session, check: Mapping[str, Any], answer: Answer) -> CheckR
     if answer.error:
         denied = answer.error.startswith(f"{INSUFFICIENT_PRIVILEGE}:")
         grants = named_privileges(session, answer.error) if denied else []
-        status, found = CheckStatus.FAIL, " ".join([f"error {answer.error}", *grants])
+        status, found = CheckStatus.FAIL, " ".join([f"error {shortened(answer.error)}", *grants])
     else:
         value = shape_answer(answer, expect)
-        status = (
-            CheckStatus.PASS if answer.rows <= len(answer.result) and answers_equal(expect, value) else CheckStatus.FAIL
-        )
-        found = json_line(value)
+        status = CheckStatus.PASS if is_whole(answer) and answers_equal(expect, value) else CheckStatus.FAIL
+        found = shown_answer(answer, value)
     return CheckResult(
         check["id"], check.get("title") or "", status, json_line(expect), found, round(answer.milliseconds, 3)
     )

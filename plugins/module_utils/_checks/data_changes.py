@@ -321,6 +321,9 @@ JOIN pg_catalog.pg_class s ON s.oid = used.sequence AND s.relkind = 'S' JOIN pg_
 """
 
 
+# The kind under which a limit is that of all counted kinds together.
+_TOGETHER = ""
+
 #: The changes that statements declare, by relation (schema and name) and kind, with the most rows of each; None for any number.
 Named = Mapping[Tuple[Any, str], Optional[int]]
 
@@ -370,9 +373,13 @@ def named_by_statements(
     """
     limits: Dict[str, Dict[str, Optional[int]]] = {}
     for one in statements:
-        for name, kind in set(_named_by(one, search_path)) if one["run"] else ():
+        named_by = set(_named_by(one, search_path)) if one["run"] else set()
+        # a row that a statement reports is inserted, updated or deleted, and not two of it
+        named_by |= {(name, _TOGETHER) for name, kind in named_by if kind in COUNTED}
+        for name, kind in named_by:
             kinds = limits.setdefault(name, {})
-            kinds[kind] = _sum(kinds.get(kind, 0), reported.get(one["n"], 0) if kind in COUNTED else None)
+            counted = kind in (*COUNTED, _TOGETHER)
+            kinds[kind] = _sum(kinds.get(kind, 0), reported.get(one["n"], 0) if counted else None)
     if not limits:
         return {}
     roots = {
@@ -406,13 +413,17 @@ def judge_data(
     """
     wanted = {split_relation(name): (name, kinds) for name, kinds in declared.items()}
     seen: Dict[Any, Dict[str, Any]] = {}
+    together: Dict[str, int] = {}
     wrong = []
     for change in found:
         relation, kind, rows = split_relation(change["relation"]), change["kind"], change["rows"]
         seen.setdefault(relation, {})[kind] = rows
         _name, kinds = wanted.get(relation, ("", {}))
         limit = (named or {}).get((relation, kind), 0)
-        if kind in kinds or limit is None or (rows is not None and 0 < rows <= limit):
+        if kind in kinds or limit is None:
+            continue
+        if rows is not None and 0 < rows <= limit:
+            together[change["relation"]] = together.get(change["relation"], 0) + rows
             continue
         beyond = f" beyond the {limit} rows that its statements report" if limit else ""
         wrong.append(
@@ -421,6 +432,15 @@ def judge_data(
                 f"{kind} in {change['relation']}: {change_extent(change)}",
             )
         )
+    for name, rows in together.items():
+        most = (named or {}).get((split_relation(name), _TOGETHER))
+        if most is not None and rows > most:
+            wrong.append(
+                (
+                    f"no undeclared change of data in {name} beyond the {most} rows that its statements report",
+                    f"{rows} rows inserted, updated and deleted in {name}",
+                )
+            )
     for relation, (name, kinds) in wanted.items():
         for kind, count in kinds.items():
             rows = seen.get(relation, {}).get(kind, 0) or 0

@@ -76,6 +76,15 @@ def steering_character(text: str) -> str:
     return _code(found) if found else ""
 
 
+#: How many characters of a text from a database are shown.
+LONGEST = 10_000
+
+
+def shortened(text: str) -> str:
+    """Return a text, of one that is longer than ``LONGEST`` the beginning, and how long it is."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}… ({len(text)} characters)"
+
+
 def json_line(value: Any) -> str:
     """Return a string as it is and any other value as JSON in one line."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -28,6 +28,7 @@ from dataclasses import dataclass, field, replace
 from typing import IO, Any, Callable, ContextManager, Iterator, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import shortened
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import copy_field, literal
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.server_versions import NEWEST
 
@@ -89,7 +90,8 @@ class SqlError(PhaseGateError):
 
     def words(self) -> str:
         """Return the server's message in one line."""
-        parts = (self.text, f"({self.detail})" if self.detail else "", f"Hint: {self.hint}" if self.hint else "")
+        text, detail, hint = map(shortened, (self.text, self.detail, self.hint))
+        parts = (text, f"({detail})" if detail else "", f"Hint: {hint}" if hint else "")
         return f"{self.sqlstate}: " + " ".join(part for part in parts if part)
 
 

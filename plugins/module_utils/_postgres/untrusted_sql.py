@@ -34,6 +34,9 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.server
 # More rows than this of a check or a trailing SELECT are counted, not kept: results go into a report.
 ROWS_KEPT = 200
 
+# So are rows from where they have more bytes than these together.
+BYTES_KEPT = 1 << 20
+
 # The author's search_path holds for the author's text alone. What reads its answer names every operator's schema: rows may be
 # fetched while that path is in force, and an operator of one of its schemas that fits better would be taken.
 _MILLISECONDS = (
@@ -103,8 +106,12 @@ _ROWS = f"""
   END IF;
   FOR r IN EXECUTE {{sql}} LOOP
     n := n OPERATOR(pg_catalog.+) 1::pg_catalog.int8;
-    IF n OPERATOR(pg_catalog.<=) {{rows_kept}}::pg_catalog.int8 THEN
-      kept := pg_catalog.array_append(kept, pg_catalog.row_to_json(r));
+    IF n OPERATOR(pg_catalog.<=) {{rows_kept}}::pg_catalog.int8 AND size OPERATOR(pg_catalog.<=) {{bytes_kept}}::pg_catalog.int8 THEN
+      one := pg_catalog.row_to_json(r);
+      size := size OPERATOR(pg_catalog.+) pg_catalog.octet_length(one::pg_catalog.text)::pg_catalog.int8;
+      IF size OPERATOR(pg_catalog.<=) {{bytes_kept}}::pg_catalog.int8 THEN
+        kept := pg_catalog.array_append(kept, one);
+      END IF;
     END IF;
   END LOOP;
 """
@@ -113,6 +120,8 @@ _DECLARED = """
   started pg_catalog.timestamptz := pg_catalog.clock_timestamp();
   n pg_catalog.int8 := 0;
   r pg_catalog.record;
+  size pg_catalog.int8 := 0;
+  one pg_catalog.json;
   kept pg_catalog.json[] := '{{}}';
   lying pg_catalog.text;
   sources pg_catalog.oid[];
@@ -165,7 +174,7 @@ class Answer:
     """The server's answer to one statement.
 
     ``rows`` affected or returned; ``milliseconds`` on the server; ``begun`` in seconds since 1970 by the server's clock;
-    ``result`` the first ``ROWS_KEPT`` rows as
+    ``result`` the first rows, as many as ``ROWS_KEPT`` and ``BYTES_KEPT`` let, as
     mappings in column order, for a query; ``error`` is '' or SQLSTATE and message.
     """
 
@@ -359,7 +368,9 @@ def run_statement(
 def _block(session: Session, template: str, sql: str, schemas: Sequence[str], own: str = "") -> str:
     # before the author's SQL is in it
     template = for_major(template, session.major)
-    return template.format(sql=literal(sql), path=literal(search_path(schemas)), rows_kept=ROWS_KEPT, own=own)
+    return template.format(
+        sql=literal(sql), path=literal(search_path(schemas)), rows_kept=ROWS_KEPT, bytes_kept=BYTES_KEPT, own=own
+    )
 
 
 def run_alone(session: Session, sql: str, schemas: Sequence[str] = ()) -> None:

@@ -28,7 +28,12 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
     TransactionBegun,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
-from ansible_collections.incomex.phasegate.plugins.module_utils._checks.checks import answers_equal, shape_answer
+from ansible_collections.incomex.phasegate.plugins.module_utils._checks.checks import (
+    answers_equal,
+    is_whole,
+    shape_answer,
+    shown_answer,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_changes import DataBaseline, opened_by
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.clock import utc_time
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.data_kinds import (
@@ -243,9 +248,13 @@ def count_differences(script: Script, applied: MigrationResult) -> list[tuple[st
         if len(found) != len(counts):
             wrong.append((f"{len(counts)} x {tag}", f"{len(found)} x {tag}"))
     if script.result is not None:
-        result = shape_answer(Answer(rows=len(applied.result or []), result=applied.result or []), script.result)
-        if not answers_equal(script.result, result):
-            wrong.append((f"trailing SELECT {json_line(script.result)}", f"trailing SELECT {json_line(result)}"))
+        queries = {one["n"] for one in script.statements if one["returns_rows"]}
+        rows = next((one["rows"] for one in reversed(applied.statements) if one["n"] in queries), 0)
+        answer = Answer(rows=rows, result=applied.result or [])
+        result = shape_answer(answer, script.result)
+        if not is_whole(answer) or not answers_equal(script.result, result):
+            shown = shown_answer(answer, result)
+            wrong.append((f"trailing SELECT {json_line(script.result)}", f"trailing SELECT {shown}"))
     return wrong
 
 

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Iterator, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import LAYOUT, escaped
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import LAYOUT, LONGEST, escaped, shortened
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.catalog.all_kinds import KINDS
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.facts import (
     ENCODER,
@@ -100,17 +100,14 @@ class Change:
         }
 
     def text(self) -> str:
-        """Return the change in one line, values in full."""
+        """Return the change in one line, values in full unless they are very long."""
         subject = f"{self.kind.replace('_', ' ')} {self.name}"
         if self.action == RENAMED:
             what = f"renamed from {self.before} to {self.after}"
         elif self.attribute is None:
-            what = f"{self.action}: {_shown(self.after if self.action == ADDED else self.before)}"
+            what = f"{self.action}: {shortened(_shown(self.after if self.action == ADDED else self.before))}"
         else:
-            before, after = _shown(self.before), _shown(self.after)
-            if before == after:
-                # only white space differs
-                before, after = json.dumps(self.before), json.dumps(self.after)
+            before, after = _sides(self.before, self.after)
             what = f"{self.attribute.replace('_', ' ')}: {before} -> {after}"
         extras = [self.note] if self.note else []
         if self.rewrites:
@@ -118,6 +115,23 @@ class Change:
         if self.parts:
             extras.append(f"with {len(self.parts)} parts: {', '.join(self.parts)}")
         return escaped(f"{subject} {what}" + (f" [{'; '.join(extras)}]" if extras else ""))
+
+
+def _sides(before: str | None, after: str | None) -> tuple[str, str]:
+    """Return two values in one line each, of long ones the part from where they differ."""
+    texts = _shown(before), _shown(after)
+    if texts[0] == texts[1]:
+        # only white space differs
+        texts = json.dumps(before), json.dumps(after)
+    start = 0
+    if max(map(len, texts)) > LONGEST:
+        differs = next((place for place, pair in enumerate(zip(*texts)) if pair[0] != pair[1]), min(map(len, texts)))
+        start = max(0, differs - 100)
+    return _from(texts[0], start), _from(texts[1], start)
+
+
+def _from(text: str, start: int) -> str:
+    return f"{'…' if start else ''}{shortened(text[start:])}"
 
 
 def _shown(value: str | None) -> str:

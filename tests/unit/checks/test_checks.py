@@ -163,7 +163,7 @@ def test_a_check_passes_on_the_expected_answer(session: Session, sql: str, expec
         ("\\! touch escaped", 'error 42601: syntax error at or near "\\"'),
         ("COPY public.tac_logical_unit TO STDOUT", "error"),
         ("", "error"),
-        ("SELECT n FROM generate_series(1, 201) n", '[{"n": 1}, {"n": 2}, '),
+        ("SELECT n FROM generate_series(1, 201) n", '201 rows, more than are compared; the first: [{"n": 1}, '),
     ],
 )
 def test_a_check_fails_on_any_other_answer_and_says_which(session: Session, sql: str, found: str) -> None:
@@ -298,3 +298,22 @@ def test_an_answer_of_endless_digits_or_depth_fails_its_check_only(session: Sess
         {"id": "V-2", "title": "one", "sql": "SELECT 1", "expect": 1},
     ]
     assert [one.status.value for one in run_read_only(session, checks, {}, [])] == ["FAIL", "PASS"]
+
+
+@pytest.mark.fault("answer-in-part")
+@pytest.mark.parametrize(
+    ("sql", "expect", "found"),
+    [
+        ("SELECT repeat('x', 30000000)", 1, "1 rows, more than are compared; the first: []"),
+        ("SELECT repeat('x', 30000000)", [], "1 rows, more than are compared; the first: []"),
+        ("SELECT repeat('x', 30000000)", {}, "1 rows, more than are compared; the first: []"),
+        ("SELECT 1 UNION ALL SELECT 1 FROM generate_series(1, 200)", [1] * 200, "201 rows, more than are compared"),
+        ("SELECT repeat('x', 500000)", 1, "x" * 10_000 + "… (500000 characters)"),
+        ("SELECT (repeat('x', 30000000))::int", 1, "error 22P02: invalid input syntax for type integer: "),
+    ],
+)
+def test_a_huge_answer_is_no_huge_message(session: Session, sql: str, expect: Any, found: str) -> None:
+    (one,) = run(session, {"sql": sql, "expect": expect})
+    assert one.status is CheckStatus.FAIL
+    assert one.found.startswith(found)
+    assert len(one.found) < 11_000

@@ -31,6 +31,10 @@ CREATE TABLE app.part_2 PARTITION OF app.parts FOR VALUES IN (2);
 INSERT INTO app.parts VALUES (1), (2), (2), (2);
 CREATE FUNCTION app.other() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN DELETE FROM app.part_2; RETURN NULL; END$$;
 CREATE TRIGGER other AFTER DELETE ON app.part_1 FOR EACH STATEMENT EXECUTE FUNCTION app.other();
+CREATE TABLE app.mixed (id int PRIMARY KEY, v int);
+INSERT INTO app.mixed SELECT generate_series(1, 5);
+CREATE FUNCTION app.more() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN INSERT INTO app.mixed VALUES (NEW.id + 1000, 6); RETURN NULL; END$$;
+CREATE TRIGGER more AFTER UPDATE ON app.mixed FOR EACH ROW EXECUTE FUNCTION app.more();
 """
 
 
@@ -91,6 +95,28 @@ def test_what_a_statement_reports_needs_no_more(
     cluster: Cluster, empty_database: str, tmp_path: Path, ddl: str
 ) -> None:
     assert migrated(cluster, empty_database, tmp_path, ddl) == ("COMMITTED", "")
+
+
+@pytest.mark.fault("rows-beyond")
+@pytest.mark.parametrize(
+    "ddl",
+    [
+        "INSERT INTO app.mixed SELECT n, 1 FROM generate_series(1, 5) n ON CONFLICT (id) DO UPDATE SET v = 1",
+        "MERGE INTO app.mixed b USING generate_series(1, 5) n ON b.id = n"
+        " WHEN MATCHED THEN UPDATE SET v = 1 WHEN NOT MATCHED THEN INSERT VALUES (n, 1)",
+    ],
+)
+def test_rows_of_one_kind_leave_no_room_for_another(
+    cluster: Cluster, empty_database: str, tmp_path: Path, ddl: str
+) -> None:
+    # each of the five rows is updated, and a trigger inserts one more for each
+    tag = ddl.split(maxsplit=1)[0]
+    expect = {"tags": {tag: 1}, "rows": {tag: [5]}}
+    outcome, message = migrated(cluster, empty_database, tmp_path, ddl, expect=expect)
+    assert outcome == "ROLLED_BACK"
+    assert "no undeclared change of data in app.mixed beyond the 5 rows that its statements report" in message
+    assert "10 rows inserted, updated and deleted in app.mixed" in message
+    assert "  app.mixed: {INSERT: 5, UPDATE: 5}" in message
 
 
 #: A trigger of the table's owner deletes rows that the server does not count, and leaves nothing that says so.
@@ -199,9 +225,9 @@ def test_the_rows_of_a_table_that_a_statement_reads_are_not_those_that_it_report
         + """
 DROP TRIGGER all_of_them ON app.flat;
 CREATE FUNCTION app.fill(int) RETURNS int LANGUAGE sql AS 'INSERT INTO app.flat VALUES (99, 1) RETURNING 1';
-CREATE FUNCTION app.both() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
+CREATE FUNCTION app.mixed() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
   IF TG_OP = 'INSERT' THEN INSERT INTO app.flat VALUES (99, 1); ELSE UPDATE app.flat SET v = 9 WHERE id = 1; END IF; RETURN NULL; END$$;
-CREATE TRIGGER along AFTER INSERT OR UPDATE ON app.tree FOR EACH ROW EXECUTE FUNCTION app.both();
+CREATE TRIGGER along AFTER INSERT OR UPDATE ON app.tree FOR EACH ROW EXECUTE FUNCTION app.mixed();
 """,
         empty_database,
     )

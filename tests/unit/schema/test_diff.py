@@ -221,3 +221,12 @@ def test_an_index_on_only_waits_for_its_partitions() -> None:
 
     assert "waits for its partitions" in note("CREATE INDEX i ON ONLY app.t USING btree (a)")
     assert "concurrent build" in note("CREATE INDEX i ON app.t USING btree (a)")
+
+
+@pytest.mark.fault("answer-in-part")
+def test_of_a_very_long_value_the_part_that_differs_is_shown() -> None:
+    one, other = (fact("table", "s", "t", comment="x" * 2_000_000 + end + "y" * 2_000_000) for end in ("one", "other"))
+    text = diff(snapshot(one), snapshot(other)).text()
+    assert len(text) < 30_000
+    assert "xone" in text
+    assert "xother" in text
