@@ -130,6 +130,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.files im
     replace_file,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import escaped
 from ansible_collections.incomex.phasegate.plugins.module_utils._conversion.convert import Conversion, convert
 from ansible_collections.incomex.phasegate.plugins.module_utils._conversion.formats import FORMATS, Script
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_edit import scalar
@@ -346,7 +347,8 @@ def main() -> None:
             next_command=rehearse + quoted_extra_var("phasegate_phase_file", definition),
             by_hand=found.draft.by_hand,
             problems=found.problems,
-            notes=found.notes,
+            # a tool's file has texts of its own
+            notes=[escaped(one) for one in found.notes],
             diff=diff,
         )
 

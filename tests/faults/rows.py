@@ -93,6 +93,13 @@ ROWS: dict[str, Fault] = {
         "the SQL calls a function in attribute notation, (x).f or x.f, by an operator, or hands one over",
         "as f(x): rejected when it is planned, or, of the search_path, before the first statement",
     ),
+    "late-operator": Fault(
+        "a role makes an operator in a searched schema after COMMIT, which the next batch or index would call",
+        "stops before that statement or batch, the operator named; once it is dropped the same command continues",
+    ),
+    "stamp-fraction": Fault(
+        "an authority stamps fractions of a second", "the audit reads the time; the bundle is intact"
+    ),
     "slow-authority": Fault(
         "a time-stamp authority answers byte by byte, for hours, or with text that steers a terminal",
         "a warning after 15 seconds, its text escaped; the run is sealed, and its report shown",

@@ -24,6 +24,7 @@ serial = {0}/serial
 signer_digest = sha256
 default_policy = 1.2.3.4
 digests = sha256
+{1}
 [req]
 distinguished_name = name
 [name]
@@ -38,12 +39,12 @@ def openssl(*arguments: str) -> bytes:
 
 
 class Authority:
-    """An authority with its files in a directory."""
+    """An authority with its files in a directory; ``more`` are further lines of its configuration."""
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, place: Path, more: str = "") -> None:
         self.place = place
         place.mkdir(exist_ok=True)
-        (place / "tsa.cnf").write_text(_CONFIGURATION.format(place), encoding="utf-8")
+        (place / "tsa.cnf").write_text(_CONFIGURATION.format(place, more), encoding="utf-8")
         (place / "serial").write_text("01", encoding="utf-8")
         made = ["-newkey", "rsa:2048", "-nodes", "-keyout", f"{place}/key.pem", "-out", f"{place}/ca.pem"]
         about = ["-subj", "/CN=an authority", "-config", f"{place}/tsa.cnf", "-extensions", "usage", "-days", "9"]

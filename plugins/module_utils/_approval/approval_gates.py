@@ -44,6 +44,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.names im
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import GateStatus
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.strict_json import parse_json
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import escaped
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import Gate, make_gate
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.canonical_json import thawed
 from ansible_collections.incomex.phasegate.plugins.module_utils._ssh.allowed_signers import Signer, fold
@@ -117,7 +118,8 @@ def format_approvals(approvals: Approvals) -> List[str]:
     lines = [f"{one.status.value:<21} {one.message}" for one in approvals.verdicts]
     gate = approvals.gate
     lines.append(f"{gate.id} {gate.status}: expected {gate.expected}; found {gate.found}")
-    return lines + ([f"next step: {gate.next_step}"] if gate.next_step else [])
+    # a label is the name of a file that anybody put beside the plan
+    return [escaped(line) for line in (*lines, *([f"next step: {gate.next_step}"] if gate.next_step else []))]
 
 
 @dataclass(frozen=True)

@@ -1059,9 +1059,13 @@ class _Auditor:
         files = {"@stamp": data, "@seal": self.tree.read(SEAL), "@ca": self.authorities}
         _code, text = _output("openssl", ["ts", "-reply", "-in", "@stamp", "-text"], b"", files)
         # what stands before the token is signed by nobody, and can imitate it
-        stamped = re.search(r"(?m)^Time stamp: (.*) GMT$", text.rpartition("TST info:\n")[2])
+        signed = text.rpartition("TST info:\n")[2]
+        # many authorities stamp fractions of a second
+        stamped = re.search(r"(?m)^Time stamp: (.*:\d\d)(\.\d+)?( \d+) GMT$", signed)
         try:
-            moment = datetime.datetime.strptime(f"{stamped[1] if stamped else ''} +0000", "%b %d %H:%M:%S %Y %z")
+            moment = datetime.datetime.strptime(
+                f"{stamped[1]}{stamped[3]} +0000" if stamped else "", "%b %d %H:%M:%S %Y %z"
+            )
         except ValueError:
             self.find([f"{TIMESTAMP} is not a time-stamp that openssl can read"])
             return
@@ -1072,7 +1076,8 @@ class _Auditor:
         if said:
             self.find([f"openssl rejects {TIMESTAMP}: {said.splitlines()[-1]}"])
             return
-        when = moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+        # the whole second that was not over yet
+        when = (moment + datetime.timedelta(seconds=bool(stamped and stamped[2]))).strftime("%Y-%m-%dT%H:%M:%SZ")
         self.fact("time-stamp", f"sealed before {when}, verified with your authorities")
 
     def _own_copy(self) -> None:

@@ -35,6 +35,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.files im
     remove_path,
     sha256_file,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import escaped
 
 DAY = 86400
 
@@ -66,8 +67,10 @@ class RetentionVerdict:
         return asdict(self)
 
     def line(self) -> str:
-        """Return the verdict for people."""
-        return f"{'delete' if self.remove else 'keep':<6}  {self.bundle}/{self.file} ({self.size} bytes): {self.why}"
+        """Return the verdict for people, for a terminal."""
+        return escaped(
+            f"{'delete' if self.remove else 'keep':<6}  {self.bundle}/{self.file} ({self.size} bytes): {self.why}"
+        )
 
 
 def _read(artefacts: RunDirectory) -> BackupRecord | None:

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Mapping, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError, Stopped
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import escaped
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session, SqlError
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import (
     literal,
@@ -141,9 +142,9 @@ class LedgerRow:
         return asdict(self)
 
     def describe(self) -> str:
-        """Return the row in one line."""
+        """Return the row in one line, for a terminal."""
         undoes = f" undoes {self.undoes}" if self.undoes else ""
-        return f"{self.n:>4}  {self.at}  {self.kind} {self.run}{undoes}, by {self.executor}"
+        return escaped(f"{self.n:>4}  {self.at}  {self.kind} {self.run}{undoes}, by {self.executor}")
 
 
 @dataclass(frozen=True)

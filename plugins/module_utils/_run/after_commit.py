@@ -41,6 +41,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_s
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import literal
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrusted_sql import run_alone
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.batches import run_batches
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.hidden_calls import require_no_later_call
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import (
     AS_A_REVISION,
     MigrationResult,
@@ -202,6 +203,7 @@ def _run_one(
         raise _stopped(script, statement, f"{broken}, left by an earlier attempt", StatementState.BROKEN)
     if statement["kinds"][0] == "ALTER TABLE SET NOT NULL":
         _require_proof(session, script, statement, state)
+    require_no_later_call(session, script, statement)
     text = script.data[statement["start"] : statement["end"]].decode("utf-8")
     # no reads or writes queue behind CREATE, DROP and REINDEX, and a lock_timeout would end their waits for old transactions;
     # ALTER takes a lock that others wait for

@@ -66,6 +66,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.batch_judge
     BatchJudge,
     require_key,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.hidden_calls import require_no_later_call
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import Script
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.settling import (
     make_read_only,
@@ -214,10 +215,11 @@ class _Batches:
     def _value(self, query: str) -> Any:
         """Return the only value of an author's query; None for no row. Raises ``Stopped``."""
         self.session.execute("BEGIN")
-        self.session.set("statement_timeout", self.script.settings["after_commit_timeout"], local=True)
-        if self.script.role:
-            self.session.set("role", self.script.role, local=True)
         try:
+            require_no_later_call(self.session, self.script, self.statement)
+            self.session.set("statement_timeout", self.script.settings["after_commit_timeout"], local=True)
+            if self.script.role:
+                self.session.set("role", self.script.role, local=True)
             (answer,) = run_queries(self.session, [query], self.path)
         finally:
             self.session.execute("ROLLBACK")
@@ -312,6 +314,7 @@ class _Batches:
         session, script, started = self.session, self.script, time.monotonic()
         beginning = begin_transaction(session, script.settings)
         kept = kept_settings(session)
+        require_no_later_call(session, script, self.statement)
         baseline = DataBaseline.read(session)
         xid = session.value("SELECT pg_catalog.pg_current_xact_id()::pg_catalog.text") or ""
         if script.role:

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Mapping, Sequence
+
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import Stopped
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import array_literal
@@ -26,24 +28,29 @@ ORDER BY 1
 """
 
 
-def require_no_hidden_call(session: Session, script: Script) -> None:
-    """Raise ``Stopped`` where the SQL may call a function of the search_path that only the catalog tells from a column or an operator."""
+def _hidden(session: Session, script: Script, statements: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the functions that statements may call now without the form of a call, and that the scope does not permit."""
     lines: dict[str, list[str]] = {}
-    for statement in script.statements:
+    for statement in statements:
         for name in statement.get("searched", ()) if statement["run"] else ():
             lines.setdefault(name, []).append(str(statement["line"]))
     schemas = script.settings["search_path"]
     if not schemas or not lines:
-        return
+        return []
     query = _FOUND.format(
         schemas=f"{array_literal(schemas)}::pg_catalog.name[]",
         names=f"{array_literal(sorted(lines))}::pg_catalog.name[]",
     )
-    hidden = [
+    return [
         f"{full} (line {', '.join(lines[name or ''])})"
         for full, name in session.rows(query)
         if full not in script.functions
     ]
+
+
+def require_no_hidden_call(session: Session, script: Script) -> None:
+    """Raise ``Stopped`` where the SQL may call a function of the search_path that only the catalog tells from a column or an operator."""
+    hidden = _hidden(session, script, script.statements)
     if hidden:
         raise Stopped(
             f"{script.command}: the SQL may call a function that its scope does not permit.",
@@ -51,4 +58,17 @@ def require_no_hidden_call(session: Session, script: Script) -> None:
             found=", ".join(hidden),
             next_step="leave settings.search_path empty, or add what is found to scope.functions if it may be called, "
             "as a new revision",
+        )
+
+
+def require_no_later_call(session: Session, script: Script, statement: Mapping[str, Any]) -> None:
+    """Raise ``Stopped`` where a statement after COMMIT may call such a function now: whoever may create one had time since."""
+    hidden = _hidden(session, script, [statement])
+    if hidden:
+        raise Stopped(
+            f"{script.command}: statement {statement['n']} ({statement['kinds'][0]}, line {statement['line']}) may call a function that came"
+            " after the first statement; the transaction before it is COMMITTED.",
+            expected="no function and no operator of settings.search_path that the scope does not permit",
+            found=", ".join(hidden),
+            next_step="find out who made it, and drop it; then run the same command again",
         )

@@ -29,6 +29,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.run_lock
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError, noted
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import read_json, resolved, sha256_bytes
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import GateStatus
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import escaped
 from ansible_collections.incomex.phasegate.plugins.module_utils._gates.gates import (
     Gate,
     stop_at_gates,
@@ -362,12 +363,14 @@ def stop_at_held_lock(result: Mapping[str, Any]) -> None:
 
 
 def warnings(result: Mapping[str, Any]) -> list[str]:
-    """Return a line for each condition of ``opened``'s result that warns, for a held lock, and for each remark."""
+    """Return a line for a terminal for each condition of ``opened``'s result that warns, for a held lock, and for each remark."""
     held = result["lock"]
     lines = [f"G-7: {held['found']}; next step: {held['next_step']}"] if held else []
     lines += [f"The phase is applied, but {remark}." for remark in result["remarks"]]
-    return lines + [
+    lines += [
         f"{one['id']}: {one['found']}; expected: {one['expected']}; next step: {one['next_step']}"
         for one in result["conditions"]
         if one["status"] == "WARN"
     ]
+    # names of roles, tables and prepared transactions are in them
+    return list(map(escaped, lines))

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import subprocess
 import sys
@@ -57,6 +58,18 @@ def test_a_seal_is_stamped_and_the_auditor_verifies_it(run: RunDirectory, author
     assert len(asked) == 1
     found = audited(run, "--tsa-ca", str(authority.certificate))
     assert "verified with your authorities" in found.stdout, found.stdout
+
+
+@pytest.mark.fault("stamp-fraction")
+def test_a_time_with_a_fraction_of_a_second_is_read(run: RunDirectory, tmp_path: Path) -> None:
+    exact = Authority(tmp_path / "exact", "clock_precision_digits = 3")
+    with answering(exact.reply) as (url, _asked):
+        assert "unstamped" not in seal_and_sign(run, "stopped", None, url)
+    found = audited(run, "--tsa-ca", str(exact.certificate))
+    assert re.search(r"sealed before \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ, verified with your authorities", found.stdout), (
+        found.stdout
+    )
+    assert "FINDING" not in found.stdout
 
 
 def test_a_sealed_run_gets_it_later(run: RunDirectory, authority: Authority) -> None:

@@ -281,6 +281,60 @@ def test_an_operator_that_fits_the_key_better_leaves_no_row_out(app: Client, clu
     assert cluster.psql("SELECT count(*) FROM app.other WHERE done IS NULL", app.database) == "0"
 
 
+@pytest.mark.fault("late-operator")
+def test_an_operator_that_came_after_commit_is_not_called(app: Client, cluster: Cluster, tmp_path: Path) -> None:
+    cluster.psql(
+        "ALTER TABLE app.orders ALTER note TYPE varchar; ALTER TABLE app.orders ADD CHECK (note IS NULL OR price < 250)",
+        app.database,
+    )
+    ddl = DDL.replace("WHERE cents IS NULL", "WHERE note <> 'x' OR cents IS NULL").replace("* 100", "* 100, note = 'x'")
+    run = planned(app, tmp_path, ddl, settings={"search_path": ["app"]}).prepare()
+    assert "batch 3 of statement 4" in run.migrate().message
+    cluster.psql(
+        "ALTER TABLE app.orders DROP CONSTRAINT orders_check; CREATE TABLE app.seen (id int);"
+        " CREATE FUNCTION app.differs(varchar, varchar) RETURNS bool LANGUAGE plpgsql AS $$BEGIN"
+        " IF current_setting('transaction_read_only') = 'off' THEN ALTER TABLE app.seen ADD COLUMN IF NOT EXISTS called int; END IF;"
+        " RETURN $1::text OPERATOR(pg_catalog.<>) $2::text; END$$;"
+        " CREATE OPERATOR app.<> (LEFTARG = varchar, RIGHTARG = varchar, FUNCTION = app.differs)",
+        app.database,
+    )
+    stopped = run.finish()
+    assert "statement 4 (UPDATE, line 5) may call a function that came after the first statement" in stopped.message
+    assert "found: app.<> (line 5)" in stopped.message
+    assert done(cluster, app) == "200"
+    assert cluster.psql("SELECT count(*) FROM pg_attribute WHERE attname = 'called'", app.database) == "0"
+    cluster.psql("DROP OPERATOR app.<> (varchar, varchar)", app.database)
+    assert run.finish().message == ""
+    assert done(cluster, app) == str(ROWS)
+
+
+@pytest.mark.fault("late-operator")
+def test_nor_by_an_index_that_is_built_after_it(app: Client, cluster: Cluster, tmp_path: Path) -> None:
+    cluster.psql(
+        "ALTER TABLE app.orders ALTER note TYPE varchar; INSERT INTO app.orders VALUES (3001, 1)", app.database
+    )
+    ddl = "BEGIN;\nALTER TABLE app.orders ADD COLUMN cents int;\nCOMMIT;\nCREATE UNIQUE INDEX CONCURRENTLY by_note ON app.orders (price, (note = 'x'));\n"
+    run = planned(
+        app,
+        tmp_path,
+        ddl,
+        scope={"schemas": ["app"], "statements": ["ALTER TABLE ADD COLUMN", "CREATE INDEX CONCURRENTLY"]},
+        expect={"tags": {"BEGIN": 1, "ALTER TABLE": 1, "COMMIT": 1, "CREATE INDEX": 1}},
+        settings={"search_path": ["app"]},
+        batches=None,
+    ).prepare()
+    cluster.psql("UPDATE app.orders SET note = 'y' WHERE price = 1", app.database)
+    assert "did not complete" in run.migrate().message
+    cluster.psql(
+        "DROP INDEX app.by_note; DELETE FROM app.orders WHERE id = 3001;"
+        " CREATE FUNCTION app.same(varchar, varchar) RETURNS bool LANGUAGE sql IMMUTABLE RETURN true;"
+        " CREATE OPERATOR app.= (LEFTARG = varchar, RIGHTARG = varchar, FUNCTION = app.same)",
+        app.database,
+    )
+    assert "(CREATE INDEX CONCURRENTLY, line 4) may call a function" in run.finish().message
+    assert cluster.psql("SELECT to_regclass('app.by_note') IS NULL", app.database) == "t"
+
+
 def test_rows_are_deleted_in_batches(app: Client, cluster: Cluster, tmp_path: Path) -> None:
     cluster.psql(
         "CREATE TABLE app.lines (order_id bigint REFERENCES app.orders ON DELETE CASCADE);"
