@@ -146,6 +146,10 @@ ROWS: dict[str, Fault] = {
         "a run is killed again and again while a statement runs in batches",
         "the last batch is resolved, the same command goes on behind it; each row is changed once",
     ),
+    "batch-without-a-record": Fault(
+        "the server has no record of the last batch: restored, or failed over to a standby without it",
+        "goes on where the WHERE tells which rows are done; else T-1, and the run can be sealed and rolled back",
+    ),
     "batch-leaves-rows-out": Fault(
         "an operator of the search_path fits the key of batches better; a row, or one of a child table, may have no key",
         "ranges use pg_catalog's operators; a key that may be NULL anywhere is refused before the first batch",

@@ -20,6 +20,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.files im
     read_found,
     read_json,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import shortened
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import identifier, literal
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrusted_sql import look
@@ -117,7 +118,9 @@ def _read_values(session: Session, measure: MeasuredColumn) -> tuple[dict[str, s
             next_step="name a primary key or a unique column as the key of this measure in phase.yml",
         )
     count, distinct, minimum, maximum = extent
-    return values, ColumnStats(int(count or 0), int(distinct or 0), minimum, maximum)
+    # the values as they are have a file of their own
+    ends = (None if one is None else shortened(one) for one in (minimum, maximum))
+    return values, ColumnStats(int(count or 0), int(distinct or 0), *ends)
 
 
 # Rows that are visible are committed or the transaction's own; its subtransactions have later ids than itself.

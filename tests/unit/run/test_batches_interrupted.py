@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.earlier_runs import unfinished
 from ansible_collections.incomex.phasegate.tests.support.batches import (
     DDL,
     NOTED,
@@ -206,3 +207,26 @@ def test_the_server_crashes_between_batches(tmp_path: Path) -> None:
         run.artefacts.journal.append("run", "lock", {"lock": lock.as_dict()})
         assert run.finish().message == ""
         assert (done(server, client), once(server, client)) == (str(ROWS), f"{ROWS} 0")
+
+
+@pytest.mark.fault("batch-without-a-record")
+@pytest.mark.parametrize("each", [True, False], ids=["the WHERE tells", "nothing tells"])
+def test_a_batch_of_which_the_server_has_no_record(app: Client, cluster: Cluster, tmp_path: Path, each: bool) -> None:
+    # as after a failover to a standby that lacks the last transactions: no transaction has this id yet
+    cluster.psql("ALTER TABLE app.orders ADD CHECK (note IS NULL OR price < 250)", app.database)
+    ddl = DDL.replace("cents = price * 100", "cents = price * 100, note = 'x'")
+    run = planned(app, tmp_path, ddl if each else ddl.replace("WHERE cents IS NULL", "WHERE true")).prepare()
+    assert "batch 3 of statement 4" in run.migrate().message
+    cluster.psql("ALTER TABLE app.orders DROP CONSTRAINT orders_check", app.database)
+    last = run.events("batch")[-1]
+    lost = {**last, "number": 3, "xid": str(1 << 60), "low": last["high"], "high": "900", "done": 200}
+    run.artefacts.journal.append("C-07", "batch", lost)
+    message = run.finish().message
+    if each:
+        assert message == ""
+        assert done(cluster, app) == str(ROWS)
+        return
+    assert "a batch of statement 4 has an unknown outcome (T-1)" in message
+    assert "do the rest by hand, or roll the phase back" in message
+    # it can be sealed, and so rolled back
+    assert unfinished(run.artefacts) is None
