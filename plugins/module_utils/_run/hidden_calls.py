@@ -13,8 +13,8 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_s
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import array_literal
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import Script
 
-# Of the schemas that are searched: functions that can be called with a row alone, and operators, by name. Only a superuser
-# makes functions in C, and types such as those of extensions cannot be used without their operators.
+# Of the schemas that are searched: functions that can be called with a row alone, and operators, by name. Types such as those of
+# extensions cannot be used without their operators in C; but anybody can make one of a function in C that means something else.
 _FOUND = """
 SELECT pg_catalog.format('%s.%s', n.nspname, f.proname), f.proname FROM pg_catalog.pg_proc f
 JOIN pg_catalog.pg_namespace n ON n.oid = f.pronamespace
@@ -23,7 +23,9 @@ WHERE n.nspname = ANY ({schemas}) AND f.proname = ANY ({names})
 UNION SELECT pg_catalog.format('%s.%s', n.nspname, o.oprname), o.oprname FROM pg_catalog.pg_operator o
 JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
 JOIN pg_catalog.pg_proc f ON f.oid = o.oprcode JOIN pg_catalog.pg_language l ON l.oid = f.prolang
-WHERE n.nspname = ANY ({schemas}) AND o.oprname = ANY ({names}) AND l.lanname NOT IN ('c', 'internal')
+WHERE n.nspname = ANY ({schemas}) AND o.oprname = ANY ({names}) AND NOT (l.lanname IN ('c', 'internal')
+  AND EXISTS (SELECT FROM pg_catalog.pg_depend d
+    WHERE d.classid = 'pg_catalog.pg_operator'::pg_catalog.regclass AND d.objid = o.oid AND d.deptype = 'e'))
 ORDER BY 1
 """
 

@@ -35,6 +35,8 @@ CREATE FUNCTION app.same(app.orders, int) RETURNS bool LANGUAGE sql AS 'SELECT t
 CREATE OPERATOR app.=== (LEFTARG = app.orders, RIGHTARG = int, FUNCTION = app.same);
 CREATE OPERATOR app.>= (LEFTARG = app.orders, RIGHTARG = int, FUNCTION = app.same);
 CREATE OPERATOR app.@@@ (LEFTARG = int, RIGHTARG = int, FUNCTION = int4pl);
+ALTER EXTENSION plpgsql ADD OPERATOR app.@@@ (int, int);
+CREATE OPERATOR app.|| (LEFTARG = int, RIGHTARG = text, FUNCTION = pg_catalog.to_char);
 """
 
 
@@ -91,6 +93,8 @@ def do(body: str) -> str:
         ("SELECT 1 FROM app.orders o WHERE o BETWEEN 1 AND 2", "app.>="),
         ("CREATE TABLE app.t (o app.orders, CHECK (o === 1))", "app.==="),
         ("UPDATE orders o SET id = 1 WHERE NOT o === 1", "app.==="),
+        # of a built-in function that means something else
+        ("SELECT o.id || o.state FROM app.orders o", "app.||"),
     ],
 )
 def test_a_call_in_another_form_is_refused(session: Session, sql: str, name: str) -> None:
@@ -113,7 +117,7 @@ def test_a_call_in_another_form_is_refused(session: Session, sql: str, name: str
         do("/* o.wipe */ -- o.wipe\n PERFORM 'o.wipe', 'a === b' FROM app.orders o"),
         "CREATE FUNCTION app.f() RETURNS int LANGUAGE sql AS 'SELECT 1 -- not o.wipe'",
         "COMMENT ON TABLE app.orders IS 'see o.wipe, o === 1'",
-        # built-in operators, and those in C
+        # built-in operators, and those of extensions in C
         "SELECT 1 FROM app.orders o WHERE o.id = 1 AND o.state IN ('a') AND o.id @@@ 1 < 3",
     ],
 )
