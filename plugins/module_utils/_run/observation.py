@@ -27,6 +27,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events i
     RolledBack,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
+from ansible_collections.incomex.phasegate.plugins.module_utils._checks.checks import is_whole
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_changes import data_to_declare
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.moved_columns import keep_rows, moved_columns
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.observed_objects import observed_checks
@@ -55,7 +56,10 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.rehearsal i
     roll_copy_back,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.script import MigrationResult, Script
-from ansible_collections.incomex.phasegate.plugins.module_utils._run.transaction import count_differences
+from ansible_collections.incomex.phasegate.plugins.module_utils._run.transaction import (
+    count_differences,
+    trailing_answer,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.undo_statements import undo_statements
 
@@ -105,7 +109,8 @@ def observe_phase(rehearsal: Rehearsal, archive: str, about: Mapping[str, Any]) 
     """Run the phase and its rollback on a copy and return what was observed, which ``observed.json`` of the run has as well.
 
     Arguments as for ``run_rehearsal``. Raises ``PhaseGateError`` for what no definition permits. The result has, of the migration,
-    ``rows`` (those of each statement by tag, in file order), ``result`` (of the trailing SELECT; None without one), ``rewrites``,
+    ``rows`` (those of each statement by tag, in file order), ``result`` (of the trailing SELECT; None without one, a text where there is more
+    than is compared), ``rewrites``,
     ``data``, ``row_counts``, ``allow``, ``checks``, ``moved`` (columns) as phase.yml would have them where it has not;
     ``rollback`` with ``rows``, ``rewrites``, ``restored``, ``reason``, ``missing`` (statements) and ``changed`` (tables whose rows stay changed); and
     ``differs``: what the definition declares and the copy did not show, as pairs of texts.
@@ -137,7 +142,7 @@ def observe_phase(rehearsal: Rehearsal, archive: str, about: Mapping[str, Any]) 
         roll_copy_back(rehearsal, rolled_back, start.base.unlocated(), baseline, start.words, ObservedRollback)
     observed = {
         "rows": _rows_by_tag(applied.statements),
-        "result": applied.result,
+        "result": _trailing_result(script, applied),
         "rewrites": list(checks.rewrites),
         "data": checks.data,
         "row_counts": _row_counts(applied),
@@ -161,6 +166,12 @@ def _recording(request: MigrationRequest) -> MigrationRequest:
 def _opened(script: Script) -> Script:
     """Return the script with any number of rows and any result."""
     return dataclasses.replace(script, rows=dict.fromkeys(script.rows, _OPEN), result=None)
+
+
+def _trailing_result(script: Script, applied: MigrationResult) -> Any:
+    """Return the rows of the trailing SELECT, None without one; a text where not all of them were kept."""
+    answer = trailing_answer(script, applied)
+    return applied.result if is_whole(answer) else f"{answer.rows} rows"
 
 
 def _rows_by_tag(statements: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:

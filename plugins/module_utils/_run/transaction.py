@@ -229,6 +229,13 @@ def _failed(session: Session, script: Script, statement: Mapping[str, Any], erro
     )
 
 
+def trailing_answer(script: Script, applied: MigrationResult) -> Answer:
+    """Return the answer of the last statement that returned rows: of many rows, or large ones, only the first are kept."""
+    queries = {one["n"] for one in script.statements if one["returns_rows"]}
+    rows = next((one["rows"] for one in reversed(applied.statements) if one["n"] in queries), 0)
+    return Answer(rows=rows, result=applied.result or [])
+
+
 def count_differences(script: Script, applied: MigrationResult) -> list[tuple[str, str]]:
     """Return what is expected and what was found, where a row count or the trailing SELECT differs from what the phase declares."""
     wrong: list[tuple[str, str]] = []
@@ -248,9 +255,7 @@ def count_differences(script: Script, applied: MigrationResult) -> list[tuple[st
         if len(found) != len(counts):
             wrong.append((f"{len(counts)} x {tag}", f"{len(found)} x {tag}"))
     if script.result is not None:
-        queries = {one["n"] for one in script.statements if one["returns_rows"]}
-        rows = next((one["rows"] for one in reversed(applied.statements) if one["n"] in queries), 0)
-        answer = Answer(rows=rows, result=applied.result or [])
+        answer = trailing_answer(script, applied)
         result = shape_answer(answer, script.result)
         if not is_whole(answer) or not answers_equal(script.result, result):
             shown = shown_answer(answer, result)

@@ -116,8 +116,10 @@ def _proposed(definition: Dict[str, Any], observed: Mapping[str, Any], pieces: S
 _NONE = object()
 
 
-def _result(rows: List[Mapping[str, Any]]) -> Any:
-    """Return rows in the shortest form that ``expect.result`` can have."""
+def _result(rows: Any) -> Any:
+    """Return rows in the shortest form that ``expect.result`` can have, ``_NONE`` where it can have none."""
+    if not isinstance(rows, list):
+        return _NONE
     values = [value for row in rows for value in row.values()]
     if len(rows) > _MOST_ROWS or not all(map(_is_declarable, values)):
         return _NONE

@@ -92,8 +92,10 @@ def test_a_result_has_its_shortest_form(phase: Path, rows: list[dict[str, Any]],
     assert proposed(phase, result=rows)[0]["expect"]["result"] == expected
 
 
-@pytest.mark.parametrize("rows", [[{"n": 0.5}], [{"n": {"a": 1}}], [{"n": n} for n in range(51)]])
-def test_a_result_that_cannot_be_declared_is_a_note(phase: Path, rows: list[dict[str, Any]]) -> None:
+@pytest.mark.parametrize(
+    "rows", [[{"n": 0.5}], [{"n": {"a": 1}}], [{"n": n} for n in range(51)], [{"n": "\x1b[2J"}], "1 rows"]
+)
+def test_a_result_that_cannot_be_declared_is_a_note(phase: Path, rows: Any) -> None:
     value, notes = proposed(phase, result=rows)
     assert "result" not in value["expect"]
     assert notes == [
