@@ -153,7 +153,7 @@ def test_what_is_declared_stays_and_the_difference_is_told(
     assert f"declared: UPDATE of line {line}: 9 rows; the copy showed: UPDATE of line {line}: 2 rows" in written.stdout
     assert "the rollback does not restore the schema: C-09: the schema would differ" in written.stdout
     assert "what would restore it, to be read and put into rollback.sql:" in written.stdout
-    assert r"CREATE VIEW \"depot\".\"heavy\" AS" in written.stdout
+    assert 'CREATE VIEW "depot"."heavy" AS' in written.stdout.replace("\\", "")
     # what no definition permits stops a draft, as it stops a rehearsal
     cluster.psql("ALTER TABLE depot.parcels ADD COLUMN price int", target.database)
     stopped = target.rehearse(rehearsal_cluster, str(phase), phasegate_draft="true", phasegate_write="true")

@@ -348,8 +348,8 @@ ROWS: dict[str, Fault] = {
     ),
     "duplicate-keys": Fault("a key twice in the policy, the plan, the journal, a marker", "refused; the key named"),
     "input-bombs": Fault(
-        "numbers of 5,000 digits, 10 kB of [, 60,000 x 1+, deep nesting, statements that end the parser",
-        "refused within seconds, the place named",
+        "numbers of 5,000 digits, 10 kB of [, 60,000 x 1+, deep nesting, statements that end the parser, a cell of 80 MB",
+        "refused within seconds, the place named; a cell is read in the time of its bytes",
     ),
     "timeouts-set": Fault(
         "timeouts of one millisecond set on the database or the role", "the run's own sessions are not ended by them"

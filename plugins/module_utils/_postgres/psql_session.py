@@ -303,17 +303,19 @@ class Session:
     def _answer(self, token: str) -> Iterator[str]:
         """Yield the answer's lines; return after its token, raising ``SqlError`` when the server rejected it."""
         mark, close = f"\n{token} ".encode(), f"\n{token}-end\n".encode()
-        data, self._ahead = b"\n" + self._ahead, b""
+        data, self._ahead, fresh = bytearray(b"\n" + self._ahead), b"", 0
         while True:
-            begin = data.find(mark)
+            # what was there before has no mark, but may have its beginning: a line can have hundreds of megabytes
+            begin = data.find(mark, max(0, fresh - len(mark)))
             end = data.find(close, begin) if begin >= 0 else -1
             if end >= 0:
                 break
             # in pieces as they come: a large schema has some hundred thousand lines
-            known = begin if begin >= 0 else data.rfind(b"\n")
+            known = begin if begin >= 0 else data.rfind(b"\n", fresh)
             if known > 0:
                 yield from data[1:known].decode("utf-8").split("\n")
-                data = data[known:]
+                del data[:known]
+            fresh = 0 if begin >= 0 else len(data)
             piece = os.read(self._stdout.fileno(), _PIECE)
             if not piece:
                 raise self._lost()
@@ -321,7 +323,7 @@ class Session:
         if begin > 0:
             yield from data[1:begin].decode("utf-8").split("\n")
         # what follows belongs to the next answer
-        self._ahead = data[end + len(close) :]
+        self._ahead = bytes(data[end + len(close) :])
         told = data[begin + 1 : end].partition(b"\n")[0]
         _token, sqlstate, row_count, failed = told.decode("utf-8").split(" ")
         lines = self._lines(token)

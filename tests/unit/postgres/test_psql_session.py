@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -288,6 +289,14 @@ def test_the_module_speaks_of_its_errors_as_operators_do() -> None:
 
 
 # --- several requests at once ----------------------------------------------------------------------------------
+
+
+@pytest.mark.fault("input-bombs")
+def test_a_cell_of_many_megabytes_is_read_in_the_time_of_its_bytes(session: Session) -> None:
+    began = time.monotonic()
+    assert len(session.value("SELECT pg_catalog.repeat('x', 80000000)") or "") == 80_000_000
+    assert session.value("SELECT 1") == "1"
+    assert time.monotonic() - began < 40
 
 
 def test_a_batch_is_answered_in_order(session: Session) -> None:
