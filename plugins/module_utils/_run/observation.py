@@ -31,6 +31,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._checks.checks i
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_changes import data_to_declare
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.moved_columns import keep_rows, moved_columns
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.observed_objects import observed_checks
+from ansible_collections.incomex.phasegate.plugins.module_utils._checks.table_sizes import table_sizes
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.verification import (
     Verification,
     run_verification,
@@ -109,10 +110,10 @@ def observe_phase(rehearsal: Rehearsal, archive: str, about: Mapping[str, Any]) 
     """Run the phase and its rollback on a copy and return what was observed, which ``observed.json`` of the run has as well.
 
     Arguments as for ``run_rehearsal``. Raises ``PhaseGateError`` for what no definition permits. The result has, of the migration,
-    ``rows`` (those of each statement by tag, in file order), ``result`` (of the trailing SELECT; None without one, a text where there is more
-    than is compared), ``rewrites``,
+    ``rows`` (those of each statement by tag, in file order), ``tables`` (those of ``table_sizes`` when they ran), ``result`` (of the trailing
+    SELECT; None without one, a text where there is more than is compared), ``rewrites``,
     ``data``, ``row_counts``, ``allow``, ``checks``, ``moved`` (columns) as phase.yml would have them where it has not;
-    ``rollback`` with ``rows``, ``rewrites``, ``restored``, ``reason``, ``missing`` (statements) and ``changed`` (tables whose rows stay changed); and
+    ``rollback`` with ``rows``, ``tables``, ``rewrites``, ``restored``, ``reason``, ``missing`` (statements) and ``changed`` (tables whose rows stay changed); and
     ``differs``: what the definition declares and the copy did not show, as pairs of texts.
     """
     client, artefacts, plan = rehearsal.client, rehearsal.artefacts, rehearsal.request.plan
@@ -121,10 +122,13 @@ def observe_phase(rehearsal: Rehearsal, archive: str, about: Mapping[str, Any]) 
     with Step(artefacts, CopyMigrated).running() as migrated, client.session("phasegate:observe") as beside:
         start = read_copy(rehearsal, migrated)
         kept = keep_rows(beside, plan["ddl"]["statements"])
+        of_rows = [*plan["ddl"]["statements"], *plan["rollback"]["statements"]]
+        sizes = table_sizes(beside, of_rows)
         checks = ObservedChecks(client, _recording(rehearsal.request), migrated, start.live, start.words)
         with roles_recorded(client, made):
             applied = migrate_copy(rehearsal, _opened(script), checks)
         moved = moved_columns(beside, kept)
+        sizes_now = table_sizes(beside, of_rows)
     step = Step(artefacts, CopyVerified)
     # what is not as declared ends this step only: it is in its record
     with contextlib.suppress(PhaseGateError), step.running() as verified:
@@ -142,6 +146,7 @@ def observe_phase(rehearsal: Rehearsal, archive: str, about: Mapping[str, Any]) 
         roll_copy_back(rehearsal, rolled_back, start.base.unlocated(), baseline, start.words, ObservedRollback)
     observed = {
         "rows": _rows_by_tag(applied.statements),
+        "tables": {**sizes_now, **sizes},
         "result": _trailing_result(script, applied),
         "rewrites": list(checks.rewrites),
         "data": checks.data,
@@ -149,7 +154,10 @@ def observe_phase(rehearsal: Rehearsal, archive: str, about: Mapping[str, Any]) 
         "allow": [{"kind": one["kind"], "object": one["name"]} for one in found["offending"]],
         "moved": moved,
         "checks": proposed,
-        "rollback": _of_rollback(rehearsal, undone.end, about["contents"], start.base),
+        "rollback": {
+            "tables": {**sizes, **sizes_now},
+            **_of_rollback(rehearsal, undone.end, about["contents"], start.base),
+        },
         "differs": [*count_differences(script, applied), *checks.wrong],
     }
     text = json.dumps(observed, indent=2, ensure_ascii=False) + "\n"

@@ -25,6 +25,12 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phas
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.problems import Problem
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.strict_yaml import load_strict_yaml
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.phase_draft import drafted_checks
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.row_proposal import (
+    OPEN_COUNT,
+    RowProposal,
+    propose_rows,
+    shortest,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.splitting import SqlPiece, split_file
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.syntax_tree import (
     is_node,
@@ -38,14 +44,8 @@ except ImportError:
 else:
     HAS_PGLAST = True
 
-#: The count that stands for one that nobody knows yet.
-OPEN_COUNT = {"min": 0}
-
 #: More rows of a trailing SELECT than these are no expectation that people read.
 _MOST_ROWS = 50
-
-#: Counts of more statements than these are declared as their sum.
-_MOST_COUNTS = 20
 
 _NUMBERED = re.compile(r"VA-(\d+)")
 
@@ -67,16 +67,27 @@ def propose_phase(path: str, observed: Mapping[str, Any]) -> PhaseProposal:
     problems: List[Problem] = []
     pieces = split_file(phase.migrate, problems)
     proposed = copy.deepcopy(definition)
-    notes = [escaped(note, keep=LAYOUT) for note in _proposed(proposed, observed, pieces)]
+    undone = observed["rollback"]
+    rows = propose_rows(phase, phase.migrate, observed["rows"], observed["tables"])
+    rollback_rows = propose_rows(phase, phase.rollback, undone["rows"], undone["tables"])
+    told = _proposed(proposed, observed, pieces, rows, rollback_rows)
+    notes = [escaped(note, keep=LAYOUT) for note in told]
     after = edited(before, proposed, path)
     load_phase(path, after.encode("utf-8"))
     return PhaseProposal(before, after, notes)
 
 
-def _proposed(definition: Dict[str, Any], observed: Mapping[str, Any], pieces: Sequence[SqlPiece]) -> Iterator[str]:
+def _proposed(
+    definition: Dict[str, Any],
+    observed: Mapping[str, Any],
+    pieces: Sequence[SqlPiece],
+    rows: RowProposal,
+    rollback_rows: RowProposal,
+) -> Iterator[str]:
     """Fill in what was observed; yield what stays for a person."""
     undone = observed["rollback"]
-    _fill_rows(definition["expect"], observed["rows"])
+    batched = definition.get("batches", {})
+    _fill_rows(definition["expect"], rows, in_batches=bool(batched))
     if observed["result"] is not None and "result" not in definition["expect"]:
         result = _result(observed["result"])
         if result is _NONE:
@@ -84,16 +95,19 @@ def _proposed(definition: Dict[str, Any], observed: Mapping[str, Any], pieces: S
         else:
             definition["expect"]["result"] = result
     _add(definition["scope"], "rewrites", observed["rewrites"])
-    _fill_rows(definition["rollback"], undone["rows"])
+    _fill_rows(definition["rollback"], rollback_rows, in_batches=False)
     _add(definition["rollback"], "rewrites", undone["rewrites"])
     if definition.get("diff", {}).get("policy") != "exact":
         allowed = definition.setdefault("diff", {})
         _add(allowed, "allow", observed["allow"])
     for relation, kinds in observed["data"].items():
-        definition.setdefault("data", {})[relation] = {**definition.get("data", {}).get(relation, {}), **kinds}
-    batched = definition.get("batches", {})
-    _add_row_counts(definition, [one for one in observed["row_counts"] if one["relation"] not in batched])
-    _add_measures(definition, [one for one in observed["moved"] if one["relation"] not in batched], pieces)
+        declared = definition.setdefault("data", {}).get(relation, {})
+        found = {kind: rows.data_count(relation, kind, count) for kind, count in kinds.items() if kind not in declared}
+        definition["data"][relation] = {**declared, **kinds, **found}
+    changed = [one for one in observed["row_counts"] if rows.is_exact_change(one["relation"], one["change"])]
+    _add_row_counts(definition, [one for one in changed if one["relation"] not in batched])
+    moved = [one for one in observed["moved"] if one["relation"] not in batched]
+    _add_measures(definition, moved, pieces, rows.growing)
     _add_checks(definition, observed["checks"], drafted_checks(pieces))
     _add(
         definition["rollback"],
@@ -132,24 +146,17 @@ def _is_declarable(value: Any) -> bool:
     return value is None or isinstance(value, int) or (isinstance(value, str) and not steering_character(value))
 
 
-def _fill_rows(section: Dict[str, Any], found: Mapping[str, Sequence[int]]) -> None:
+def _fill_rows(section: Dict[str, Any], found: RowProposal, *, in_batches: bool) -> None:
     """Declare the row counts of statements that are open."""
-    for tag, rows in found.items():
+    for tag, counts in found.counts.items():
         declared = section.get("rows", {}).get(tag)
         if declared is None or declared == {"each": OPEN_COUNT}:
-            counts: Any = _counts(rows)
-        elif isinstance(declared, list) and len(declared) == len(rows):
-            counts = [count if one == OPEN_COUNT else one for one, count in zip(declared, rows)]
+            new: Any = shortest(counts, in_batches=in_batches)
+        elif isinstance(declared, list) and len(declared) == len(counts):
+            new = [count if one == OPEN_COUNT else one for one, count in zip(declared, counts)]
         else:
             continue
-        section.setdefault("rows", {})[tag] = counts
-
-
-def _counts(rows: Sequence[int]) -> Any:
-    """Return the rows of statements in the shortest form."""
-    if len(rows) > 1 and len(set(rows)) == 1:
-        return {"each": rows[0]}
-    return list(rows) if len(rows) <= _MOST_COUNTS else {"total": sum(rows)}
+        section.setdefault("rows", {})[tag] = new
 
 
 def _add(section: Dict[str, Any], key: str, entries: Sequence[Any]) -> None:
@@ -166,8 +173,10 @@ def _add_row_counts(definition: Dict[str, Any], found: Sequence[Mapping[str, Any
     _add(definition, "row_counts", [dict(one) if one["change"] else one["relation"] for one in new])
 
 
-def _add_measures(definition: Dict[str, Any], moved: Sequence[Mapping[str, Any]], pieces: Sequence[SqlPiece]) -> None:
-    """Measure the columns that a trigger changes: those that no UPDATE sets."""
+def _add_measures(
+    definition: Dict[str, Any], moved: Sequence[Mapping[str, Any]], pieces: Sequence[SqlPiece], growing: Set[str]
+) -> None:
+    """Measure the columns that a trigger changes: those that no UPDATE sets. How many rows change is not known where they may be more."""
     there = {(one["relation"], one["column"]) for one in definition.get("measure", [])}
     ids = {one["id"] for one in definition.get("measure", [])}
     set_ones = set(_set_columns(pieces))
@@ -187,7 +196,7 @@ def _add_measures(definition: Dict[str, Any], moved: Sequence[Mapping[str, Any]]
                     "relation": one["relation"],
                     "key": one["key"],
                     "column": one["column"],
-                    "expect": {"changed": one["changed"]},
+                    **({} if one["relation"] in growing else {"expect": {"changed": one["changed"]}}),
                 }
             ],
         )

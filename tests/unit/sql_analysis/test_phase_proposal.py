@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_file import SourceFile
+from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_file import SourceFile, load_phase
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.phase_draft import draft_phase
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.phase_proposal import propose_phase
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.row_proposal import propose_rows, shortest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,9 +24,11 @@ UPDATE shop.crates SET note = 'a', "Size" = 2;
 UPDATE shop.crates SET note = 'b';
 COMMIT;
 """
-UNDONE = {"rows": {}, "rewrites": [], "restored": True, "reason": "", "missing": [], "changed": []}
+TABLES = {"shop.crates": {"rows": 1000, "keys": [["id"]]}}
+UNDONE = {"rows": {}, "tables": TABLES, "rewrites": [], "restored": True, "reason": "", "missing": [], "changed": []}
 NOTHING: dict[str, Any] = {
     "rows": {},
+    "tables": TABLES,
     "result": None,
     "rewrites": [],
     "data": {},
@@ -64,7 +67,6 @@ def test_nothing_observed_changes_nothing(phase: Path) -> None:
     [
         ("{each: {min: 0}}", [4, 7], [4, 7]),
         ("{each: {min: 0}}", [4, 4], {"each": 4}),
-        ("{each: {min: 0}}", [*range(21)], {"total": 210}),
         ("{total: 5}", [4, 7], {"total": 5}),
         ("[{min: 0}, 3]", [4, 7], [4, 3]),
         ("{each: 9}", [4, 7], {"each": 9}),
@@ -115,6 +117,85 @@ def test_measured_is_what_no_update_sets(phase: Path) -> None:
         ("crates.touched", "shop.crates", "touched"),
         ("crates.touched-2", "old.crates", "touched"),
     ]
+
+
+def test_a_count_grows_with_its_table(phase: Path) -> None:
+    value, _notes = proposed(
+        phase,
+        rows={"UPDATE": [499, 500]},
+        moved=[moved("touched"), moved("touched", "old.crates")],
+        data={"shop.log": {"INSERT": 999}, "shop.crates": {"UPDATE": 999}, "shop.log_id_seq": {"MOVE": "any"}},
+        row_counts=[{"relation": "shop.crates", "change": 0}, {"relation": "shop.log", "change": 999}],
+    )
+    assert value["expect"]["rows"]["UPDATE"] == [499, {"min": 500}]
+    assert ["expect" in one for one in value["measure"]] == [False, True]
+    assert value["data"] == {
+        "shop.log": {"INSERT": {"min": 999}},
+        "shop.crates": {"UPDATE": {"min": 999}},
+        "shop.log_id_seq": {"MOVE": "any"},
+    }
+    assert value["row_counts"] == ["shop.crates"]
+
+
+@pytest.mark.parametrize(
+    ("counts", "in_batches", "expected"),
+    [
+        ([*range(21)], False, {"total": 210}),
+        ([*range(20), {"min": 5}], False, {"total": {"min": 195}}),
+        ([*range(20), {"min": 0}], True, [*range(20), {"min": 0}]),
+        ([{"min": 5}, {"min": 5}], False, {"each": {"min": 5}}),
+        ([{"min": 0}], True, [{"min": 0}]),
+    ],
+)
+def test_counts_have_their_shortest_form(counts: list[Any], in_batches: bool, expected: Any) -> None:
+    assert shortest(counts, in_batches=in_batches) == expected
+
+
+LARGE = {"rows": 10, "keys": [["id"], ["a", "b"]]}
+
+
+@pytest.mark.parametrize(
+    ("sql", "rows", "expected"),
+    [
+        ("UPDATE app.t SET x = 1", 10, {"min": 10}),
+        ("UPDATE app.t SET x = 1", 4, 4),
+        ("UPDATE app.t SET x = 1 WHERE y = 3", 5, {"min": 5}),
+        ("UPDATE app.t SET x = 1 WHERE y = 3", 4, 4),
+        ("UPDATE app.t SET x = 1 WHERE id IN (1, 2, 3, 4, 5)", 5, 5),
+        ("UPDATE app.t SET x = 1 WHERE t.id = ANY (ARRAY[1, 2, 3, 4, 5]) AND y > 3", 5, 5),
+        ("UPDATE app.t SET x = 1 WHERE id IN (1, 2, 3, 4, 5) OR y > 3", 5, {"min": 5}),
+        ("UPDATE app.t SET x = 1 WHERE id > 2", 5, {"min": 5}),
+        ("UPDATE app.t SET x = 1 WHERE id = y", 5, {"min": 5}),
+        ("UPDATE app.t SET x = 1 WHERE id IN (SELECT id FROM app.small)", 5, {"min": 5}),
+        ("DELETE FROM app.t WHERE a = 1 AND b IN (1, 2, 3, 4, 5)", 5, 5),
+        ("DELETE FROM app.t WHERE a = 1", 5, {"min": 5}),
+        ("UPDATE t SET x = 1", 5, {"min": 5}),
+        ("UPDATE t SET x = 1 WHERE id IN (1, 2, 3, 4, 5)", 5, 5),
+        ("INSERT INTO app.t SELECT * FROM app.small", 3, {"min": 3}),
+        ("INSERT INTO app.t SELECT * FROM app.small WHERE id = 1", 1, {"min": 1}),
+        ("INSERT INTO app.t SELECT * FROM app.t o WHERE id IN (11, 12, 13, 14, 15)", 5, 5),
+        ("INSERT INTO app.t SELECT pg_catalog.generate_series(1, 20)", 20, 20),
+        ("INSERT INTO app.t VALUES (1), (2)", 2, 2),
+        ("INSERT INTO app.t WITH c AS (SELECT 1) SELECT * FROM c", 1, 1),
+        ("INSERT INTO app.t SELECT * FROM app.view", 1, {"min": 1}),
+        ("UPDATE app.empty SET x = 1", 0, {"min": 0}),
+    ],
+)
+def test_a_count_is_exact_where_the_rows_are_few_or_named(phase: Path, sql: str, rows: int, expected: Any) -> None:
+    tables = {"app.t": LARGE, "app.small": {"rows": 2, "keys": []}, "app.empty": {"rows": 0, "keys": []}}
+    read = load_phase(str(phase))
+    read.definition["settings"]["search_path"] = ["other", "app"]
+    source = SourceFile("migrate.sql", "migrate.sql", sql.encode())
+    found = propose_rows(read, source, {sql.split(maxsplit=1)[0]: [rows]}, tables)
+    assert found.counts == {sql.split(maxsplit=1)[0]: [expected]}
+
+
+def test_after_commit_any_number_may_be_left(phase: Path) -> None:
+    read = load_phase(str(phase))
+    sql = "BEGIN; UPDATE app.t SET x = 1 WHERE id = 1; COMMIT; UPDATE app.t SET y = 1 WHERE y IS NULL;"
+    source = SourceFile("migrate.sql", "migrate.sql", sql.encode())
+    found = propose_rows(read, source, {"UPDATE": [1, 9]}, {"app.t": LARGE})
+    assert (found.counts, found.growing) == ({"UPDATE": [1, {"min": 0}]}, set())
 
 
 def test_what_runs_in_batches_is_neither_measured_nor_counted(phase: Path) -> None:
