@@ -60,7 +60,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.sy
 )
 
 try:
-    from pglast import ast, enums
+    from pglast import ast
 except ImportError:
     HAS_PGLAST = False
 else:
@@ -249,15 +249,12 @@ def _created(piece: SqlPiece) -> List[Tuple[str, str]]:
     return []
 
 
-def _added_constraints(node: Any) -> List[Tuple[str, bool]]:
-    """Return the named constraints that an ALTER TABLE adds, and whether each is valid for the rows that are there."""
+def _constraints(node: Any, subcommand: str) -> Dict[Tuple[str, str, str], Any]:
+    """Return the definitions of the named constraints that an ALTER TABLE adds or validates, by table and name."""
     if not is_node(node, ast.AlterTableStmt):
-        return []
-    return [
-        (command.def_.conname, not command.def_.skip_validation)
-        for command in node.cmds
-        if command.subtype == enums.AlterTableType.AT_AddConstraint and command.def_.conname
-    ]
+        return {}
+    named = [(one.name or getattr(one.def_, "conname", ""), one) for one in node.cmds if one.subtype.name == subcommand]
+    return {(*relation_pair(node.relation), name): one.def_ for name, one in named if name}
 
 
 def _before(pieces: Sequence[SqlPiece]) -> Iterator[Tuple[str, str, object]]:
@@ -293,7 +290,13 @@ def _after(pieces: Sequence[SqlPiece]) -> Iterator[Tuple[str, str, object, bool]
     made = Made()
     for number, piece in enumerate(pieces, start=1):
         made.pass_over(piece.node, number)
-    for piece in pieces:
+    committed = len(transaction_pieces(pieces))
+    validated = {
+        place: number
+        for number, piece in enumerate(pieces, start=1)
+        for place in _constraints(piece.node, "AT_ValidateConstraint")
+    }
+    for number, piece in enumerate(pieces, start=1):
         late = is_concurrent(piece.node) and bool(concurrent_subject(piece.node))
         for schema, name in (one for one in _created(piece) if one in made.relations()):
             if is_node(piece.node, ast.IndexStmt):
@@ -311,12 +314,15 @@ def _after(pieces: Sequence[SqlPiece]) -> Iterator[Tuple[str, str, object, bool]
             text = quoted_name(*table)
             query = _COLUMN.format(relation=readable_literal(text), column=readable_literal(column))
             yield f"{text} has column {column}", query, 1, late
-        for constraint, valid in _added_constraints(piece.node):
-            if not made.has(("constraint", *table, constraint)):
+        for place, definition in _constraints(piece.node, "AT_AddConstraint").items():
+            if not made.has(("constraint", *place)):
                 continue
-            text = quoted_name(*table)
+            later = validated.get(place, 0) > number
+            valid = not definition.skip_validation or later
+            text, constraint = quoted_name(*place[:2]), place[2]
             query = (
                 "SELECT convalidated FROM pg_catalog.pg_constraint"
                 f" WHERE conrelid = pg_catalog.to_regclass({readable_literal(text)}) AND conname = {readable_literal(constraint)}"
             )
-            yield f"{text} has constraint {constraint}{'' if valid else ', not valid yet'}", query, valid, late
+            title = f"{text} has constraint {constraint}{'' if valid else ', not valid yet'}"
+            yield title, query, valid, (later and validated[place] > committed) or late

@@ -81,6 +81,7 @@ def draft_rollback(pieces: Sequence[SqlPiece]) -> RollbackDraft:
     assumed: List[Assumption] = []
     # what a name means at the beginning is something else than what it means later
     renamed: Set[Key] = set()
+    switched: Set[Key] = set()
     several = {
         number for number, piece in enumerate(pieces, start=1) if len(getattr(piece.node, "cmds", None) or ()) > 1
     }
@@ -92,7 +93,8 @@ def draft_rollback(pieces: Sequence[SqlPiece]) -> RollbackDraft:
             # made and dropped: the rollback finds neither
             undone.update({one: [] for one in makers})
         elif not _goes_with(piece.node, made):
-            undone[number] = _inverse(piece.node, made, renamed, assumed)
+            undone[number] = _inverse(piece.node, made, renamed, switched, assumed)
+        switched |= _switched(piece.node)
         renamed |= {*dropped(piece.node), *(moved(piece.node) or ())}
     lines = [line for number in sorted(undone, reverse=True) for line in _lines(pieces[number - 1], undone[number])]
     by_hand = sorted(pieces[number - 1].line for number, inverse in undone.items() if inverse is None)
@@ -210,17 +212,21 @@ def _takes_partition(command: Any, made: Made) -> bool:
     return command.subtype != enums.AlterTableType.AT_AttachPartition or not _has(made, command.def_.name)
 
 
-def _inverse(node: Any, made: Made, renamed: Set[Key], assumed: List[Assumption]) -> Optional[List[str]]:
+def _inverse(
+    node: Any, made: Made, renamed: Set[Key], switched: Set[Key], assumed: List[Assumption]
+) -> Optional[List[str]]:
     """Return the statements that undo a statement, or None when no inverse is certain.
 
-    IF NOT EXISTS and OR REPLACE have none: what was there before must stay. ``assumed`` receives what the inverse depends on.
+    IF NOT EXISTS and OR REPLACE have none: what was there before must stay. ``assumed`` receives what the inverse depends on, but
+    for what an earlier statement has ``switched``: that is known.
     """
     undo = _UNDO.get(type(node).__name__)
     if undo:
         return undo(node)
     if is_node(node, ast.AlterTableStmt):
-        needs: List[Assumption] = []
-        back = _altered_back(node, made, needs)
+        states_before: Dict[Key, Assumption] = {}
+        back = _altered_back(node, made, states_before)
+        needs = [one for key, one in states_before.items() if key not in switched]
         # preflight looks at what has the name before
         elsewhere = any(key[0] == "schema" or key[1:3] == relation_pair(node.relation) for key in renamed)
         if back is None or (needs and elsewhere):
@@ -310,6 +316,8 @@ _SWITCHES: Dict[str, Tuple[str, str, bool]] = {
     "AT_NoForceRowSecurity": ("FORCE ROW LEVEL SECURITY", "relforcerowsecurity", True),
 }
 
+_NULL_SWITCHES = ("AT_SetNotNull", "AT_DropNotNull")
+
 #: Subcommands about one column or constraint, which go with one that the migration has added.
 _OF_COLUMN = (
     "AT_ColumnDefault",
@@ -322,7 +330,21 @@ _OF_COLUMN = (
 _OF_CONSTRAINT = ("AT_ValidateConstraint", "AT_AlterConstraint")
 
 
-def _altered_back(node: Any, made: Made, needs: List[Assumption]) -> Optional[List[str]]:
+def _switched(node: Any) -> Set[Key]:
+    """Return which states a statement sets, so that they are known after it."""
+    if not is_node(node, ast.AlterTableStmt):
+        return set()
+    table = relation_pair(node.relation)
+    return {_state(one, table) for one in node.cmds if one.subtype.name in (*_SWITCHES, *_NULL_SWITCHES)}
+
+
+def _state(command: Any, table: Tuple[str, str]) -> Key:
+    """Return the name of the state that a subcommand sets."""
+    kind = command.subtype.name
+    return (_SWITCHES[kind][1], *table) if kind in _SWITCHES else ("attnotnull", *table, command.name)
+
+
+def _altered_back(node: Any, made: Made, needs: Dict[Key, Assumption]) -> Optional[List[str]]:
     """Return the inverse of an ALTER TABLE, or None where one of its subcommands has no certain one; ``needs`` receives what it depends on."""
     if node.objtype != enums.ObjectType.OBJECT_TABLE or node.missing_ok or not node.relation.schemaname:
         return None
@@ -330,7 +352,6 @@ def _altered_back(node: Any, made: Made, needs: List[Assumption]) -> Optional[Li
     added: Set[Key] = set()
     found: List[str] = []
     for command in node.cmds:
-        back = _subcommand_back(command, table, needs)
         part = "constraint" if command.subtype.name in _OF_CONSTRAINT else "column"
         key = (part, *table, command.name or "")
         if command.subtype.name in (*_OF_COLUMN, *_OF_CONSTRAINT) and (key in added or made.has(key)):
@@ -338,6 +359,7 @@ def _altered_back(node: Any, made: Made, needs: List[Assumption]) -> Optional[Li
         if command.subtype.name == "AT_AttachPartition" and _has(made, command.def_.name):
             # dropped, it is no partition any more
             continue
+        back = _subcommand_back(command, table, needs)
         if back is None:
             return None
         if command.subtype.name == "AT_AddColumn":
@@ -347,7 +369,7 @@ def _altered_back(node: Any, made: Made, needs: List[Assumption]) -> Optional[Li
     return [f"ALTER TABLE {only}{qualified(*table)} {', '.join(found)};"] if found else []
 
 
-def _subcommand_back(command: Any, table: Tuple[str, str], needs: List[Assumption]) -> Optional[str]:
+def _subcommand_back(command: Any, table: Tuple[str, str], needs: Dict[Key, Assumption]) -> Optional[str]:
     kind = command.subtype.name
     if command.missing_ok:
         return None
@@ -360,13 +382,14 @@ def _subcommand_back(command: Any, table: Tuple[str, str], needs: List[Assumptio
     if kind in _SWITCHES:
         back, column, before = _SWITCHES[kind]
         sql = f"SELECT {column} FROM pg_catalog.pg_class WHERE oid = pg_catalog.to_regclass({readable_literal(text)})"
-        needs.append((f"{text} has {column} {'on' if before else 'off'}", sql, before))
+        needs.setdefault(_state(command, table), (f"{text} has {column} {'on' if before else 'off'}", sql, before))
         return back
-    if kind in ("AT_SetNotNull", "AT_DropNotNull"):
+    if kind in _NULL_SWITCHES:
         before = kind == "AT_DropNotNull"
         fold = "bool_and" if before else "bool_or"
         sql = _NOT_NULL.format(fold=fold, relation=readable_literal(text), column=readable_literal(command.name))
-        needs.append((f"{text}.{command.name} is {'NOT NULL' if before else 'nullable'}", sql, before))
+        title = f"{text}.{command.name} is {'NOT NULL' if before else 'nullable'}"
+        needs.setdefault(_state(command, table), (title, sql, before))
         return f"ALTER COLUMN {identifier(command.name)} {'SET' if before else 'DROP'} NOT NULL"
     return None
 

@@ -65,10 +65,62 @@ def titles(sql: str) -> tuple[list[str], list[str]]:
             [],
         ),
         ("ALTER TABLE app.t ADD CONSTRAINT c CHECK (a > 0); ALTER TABLE app.t DROP CONSTRAINT c", ["app.t exists"], []),
+        # what the migration itself makes was not there before, and is judged by what becomes of it
+        (
+            "ALTER TABLE app.t ADD COLUMN a int; ALTER TABLE app.t ALTER COLUMN a SET NOT NULL",
+            ["app.t exists", "app.t has no column a"],
+            ["app.t has column a"],
+        ),
+        (
+            "ALTER TABLE app.t ADD COLUMN a int, ALTER COLUMN a SET NOT NULL",
+            ["app.t exists", "app.t has no column a"],
+            ["app.t has column a"],
+        ),
+        (
+            "CREATE TABLE app.t (a int); ALTER TABLE app.t ALTER COLUMN a SET NOT NULL, ENABLE ROW LEVEL SECURITY",
+            ["app.t does not exist"],
+            ["app.t exists"],
+        ),
+        (
+            "ALTER TABLE app.t ENABLE ROW LEVEL SECURITY; ALTER TABLE app.t DISABLE ROW LEVEL SECURITY",
+            ["app.t exists", "app.t has relrowsecurity off"],
+            [],
+        ),
+        (
+            "ALTER TABLE app.t ALTER a DROP NOT NULL; ALTER TABLE app.t ALTER a SET NOT NULL",
+            ["app.t exists", "app.t.a is NOT NULL"],
+            [],
+        ),
+        (
+            "ALTER TABLE app.t ADD CONSTRAINT c CHECK (a > 0) NOT VALID; ALTER TABLE app.t VALIDATE CONSTRAINT c",
+            ["app.t exists"],
+            ["app.t has constraint c"],
+        ),
+        (
+            "ALTER TABLE app.t ADD CONSTRAINT c CHECK (a > 0) NOT VALID",
+            ["app.t exists"],
+            ["app.t has constraint c, not valid yet"],
+        ),
+        (
+            "ALTER TABLE app.t ADD CONSTRAINT c CHECK (a > 0) NOT VALID; ALTER TABLE app.t RENAME CONSTRAINT c TO d;"
+            "ALTER TABLE app.t VALIDATE CONSTRAINT d",
+            ["app.t exists"],
+            [],
+        ),
     ],
 )
 def test_a_check_is_of_the_object_that_has_the_name_then(sql: str, before: list[str], after: list[str]) -> None:
     assert titles(sql) == (before, after)
+
+
+def test_a_constraint_that_is_validated_after_commit_is_checked_after_it() -> None:
+    sql = (
+        "BEGIN; ALTER TABLE app.t ADD CONSTRAINT c CHECK (a > 0) NOT VALID; COMMIT;"
+        " ALTER TABLE app.t VALIDATE CONSTRAINT c;"
+    )
+    read = yaml.safe_load(draft_phase("one", SourceFile("migrate.sql", "migrate.sql", sql.encode())).definition)
+    (check,) = read["verify"]
+    assert (check["title"], check["expect"], check["after_commit"]) == ("app.t has constraint c", True, True)
 
 
 def test_an_older_table_of_the_same_name_is_locked() -> None:
