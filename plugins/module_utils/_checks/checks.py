@@ -11,7 +11,12 @@ from typing import Any, Callable, Mapping, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import CheckStatus
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import escaped, json_line, shortened
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import (
+    cut_short,
+    escaped,
+    json_line,
+    shortened,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.privileges import (
     INSUFFICIENT_PRIVILEGE,
     named_privileges,
@@ -47,6 +52,10 @@ NON_SCOPE_OPTIONS: dict[str, Any] = {
     "only_if_exists": {"type": "list", "elements": "str", "default": []},
     "not_attempted": {"type": "bool", "default": False},
 }
+
+
+# The most characters of a title in a message.
+_TITLE = 80
 
 
 @dataclass(frozen=True)
@@ -215,15 +224,15 @@ def require_checks(
     if failed:
         raise PhaseGateError(
             f"{step}: {check_summary(results)} checks passed; failed: {', '.join(result.id for result in failed)}.",
-            expected="; ".join(f"{_named(result)} {result.expected}" for result in failed),
+            expected="; ".join(f"{named_check(result)} {result.expected}" for result in failed),
             found="; ".join(f"{result.id} {result.found}" for result in failed),
             next_step=NEXT_STEPS[step],
         )
 
 
-def _named(result: CheckResult) -> str:
-    """Return a check's id, with its title where it has one."""
-    return f"{result.id} ({result.title})" if result.title else result.id
+def named_check(result: CheckResult) -> str:
+    """Return a check's id, with its title, cut short, where it has one."""
+    return f"{result.id} ({cut_short(result.title, _TITLE)})" if result.title else result.id
 
 
 def format_check_table(results: Sequence[CheckResult]) -> str:

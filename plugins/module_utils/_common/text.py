@@ -92,5 +92,9 @@ def json_line(value: Any) -> str:
 
 def short_json(value: Any, limit: int = 120) -> str:
     """Return a value as JSON in one line of at most ``limit`` characters, for a message."""
-    text = escaped(json.dumps(value, ensure_ascii=False, default=str))
+    return cut_short(escaped(json.dumps(value, ensure_ascii=False, default=str)), limit)
+
+
+def cut_short(text: str, limit: int) -> str:
+    """Return a text of at most ``limit`` characters."""
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -17,6 +17,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._checks.checks i
     CheckResult,
     check_summary,
     failed_checks,
+    named_check,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError, Stopped
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.states import GateStatus
@@ -192,7 +193,9 @@ def restorable_gate(problem: PhaseGateError | None, evidence: str | None) -> Gat
 def preflight_gate(results: Sequence[CheckResult]) -> Gate:
     """G-6: all checks passed, at least one of them was run."""
     failed = failed_checks(results)
-    found = check_summary(results) + "".join(f"; {r.id} found {r.found}, expected {r.expected}" for r in failed)
+    found = check_summary(results) + "".join(
+        f"; {named_check(r)} found {r.found}, expected {r.expected}" for r in failed
+    )
     return make_gate(
         "G-6", bool(results) and not failed, f"{len(results)}/{len(results)} preflight checks", found,
         "resolve the failed checks; if all objects already exist, the phase may already be applied",

@@ -22,6 +22,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._checks.checks i
     Builtins,
     answerable_statements,
     failed_checks,
+    named_check,
     run_checks,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_capture import (
@@ -189,7 +190,7 @@ class MigrationChecks(TransactionChecks):
             "text": changes.text(),
             "changes": changes.as_list(),
         }
-        wrong = [(f"{r.id} {r.expected}", f"{r.id} {r.found}") for r in failed_checks(results)]
+        wrong = [(f"{named_check(r)} {r.expected}", f"{r.id} {r.found}") for r in failed_checks(results)]
         wrong += [("data as declared", text) for text in moved]
         applied.locks = held_locks(session)
         rewritten = self._undeclared_rewrites(session, applied)

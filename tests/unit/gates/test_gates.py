@@ -43,7 +43,7 @@ from hypothesis import strategies as st
 A, B = "a" * 64, "b" * 64
 RESTORED = "rehearsed in r, where it restored the schema"
 OK = CheckResult("P-1", "", CheckStatus.PASS, "1", "1")
-BAD = CheckResult("P-8", "", CheckStatus.FAIL, "86", "85")
+BAD = CheckResult("P-8", "Every unit has " + "an authority, and " * 5, CheckStatus.FAIL, "86", "85")
 OTHER_FILE = PhaseGateError("", expected="1 byte", found="2 bytes", next_step="start anew")
 OPEN = CheckResult("P-2", "", CheckStatus.NOT_RUN, "x", "no file")
 
@@ -74,7 +74,7 @@ CASES: list[tuple[Gate, str, str]] = [
     (restorable_gate(OTHER_FILE, "7 TOC entries"), GateStatus.FAIL, "2 bytes"),
     (preflight_gate([OK]), GateStatus.PASS, "1/1"),
     (preflight_gate([]), GateStatus.FAIL, "0/0"),
-    (preflight_gate([OK, BAD]), GateStatus.FAIL, "1/2; P-8 found 85, expected 86"),
+    (preflight_gate([OK, BAD]), GateStatus.FAIL, f"1/2; P-8 ({BAD.title[:79]}…) found 85, expected 86"),
     (preflight_gate([OK, OPEN]), GateStatus.FAIL, "1/2; P-2 found no file, expected x"),
     (run_lock_gate(True, "pid 6, user u", []), GateStatus.PASS, "pid 6, user u; no other session"),
     (run_lock_gate(True, "pid 6, user u", ["pid 7, user u"]), GateStatus.PASS, "pid 6, user u; others: pid 7, user u"),

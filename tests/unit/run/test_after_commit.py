@@ -227,7 +227,7 @@ def test_nothing_runs_after_a_transaction_that_is_rolled_back(app: Client, clust
     run = planned(app, tmp_path, verify=DEFINITION["verify"]).prepare()
     outcome = run.migrate()
     assert outcome.data["outcome"] == "ROLLED_BACK"
-    assert "VA-1 2" in outcome.message
+    assert "VA-1 (the column) 2" in outcome.message
     assert (indexes(cluster, app), run.events("statement")) == ("", [])
 
 

@@ -189,7 +189,7 @@ VERIFY_TWO = [{"id": "VA-1", "title": "two rows", "sql": "SELECT count(*) FROM a
         (
             "CREATE TABLE app.t (id int);\n",
             {"verify": VERIFY_TWO},
-            ("verification failed inside the transaction", "VA-1 2", "VA-1 0"),
+            ("verification failed inside the transaction", "VA-1 (two rows) 2", "VA-1 0"),
         ),
         (
             "CREATE TABLE app.t AS SELECT 1 AS id;\n",
@@ -201,12 +201,12 @@ VERIFY_TWO = [{"id": "VA-1", "title": "two rows", "sql": "SELECT count(*) FROM a
         (
             "CREATE TABLE app.t (id int);\n",
             {"preflight": [{"id": "P-7", "title": "x", "sql": "SELECT 85", "expect": 86}]},
-            ("Stopped at G-6", "P-7 found 85, expected 86"),
+            ("Stopped at G-6", "P-7 (x) found 85, expected 86"),
         ),
         (
             "CREATE TABLE app.t (id int);\n",
             {"non_scope": [{"id": "NS-1", "title": "x", "sql": "SELECT to_regclass('app.t') IS NULL", "expect": True}]},
-            ("NS-1 true", "NS-1 false"),
+            ("NS-1 (x) true", "NS-1 false"),
         ),
         (
             "CREATE TABLE app.t (id int);\nINSERT INTO app.old VALUES (1);\n",
