@@ -7,12 +7,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Iterator, Mapping, Sequence
+from typing import Any, Collection, Iterator, Mapping, Sequence
 
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.relation_names import quoted_name
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.relation_names import (
+    quoted_name,
+    split_relation,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import escaped, steering_character
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import readable_literal
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import (
+    identifier,
+    literal,
+    qualified,
+    readable_literal,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.untrusted_sql import Answer, run_queries
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.severity import ADDED, REMOVED
 
@@ -44,6 +52,27 @@ SELECT tgenabled AS enabled, pg_catalog.pg_get_triggerdef(oid) AS definition
 FROM pg_catalog.pg_trigger WHERE tgrelid = pg_catalog.to_regclass({relation}) AND tgname = {name}
 """
 
+_POLICY = """
+SELECT CASE polcmd WHEN 'r' THEN 'SELECT' WHEN 'a' THEN 'INSERT' WHEN 'w' THEN 'UPDATE' WHEN 'd' THEN 'DELETE' ELSE 'ALL' END AS command,
+  polpermissive AS permissive,
+  (SELECT pg_catalog.string_agg(coalesce(r.rolname, 'PUBLIC'), ', ' ORDER BY r.rolname)
+    FROM pg_catalog.unnest(polroles) one LEFT JOIN pg_catalog.pg_roles r ON r.oid = one) AS roles,
+  pg_catalog.pg_get_expr(polqual, polrelid) AS "using", pg_catalog.pg_get_expr(polwithcheck, polrelid) AS "with check"
+FROM pg_catalog.pg_policy WHERE polrelid = pg_catalog.to_regclass({relation}) AND polname = {name}
+"""
+
+_ROW_SECURITY = """
+SELECT relrowsecurity AS enabled, relforcerowsecurity AS forced
+FROM pg_catalog.pg_class WHERE oid = pg_catalog.to_regclass({relation})
+"""
+
+# Whether a column that may have NULL has none, in a table with rows.
+_FILLED = """
+SELECT NOT attnotnull AND EXISTS (SELECT FROM {table}) AND NOT EXISTS (SELECT FROM {table} WHERE {column} IS NULL)
+FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = attrelid
+WHERE attrelid = pg_catalog.to_regclass({relation}) AND attname = {name} AND c.relkind IN ('r', 'p')
+"""
+
 _VIEW = "SELECT pg_catalog.pg_get_viewdef(pg_catalog.to_regclass({relation}))"
 
 _COMMENT = "SELECT pg_catalog.obj_description(pg_catalog.to_regclass({relation}), 'pg_class')"
@@ -59,7 +88,12 @@ _GONE = "SELECT pg_catalog.to_regclass({relation}) IS NULL"
 _RELATIONS = ("table", "view", "materialized_view", "sequence", "foreign_table")
 
 # By kind: what has a name of its own below a relation.
-_BELOW = {"column": _COLUMN, "constraint": _CONSTRAINT, "trigger": _TRIGGER}
+_BELOW = {"column": _COLUMN, "constraint": _CONSTRAINT, "policy": _POLICY, "trigger": _TRIGGER}
+
+# Of a new table, beside its columns.
+_PARTS = ("constraint", "policy", "trigger")
+
+_SWITCHES = ("row_security", "force_row_security")
 
 #: An answer of more rows is no check that people read.
 _MOST_ROWS = 200
@@ -92,6 +126,10 @@ def object_queries(change: Mapping[str, Any]) -> Iterator[ObjectQuery]:
         sql, holds = (_GONE, "does not exist") if gone else _of_relation(kind, change)
         if sql:
             yield _query(f"{name} {holds}", sql, name)
+        if change["attribute"] in _SWITCHES or (
+            change["action"] == ADDED and "row_security=" in (change["after"] or "")
+        ):
+            yield _query(f"{name} has row level security as defined", _ROW_SECURITY, name)
         if change["action"] == ADDED:
             yield from _of_parts(identity[0], identity[1], change["parts"])
 
@@ -100,7 +138,7 @@ def _of_parts(schema: str, relation: str, parts: Sequence[str]) -> Iterator[Obje
     named = [part.partition(" ") for part in parts]
     constraints = {name for kind, _blank, name in named if kind == "constraint"}
     for kind, _blank, name in named:
-        if kind == "constraint":
+        if kind in _PARTS:
             yield _of_part(kind, quoted_name(schema, relation), name, gone=False)
         elif kind == "index" and name not in constraints:
             yield _of_index(quoted_name(schema, name), gone=False)
@@ -147,16 +185,24 @@ def _of_privileges(of: str, schema: str, name: str, column: str, grantee: str) -
 
 
 def observed_checks(
-    session: Session, changes: Sequence[Mapping[str, Any]], before_commit: Sequence[Mapping[str, Any]]
+    session: Session,
+    changes: Sequence[Mapping[str, Any]],
+    before_commit: Sequence[Mapping[str, Any]],
+    batched: Collection[str] = (),
 ) -> list[dict[str, Any]]:
     """Return a check for each changed object, in the open transaction: title, sql, expect, names, and after_commit where it applies.
 
-    ``changes`` are those after the last statement, ``before_commit`` those that were there before COMMIT.
+    ``changes`` are those after the last statement, ``before_commit`` those that were there before COMMIT; ``batched`` are the tables
+    whose rows change after it. ``names`` are the literals by which a check names its object.
     """
     found: dict[ObjectQuery, bool] = {}
     for change in changes:
         for query in object_queries(change):
             found[query] = found.get(query, False) or change not in before_commit
+        if change["kind"] == "column" and change["action"] == ADDED and _is_filled(session, change["identity"]):
+            found[_without_null(*change["identity"])] = split_relation(quoted_name(*change["identity"][:2])) in map(
+                split_relation, batched
+            )
     answers = run_queries(session, [query.sql for query in found])
     return [
         {
@@ -169,6 +215,20 @@ def observed_checks(
         for (query, late), answer in zip(found.items(), answers)
         if not answer.error and is_declarable(answer) and not steering_character(query.sql)
     ]
+
+
+def _is_filled(session: Session, identity: Sequence[str]) -> bool:
+    """Return whether a backfill left no NULL in a column that may have one."""
+    schema, relation, column = identity
+    table = qualified(schema, relation)
+    names = {"relation": literal(table), "name": literal(column), "table": table, "column": identifier(column)}
+    (answer,) = run_queries(session, [_FILLED.format(**names)])
+    return [list(row.values()) for row in answer.result] == [[True]]
+
+
+def _without_null(schema: str, relation: str, column: str) -> ObjectQuery:
+    query = f"SELECT pg_catalog.count(*) FROM {qualified(schema, relation)} WHERE {identifier(column)} IS NULL"
+    return ObjectQuery(escaped(f"no row of {quoted_name(schema, relation)} has NULL in {column}"), query, ())
 
 
 def is_declarable(answer: Answer) -> bool:

@@ -138,7 +138,7 @@ def observe_phase(rehearsal: Rehearsal, archive: str, about: Mapping[str, Any]) 
     before_commit = applied.diff["changes"]
     with client.session("phasegate:observe") as session:
         session.execute("BEGIN READ ONLY")
-        proposed = observed_checks(session, found["changes"], before_commit)
+        proposed = observed_checks(session, found["changes"], before_commit, plan["phase"]["batches"])
         session.execute("ROLLBACK")
     undone = Step(artefacts, CopyRolledBack)
     with contextlib.suppress(PhaseGateError), undone.running() as rolled_back:

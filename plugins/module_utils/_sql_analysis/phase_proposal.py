@@ -223,7 +223,7 @@ def _add_checks(definition: Dict[str, Any], checks: Sequence[Mapping[str, Any]],
             (
                 place
                 for place, one in enumerate(verify)
-                if one.get("sql") in drafted and all(name in one["sql"] for name in check["names"])
+                if check["names"] and one.get("sql") in drafted and all(name in one["sql"] for name in check["names"])
             ),
             None,
         )
