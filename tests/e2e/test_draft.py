@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -97,12 +98,13 @@ def test_what_a_draft_shows_is_proposed_written_and_then_proved(
 
     written = target.rehearse(rehearsal_cluster, str(phase), phasegate_draft="true", phasegate_write="true")
     assert written.rc == 0, written.stdout
-    definition = loaded(phase)
+    definition, text = loaded(phase), phase.read_text(encoding="utf-8")
     assert definition["expect"]["rows"] == {"UPDATE": [{"min": 3}, 2], "INSERT": [2]}
     assert definition["expect"]["result"] == {"parcels": 2, "said": "done"}
     assert definition["scope"]["rewrites"] == ["depot.parcels"]
     assert definition["data"]["depot.log"] == {"INSERT": {"min": 7}}
-    assert {"kind": "view", "object": "depot.heavy"} in definition["diff"]["allow"]
+    assert {"class": "destructive", "kind": "view", "object": "depot.heavy"} in definition["diff"]["allow"]
+    assert re.search(r"# removed: .* -> none\n +- \{class: destructive, kind: view, object: depot.heavy\}", text)
     assert definition["row_counts"] == ["depot.parcels"]
     assert definition["measure"] == [
         {"id": "parcels.touched", "relation": "depot.parcels", "key": "id", "column": "touched"}
@@ -120,8 +122,8 @@ def test_what_a_draft_shows_is_proposed_written_and_then_proved(
     assert checks["depot.parcels has its comment"]["expect"] == "all of them"
     assert checks["depot.heavy does not exist"]["expect"] is True
     assert definition["rollback"]["cannot_restore"] == [
-        f"the rows of {table} that the migration changed keep their new values"
-        for table in ("depot.log", "depot.parcels")
+        "rows inserted into depot.log stay",
+        "touched of depot.parcels keeps its new values",
     ]
 
     rehearsed = target.rehearse(rehearsal_cluster, str(phase))

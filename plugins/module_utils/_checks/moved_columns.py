@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which columns of tables with triggers a migration changes, observed on a copy: what a phase may measure.
+"""Which columns a migration changes, observed on a copy: what a phase may measure, and what its rollback leaves changed.
 
-The rows of before are kept in temporary tables of a session of its own, so this is for copies alone.
+The rows of before are kept as texts in temporary tables of a session of its own, so this is for copies alone.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quotin
     qualified,
 )
 
-# Ordinary tables whose rows a trigger may change before an update of them (tgtype: row 1, before 2, update 16), and a primary key
-# of one column, with the columns that are there.
-_TRIGGERED = """
+# Ordinary tables with a primary key of one column, with the other columns that are there, and whether a trigger may change their rows
+# before an update of them (tgtype: row 1, before 2, update 16).
+_TABLES = """
 SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_array(n.nspname, c.relname, k.attname,
   ARRAY(SELECT a.attname FROM pg_catalog.pg_attribute a
-    WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attnum <> k.attnum ORDER BY a.attnum))
+    WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attnum <> k.attnum ORDER BY a.attnum),
+  EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgtype::pg_catalog.int4 & 19 = 19))
   ORDER BY n.nspname, c.relname), '[]')
 FROM pg_catalog.unnest({names}) name JOIN pg_catalog.pg_class c ON c.oid = pg_catalog.to_regclass(name)
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_catalog.pg_index i ON i.indrelid = c.oid AND i.indisprimary AND i.indnkeyatts = 1
 JOIN pg_catalog.pg_attribute k ON k.attrelid = c.oid AND k.attnum = i.indkey[0]
-WHERE c.relkind IN ('r', 'p') AND EXISTS (
-  SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgtype::pg_catalog.int4 & 19 = 19)
+WHERE c.relkind IN ('r', 'p')
 """
 
 _COLUMNS = """
@@ -44,12 +44,13 @@ WHERE attnum > 0 AND NOT attisdropped AND attrelid = pg_catalog.to_regclass({rel
 
 @dataclass(frozen=True)
 class KeptTable:
-    """A table whose rows were kept: its name, the column of its primary key, and its other columns."""
+    """A table whose rows were kept: its name, the column of its primary key, its other columns, and whether triggers change its rows."""
 
     schema: str
     name: str
     key: str
     columns: Sequence[str]
+    triggered: bool
 
     @property
     def text(self) -> str:
@@ -63,27 +64,37 @@ class KeptTable:
 
 
 def keep_rows(session: Session, statements: Sequence[Mapping[str, Any]]) -> list[KeptTable]:
-    """Keep the rows of the tables with triggers that UPDATE and MERGE statements name, in the session's temporary tables."""
+    """Keep the rows of the tables that UPDATE and MERGE statements name, in the session's temporary tables."""
     names = sorted({name for one in statements if one["tag"] in ("UPDATE", "MERGE") for name in one["relations"]})
-    kept = [KeptTable(*row) for row in session.json(_TRIGGERED.format(names=array_literal(names)))] if names else []
+    kept = [KeptTable(*row) for row in session.json(_TABLES.format(names=array_literal(names)))] if names else []
     for number, table in enumerate(kept):
-        session.execute(f"CREATE TEMPORARY TABLE phasegate_kept_{number} AS SELECT * FROM {table.sql}")
+        # no type is held by the temporary table that the migration may drop
+        texts = ", ".join(f"{_text('t', one)} AS {identifier(one)}" for one in (table.key, *table.columns))
+        session.execute(f"CREATE TEMPORARY TABLE phasegate_kept_{number} AS SELECT {texts} FROM {table.sql} t")
     return kept
 
 
 def moved_columns(session: Session, kept: Sequence[KeptTable]) -> list[dict[str, Any]]:
-    """Return relation, key, column and number of changed rows of each column that is still there and was changed."""
+    """Return relation, key, column and number of changed rows of each column that is still there and was changed, and ``triggered``."""
     moved = []
     for number, table in enumerate(kept):
         there = session.json(_COLUMNS.format(relation=literal(table.text)))
         columns = [one for one in table.columns if one in there]
         if table.key not in there or not columns:
             continue
-        counts = ", ".join(f"count(*) FILTER (WHERE {_text('b', one)} <> {_text('a', one)})" for one in columns)
-        keys = f"{_text('a', table.key)} = {_text('b', table.key)}"
-        found = session.rows(f"SELECT {counts} FROM pg_temp.phasegate_kept_{number} b JOIN {table.sql} a ON {keys}")[0]
+        counts = ", ".join(f"count(*) FILTER (WHERE b.{identifier(one)} <> {_text('a', one)})" for one in columns)
+        found = session.rows(
+            f"SELECT {counts} FROM pg_temp.phasegate_kept_{number} b"
+            f" JOIN {table.sql} a ON {_text('a', table.key)} = b.{identifier(table.key)}"
+        )[0]
         moved += [
-            {"relation": table.text, "key": table.key, "column": column, "changed": int(count or 0)}
+            {
+                "relation": table.text,
+                "key": table.key,
+                "column": column,
+                "changed": int(count or 0),
+                "triggered": table.triggered,
+            }
             for column, count in zip(columns, found)
             if count != "0"
         ]

@@ -10,15 +10,16 @@ from typing import Any, Mapping, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.statement_kinds import ROW_TAGS
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
-from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import array_literal
+from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import array_literal, qualified
 
 # Of the names that are tables: the columns of each unique index of all rows.
 _KEYS = """
-SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_array(name, ARRAY(
+SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_array(name, n.nspname, c.relname, ARRAY(
   SELECT pg_catalog.array_to_json(ARRAY(SELECT a.attname FROM pg_catalog.unnest(i.indkey[0:i.indnkeyatts - 1]) k (attnum)
     JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum))
   FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL))), '[]')
-FROM pg_catalog.unnest({names}) name JOIN pg_catalog.pg_class c ON c.oid = pg_catalog.to_regclass(name) WHERE c.relkind IN ('r', 'p', 'm')
+FROM pg_catalog.unnest({names}) name JOIN pg_catalog.pg_class c ON c.oid = pg_catalog.to_regclass(name)
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p', 'm')
 """
 
 
@@ -26,8 +27,10 @@ def table_sizes(session: Session, statements: Sequence[Mapping[str, Any]]) -> di
     """Return ``rows`` and ``keys`` (the columns of each) of the tables that INSERT, UPDATE, DELETE and MERGE name, by name as in the plan."""
     names = sorted({name for one in statements if one["tag"] in ROW_TAGS for name in one["relations"]})
     found = session.json(_KEYS.format(names=array_literal(names))) if names else ()
-    # the names are the plan's, which are SQL
     return {
-        name: {"rows": int(session.value(f"SELECT pg_catalog.count(*) FROM {name}") or 0), "keys": keys}
-        for name, keys in found
+        name: {
+            "rows": int(session.value(f"SELECT pg_catalog.count(*) FROM {qualified(schema, table)}") or 0),
+            "keys": keys,
+        }
+        for name, schema, table, keys in found
     }

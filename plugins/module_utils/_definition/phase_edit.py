@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, Iterator, List, Mapping, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Tuple
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import escaped
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.problems import PhaseFileError, Problem
@@ -31,6 +31,15 @@ WIDTH = 120
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*( [A-Za-z0-9_.-]+)*")
 
 _OTHER_MEANING = frozenset({"true", "false", "yes", "no", "on", "off", "null", "y", "n"})
+
+
+class Noted(Dict[str, Any]):
+    """A mapping in a list, with a comment on the line above it."""
+
+    def __init__(self, value: Mapping[str, Any], note: str) -> None:
+        super().__init__(value)
+        self.note = note
+
 
 # start and end in the text, and what to write there
 _Change = Tuple[int, int, str]
@@ -58,9 +67,15 @@ def block(value: Any, indent: int, room: int = 0) -> str:
     ``room``: how many characters the line has already. It begins with a blank, or with a new line.
     """
     text = flow(value)
-    if not isinstance(value, (Mapping, list)) or not value or room + len(text) < WIDTH:
+    if not isinstance(value, (Mapping, list)) or not value or (room + len(text) < WIDTH and not _has_note(value)):
         return f" {text}"
     return "".join(f"\n{' ' * indent}{line}" for line in _lines(value, indent))
+
+
+def _has_note(value: Any) -> bool:
+    """Return whether a mapping or list has lists with comments in them."""
+    inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return any((isinstance(one, Noted) and isinstance(value, list)) or _has_note(one) for one in inside)
 
 
 def _lines(value: Any, indent: int) -> Iterator[str]:
@@ -71,6 +86,8 @@ def _lines(value: Any, indent: int) -> Iterator[str]:
             yield head + block(one, indent + 2, indent + len(head))
     else:
         for one in value:
+            if isinstance(one, Noted):
+                yield f"# {one.note}"
             if isinstance(one, Mapping) and one and indent + 2 + len(flow(one)) >= WIDTH:
                 first, *rest = _lines(one, indent + 2)
                 yield f"- {first}" + "".join(f"\n{' ' * (indent + 2)}{line}" for line in rest)

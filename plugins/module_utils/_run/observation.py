@@ -15,6 +15,7 @@ import dataclasses
 import json
 from typing import Any, Mapping, Sequence
 
+from ansible_collections.incomex.phasegate.plugins.module_utils._backup.made_databases import MadeDatabases
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.table_digests import (
     TableDigests,
     read_table_digests,
@@ -41,6 +42,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.relation
     quoted_name,
     split_relation,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import cut_short, escaped
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.statement_kinds import ROW_TAGS
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
 from ansible_collections.incomex.phasegate.plugins.module_utils._run.gate_evaluation import MigrationRequest
@@ -61,11 +63,15 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._run.transaction
     count_differences,
     trailing_answer,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._schema.policy import entries_to_allow
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.snapshot import Snapshot
 from ansible_collections.incomex.phasegate.plugins.module_utils._schema.undo_statements import undo_statements
 
 #: A count that any number of rows meets.
 _OPEN = {"each": {"min": 0}}
+
+# The most characters of a value in a comment of phase.yml.
+_SHOWN = 80
 
 
 class ObservedChecks(MeasuredChecks):
@@ -113,56 +119,73 @@ def observe_phase(rehearsal: Rehearsal, archive: str, about: Mapping[str, Any]) 
     ``rows`` (those of each statement by tag, in file order), ``tables`` (those of ``table_sizes`` when they ran), ``result`` (of the trailing
     SELECT; None without one, a text where there is more than is compared), ``rewrites``,
     ``data``, ``row_counts``, ``allow``, ``checks``, ``moved`` (columns) as phase.yml would have them where it has not;
-    ``rollback`` with ``rows``, ``tables``, ``rewrites``, ``restored``, ``reason``, ``missing`` (statements) and ``changed`` (tables whose rows stay changed); and
+    ``rollback`` with ``rows``, ``tables``, ``rewrites``, ``restored``, ``reason``, ``missing`` (statements), ``changed`` (the tables
+    whose rows stay changed, each with how many ``more`` it has) and ``kept`` (the columns that stay changed); and
     ``differs``: what the definition declares and the copy did not show, as pairs of texts.
     """
-    client, artefacts, plan = rehearsal.client, rehearsal.artefacts, rehearsal.request.plan
     rehearsal, made = restore_copy(rehearsal, archive, about)
+    with rehearsal.client.session("phasegate:observe") as beside:
+        observed = _observed(rehearsal, made, about, beside)
+    text = json.dumps(observed, indent=2, ensure_ascii=False) + "\n"
+    artefacts = rehearsal.artefacts
+    DraftObserved(artefacts.write("observed.json", text.encode("utf-8"))).write(artefacts.journal)
+    return observed
+
+
+def _observed(rehearsal: Rehearsal, made: MadeDatabases, about: Mapping[str, Any], beside: Session) -> dict[str, Any]:
+    """Run the phase and its rollback on the restored copy; ``beside`` keeps the rows of before."""
+    client, artefacts, plan = rehearsal.client, rehearsal.artefacts, rehearsal.request.plan
     script = migration_script(rehearsal.request)
-    with Step(artefacts, CopyMigrated).running() as migrated, client.session("phasegate:observe") as beside:
+    kept = keep_rows(beside, plan["ddl"]["statements"])
+    of_rows = [*plan["ddl"]["statements"], *plan["rollback"]["statements"]]
+    sizes = table_sizes(beside, of_rows)
+    with Step(artefacts, CopyMigrated).running() as migrated:
         start = read_copy(rehearsal, migrated)
-        kept = keep_rows(beside, plan["ddl"]["statements"])
-        of_rows = [*plan["ddl"]["statements"], *plan["rollback"]["statements"]]
-        sizes = table_sizes(beside, of_rows)
         checks = ObservedChecks(client, _recording(rehearsal.request), migrated, start.live, start.words)
         with roles_recorded(client, made):
             applied = migrate_copy(rehearsal, _opened(script), checks)
-        moved = moved_columns(beside, kept)
-        sizes_now = table_sizes(beside, of_rows)
+    moved = moved_columns(beside, kept)
+    sizes_now = table_sizes(beside, of_rows)
     step = Step(artefacts, CopyVerified)
     # what is not as declared ends this step only: it is in its record
     with contextlib.suppress(PhaseGateError), step.running() as verified:
         wanted = Verification.of_plan(plan, rehearsal.request.declared, rehearsal.request.ddl_sha256)
         run_verification(client, artefacts, wanted, verified, ("rehearsal_before", "rehearsal_after"), start.words)
     found = step.end.diff or {"changes": [], "offending": []}
-    before_commit = applied.diff["changes"]
-    with client.session("phasegate:observe") as session:
-        session.execute("BEGIN READ ONLY")
-        proposed = observed_checks(session, found["changes"], before_commit, plan["phase"]["batches"])
-        session.execute("ROLLBACK")
+    beside.execute("BEGIN READ ONLY")
+    proposed = observed_checks(beside, found["changes"], applied.diff["changes"], plan["phase"]["batches"])
+    beside.execute("ROLLBACK")
     undone = Step(artefacts, CopyRolledBack)
     with contextlib.suppress(PhaseGateError), undone.running() as rolled_back:
         baseline = migrated.end.baseline
         roll_copy_back(rehearsal, rolled_back, start.base.unlocated(), baseline, start.words, ObservedRollback)
-    observed = {
+    return {
         "rows": _rows_by_tag(applied.statements),
         "tables": {**sizes_now, **sizes},
         "result": _trailing_result(script, applied),
         "rewrites": list(checks.rewrites),
         "data": checks.data,
         "row_counts": _row_counts(applied),
-        "allow": [{"kind": one["kind"], "object": one["name"]} for one in found["offending"]],
-        "moved": moved,
+        "allow": [{**entry, "seen": _seen(changes)} for entry, changes in entries_to_allow(found["offending"])],
+        "moved": [one for one in moved if one["triggered"]],
         "checks": proposed,
         "rollback": {
             "tables": {**sizes, **sizes_now},
-            **_of_rollback(rehearsal, undone.end, about["contents"], start.base),
+            "kept": moved_columns(beside, kept),
+            **_of_rollback(rehearsal, beside, undone.end, about["contents"], start.base),
         },
         "differs": [*count_differences(script, applied), *checks.wrong],
     }
-    text = json.dumps(observed, indent=2, ensure_ascii=False) + "\n"
-    DraftObserved(artefacts.write("observed.json", text.encode("utf-8"))).write(artefacts.journal)
-    return observed
+
+
+def _seen(changes: Sequence[Mapping[str, Any]]) -> str:
+    """Return changes of one object in a line: what it was, and what it is."""
+    texts = []
+    for one in changes:
+        before, after = (cut_short(" ".join((one[side] or "none").split()), _SHOWN) for side in ("before", "after"))
+        what = (one["attribute"] or one["action"]).replace("_", " ")
+        texts.append(f"{what}: {before} -> {after}" + (f" ({one['note']})" if one["note"] else ""))
+    return escaped("; ".join(texts))
 
 
 def _recording(request: MigrationRequest) -> MigrationRequest:
@@ -200,20 +223,24 @@ def _row_counts(applied: MigrationResult) -> list[dict[str, Any]]:
     return [{"relation": name, "change": change} for name, change in sorted(net.items())]
 
 
-def _of_rollback(rehearsal: Rehearsal, end: RolledBack, contents: TableDigests, before: Snapshot) -> dict[str, Any]:
+def _of_rollback(
+    rehearsal: Rehearsal, session: Session, end: RolledBack, contents: TableDigests, before: Snapshot
+) -> dict[str, Any]:
     """Return what the rollback did, what it lacks, and the tables that have other rows than before the migration."""
-    with rehearsal.client.session("phasegate:observe") as session:
-        now = read_table_digests(session)
+    now = read_table_digests(session)
     transaction, phase = end.transaction or {}, rehearsal.request.phase
     declared = {*phase["scope"]["rewrites"], *phase["rollback"]["rewrites"], *transaction.get("emptied", ())}
     restored = bool(end.restored)
+    changed = [one for one in contents if restored and one in now and now[one] != list(contents[one])]
     return {
         "rows": _rows_by_tag(transaction.get("statements", ())),
         "rewrites": [one for one in transaction.get("rewrites", ()) if one not in declared],
         "restored": restored,
         "reason": end.reason or "",
         "missing": [] if restored else undo_statements(transaction.get("diff", {}).get("changes", ()), before.facts),
-        "changed": [_as_written(one) for one in contents if restored and now.get(one) != list(contents[one])],
+        "changed": [
+            {"relation": _as_written(one), "more": int(now[one][0]) - int(contents[one][0])} for one in changed
+        ],
     }
 
 

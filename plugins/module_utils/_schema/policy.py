@@ -143,15 +143,28 @@ def allow_key(policy: Mapping[str, Any], offending: Sequence[Change]) -> str:
     What is allowed already stays as it is.
     """
     entries = [{key: value for key, value in entry.items() if value is not None} for entry in policy.get("allow") or ()]
-    known = len(entries)
-    for change in offending:
-        entry = {"kind": change.kind, "object": re.sub(r"[*?\[]", "?", change.name)}
-        if change.severity is not Severity.UNKNOWN and entry not in entries:
-            entries.append(entry)
-    if len(entries) == known:
+    new = [
+        entry
+        for entry, _changes in entries_to_allow([change.as_dict() for change in offending])
+        if entry not in entries
+    ]
+    if not new:
         return ""
+    entries += new
     lines = ["diff:", f"  policy: {policy.get('policy', 'additions_only')}", "  allow:"]
     return "\n".join([*lines, *(f"    - {json.dumps(entry, ensure_ascii=False)}" for entry in entries)])
+
+
+def entries_to_allow(
+    offending: Sequence[Mapping[str, Any]],
+) -> list[tuple[dict[str, str], list[Mapping[str, Any]]]]:
+    """Return the entries of ``allow`` that permit these changes (of ``Diff.as_list``), each with its changes; an unknown one has none."""
+    found: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for change in offending:
+        if change["severity"] != Severity.UNKNOWN.value:
+            entry = (change["severity"], change["kind"], re.sub(r"[*?\[]", "?", change["name"]))
+            found.setdefault(entry, []).append(change)
+    return [(dict(zip(("class", "kind", "object"), entry)), changes) for entry, changes in found.items()]
 
 
 def policy_for_plan(plan: Mapping[str, Any], changes: str = "changes") -> Mapping[str, Any]:

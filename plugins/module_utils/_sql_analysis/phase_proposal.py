@@ -20,7 +20,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.text imp
     escaped,
     steering_character,
 )
-from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_edit import edited
+from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_edit import Noted, edited
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_file import load_phase
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.problems import Problem
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.strict_yaml import load_strict_yaml
@@ -99,7 +99,8 @@ def _proposed(
     _add(definition["rollback"], "rewrites", undone["rewrites"])
     if definition.get("diff", {}).get("policy") != "exact":
         allowed = definition.setdefault("diff", {})
-        _add(allowed, "allow", observed["allow"])
+        entries = [{key: value for key, value in one.items() if key != "seen"} for one in observed["allow"]]
+        _add(allowed, "allow", [Noted(entry, one["seen"]) for entry, one in zip(entries, observed["allow"])])
     for relation, kinds in observed["data"].items():
         declared = definition.setdefault("data", {}).get(relation, {})
         found = {kind: rows.data_count(relation, kind, count) for kind, count in kinds.items() if kind not in declared}
@@ -113,9 +114,10 @@ def _proposed(
         definition["rollback"],
         "cannot_restore",
         [
-            f"the rows of {table} that the migration changed keep their new values"
-            for table in undone["changed"]
-            if not any(table in sentence for sentence in definition["rollback"]["cannot_restore"])
+            escaped(sentence)
+            for one in undone["changed"]
+            if not any(one["relation"] in sentence for sentence in definition["rollback"]["cannot_restore"])
+            for sentence in _left_changed(one["relation"], one["more"], undone["kept"], exact=not rows.growing)
         ],
     )
     for expected, found in observed["differs"]:
@@ -125,6 +127,24 @@ def _proposed(
         if undone["missing"]:
             yield f"what would restore it, to be read and put into {definition['rollback']['file']}:"
             yield from (line for text in undone["missing"] for line in text.split("\n"))
+
+
+def _left_changed(relation: str, more: int, kept: Sequence[Mapping[str, Any]], *, exact: bool) -> Iterator[str]:
+    """Yield what the rollback leaves changed in a table, in sentences; the number of rows where it is the same wherever it runs."""
+    if more:
+        number = f"{abs(more)} " if exact else ""
+        one = exact and abs(more) == 1
+        row = "row" if one else "rows"
+        if more > 0:
+            yield f"{number}{row} inserted into {relation} {'stays' if one else 'stay'}"
+        else:
+            yield f"{number}{row} deleted from {relation} {'does' if one else 'do'} not come back"
+    columns = [one["column"] for one in kept if one["relation"] == relation]
+    if columns:
+        values = "keeps its new values" if len(columns) == 1 else "keep their new values"
+        yield f"{', '.join(columns)} of {relation} {values}"
+    elif not more:
+        yield f"the rows of {relation} that the migration changed keep their new values"
 
 
 _NONE = object()

@@ -56,5 +56,5 @@ def test_columns_are_observed_under_names_that_are_reserved_words(cluster: Clust
         kept = keep_rows(session, [{"tag": "UPDATE", "relations": ["order.user"]}])
         cluster.psql('UPDATE "order"."user" SET "select" = 3 WHERE id = \'b\'', empty_database)
         assert moved_columns(session, kept) == [
-            {"relation": "order.user", "key": "id", "column": "select", "changed": 1}
+            {"relation": "order.user", "key": "id", "column": "select", "changed": 1, "triggered": True}
         ]

@@ -21,6 +21,8 @@ CREATE TABLE app.t (a int, b int);
 CREATE UNIQUE INDEX ON app.t (a) WHERE b > 1;
 CREATE UNIQUE INDEX ON app.t ((a + b));
 CREATE INDEX ON app.t (b);
+CREATE SCHEMA "order";
+CREATE TABLE "order"."user" (id int);
 CREATE VIEW app.v AS SELECT * FROM app.t;
 """
 
@@ -28,7 +30,7 @@ CREATE VIEW app.v AS SELECT * FROM app.t;
 def test_tables_have_their_rows_and_keys(client: Client) -> None:
     statements = [
         {"tag": "UPDATE", "relations": ['app."Parts"', "app.missing"]},
-        {"tag": "INSERT", "relations": ["app.t", "app.v"]},
+        {"tag": "INSERT", "relations": ["app.t", "app.v", "order.user"]},
         {"tag": "ALTER TABLE", "relations": ["app.one"]},
     ]
     with client.session("phasegate:test") as session:
@@ -37,4 +39,8 @@ def test_tables_have_their_rows_and_keys(client: Client) -> None:
         assert table_sizes(session, []) == {}
     keys = {frozenset(key) for key in found['app."Parts"'].pop("keys")}
     assert keys == {frozenset({"id"}), frozenset({"b", "id"})}
-    assert found == {'app."Parts"': {"rows": 4}, "app.t": {"rows": 0, "keys": []}}
+    assert found == {
+        'app."Parts"': {"rows": 4},
+        "app.t": {"rows": 0, "keys": []},
+        "order.user": {"rows": 0, "keys": []},
+    }

@@ -25,7 +25,16 @@ UPDATE shop.crates SET note = 'b';
 COMMIT;
 """
 TABLES = {"shop.crates": {"rows": 1000, "keys": [["id"]]}}
-UNDONE = {"rows": {}, "tables": TABLES, "rewrites": [], "restored": True, "reason": "", "missing": [], "changed": []}
+UNDONE = {
+    "rows": {},
+    "tables": TABLES,
+    "rewrites": [],
+    "restored": True,
+    "reason": "",
+    "missing": [],
+    "changed": [],
+    "kept": [],
+}
 NOTHING: dict[str, Any] = {
     "rows": {},
     "tables": TABLES,
@@ -248,7 +257,55 @@ def test_what_contradicts_the_definition_and_the_rollback_is_told(phase: Path) -
     assert value["rollback"]["rewrites"] == ["shop.crates"]
 
 
+@pytest.mark.parametrize(
+    ("more", "columns", "rows", "expected"),
+    [
+        (1, [], 4, ["1 row inserted into shop.crates stays"]),
+        (7, [], 4, ["7 rows inserted into shop.crates stay"]),
+        (7, [], 500, ["rows inserted into shop.crates stay"]),
+        (-1, [], 4, ["1 row deleted from shop.crates does not come back"]),
+        (-2, [], 4, ["2 rows deleted from shop.crates do not come back"]),
+        (-2, [], 500, ["rows deleted from shop.crates do not come back"]),
+        (0, ["touched"], 4, ["touched of shop.crates keeps its new values"]),
+        (0, ["a", "touched"], 4, ["a, touched of shop.crates keep their new values"]),
+        (3, ["a"], 4, ["3 rows inserted into shop.crates stay", "a of shop.crates keeps its new values"]),
+        (0, [], 4, ["the rows of shop.crates that the migration changed keep their new values"]),
+    ],
+)
+def test_what_stays_changed_is_told_in_sentences(
+    phase: Path, more: int, columns: list[str], rows: int, expected: list[str]
+) -> None:
+    kept = [{"relation": "shop.crates", "column": one} for one in columns] + [{"relation": "shop.x", "column": "y"}]
+    rollback = {**UNDONE, "changed": [{"relation": "shop.crates", "more": more}], "kept": kept}
+    value, _notes = proposed(phase, rows={"UPDATE": [1, rows]}, rollback=rollback)
+    assert value["rollback"]["cannot_restore"] == expected
+    text = phase.read_text(encoding="utf-8").replace("cannot_restore: []", "cannot_restore: [all of shop.crates]")
+    phase.write_text(text, encoding="utf-8")
+    assert proposed(phase, rollback=rollback)[0]["rollback"]["cannot_restore"] == ["all of shop.crates"]
+
+
+def test_what_is_allowed_says_what_was_seen(phase: Path) -> None:
+    column = {"class": "destructive", "kind": "column", "object": "shop.crates.n"}
+    allow = [{**column, "seen": "not null: none -> yes"}, {**column, "class": "narrowing", "seen": "it's: {a} # b"}]
+    found = propose_phase(str(phase), {**NOTHING, "allow": allow})
+    lines = [
+        "  allow:",
+        "    # not null: none -> yes",
+        "    - {class: destructive, kind: column, object: shop.crates.n}",
+        "    # it's: {a} # b",
+        "    - {class: narrowing, kind: column, object: shop.crates.n}",
+    ]
+    assert "\n".join(lines) in found.after
+    # in a list that is there, too
+    phase.write_text(found.after, encoding="utf-8")
+    more = propose_phase(str(phase), {**NOTHING, "allow": [{**allow[0], "object": "shop.x", "seen": "gone"}]})
+    last = ["    # gone", "    - {class: destructive, kind: column, object: shop.x}"]
+    assert "\n".join([*lines, *last]) in more.after
+
+
 def test_an_exact_policy_allows_nothing_in_addition(phase: Path) -> None:
     text = phase.read_text(encoding="utf-8")
     phase.write_text(text.replace("policy: additions_only", "policy: exact"), encoding="utf-8")
-    assert proposed(phase, allow=[{"kind": "table", "object": "shop.crates"}])[0]["diff"] == {"policy": "exact"}
+    assert proposed(phase, allow=[{"kind": "table", "object": "shop.crates", "seen": "x"}])[0]["diff"] == {
+        "policy": "exact"
+    }
