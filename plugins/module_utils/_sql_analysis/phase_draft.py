@@ -68,7 +68,14 @@ else:
 
 _SYSTEM = ("", "pg_catalog", "pg_temp", "information_schema")
 
-_COUNTED_BY_HAND = "  # how many rows each reports: a rehearsal tells; replace the open count"
+#: The comments of a drafted phase.yml that ask for something; what answers one removes it.
+ROWS_COMMENT = "  # how many rows each reports: a rehearsal tells; replace the open count"
+CANNOT_RESTORE_COMMENT = "  # what a rollback does not bring back, a sentence each"
+VERIFY_COMMENT = "  # checks that would notice a wrong change"
+DIFF_COMMENT = "# a change that is no addition stops the rehearsal, which names it; allow what is intended\n"
+BY_HAND_COMMENT = (
+    "  # what undoes these lines of the migration is yours to write; then the digest, kinds and rows here are others\n"
+)
 
 
 @dataclass(frozen=True)
@@ -181,11 +188,11 @@ def _definition(
     yield f"migrate:\n  file: {migrate.name}\n  sha256: {migrate.sha256}\n\n"
     yield f"rollback:\n  file: {rollback.name}\n  sha256: {rollback.sha256}\n"
     if undo.by_hand:
-        yield "  # what undoes these lines of the migration is yours to write; then the digest, kinds and rows here are others\n"
-        yield f"  # lines {', '.join(map(str, undo.by_hand))}\n"
+        yield BY_HAND_COMMENT
+        yield f"  # {'lines' if undo.by_hand[1:] else 'line'} {', '.join(map(str, undo.by_hand))}\n"
     yield f"  statements: {flow(sorted(undone.kinds))}\n"
     yield from _rows(undone)
-    yield "  cannot_restore: []  # what a rollback does not bring back, a sentence each\n\n"
+    yield f"  cannot_restore: []{CANNOT_RESTORE_COMMENT}\n\n"
     yield "scope:\n"
     # a phase has one at least, also where its statements name none
     yield f"  schemas: {flow(sorted(found.schemas | undone.schemas) or ['public'])}\n"
@@ -203,16 +210,16 @@ def _definition(
     for number, (title, sql, answer) in enumerate(before, start=3):
         yield _check(f"P-{number}", title, sql, answer)
     after = list(dict.fromkeys(_after(pieces)))
-    yield "\nverify:\n" if after else "\nverify: []  # checks that would notice a wrong change\n"
+    yield "\nverify:\n" if after else f"\nverify: []{VERIFY_COMMENT}\n"
     for number, (title, sql, answer, late) in enumerate(after, start=1):
         yield _check(f"VA-{number}", title, sql, answer, late=late)
-    yield "\n# a change that is no addition stops the rehearsal, which names it; allow what is intended\ndiff: {policy: additions_only}\n"
+    yield f"\n{DIFF_COMMENT}diff: {{policy: additions_only}}\n"
 
 
 def _rows(found: _Found) -> Iterator[str]:
     rows = [tag for tag in found.tags if tag in ROW_TAGS]
     if rows:
-        yield f"  rows:{_COUNTED_BY_HAND}\n"
+        yield f"  rows:{ROWS_COMMENT}\n"
         for tag in rows:
             yield f"    {tag}: {{each: {{min: 0}}}}\n"
 

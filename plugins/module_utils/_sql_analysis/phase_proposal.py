@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import re
 from dataclasses import dataclass
-from typing import Any, Dict, Iterator, List, Mapping, Sequence, Set, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Sequence, Set, Tuple
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.relation_names import quoted_name
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import (
@@ -24,9 +24,18 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phas
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_file import load_phase
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.problems import Problem
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.strict_yaml import load_strict_yaml
-from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.phase_draft import drafted_checks
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.phase_draft import (
+    BY_HAND_COMMENT,
+    CANNOT_RESTORE_COMMENT,
+    DIFF_COMMENT,
+    ROWS_COMMENT,
+    VERIFY_COMMENT,
+    drafted_checks,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.rollback_draft import BY_HAND
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.row_proposal import (
     OPEN_COUNT,
+    OPEN_EACH,
     RowProposal,
     propose_rows,
     shortest,
@@ -72,9 +81,30 @@ def propose_phase(path: str, observed: Mapping[str, Any]) -> PhaseProposal:
     rollback_rows = propose_rows(phase, phase.rollback, undone["rows"], undone["tables"])
     told = _proposed(proposed, observed, pieces, rows, rollback_rows)
     notes = [escaped(note, keep=LAYOUT) for note in told]
-    after = edited(before, proposed, path)
+    answered = _answered(proposed, bool(undone["restored"]), BY_HAND in phase.rollback.data.decode("utf-8"))
+    after = edited(_without(before, answered), proposed, path)
     load_phase(path, after.encode("utf-8"))
     return PhaseProposal(before, after, notes)
+
+
+def _answered(definition: Mapping[str, Any], restored: bool, by_hand: bool) -> Iterator[str]:
+    """Yield, as patterns, the comments of a drafted phase.yml that ask for what the draft has answered."""
+    # a phase has one check of verify at least
+    yield re.escape(VERIFY_COMMENT)
+    yield re.escape(DIFF_COMMENT)
+    rows = [definition[section].get("rows", {}) for section in ("expect", "rollback")]
+    if all(OPEN_EACH not in one.values() for one in rows):
+        yield re.escape(ROWS_COMMENT)
+    if restored:
+        yield re.escape(CANNOT_RESTORE_COMMENT)
+    if not by_hand:
+        yield re.escape(BY_HAND_COMMENT) + r"  # lines? [0-9, ]+\n"
+
+
+def _without(text: str, patterns: Iterable[str]) -> str:
+    for pattern in patterns:
+        text = re.sub(pattern, "", text)
+    return text
 
 
 def _proposed(
@@ -170,7 +200,7 @@ def _fill_rows(section: Dict[str, Any], found: RowProposal, *, in_batches: bool)
     """Declare the row counts of statements that are open."""
     for tag, counts in found.counts.items():
         declared = section.get("rows", {}).get(tag)
-        if declared is None or declared == {"each": OPEN_COUNT}:
+        if declared is None or declared == OPEN_EACH:
             new: Any = shortest(counts, in_batches=in_batches)
         elif isinstance(declared, list) and len(declared) == len(counts):
             new = [count if one == OPEN_COUNT else one for one, count in zip(declared, counts)]

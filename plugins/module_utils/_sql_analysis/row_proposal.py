@@ -44,6 +44,9 @@ else:
 #: The count that stands for one that nobody knows yet.
 OPEN_COUNT = {"min": 0}
 
+#: What the rows of a tag are while nobody has looked.
+OPEN_EACH = {"each": OPEN_COUNT}
+
 #: Counts of more statements than these are declared as their sum.
 _MOST_COUNTS = 20
 

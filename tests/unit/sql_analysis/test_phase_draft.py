@@ -123,6 +123,15 @@ def test_a_constraint_that_is_validated_after_commit_is_checked_after_it() -> No
     assert (check["title"], check["expect"], check["after_commit"]) == ("app.t has constraint c", True, True)
 
 
+@pytest.mark.parametrize(
+    ("statements", "told"),
+    [("UPDATE app.t SET a = 1;\n", "# line 1"), ("UPDATE app.t SET a = 1;\n" * 2, "# lines 1, 2")],
+)
+def test_the_lines_to_undo_by_hand_are_named(statements: str, told: str) -> None:
+    definition = draft_phase("one", SourceFile("migrate.sql", "migrate.sql", statements.encode())).definition
+    assert told in [line.strip() for line in definition.splitlines()]
+
+
 def test_an_older_table_of_the_same_name_is_locked() -> None:
     sql = b"ALTER TABLE app.t ADD x int; DROP TABLE app.t; CREATE TABLE app.t (id int); ALTER TABLE app.t ADD y int"
     found = advise_file(SourceFile("migrate.sql", "migrate.sql", sql))

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -67,8 +69,46 @@ def proposed(phase: Path, **observed: Any) -> tuple[dict[str, Any], list[str]]:
 
 
 def test_nothing_observed_changes_nothing(phase: Path) -> None:
+    phase.write_text(propose_phase(str(phase), NOTHING).after, encoding="utf-8")
     found = propose_phase(str(phase), NOTHING)
     assert (found.after, found.notes) == (found.before, [])
+
+
+def comments(text: str) -> list[str]:
+    return [line.partition("#")[2].strip() for line in text.splitlines() if "#" in line]
+
+
+def test_a_comment_goes_with_what_it_asks_for(phase: Path) -> None:
+    title, undo, lines, restore, rows, diff = comments(phase.read_text(encoding="utf-8"))
+    assert lines == "line 3"
+    assert (title.split()[0], undo.split()[0], restore.split()[0]) == ("say", "what", "what")
+    assert (rows.split()[0], diff.split()[0]) == ("how", "a")
+    rolled_back = {**UNDONE, "restored": False}
+    assert comments(propose_phase(str(phase), {**NOTHING, "rollback": rolled_back}).after) == [
+        title,
+        undo,
+        lines,
+        restore,
+        rows,
+    ]
+    counted = {**NOTHING, "rows": {"UPDATE": [1, 2]}}
+    assert comments(propose_phase(str(phase), counted).after) == [title, undo, lines]
+    # with nothing left to write, only what is the author's
+    rollback = b"ALTER TABLE shop.crates DROP COLUMN note;\n"
+    phase.with_name("rollback.sql").write_bytes(rollback)
+    text = re.sub(
+        r"(rollback.sql\n  sha256: )\w+", rf"\g<1>{hashlib.sha256(rollback).hexdigest()}", phase.read_text("utf-8")
+    )
+    phase.write_text(text, encoding="utf-8")
+    assert comments(propose_phase(str(phase), counted).after) == [title]
+
+
+def test_a_check_that_was_asked_for_is_there(phase: Path) -> None:
+    text = phase.read_text(encoding="utf-8").replace(
+        "verify:\n", "verify:  # checks that would notice a wrong change\n"
+    )
+    phase.write_text(text, encoding="utf-8")
+    assert "would notice" not in propose_phase(str(phase), NOTHING).after
 
 
 @pytest.mark.parametrize(
