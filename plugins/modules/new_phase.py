@@ -121,7 +121,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Dict, List, Optional
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.commands import quoted_extra_var
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.commands import rehearse_command
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
     SMALL,
@@ -340,11 +340,10 @@ def main() -> None:
             for path, data in files.items()
         ]
         definition = next(path for path in files if os.path.basename(path) == "phase.yml")
-        rehearse = "ansible-playbook incomex.phasegate.rehearse -l HOST -e phasegate_author=NAME "
         module.exit_json(
             changed=True,
             files=list(files),
-            next_command=rehearse + quoted_extra_var("phasegate_phase_file", definition),
+            next_command=rehearse_command(definition),
             by_hand=found.draft.by_hand,
             problems=found.problems,
             # a tool's file has texts of its own

@@ -71,6 +71,11 @@ lines:
   returned: success
   type: list
   elements: str
+next_command:
+  description: The command that comes next, for V(HOST) and V(NAME) of the author - the draft again, to write what it shows or because
+    its rollback did not restore the schema, else the rehearsal.
+  returned: success, with O(observed)
+  type: str
 notes:
   description: What a draft showed and C(phase.yml) cannot take over, because it declares something else; a text each.
   returned: success, with O(observed)
@@ -88,6 +93,7 @@ import os
 from typing import Any, Dict, List
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.commands import rehearse_command
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
     plan_file_error,
@@ -161,6 +167,8 @@ def main() -> None:
         given["changed"] = params["write"] and stale
         if isinstance(repaired, PhaseProposal):
             given["notes"] = repaired.notes
+            again = not observed["rollback"]["restored"] or (stale and not params["write"])
+            given["next_command"] = rehearse_command(path, draft=again)
             module.exit_json(lines=lines_of(load_phase(path, repaired.after.encode("utf-8"))), **given)
             return
         if repaired.problems:

@@ -96,8 +96,16 @@ def test_what_a_draft_shows_is_proposed_written_and_then_proved(
     report = json.loads(bundle.path.joinpath("report.json").read_text(encoding="utf-8"))
     assert report["outcome"] == "DRAFTED"
 
+    assert "next: read it, then write it:" in shown.stdout
+    next_one = f"incomex.phasegate.rehearse -l HOST -e phasegate_phase_file={phase} -e phasegate_draft=true -e phasegate_write=true"
+    assert next_one in shown.stdout
+
     written = target.rehearse(rehearsal_cluster, str(phase), phasegate_draft="true", phasegate_write="true")
     assert written.rc == 0, written.stdout
+    assert "next: read phase.yml, then rehearse:" in written.stdout
+    # as it is in the file: neither in quotes nor in pieces
+    longest = max(set(phase.read_text(encoding="utf-8").splitlines()) - set(before.splitlines()), key=len)
+    assert f" +{longest}\n" in shown.stdout
     definition, text = loaded(phase), phase.read_text(encoding="utf-8")
     assert definition["expect"]["rows"] == {"UPDATE": [{"min": 3}, 2], "INSERT": [2]}
     assert definition["expect"]["result"] == {"parcels": 2, "said": "done"}
@@ -151,7 +159,8 @@ def test_what_is_declared_stays_and_the_difference_is_told(
     assert f"declared: UPDATE of line {line}: 9 rows; the copy showed: UPDATE of line {line}: 2 rows" in written.stdout
     assert "the rollback does not restore the schema: C-09: the schema would differ" in written.stdout
     assert "what would restore it, to be read and put into rollback.sql:" in written.stdout
-    assert 'CREATE VIEW "depot"."heavy" AS' in written.stdout.replace("\\", "")
+    assert 'CREATE VIEW "depot"."heavy" AS' in written.stdout
+    assert "next: complete rollback.sql, then draft again:" in written.stdout
     # what no definition permits stops a draft, as it stops a rehearsal
     cluster.psql("ALTER TABLE depot.parcels ADD COLUMN price int", target.database)
     stopped = target.rehearse(rehearsal_cluster, str(phase), phasegate_draft="true", phasegate_write="true")

@@ -33,6 +33,13 @@ def quoted_extra_var(name: str, value: str) -> str:
     return shlex.join(extra_var(name, value))
 
 
+def rehearse_command(phase_file: str, *, draft: bool = False) -> str:
+    """Return the command that rehearses a phase, or writes what a draft of it shows; HOST and NAME are the author's to fill in."""
+    phase = quoted_extra_var("phasegate_phase_file", phase_file)
+    rest = f"{phase} -e phasegate_draft=true -e phasegate_write=true" if draft else f"-e phasegate_author=NAME {phase}"
+    return f"ansible-playbook incomex.phasegate.rehearse -l HOST {rest}"
+
+
 def values_in(text: str, name: str) -> List[str]:
     """Return the values that commands in a text give a variable in a form of ``extra_var``, in order."""
     found = (_value(match[1], name) for match in _WORD.finditer(text))
