@@ -6,9 +6,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping, Sequence
+from typing import Any, Collection
 
-from ansible_collections.incomex.phasegate.plugins.module_utils._plan.statement_kinds import ROW_TAGS
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.psql_session import Session
 from ansible_collections.incomex.phasegate.plugins.module_utils._postgres.quoting import array_literal, qualified
 
@@ -23,10 +22,9 @@ JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r'
 """
 
 
-def table_sizes(session: Session, statements: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return ``rows`` and ``keys`` (the columns of each) of the tables that INSERT, UPDATE, DELETE and MERGE name, by name as in the plan."""
-    names = sorted({name for one in statements if one["tag"] in ROW_TAGS for name in one["relations"]})
-    found = session.json(_KEYS.format(names=array_literal(names))) if names else ()
+def table_sizes(session: Session, names: Collection[str]) -> dict[str, dict[str, Any]]:
+    """Return ``rows`` and ``keys`` (the columns of each) of the relations of these names that are tables."""
+    found = session.json(_KEYS.format(names=array_literal(sorted(names)))) if names else ()
     return {
         name: {
             "rows": int(session.value(f"SELECT pg_catalog.count(*) FROM {qualified(schema, table)}") or 0),

@@ -137,15 +137,16 @@ def _observed(rehearsal: Rehearsal, made: MadeDatabases, about: Mapping[str, Any
     client, artefacts, plan = rehearsal.client, rehearsal.artefacts, rehearsal.request.plan
     script = migration_script(rehearsal.request)
     kept = keep_rows(beside, plan["ddl"]["statements"])
-    of_rows = [*plan["ddl"]["statements"], *plan["rollback"]["statements"]]
-    sizes = table_sizes(beside, of_rows)
+    statements = [*plan["ddl"]["statements"], *plan["rollback"]["statements"]]
+    changed = {name for one in statements if one["tag"] in ROW_TAGS for name in one["relations"]}
+    sizes = table_sizes(beside, changed)
     with Step(artefacts, CopyMigrated).running() as migrated:
         start = read_copy(rehearsal, migrated)
         checks = ObservedChecks(client, _recording(rehearsal.request), migrated, start.live, start.words)
         with roles_recorded(client, made):
             applied = migrate_copy(rehearsal, _opened(script), checks)
     moved = moved_columns(beside, kept)
-    sizes_now = table_sizes(beside, of_rows)
+    sizes_now = table_sizes(beside, changed)
     step = Step(artefacts, CopyVerified)
     # what is not as declared ends this step only: it is in its record
     with contextlib.suppress(PhaseGateError), step.running() as verified:

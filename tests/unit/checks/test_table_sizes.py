@@ -28,14 +28,9 @@ CREATE VIEW app.v AS SELECT * FROM app.t;
 
 
 def test_tables_have_their_rows_and_keys(client: Client) -> None:
-    statements = [
-        {"tag": "UPDATE", "relations": ['app."Parts"', "app.missing"]},
-        {"tag": "INSERT", "relations": ["app.t", "app.v", "order.user"]},
-        {"tag": "ALTER TABLE", "relations": ["app.one"]},
-    ]
     with client.session("phasegate:test") as session:
         session.execute(SETUP)
-        found = table_sizes(session, statements)
+        found = table_sizes(session, ['app."Parts"', "app.missing", "app.t", "app.v", "order.user"])
         assert table_sizes(session, []) == {}
     keys = {frozenset(key) for key in found['app."Parts"'].pop("keys")}
     assert keys == {frozenset({"id"}), frozenset({"b", "id"})}
