@@ -58,22 +58,27 @@ ALTER TABLE depot.parcels DROP COLUMN state;
 """
 
 
+def drafted(cluster: Cluster, database: str, tmp_path: Path, change: str) -> Path:
+    """Return the phase.yml that new_phase drafts from a change of the tables of before."""
+    cluster.psql(BEFORE, database)
+    (tmp_path / "change.sql").write_text(change, encoding="utf-8")
+    given = {"phasegate_phase": "depot-change", "phasegate_phases": str(tmp_path / "phases")}
+    written = play(
+        tmp_path, "playbooks/new_phase.yml", extra_vars={**given, "phasegate_sql": str(tmp_path / "change.sql")}
+    )
+    assert written.rc == 0, written.stdout
+    return tmp_path / "phases" / "depot-change" / "phase.yml"
+
+
 @pytest.fixture
 def phase(cluster: Cluster, empty_database: str, tmp_path: Path) -> Path:
     """Return the drafted phase of the change, with a rollback that a person has completed."""
-    cluster.psql(BEFORE, empty_database)
-    (tmp_path / "change.sql").write_text(CHANGE, encoding="utf-8")
-    given = {"phasegate_phase": "depot-change", "phasegate_phases": str(tmp_path / "phases")}
-    drafted = play(
-        tmp_path, "playbooks/new_phase.yml", extra_vars={**given, "phasegate_sql": str(tmp_path / "change.sql")}
-    )
-    assert drafted.rc == 0, drafted.stdout
-    folder = tmp_path / "phases" / "depot-change"
-    (folder / "rollback.sql").write_text(ROLLBACK, encoding="utf-8")
-    about = {"phasegate_phase_file": str(folder / "phase.yml"), "phasegate_write": "true"}
+    phase = drafted(cluster, empty_database, tmp_path, CHANGE)
+    phase.with_name("rollback.sql").write_text(ROLLBACK, encoding="utf-8")
+    about = {"phasegate_phase_file": str(phase), "phasegate_write": "true"}
     checked = play(tmp_path, "playbooks/check_phase.yml", extra_vars=about)
     assert checked.rc == 0, checked.stdout
-    return folder / "phase.yml"
+    return phase
 
 
 def loaded(path: Path) -> dict[str, Any]:
@@ -166,3 +171,46 @@ def test_what_is_declared_stays_and_the_difference_is_told(
     stopped = target.rehearse(rehearsal_cluster, str(phase), phasegate_draft="true", phasegate_write="true")
     assert stopped.rc != 0
     assert target.bundles()[-1].path.joinpath("observed.json").exists() is False
+
+
+TENANTS = """BEGIN;
+ALTER TABLE depot.parcels ADD COLUMN tenant text;
+UPDATE depot.parcels SET tenant = 'a';
+ALTER TABLE depot.parcels ALTER COLUMN tenant SET NOT NULL;
+ALTER TABLE depot.parcels ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON depot.parcels USING (tenant = pg_catalog.current_setting('depot.tenant', true));
+ALTER TABLE depot.parcels ADD CONSTRAINT weighed CHECK (weight >= 0) NOT VALID;
+ALTER TABLE depot.parcels VALIDATE CONSTRAINT weighed;
+ALTER TABLE depot.log ADD COLUMN kind text;
+COMMIT;
+UPDATE depot.log SET kind = 'old' WHERE kind IS NULL;
+"""
+
+
+def test_a_draft_of_live_tables_holds_when_they_have_grown(
+    cluster: Cluster, empty_database: str, tmp_path: Path, rehearsal_cluster: Cluster
+) -> None:
+    phase = drafted(cluster, empty_database, tmp_path, TENANTS)
+    text = phase.read_text(encoding="utf-8")
+    phase.write_text(f"{text}\nbatches: {{depot.log: {{by: id, rows: 2}}}}\n", encoding="utf-8")
+    target = Target(cluster, empty_database, tmp_path)
+    written = target.rehearse(rehearsal_cluster, str(phase), phasegate_draft="true", phasegate_write="true")
+    assert written.rc == 0, written.stdout
+    definition = loaded(phase)
+    assert definition["expect"]["rows"] == {"UPDATE": [{"min": 5}, {"min": 0}]}
+    assert definition["data"]["depot.log"] == {"INSERT": {"min": 5}}
+    checks = {one["title"]: one for one in definition["verify"]}
+    assert checks["depot.parcels has row level security as defined"]["expect"] == {"enabled": True, "forced": False}
+    assert checks["depot.parcels has policy own as defined"]["expect"]["command"] == "ALL"
+    assert checks["no row of depot.log has NULL in kind"]["after_commit"] is True
+    # what is NOT NULL needs none
+    assert "no row of depot.parcels has NULL in tenant" not in checks
+
+    rehearsed = target.rehearse(rehearsal_cluster, str(phase))
+    assert rehearsed.rc == 0, rehearsed.stdout
+    (plan,) = (tmp_path / "plans").glob("*/plan.json")
+    cluster.psql(
+        "INSERT INTO depot.parcels VALUES (6, 6); INSERT INTO depot.log (note) VALUES ('live')", empty_database
+    )
+    executed = target.play(str(tmp_path / "depot-change.yml"), extra_vars={"phasegate_plan": str(plan)})
+    assert executed.rc == 0, executed.stdout
