@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Collection, Iterator, Mapping, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.relation_names import (
@@ -66,11 +66,12 @@ SELECT relrowsecurity AS enabled, relforcerowsecurity AS forced
 FROM pg_catalog.pg_class WHERE oid = pg_catalog.to_regclass({relation})
 """
 
-# Whether a column that may have NULL has none, in a table with rows.
-_FILLED = """
-SELECT NOT attnotnull AND EXISTS (SELECT FROM {table}) AND NOT EXISTS (SELECT FROM {table} WHERE {column} IS NULL)
-FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = attrelid
-WHERE attrelid = pg_catalog.to_regclass({relation}) AND attname = {name} AND c.relkind IN ('r', 'p')
+# The query that counts the NULLs of a column which may have some, and has none, in a table with rows.
+_COUNT_NULLS = """
+SELECT pg_catalog.format('SELECT pg_catalog.count(*) FROM %I.%I WHERE %I IS NULL', n.nspname, c.relname, a.attname)
+FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = attrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE attrelid = pg_catalog.to_regclass({relation}) AND attname = {name} AND c.relkind IN ('r', 'p') AND NOT attnotnull
+  AND EXISTS (SELECT FROM {table}) AND NOT EXISTS (SELECT FROM {table} WHERE {column} IS NULL)
 """
 
 _VIEW = "SELECT pg_catalog.pg_get_viewdef(pg_catalog.to_regclass({relation}))"
@@ -129,7 +130,8 @@ def object_queries(change: Mapping[str, Any]) -> Iterator[ObjectQuery]:
         if change["attribute"] in _SWITCHES or (
             change["action"] == ADDED and "row_security=" in (change["after"] or "")
         ):
-            yield _query(f"{name} has row level security as defined", _ROW_SECURITY, name)
+            # no other check says less about the same
+            yield replace(_query(f"{name} has row level security as defined", _ROW_SECURITY, name), names=())
         if change["action"] == ADDED:
             yield from _of_parts(identity[0], identity[1], change["parts"])
 
@@ -199,10 +201,9 @@ def observed_checks(
     for change in changes:
         for query in object_queries(change):
             found[query] = found.get(query, False) or change not in before_commit
-        if change["kind"] == "column" and change["action"] == ADDED and _is_filled(session, change["identity"]):
-            found[_without_null(*change["identity"])] = split_relation(quoted_name(*change["identity"][:2])) in map(
-                split_relation, batched
-            )
+        if change["kind"] == "column" and change["action"] == ADDED:
+            late = split_relation(quoted_name(*change["identity"][:2])) in map(split_relation, batched)
+            found.update(dict.fromkeys(_without_null(session, *change["identity"]), late))
     answers = run_queries(session, [query.sql for query in found])
     return [
         {
@@ -217,18 +218,13 @@ def observed_checks(
     ]
 
 
-def _is_filled(session: Session, identity: Sequence[str]) -> bool:
-    """Return whether a backfill left no NULL in a column that may have one."""
-    schema, relation, column = identity
+def _without_null(session: Session, schema: str, relation: str, column: str) -> Iterator[ObjectQuery]:
+    """Yield the query that a column has no NULL, where a backfill left none in one that may have some."""
     table = qualified(schema, relation)
     names = {"relation": literal(table), "name": literal(column), "table": table, "column": identifier(column)}
-    (answer,) = run_queries(session, [_FILLED.format(**names)])
-    return [list(row.values()) for row in answer.result] == [[True]]
-
-
-def _without_null(schema: str, relation: str, column: str) -> ObjectQuery:
-    query = f"SELECT pg_catalog.count(*) FROM {qualified(schema, relation)} WHERE {identifier(column)} IS NULL"
-    return ObjectQuery(escaped(f"no row of {quoted_name(schema, relation)} has NULL in {column}"), query, ())
+    (answer,) = run_queries(session, [_COUNT_NULLS.format(**names)])
+    for row in answer.result:
+        yield ObjectQuery(escaped(f"no row of {quoted_name(schema, relation)} has NULL in {column}"), row["format"], ())
 
 
 def is_declarable(answer: Answer) -> bool:
