@@ -16,6 +16,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.files im
     resolved,
 )
 from ansible_collections.incomex.phasegate.plugins.plugin_utils._files_action import FilesAction, named_once
+from ansible_collections.incomex.phasegate.plugins.plugin_utils._journal_follower import name_of_task
 
 
 def files_of_phase(source: str, plan: Mapping[str, Any], reviews: list[str]) -> dict[str, str]:
@@ -51,6 +52,11 @@ def require_review(path: str) -> None:
 
 class ActionModule(FilesAction):
     """The action behind ``incomex.phasegate.run_open`` and ``incomex.phasegate.run_prepare``."""
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Open the run with the name of this task, by which the callback recognises it."""
+        self._task.args["task"] = name_of_task(self._task, str((task_vars or {}).get("inventory_hostname", "")))
+        return super().run(tmp, task_vars)
 
     def files_for(self, args: Mapping[str, Any]) -> Mapping[str, str]:
         """Return the files of the phase; for a rollback, whose SQL is in the bundle, the reviewers' signatures."""

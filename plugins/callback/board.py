@@ -50,7 +50,7 @@ from ansible.plugins.callback import CallbackBase
 from ansible.template import Templar
 from ansible_collections.incomex.phasegate.plugins.plugin_utils import _board_lines as board
 from ansible_collections.incomex.phasegate.plugins.plugin_utils._board_lines import Shown, closing
-from ansible_collections.incomex.phasegate.plugins.plugin_utils._journal_follower import Follower, gates_shown
+from ansible_collections.incomex.phasegate.plugins.plugin_utils._journal_follower import Follower, gates_shown, name_of_task
 
 _COLLECTION = "incomex.phasegate."
 _OPENING = (f"{_COLLECTION}run_open", f"{_COLLECTION}run_prepare")
@@ -145,7 +145,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
         except AnsibleError:
             return  # the task fails with the same error, and shows it
         if opens and root:
-            follower.expect(root)
+            follower.expect(root, name_of_task(task, name))
         if local:
             follower.begin()
 

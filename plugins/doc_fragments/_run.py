@@ -102,6 +102,11 @@ options:
   files:
     description: The directory on the target with the copied files. Set by the action; a value given here is ignored.
     type: path
+  task:
+    description:
+      - What the journal records of the task that opens the run, so that the callback P(incomex.phasegate.board#callback) shows this
+        run and no other one. Set by the action; a value given here is ignored.
+    type: str
   seal_key:
     description: >-
       Path of the key that will sign the seal, as in O(incomex.phasegate.run_seal#module:seal_key). The run is not opened if this

@@ -10,6 +10,7 @@ This is a view, not a check: the chain of the journal is not verified. A journal
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import threading
@@ -44,6 +45,11 @@ _FIRST_SECONDS = 10.0
 _EVERY_SECONDS = 30.0
 
 _UNREADABLE = (OSError, ValueError, TypeError, KeyError, AttributeError)
+
+
+def name_of_task(task: Any, host: str) -> str:
+    """Return what the opening of a run records of the task that opens it on a host, by which its journal is recognised."""
+    return hashlib.sha256(f"{task._uuid} {host}".encode()).hexdigest()[:16]  # noqa: SLF001, ansible-core has no public name of it
 
 
 def gates_shown(host: str, gates: Any, known: dict[str, str]) -> list[Shown]:
@@ -155,14 +161,15 @@ class Follower:
         self._lock = lock
         self._offset = 0
         self._root = ""
+        self._task = ""
         self._before: frozenset[str] = frozenset()
         self._broken = False
         self._ended = threading.Event()
         self._ended.set()
 
-    def expect(self, root: str) -> None:
-        """Follow the run that is opened next: its directory will be new below ``root``, and its journal's first entry names the host."""
-        self._root, self._before = root, _names(root)
+    def expect(self, root: str, task: str) -> None:
+        """Follow the run that is opened next: its directory will be new below ``root``, its first entry has this ``name_of_task``."""
+        self._root, self._task, self._before = root, task, _names(root)
         self.view, self._offset, self._broken = RunView(self.host), 0, False
 
     def know(self, path: str) -> None:
@@ -225,6 +232,6 @@ class Follower:
                 continue  # not a run, or not one yet
             entry = opened[0] if opened else {}
             opening = (entry.get("step"), entry.get("event")) == (RunEvent.step, RunOpened.event)
-            if opening and entry["data"].get("host") == self.host:
+            if opening and entry["data"].get("task") == self._task:
                 self.view.path, self._root = path, ""
                 return

@@ -112,19 +112,19 @@ def test_a_long_command_shows_a_sign_of_life_and_how_far_it_is(progress: Progres
     assert view.signs(999.0) == []
 
 
-def run(root: Path, name: str, host: str) -> Journal:
+def run(root: Path, name: str, task: str) -> Journal:
     (root / name).mkdir()
     journal = Journal(str(root / name / "journal.jsonl"))
-    RunOpened(host=host).write(journal)
+    RunOpened(host="db1", task=task).write(journal)
     return journal
 
 
-def test_only_the_new_run_of_the_host_is_followed(tmp_path: Path) -> None:
+def test_only_the_run_that_the_task_opened_is_followed(tmp_path: Path) -> None:
     shown: list[Shown] = []
-    old = run(tmp_path, "0", "db1")
+    old = run(tmp_path, "0", "mine")
     follower = Follower("db1", shown.append, threading.RLock())
-    follower.expect(str(tmp_path))
-    other, own = run(tmp_path, "a", "db2"), run(tmp_path, "b", "db1")
+    follower.expect(str(tmp_path), "mine")
+    other, own = run(tmp_path, "a", "theirs"), run(tmp_path, "b", "mine")
     (tmp_path / "1").mkdir()
     for journal in (old, other, own):
         journal.append("C-05", "intent")
@@ -145,7 +145,7 @@ def test_only_the_new_run_of_the_host_is_followed(tmp_path: Path) -> None:
 
 def test_a_run_that_was_there_before_is_followed_from_its_end(tmp_path: Path) -> None:
     shown: list[Shown] = []
-    journal = run(tmp_path, "applied", "db1")
+    journal = run(tmp_path, "applied", "mine")
     journal.append("C-07", "done")
     follower = Follower("db1", shown.append, threading.RLock())
     follower.know(str(tmp_path / "applied"))
@@ -158,8 +158,8 @@ def test_a_run_that_was_there_before_is_followed_from_its_end(tmp_path: Path) ->
 def test_a_torn_line_waits_and_a_journal_that_cannot_be_read_ends(tmp_path: Path) -> None:
     shown: list[Shown] = []
     follower = Follower("db1", shown.append, threading.RLock())
-    follower.expect(str(tmp_path))
-    journal = run(tmp_path, "own", "db1")
+    follower.expect(str(tmp_path), "mine")
+    journal = run(tmp_path, "own", "mine")
     journal.append("C-05", "done")
     file = tmp_path / "own" / "journal.jsonl"
     whole = file.read_bytes()
@@ -187,9 +187,9 @@ def test_the_end_waits_for_no_thread_that_waits_for_the_output(tmp_path: Path) -
 
     def work() -> None:
         with lock:
-            follower.expect(str(tmp_path))
+            follower.expect(str(tmp_path), "mine")
             follower.begin()
-            run(tmp_path, "own", "db1").append("C-05", "done")
+            run(tmp_path, "own", "mine").append("C-05", "done")
             time.sleep(0.5)  # the thread waits by now
             follower.end()
 

@@ -72,6 +72,8 @@ class RunOpened(RunEvent):
     plan_sha256: str = ""
     #: path of plan.json or phase.yml on the controller
     source: str | None = None
+    #: the task that opened it, for whoever watches
+    task: str | None = None
     #: Identity
     identity: Mapping[str, Any] = field(default_factory=dict)
     execution: str | None = None

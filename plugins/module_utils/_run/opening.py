@@ -127,6 +127,7 @@ OPENING_ARGUMENTS: dict[str, Any] = {
     "source": {"type": "path"},
     "reviews": {"type": "list", "elements": "path", "default": []},
     "files": {"type": "path"},
+    "task": {"type": "str"},
     "seal_key": {"type": "path", "no_log": False},
     "timestamp_url": {"type": "str"},
 }
@@ -160,6 +161,7 @@ def open_or_adopt(client: Client, params: Mapping[str, Any], *, check_mode: bool
             approvals_required=_approvals_required(params),
             plan_sha256=found,
             source=params.get("source"),
+            task=params.get("task"),
             identity=identity.as_dict(),
         )
         result = {
