@@ -50,7 +50,11 @@ from ansible.plugins.callback import CallbackBase
 from ansible.template import Templar
 from ansible_collections.incomex.phasegate.plugins.plugin_utils import _board_lines as board
 from ansible_collections.incomex.phasegate.plugins.plugin_utils._board_lines import Shown, closing
-from ansible_collections.incomex.phasegate.plugins.plugin_utils._journal_follower import Follower, gates_shown, name_of_task
+from ansible_collections.incomex.phasegate.plugins.plugin_utils._journal_follower import (
+    Follower,
+    gates_shown,
+    name_of_task,
+)
 
 _COLLECTION = "incomex.phasegate."
 _OPENING = (f"{_COLLECTION}run_open", f"{_COLLECTION}run_prepare")

@@ -11,9 +11,10 @@ import io
 import json
 import sys
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Mapping, Optional, Sequence
+from typing import Any, Callable, Mapping, Optional, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import Progress
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_changes import Member, Tables, families
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import (
@@ -50,6 +51,8 @@ Values = Mapping[str, str]
 
 Counts = Mapping[str, Optional[int]]
 
+Seen = Callable[[Progress], None]
+
 
 @dataclass(frozen=True)
 class Capture:
@@ -72,12 +75,8 @@ def _resolve(session: Session, name: str) -> str | None:
     return session.value(f"SELECT pg_catalog.to_regclass({literal(name)})::pg_catalog.text")
 
 
-def _count_rows(session: Session, relations: Sequence[str]) -> dict[str, int | None]:
-    """Return the number of rows of each relation, None where it does not exist."""
-    return {name: _count(session, name) for name in relations}
-
-
 def _count(session: Session, name: str) -> int | None:
+    """Return the number of rows of a relation, None where it does not exist."""
     resolved = _resolve(session, name)
     if resolved is None:
         return None
@@ -233,11 +232,19 @@ class DataExpectations:
             row_changes={count["relation"]: count.get("change") or 0 for count in row_counts},
         )
 
-    def take(self, session: Session) -> Capture:
-        """Capture everything declared, in the open transaction."""
-        read = {measure.id: _read_values(session, measure) for measure in self.measures}
+    def take(self, session: Session, seen: Seen | None = None) -> Capture:
+        """Capture everything declared, in the open transaction; ``seen`` receives what is read next."""
+        tell = seen or (lambda _next: None)
+        total = len(self.measures) + len(self.row_changes)
+        read, counts = {}, {}
+        for done, measure in enumerate(self.measures):
+            tell(Progress(f"{measure.relation}.{measure.column} is read", "tables", done, total))
+            read[measure.id] = _read_values(session, measure)
+        for done, name in enumerate(self.row_changes, len(self.measures)):
+            tell(Progress(f"rows of {name} are counted", "tables", done, total))
+            counts[name] = _count(session, name)
         return Capture(
-            counts=_count_rows(session, list(self.row_changes)),
+            counts=counts,
             values={name: values for name, (values, _extent) in read.items()},
             extents={name: extent for name, (_values, extent) in read.items()},
         )
@@ -272,7 +279,7 @@ class DataExpectations:
         for name, declared in self.row_changes.items():
             changed = [own[one.text] for one in known[name] if one.text in own]
             if not known[name] or known[name][0].kind not in ("r", "p") or None in changed:
-                wrong += _moved_counts(before.counts, _count_rows(session, [name]), self.row_changes)
+                wrong += _moved_counts(before.counts, {name: _count(session, name)}, self.row_changes)
                 continue
             net = sum(one[0] - one[2] for one in changed if one)
             if net != declared:

@@ -10,15 +10,17 @@ import json
 import os
 import subprocess
 import threading
-from typing import Sequence
+from typing import Any, Sequence
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import (
     DataRecorded,
+    Progress,
     SchemaRecorded,
     TransactionBegun,
     Verified,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.progress import watched
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_capture import (
     Capture,
@@ -86,23 +88,32 @@ class SchemaText:
 
 
 def record_state(
-    client: Client, artefacts: RunDirectory, label: str, declared: DataExpectations, sections: Sequence[str]
+    client: Client,
+    artefacts: RunDirectory,
+    label: str,
+    declared: DataExpectations,
+    sections: Sequence[str],
+    step: Step[Any],
 ) -> Snapshot:
-    """Write ``schema/<label>.jsonl.gz``, ``.sql``, ``_state.json`` and the CSV files of one moment; return the facts."""
+    """Write ``schema/<label>.jsonl.gz``, ``.sql``, ``_state.json`` and the CSV files of one moment; return the facts.
+
+    ``step`` journals which table is read, when that takes long.
+    """
+    reading: list[Progress] = []
     captured: list[Capture] = []
     texts: list[bytes] = []
     running: list[SchemaText] = []
 
     def beside(session: Session) -> None:
         running.append(SchemaText(client, session))
-        captured.append(declared.take(session))
+        captured.append(declared.take(session, reading.append))
 
     def at_the_end(_session: Session) -> None:
         texts.append(running[-1].finish())
 
     with client.session("phasegate:snapshot") as session:
         try:
-            with explain_privileges(session):
+            with explain_privileges(session), watched(step, lambda: reading[-1] if reading else None):
                 taken = take_snapshot(session, sections=sections, beside=beside, at_the_end=at_the_end)
         finally:
             for text in running:
@@ -137,7 +148,7 @@ def record_state_steps(
     """Record a moment as steps of a run, ``after`` compared with ``before``; return its facts for the caller."""
     schema_step, data_step = STEPS[label]
     with Step(artefacts, schema_step).running() as step:
-        result = describe_snapshot(record_state(client, artefacts, label, declared, sections))
+        result = describe_snapshot(record_state(client, artefacts, label, declared, sections, step))
         step.update(**result)
     with Step(artefacts, data_step).running() as step:
         now = load_capture(artefacts, label, declared.measures)

@@ -160,7 +160,7 @@ def run_verification(
     """
     before, after = labels
     original = Snapshot.load(artefacts.file(f"schema/{before}.jsonl.gz"))
-    taken = record_state(client, artefacts, after, wanted.declared, original.header.sections)
+    taken = record_state(client, artefacts, after, wanted.declared, original.header.sections, step)
     measures = wanted.declared.measures
     now = load_capture(artefacts, after, measures)
     moved, differs = wanted.declared.compare(load_capture(artefacts, before, measures), now)

@@ -327,7 +327,7 @@ def read_copy(rehearsal: Rehearsal, step: Step[CopyMigrated]) -> CopyStart:
     """Record the restored copy, and require that it has the source's schema."""
     client, sections = rehearsal.client, sections_for_plan(rehearsal.request.plan)
     _name_keys_as_source(client, rehearsal.source)
-    base = record_state(client, rehearsal.artefacts, "rehearsal_before", rehearsal.declared, sections)
+    base = record_state(client, rehearsal.artefacts, "rehearsal_before", rehearsal.declared, sections, step)
     step.update(fingerprint=base.fingerprint)
     words = _same_schema(client, rehearsal.source, base)
     with client.session("phasegate:rehearse") as session:
@@ -364,7 +364,7 @@ def run_rehearsal(rehearsal: Rehearsal, archive: str, about: Mapping[str, Any]) 
         # as for C-09, which reads it from a file: without the locators of catalog rows
         undone = roll_copy_back(rehearsal, rolled_back, base.unlocated(), migrated.end.baseline, words)
     with Step(artefacts, CopyMigratedAgain).running() as repeated:
-        record_state(client, artefacts, "rehearsal_again", rehearsal.declared, sections)
+        record_state(client, artefacts, "rehearsal_again", rehearsal.declared, sections, repeated)
         with client.session("phasegate:rehearse") as session:
             live = take_snapshot(session, sections=sections)
         with roles_recorded(client, made):

@@ -8,7 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle import progress
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import Progress, RunOpened
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_capture import (
     Capture,
     ColumnStats,
@@ -17,6 +19,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_cap
     load_capture,
     save_capture,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._checks.state_capture import record_state_steps
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -58,6 +61,20 @@ def test_the_figures_of_the_fixture(session: Session) -> None:
         86, 3, "2026-04-29 05:27:37.951703+00", "2026-04-30 03:12:19.569465+00"
     )
     assert len(capture.values["updated_at"]) == 86
+
+
+def test_a_long_count_is_told_while_it_is_made(
+    client: Client, session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "SECONDS", 0.1)
+    session.execute("CREATE VIEW public.slow AS SELECT 1 AS one FROM pg_sleep(1)")
+    artefacts = RunDirectory(str(tmp_path))
+    artefacts.create()
+    RunOpened().write(artefacts.journal)
+    declared = DataExpectations.from_definition([MEASURE], [{"relation": "no.such"}, {"relation": "public.slow"}])
+    record_state_steps(client, artefacts, "before", declared, ["relations"])
+    told = [entry.data for entry in artefacts.journal.entries() if entry.event == Progress.event]
+    assert told[-1] == {"what": "rows of public.slow are counted", "unit": "tables", "done": 2, "total": 3}
 
 
 @pytest.mark.parametrize("table", ['with "quotes"', "Upper Case", "semi;colon", "select", "a.b"])

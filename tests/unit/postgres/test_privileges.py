@@ -13,6 +13,8 @@ import pytest
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.backup import back_up
 from ansible_collections.incomex.phasegate.plugins.module_utils._backup.dump import BackupOptions
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import SchemaRecorded
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.checks import run_read_only
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_capture import DataExpectations
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.state_capture import record_state
@@ -337,16 +339,18 @@ def test_the_snapshot_tells_it(cluster: Cluster, place: str, weak: Client, tmp_p
     cluster.psql(ORDERS, place)
     declared = DataExpectations.from_definition([], [{"relation": "app.orders"}])
     (tmp_path / "schema").mkdir()
+    run = RunDirectory(str(tmp_path))
+    step = Step(run, SchemaRecorded)
     with pytest.raises(PhaseGateError) as caught:
-        record_state(weak, RunDirectory(str(tmp_path)), "before", declared, SECTIONS)
+        record_state(weak, run, "before", declared, SECTIONS, step)
     assert caught.value.next_step == f"GRANT SELECT ON TABLE app.orders TO {ME};"
     cluster.psql(f"GRANT SELECT ON TABLE app.orders TO {ME};", place)
     # pg_dump locks every table
     with pytest.raises(PhaseGateError) as caught:
-        record_state(weak, RunDirectory(str(tmp_path)), "before", declared, SECTIONS)
+        record_state(weak, run, "before", declared, SECTIONS, step)
     assert caught.value.next_step == f"GRANT pg_read_all_data TO {ME};"
     cluster.psql(f"GRANT pg_read_all_data TO {ME};", place)
-    assert record_state(weak, RunDirectory(str(tmp_path)), "before", declared, SECTIONS).fingerprint
+    assert record_state(weak, run, "before", declared, SECTIONS, step).fingerprint
 
 
 @pytest.mark.fault("weak-role")

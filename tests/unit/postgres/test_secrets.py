@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.directory import RunDirectory
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.events import SchemaRecorded
+from ansible_collections.incomex.phasegate.plugins.module_utils._bundle.step import Step
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.data_capture import DataExpectations
 from ansible_collections.incomex.phasegate.plugins.module_utils._checks.state_capture import record_state
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
@@ -47,7 +49,8 @@ def test_no_secret_of_a_dump_is_in_the_artefacts(client: Client, cluster: Cluste
     artefacts = RunDirectory(str(tmp_path / "run"))
     artefacts.create()
     try:
-        record_state(client, artefacts, "before", DataExpectations.from_definition([], []), SECTIONS)
+        nothing = DataExpectations.from_definition([], [])
+        record_state(client, artefacts, "before", nothing, SECTIONS, Step(artefacts, SchemaRecorded))
     finally:
         cluster.psql('ALTER SUBSCRIPTION "sub\'; x" SET (slot_name = NONE)', client.database)
         cluster.psql('DROP SUBSCRIPTION "sub\'; x"', client.database)
