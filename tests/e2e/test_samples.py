@@ -356,5 +356,10 @@ def test_a_sample_is_what_a_run_prints(outputs: dict[str, str], block: samples.B
     assert samples.normalised(block.text) == samples.normalised(outputs[block.sample])
 
 
+def test_the_pictures_show_the_pages_of_today(outputs: dict[str, str]) -> None:
+    assert outputs
+    assert samples.photographed() == samples.looks(), "make them anew: scripts/samples --pictures"
+
+
 def test_every_output_is_shown(outputs: dict[str, str]) -> None:
     assert {block.sample for block in samples.documented()} == set(outputs)

@@ -61,7 +61,7 @@ ROWS: dict[str, Fault] = {
     "disk-full-server": Fault("the server's disk is full", "rolled back; the reason named"),
     "disk-full-before": Fault("the artefact directory is full before COMMIT", "stop; nothing changed, nothing sealed"),
     "disk-full-after": Fault(
-        "the artefact directory is full after COMMIT",
+        "the artefact directory is full when COMMIT answers, or later",
         "COMMITTED, EVIDENCE_INCOMPLETE (T-8); the next run completes the evidence",
     ),
     "dump-damaged": Fault("a dump is cut, a bit of it flipped, its pg_dump fails", "stop at G-5, the file named"),

@@ -10,6 +10,7 @@ no two runs have in common (times, digests, identifiers, directories) is left ou
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -31,8 +32,10 @@ DEFAULT_ROOT = "/var/lib/phasegate"
 #: The pages of the last run that docs show pictures of, and the pictures.
 PAGES = ROOT / ".cache" / "pages"
 PICTURES = ROOT / "docs" / "images"
+LOOKS = PICTURES / "looks.json"
 
 _MARK = re.compile(r"<!-- sample: ([a-z0-9-]+) -->")
+_LOOK = re.compile(r"<style>.*?</style>|<h[12][^>]*>.*?</h[12]>", re.DOTALL)
 _FENCE = re.compile(r"^```(\w*)$")
 _PROMPT = re.compile(r"^[$#] ")
 _VARYING = (
@@ -161,9 +164,25 @@ def keep_page(name: str, page: Path) -> None:
     shutil.copyfile(page, PAGES / f"{name}.html")
 
 
+def looks() -> dict[str, str]:
+    """Return a digest of what the look of each page that was kept comes from: its style, its title, its sections."""
+    found = {}
+    for file in sorted(PAGES.glob("*.html")):
+        parts = _LOOK.findall(file.read_text(encoding="utf-8"))
+        assert parts, f"{file} is no page"
+        found[file.stem] = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    return found
+
+
+def photographed() -> dict[str, str]:
+    """Return what ``looks`` was when the pictures were made."""
+    return dict(json.loads(LOOKS.read_text(encoding="utf-8")))
+
+
 def photograph(browser: Browser) -> list[str]:
     """Make a picture of the top of each page that was kept, and return their names."""
     PICTURES.mkdir(exist_ok=True)
+    LOOKS.write_text(json.dumps(looks(), indent=2) + "\n", encoding="utf-8")
     made = []
     for file in sorted(PAGES.glob("*.html")):
         # the narrowest with all columns, so that it can be read at half its size
