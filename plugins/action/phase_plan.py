@@ -28,9 +28,27 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._definition.prob
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.strict_yaml import HAS_YAML
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.canonical_json import canonical_json
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.plan import build_plan, pinned_file
-from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.phase_sql import analyse_phase
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.phase_repair import repair_phase
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.phase_sql import analyse_phase, unwritten
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.plan_check import read_checked_plan
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.syntax_tree import HAS_PGLAST
+
+
+def load_draft(path: str) -> Phase:
+    """Return the phase with a definition that is up to date with its SQL, whatever phase.yml says. Raises ``PhaseFileError``."""
+    repaired = repair_phase(path)
+    if repaired.problems:
+        raise PhaseFileError(repaired.problems)
+    return load_phase(path, repaired.after.encode("utf-8"))
+
+
+def load_finished(path: str) -> Phase:
+    """Return the phase, of whose rollback a draft left nothing to a person. Raises ``PhaseFileError``."""
+    phase = load_phase(path)
+    left = unwritten(phase)
+    if left:
+        raise PhaseFileError(left)
+    return phase
 
 
 def plan_of(phase: Phase) -> Dict[str, Any]:
@@ -64,6 +82,7 @@ ARGUMENTS: Dict[str, Any] = {
     "path": {"type": "path"},
     "plan": {"type": "path"},
     "reviews": {"type": "list", "elements": "path", "default": []},
+    "draft": {"type": "bool", "default": False},
 }
 
 
@@ -89,7 +108,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             return {**result, "failed": True, "msg": str(blank)}
         try:
             source = resolved(params["plan"] or params["path"])
-            plan = read_checked_plan(source).plan if params["plan"] else plan_of(load_phase(source))
+            load = load_draft if params["draft"] else load_finished
+            plan = read_checked_plan(source).plan if params["plan"] else plan_of(load(source))
             found = result_of(plan, source)
             found["reviews"] = [resolved(path) for path in params["reviews"]]
             # refused here already, before anything is opened

@@ -39,6 +39,13 @@ options:
     type: list
     elements: path
     default: []
+  draft:
+    description:
+      - Whether the phase is a draft. Its digests, tags and scope are then those that its SQL needs, as M(incomex.phasegate.phase_check) would
+        write them, whatever C(phase.yml) says, and its rollback may have marks of statements that a person has to write.
+      - No effect with O(plan).
+    type: bool
+    default: false
 requirements:
   - pglast >= 7
   - jsonschema >= 4

@@ -68,4 +68,10 @@ class PhaseFileError(PhaseGateError):
         lines = [f"{n}. {one.text()}" for n, one in enumerate(self.problems[:shown], start=1)]
         if count > shown:
             lines.append(f"… and {count - shown} more.")
+        repaired = [str(n) for n, one in enumerate(self.problems[:shown], start=1) if one.repair]
+        if repaired:
+            which = f"problem {repaired[0]}" if len(repaired) == 1 else f"problems {', '.join(repaired)}"
+            lines.append(
+                f"If the SQL is as intended, check_phase.yml with -e phasegate_write=true corrects phase.yml for {which}."
+            )
         super().__init__("\n".join([head, *lines]))

@@ -231,7 +231,7 @@ def _findings_of(subject: Subject, statement: Mapping[str, Any]) -> List[LintFin
 
 
 def unsafe_findings(subject: Subject) -> List[Tuple[Inline, ...]]:
-    """Return each form that reads or writes wait for, with its reason or that there is none."""
+    """Return each form of ``unsafe_forms``, with its reason or that there is none."""
     return [
         (f"Statement {number}, {form.advice.kind}: ", *_of_form(form))
         for number, several in sorted(subject.unsafe.items())
@@ -240,7 +240,8 @@ def unsafe_findings(subject: Subject) -> List[Tuple[Inline, ...]]:
 
 
 def _of_form(form: UnsafeForm) -> Iterator[Inline]:
-    yield f"it {form.advice.work} under {lock_mode(form.advice.lock)}. Safer: {form.advice.safer}. "
+    work = f"it {form.advice.work}" if form.advice.work else "it runs"
+    yield f"{work} under {lock_mode(form.advice.lock)}. Safer: {form.advice.safer}. "
     if form.reasons:
         yield "The phase accepts it: " + " ".join(form.reasons)
     else:

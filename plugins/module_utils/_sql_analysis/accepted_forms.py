@@ -2,9 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Forms of statements that reads or writes wait for, though a form is known in which they do not. Controller only.
+"""Forms of statements for which a safer one is known. Controller only.
 
-The review package names each, with the reason that the phase gives under ``accept``, or that it gives none.
+The review package names those that reads or writes wait for, with the reason that the phase gives under ``accept``, or that it gives
+none; of the others those that have a reason.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def unsafe_forms(
         one["n"]: [
             UnsafeForm(form, one["relations"], _reasons(accept, one, form))
             for form in dict.fromkeys(advice.get(one["n"], ()))
-            if form.unsafe
+            if form.unsafe or (form.safer and _reasons(accept, one, form))
         ]
         for one in statements
     }
@@ -52,21 +53,23 @@ def _reasons(accept: Sequence[Mapping[str, Any]], statement: Statement, form: Ad
 
 def acceptance_problems(phase: Phase, statements: Sequence[Statement]) -> Iterator[Problem]:
     """Yield each reason for a form that is not there: it would be read as one for what is."""
-    forms = unsafe_forms(phase.migrate.data, statements, phase.definition["accept"])
+    advice = advise_file(SourceFile("migrate.sql", "migrate.sql", phase.migrate.data))
     there = {
-        (form.advice.kind, split_relation(name))
-        for several in forms.values()
-        for form in several
-        for name in form.relations
+        (form.kind, split_relation(name))
+        for one in statements
+        for form in advice.get(one["n"], ())
+        if form.safer
+        for name in one["relations"]
     }
     for index, one in enumerate(phase.definition["accept"]):
         if (one["statement"], split_relation(one["relation"])) not in there:
             known = "; ".join(sorted(f"{kind} of {'.'.join(name or ())}" for kind, name in there))
             yield phase.at.problem(
                 ("accept", index),
-                "a reason for a form that no statement has",
-                expected=known
-                or "none: no statement has a form that reads or writes wait for and a safer one is known of",
+                "a reason for what no statement does",
+                expected=f"one of those that a safer form is known of: {known}"
+                if known
+                else "no reason: of no statement a safer form is known",
                 found=f"{one['statement']} of {one['relation']}",
                 next_step="remove it, or correct statement or relation",
             )

@@ -32,6 +32,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.ph
     VERIFY_COMMENT,
     drafted_checks,
 )
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.phase_repair import repair_phase
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.rollback_draft import BY_HAND
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.row_proposal import (
     OPEN_COUNT,
@@ -70,8 +71,8 @@ class PhaseProposal:
 
 def propose_phase(path: str, observed: Mapping[str, Any]) -> PhaseProposal:
     """Return what a definition would be with what was observed. Raises ``PhaseFileError``."""
-    phase = load_phase(path)
-    before = phase.source.data.decode("utf-8")
+    repaired = repair_phase(path)
+    phase = load_phase(path, repaired.after.encode("utf-8"))
     definition, _lines, _problems = load_strict_yaml(path, phase.source.data)
     problems: List[Problem] = []
     pieces = split_file(phase.migrate, problems)
@@ -82,9 +83,9 @@ def propose_phase(path: str, observed: Mapping[str, Any]) -> PhaseProposal:
     told = _proposed(proposed, observed, pieces, rows, rollback_rows)
     notes = [escaped(note, keep=LAYOUT) for note in told]
     answered = _answered(proposed, bool(undone["restored"]), BY_HAND in phase.rollback.data.decode("utf-8"))
-    after = edited(_without(before, answered), proposed, path)
+    after = edited(_without(repaired.after, answered), proposed, path)
     load_phase(path, after.encode("utf-8"))
-    return PhaseProposal(before, after, notes)
+    return PhaseProposal(repaired.before, after, notes)
 
 
 def _answered(definition: Mapping[str, Any], restored: bool, by_hand: bool) -> Iterator[str]:

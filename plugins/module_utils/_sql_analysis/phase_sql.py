@@ -69,6 +69,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.na
     names_inside,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.required_privileges import needs_of
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.rollback_draft import BY_HAND
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.splitting import (
     SqlPiece,
     StatementReporter,
@@ -103,6 +104,24 @@ def analyse_phase(phase: Phase) -> PhaseStatements:
     if phase.unpinned or problems:
         raise PhaseFileError([*phase.unpinned, *problems])
     return statements
+
+
+def unwritten(phase: Phase) -> List[Problem]:
+    """Return each place of the rollback that a draft left to a person and that still has its mark."""
+    lines = phase.rollback.data.decode("utf-8", "replace").splitlines()
+    return [
+        Problem(
+            phase.rollback.path,
+            number,
+            "",
+            "a statement of the rollback is not written yet",
+            expected="the statement that undoes it, or a sentence under rollback.cannot_restore that says what stays",
+            found=line.strip(),
+            next_step="write it and remove the line; a draft runs without it: -e phasegate_draft=true",
+        )
+        for number, line in enumerate(lines, start=1)
+        if line.lstrip().startswith(BY_HAND)
+    ]
 
 
 def derive_statements(phase: Phase) -> Tuple[PhaseStatements, List[Problem]]:

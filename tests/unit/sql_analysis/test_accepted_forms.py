@@ -86,4 +86,18 @@ def test_a_reason_for_another_form_is_refused(tmp_path: Path, entry: dict[str, s
     with pytest.raises(PhaseFileError) as caught:
         analyse_phase(load_phase(str(path)))
     (problem,) = caught.value.problems
-    assert (problem.path, problem.expected) == ("accept[0]", "CREATE INDEX of shop.crates")
+    expected = "one of those that a safer form is known of: CREATE INDEX of shop.crates"
+    assert (problem.path, problem.expected) == ("accept[0]", expected)
+
+
+@pytest.mark.parametrize(
+    ("sql", "kind"),
+    [
+        ("ALTER TABLE shop.crates ADD COLUMN m int; UPDATE shop.crates SET m = 1", "UPDATE"),
+        ("ALTER TABLE shop.crates RENAME TO boxes", "ALTER TABLE RENAME"),
+    ],
+)
+def test_a_reason_may_be_given_wherever_a_safer_form_is_named(tmp_path: Path, sql: str, kind: str) -> None:
+    path = phase_of(tmp_path, sql, [{"statement": kind, "relation": "shop.crates", "reason": "few rows"}])
+    analyse_phase(load_phase(str(path)))
+    assert forms(path) == [(kind, ("few rows",))]

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_file import SourceFile, load_phase
+from ansible_collections.incomex.phasegate.plugins.module_utils._definition.problems import PhaseFileError
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.phase_draft import draft_phase
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.phase_repair import repair_phase
-from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.phase_sql import analyse_phase
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.phase_sql import analyse_phase, unwritten
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,6 +52,31 @@ def test_what_the_sql_needs_is_added(phase: Path, added: str, lines: list[str]) 
     found = [line for line in lines if line not in repaired.after.splitlines()]
     assert not found, repaired.after
     assert repair_phase(str(phase)).after == repaired.after
+
+
+def test_a_refusal_says_what_can_be_written(phase: Path) -> None:
+    rollback = phase.parent / "rollback.sql"
+    rollback.write_text(rollback.read_text(encoding="utf-8") + "-- more\n", encoding="utf-8")
+    with pytest.raises(PhaseFileError) as caught:
+        analyse_phase(load_phase(str(phase)))
+    last = str(caught.value).splitlines()[-1]
+    assert (
+        last
+        == "If the SQL is as intended, check_phase.yml with -e phasegate_write=true corrects phase.yml for problem 1."
+    )
+
+
+def test_a_mark_that_a_draft_left_in_the_rollback_is_found(phase: Path) -> None:
+    assert unwritten(load_phase(str(phase))) == []
+    rollback = phase.parent / "rollback.sql"
+    lines = rollback.read_text(encoding="utf-8").splitlines()
+    rollback.write_text("\n".join([*lines[:-1], "  -- WRITE BY HAND: line 3: UPDATE", *lines[-1:]]), encoding="utf-8")
+    (problem,) = unwritten(load_phase(str(phase)))
+    assert (problem.file, problem.line, problem.found) == (
+        str(rollback),
+        len(lines),
+        "-- WRITE BY HAND: line 3: UPDATE",
+    )
 
 
 def test_what_nothing_needs_is_left_out(phase: Path) -> None:
