@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from typing import Any, List, Mapping, Optional, Sequence, Tuple
 
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.data_kinds import change_extent, count_range
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.data_kinds import (
+    COUNTED,
+    change_extent,
+    count_range,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.document import (
     Block,
     Code,
@@ -22,6 +26,10 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._review.subject 
 
 # Changes after which earlier data is gone.
 _LOSING = ("DELETE", "TRUNCATE", "RECREATE")
+
+# Statements that need a privilege for each kind of change that they make, and those that make rows of what they read.
+_CHANGING_ROWS = ("INSERT", "COPY", "UPDATE", "DELETE", "MERGE", "TRUNCATE TABLE")
+_MAKING_ROWS = ("CREATE TABLE AS", "SELECT INTO", "DO", "CALL", "SELECT")
 
 
 def what_data_changed(subject: Subject) -> List[Block]:
@@ -37,6 +45,7 @@ def what_data_changed(subject: Subject) -> List[Block]:
             )
         ),
         _table(rehearsal["data"], subject.plan["ddl"], subject.phase["data"]),
+        *_in_batches(subject),
         *bullet_list("", [f"Not proved: {one}." for one in rehearsal["unproved"]]),
         Heading(3, "Data that the rollback changed"),
         Paragraph(("Shown, and not compared when a rollback runs: it undoes what is there by then.",)),
@@ -56,12 +65,8 @@ def _table(
             Code(one["relation"]),
             one["kind"],
             change_extent(one),
-            *(
-                [count_range(known.get(split_relation(one["relation"]), {}).get(one["kind"]))]
-                if declared is not None
-                else []
-            ),
-            _named_by(part, one["relation"]),
+            *([_declared(one, known)] if declared is not None else []),
+            _named_by(part, one),
         )
         for one in changes
     )
@@ -70,17 +75,50 @@ def _table(
     )
 
 
-def _named_by(part: Mapping[str, Any], relation: str) -> str:
-    """Return the numbers of the statements that name a relation."""
-    found = [str(one["n"]) for one in part["statements"] if relation in one["relations"]]
-    return ", ".join(found) or "none: by a trigger, function or cascade"
+def _declared(change: Mapping[str, Any], known: Mapping[Any, Mapping[str, Any]]) -> str:
+    """Return what the phase declares of a change, under ``data`` or by its statements and their row counts."""
+    kinds = known.get(split_relation(change["relation"]), {})
+    return count_range(kinds[change["kind"]]) if change["kind"] in kinds else "by its statements"
+
+
+def _namers(part: Mapping[str, Any], change: Mapping[str, Any]) -> List[int]:
+    """Return the numbers of the statements that name a relation and may make such a change of it."""
+    relation, kind = change["relation"], change["kind"]
+
+    def may(statement: Mapping[str, Any]) -> bool:
+        if statement["tag"] in _CHANGING_ROWS:
+            return f"{kind} {relation}" in statement["needs"]
+        return statement["tag"] in _MAKING_ROWS or kind not in COUNTED
+
+    return [one["n"] for one in part["statements"] if one["run"] and relation in one["relations"] and may(one)]
+
+
+def _named_by(part: Mapping[str, Any], change: Mapping[str, Any]) -> str:
+    found = ", ".join(map(str, _namers(part, change)))
+    if change["kind"] == "MOVE":
+        return found or "an INSERT, by a column's default, or a function"
+    return found or "none: by a trigger, function or cascade"
+
+
+def _in_batches(subject: Subject) -> List[Block]:
+    """Return how many rows the batches after COMMIT changed, which the transaction does not count."""
+    rows = {one["n"]: one["rows"] for one in subject.rehearsal["statements"]}
+    found = [
+        f"After COMMIT, in batches: statement {one['n']}, {one['tag']} of {', '.join(one['relations'])}, {rows.get(one['n'])} rows."
+        for one in subject.plan["ddl"]["statements"]
+        if one.get("batch")
+    ]
+    return list(bullet_list("", found)) if found else []
 
 
 def data_findings(subject: Subject) -> List[Tuple[Inline, ...]]:
     """Return what a reviewer should see first: data that goes, changes that no statement names, what is not proved."""
     items: List[Tuple[Inline, ...]] = []
+    known = {split_relation(name): kinds for name, kinds in subject.phase["data"].items()}
     for one in subject.rehearsal["data"]:
-        unnamed = not any(one["relation"] in statement["relations"] for statement in subject.plan["ddl"]["statements"])
+        # a sequence that no statement names and the phase does not declare belongs to a column that an INSERT fills
+        kinds = known.get(split_relation(one["relation"]), {})
+        unnamed = not _namers(subject.plan["ddl"], one) and (one["kind"] != "MOVE" or "MOVE" in kinds)
         if one["kind"] in _LOSING or unnamed:
             by = " No statement names it: a trigger, function or cascade does it." if unnamed else ""
             items.append((Code(one["relation"]), f": {one['kind']}, {change_extent(one)}.{by}"))

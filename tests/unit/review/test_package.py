@@ -24,12 +24,17 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.document
     Heading,
     Listing,
     Notice,
+    Table,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import sha256_bytes
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.html import render_page
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.markdown import render_markdown
 from ansible_collections.incomex.phasegate.plugins.module_utils._plan.canonical_json import canonical_json
+from ansible_collections.incomex.phasegate.plugins.module_utils._review.changed_data import (
+    data_findings,
+    what_data_changed,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._review.package import review
 from ansible_collections.incomex.phasegate.plugins.module_utils._review.squawk import (
     LintFinding,
@@ -501,3 +506,51 @@ def test_what_may_be_called_after_commit_is_said(kind: str, part: str) -> None:
         f" If {part} calls a function of scope.functions (app.imm), only the rehearsal observes what that function writes: on its copy it wrote nothing."
     )
     assert "only the rehearsal observes" not in both(review(subject(frozen_plan(BETA), ddl=ddl, rollback=rollback)))[0]
+
+
+def of_data(*changes: dict[str, Any]) -> Subject:
+    """A plan of three statements whose rehearsal has changed these data."""
+
+    def statement(n: int, tag: str, relation: str, need: str) -> dict[str, Any]:
+        return {"n": n, "tag": tag, "relations": [relation], "needs": [f"{need} {relation}"], "run": True}
+
+    statements = [
+        statement(1, "ALTER TABLE", "shop.orders", "OWNER"),
+        statement(2, "UPDATE", "shop.orders", "UPDATE"),
+        statement(3, "INSERT", "shop.lines", "INSERT"),
+    ]
+    plan = copy.deepcopy(PLAN)
+    plan["ddl"]["statements"] = statements
+    plan["phase"]["data"] = {"shop.log": {"INSERT": {"min": 1}}}
+    plan["rehearsal"].update(data=list(changes), unproved=[], statements=[])
+    return subject(plan)
+
+
+def cells(subject: Subject) -> list[list[str]]:
+    (table, *_more) = [block for block in what_data_changed(subject) if isinstance(block, Table)]
+    return [["".join(getattr(part, "text", part) for part in [cell]) for cell in row] for row in table.rows]
+
+
+def test_changed_data_names_the_statements_that_change_it_and_what_declares_it() -> None:
+    shown = of_data(
+        {"relation": "shop.orders", "kind": "UPDATE", "rows": 7},
+        {"relation": "shop.lines", "kind": "INSERT", "rows": 1},
+        {"relation": "shop.lines_id_seq", "kind": "MOVE", "rows": None},
+        {"relation": "shop.log", "kind": "INSERT", "rows": 7},
+    )
+    assert [[row[0], *row[3:]] for row in cells(shown)] == [
+        ["shop.orders", "by its statements", "2"],
+        ["shop.lines", "by its statements", "3"],
+        ["shop.lines_id_seq", "by its statements", "an INSERT, by a column's default, or a function"],
+        ["shop.log", "at least 1", "none: by a trigger, function or cascade"],
+    ]
+    # the sequence of a column that an INSERT fills is nothing to look at first
+    assert [[getattr(part, "text", part) for part in item][0] for item in data_findings(shown)] == ["shop.log"]
+
+
+def test_what_batches_change_after_commit_is_shown_too() -> None:
+    plan = of_data().plan
+    plan["ddl"]["statements"][1]["batch"] = {"by": "id"}
+    plan["rehearsal"]["statements"] = [{"n": 2, "rows": 5000}]
+    texts = render_markdown(Document("", "x", "", "", what_data_changed(subject(plan))))
+    assert "After COMMIT, in batches: statement 2, UPDATE of shop.orders, 5000 rows." in texts
