@@ -142,10 +142,10 @@ def chains(root: Path, server: Server) -> list[Result]:
     """Apply the migrations of each chain one by one: up, down where there is one, up again."""
     found: list[Result] = []
     entries = manifest(root, "chains/manifest.json")
-    server.roles(sorted(_CHAIN_ROLES))
+    server.roles(sorted(CHAIN_ROLES))
     for chain in sorted({entry["chain"] for entry in entries}):
         with server.database() as database:
-            server.psql(database, _CHAIN_SETUP)
+            server.psql(database, CHAIN_SETUP)
             state = server.snapshot(database)
             for entry in (entry for entry in entries if entry["chain"] == chain):
                 result, state = _migrate(root, server, database, entry, state)
@@ -154,8 +154,8 @@ def chains(root: Path, server: Server) -> list[Result]:
 
 
 # What the projects' own set-up makes before the first migration.
-_CHAIN_ROLES = ("anon", "authenticated", "service_role", "supabase_admin", "supabase_auth_admin", "dashboard_user")
-_CHAIN_SETUP = "CREATE SCHEMA IF NOT EXISTS auth;"
+CHAIN_ROLES = ("anon", "authenticated", "service_role", "supabase_admin", "supabase_auth_admin", "dashboard_user")
+CHAIN_SETUP = "CREATE SCHEMA IF NOT EXISTS auth;"
 
 
 def _migrate(

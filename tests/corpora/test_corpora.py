@@ -23,7 +23,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._schema.restore_
     equal_texts,
     normalise,
 )
-from ansible_collections.incomex.phasegate.tests.corpora import agreement, corpora
+from ansible_collections.incomex.phasegate.tests.corpora import agreement, corpora, rollbacks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,6 +53,18 @@ def test_no_change_is_missed_or_taken_for_harmless(
         if not why
     ]
     assert not unexplained
+
+
+def test_no_drafted_rollback_of_a_real_migration_is_wrong(root: Path, server: corpora.Server, notes: list[str]) -> None:
+    found = rollbacks.drafts(root, server)
+    notes.append(
+        f"rollbacks of {len(found)} migrations, of which a person's restores {sum(one.human for one in found)}:"
+    )
+    for outcome, count in Counter(one.outcome for one in found).most_common():
+        notes.append(f"  {count} {outcome}")
+        notes.extend(f"    {one.name}: {one.reason}" for one in found if one.outcome == outcome and one.reason)
+    assert found
+    assert not [(one.name, one.reason) for one in found if one.outcome == rollbacks.WRONG]
 
 
 def test_every_statement_that_pg_dump_shows_moves_the_fingerprint(root: Path, notes: list[str]) -> None:

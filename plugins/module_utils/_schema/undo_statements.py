@@ -23,17 +23,43 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._schema.severity
 _Facts = Mapping[Tuple[str, Tuple[str, ...]], Mapping[str, Optional[str]]]
 
 # In which order: what depends on something is dropped before it and made after it. By hand comes last.
-_DROPS, _DROPS_LAST, _COLUMNS, _CONSTRAINTS, _RELATIONS, _BELOW_VIEWS, _COMMENTS, _BY_HAND = range(8)
+(
+    _DROPS,
+    _DROPS_LAST,
+    _DROPS_USED,
+    _DROPS_TYPES,
+    _ROUTINES,
+    _COLUMNS,
+    _CONSTRAINTS,
+    _RELATIONS,
+    _BELOW_VIEWS,
+    _COMMENTS,
+    _BY_HAND,
+) = range(11)
 
 # Kinds with a name of their own that are dropped by it.
 _DROPPED = {
     "table": "TABLE",
     "view": "VIEW",
     "materialized_view": "MATERIALIZED VIEW",
-    "sequence": "SEQUENCE",
     "foreign_table": "FOREIGN TABLE",
     "statistics": "STATISTICS",
 }
+
+# Kinds that tables and columns use; what is owned by a column has gone with it.
+_DROPPED_USED = {
+    "sequence": "SEQUENCE IF EXISTS",
+    "enum": "TYPE",
+    "composite_type": "TYPE",
+    "domain": "DOMAIN",
+}
+
+_DROPPED_TOGETHER = ("DROP TABLE ", "DROP VIEW ", "DROP MATERIALIZED VIEW ", "DROP TYPE ")
+
+_ROUTINE_KINDS = ("function", "procedure", "aggregate")
+
+# What of a function CREATE OR REPLACE cannot give back, or no text of the facts says for certain.
+_NOT_REPLACED = frozenset({"arguments", "result", "settings", "support", "transforms", "library", "owner", "comment"})
 
 # Kinds below a relation that are dropped with its name.
 _DROPPED_ON = {"trigger": "TRIGGER", "rule": "RULE", "policy": "POLICY"}
@@ -52,8 +78,18 @@ def undo_statements(changes: Sequence[Mapping[str, Any]], before: Iterable[str])
     ``changes`` are those of ``Diff.as_list`` from the schema before to the one that a rollback leaves; ``before`` the facts of the former.
     """
     facts = {(fact.kind, fact.identity): fact.attributes for fact in map(decode_fact, before)}
-    found = [one for change in changes for one in _undone(change, facts)]
-    return [text for _order, text in sorted(found, key=lambda one: one[0])]
+    # several changes of one object may have one statement
+    found = dict.fromkeys(one for change in changes for one in _undone(change, facts))
+    return _together([text for _order, text in sorted(found, key=lambda one: one[0])])
+
+
+def _together(statements: Sequence[str]) -> list[str]:
+    """Return the statements with one for all tables, views and types that are dropped: they may depend on each other."""
+    found: dict[str, list[str]] = {}
+    for text in statements:
+        verb = next((verb for verb in _DROPPED_TOGETHER if text.startswith(verb)), text)
+        found.setdefault(verb, []).append(text[len(verb) : -1])
+    return [f"{verb}{', '.join(names)};" if verb in _DROPPED_TOGETHER else verb for verb, names in found.items()]
 
 
 def _undone(change: Mapping[str, Any], facts: _Facts) -> Iterator[tuple[int, str]]:
@@ -67,7 +103,7 @@ def _undone(change: Mapping[str, Any], facts: _Facts) -> Iterator[tuple[int, str
         if found and was.get("comment"):
             found.append(_comment(kind, identity, was["comment"]))
     elif action == CHANGED:
-        found = list(_change(kind, identity, change["attribute"], change["before"]))
+        found = list(_change(kind, identity, change["attribute"], change["before"], facts.get((kind, identity), {})))
     # what nobody sees is not copied either
     hidden = any(escaped(text, keep=LAYOUT) != text for _order, text in found)
     if hidden or not found:
@@ -84,10 +120,12 @@ def _undone(change: Mapping[str, Any], facts: _Facts) -> Iterator[tuple[int, str
 
 def _drop(kind: str, identity: tuple[str, ...]) -> Iterator[tuple[int, str]]:
     if kind in _DROPPED:
-        yield (
-            _DROPS_LAST if kind in ("table", "sequence") else _DROPS,
-            f"DROP {_DROPPED[kind]} {qualified(*identity)};",
-        )
+        yield _DROPS_LAST if kind == "table" else _DROPS, f"DROP {_DROPPED[kind]} {qualified(*identity)};"
+    elif kind in _DROPPED_USED:
+        order = _DROPS_USED if kind == "sequence" else _DROPS_TYPES
+        yield order, f"DROP {_DROPPED_USED[kind]} {qualified(*identity)};"
+    elif kind in _ROUTINE_KINDS:
+        yield _DROPS_USED, f"DROP {kind.upper()} {identifier(identity[0])}.{identity[1]};"
     elif kind == "index":
         yield _DROPS, f"DROP INDEX {qualified(identity[0], identity[-1])};"
     elif kind in _DROPPED_ON:
@@ -101,6 +139,8 @@ def _drop(kind: str, identity: tuple[str, ...]) -> Iterator[tuple[int, str]]:
 
 def _create(kind: str, identity: tuple[str, ...], was: Mapping[str, str | None]) -> Iterator[tuple[int, str]]:
     """Yield the statement that makes an object again; none for one that had rows, and for one whose definition is not a text."""
+    if kind in _ROUTINE_KINDS:
+        yield from _routine(kind, identity, was)
     definition = was.get("definition")
     if definition is None or was.get("inherited"):
         return
@@ -116,9 +156,53 @@ def _create(kind: str, identity: tuple[str, ...], was: Mapping[str, str | None])
         yield _BELOW_VIEWS, f"{definition.rstrip(';')};"
 
 
-def _change(kind: str, identity: tuple[str, ...], attribute: str, before: str | None) -> Iterator[tuple[int, str]]:
+def _routine(kind: str, identity: tuple[str, ...], was: Mapping[str, str | None]) -> Iterator[tuple[int, str]]:
+    """Yield the function's or procedure's definition; none where a part of it is no text of SQL in the facts."""
+    body = was.get("body")
+    if (
+        kind == "aggregate"
+        or body is None
+        or any(was.get(name) for name in ("library", "settings", "support", "transforms"))
+    ):
+        return
+    name = identity[1][: identity[1].rindex("(")]
+    words = [f"CREATE OR REPLACE {kind.upper()} {identifier(identity[0])}.{name}({was['arguments']})"]
+    if kind == "function":
+        words.append(f"RETURNS {was['result']}")
+    words.append(f"LANGUAGE {identifier(was['language'] or '')}")
+    if kind == "function":
+        words += ["WINDOW"] if was["window"] else []
+        words += [str(was["volatility"]).upper(), f"PARALLEL {str(was['parallel']).upper()}"]
+        words += ["STRICT"] if was["strict"] else []
+        words += ["LEAKPROOF"] if was["leakproof"] else []
+        words += [f"COST {was['cost']}"] + ([f"ROWS {was['rows']}"] if was["rows"] else [])
+    words += ["SECURITY DEFINER"] if was["security_definer"] else []
+    if was["language"] == "sql" and body.startswith(("BEGIN ATOMIC", "RETURN ")):
+        words.append(body)
+    else:
+        words.append(f"AS {_dollar_quoted(body)}")
+    yield _ROUTINES, "\n".join([words[0], " ".join(words[1:-1]), words[-1]]) + ";"
+
+
+def _dollar_quoted(text: str) -> str:
+    tag = next(tag for tag in ("", *(f"body{n}" for n in range(len(text) + 1))) if f"${tag}" not in text)
+    return f"${tag}${text}${tag}$"
+
+
+def _change(
+    kind: str, identity: tuple[str, ...], attribute: str, before: str | None, was: Mapping[str, str | None]
+) -> Iterator[tuple[int, str]]:
     if attribute == "comment":
         yield _comment(kind, identity, before)
+    elif kind in _ROUTINE_KINDS and attribute not in _NOT_REPLACED:
+        yield from _routine(kind, identity, was)
+    elif attribute == "definition" and kind in ("index", "constraint", "trigger"):
+        made = list(_create(kind, identity, was))
+        if made:
+            yield from _drop(kind, identity)
+            yield from made
+            if was.get("comment"):
+                yield _comment(kind, identity, was["comment"])
     elif kind == "column" and attribute in ("default", "not_null", "type"):
         column = f"ALTER TABLE {qualified(*identity[:2])} ALTER COLUMN {identifier(identity[2])}"
         verb = "DROP" if before is None else "SET"

@@ -528,7 +528,11 @@ def of_data(*changes: dict[str, Any]) -> Subject:
 
 def cells(subject: Subject) -> list[list[str]]:
     (table, *_more) = [block for block in what_data_changed(subject) if isinstance(block, Table)]
-    return [["".join(getattr(part, "text", part) for part in [cell]) for cell in row] for row in table.rows]
+    return [[text_of(cell) for cell in row] for row in table.rows]
+
+
+def text_of(part: Any) -> str:
+    return part if isinstance(part, str) else str(part.text)
 
 
 def test_changed_data_names_the_statements_that_change_it_and_what_declares_it() -> None:
@@ -545,11 +549,11 @@ def test_changed_data_names_the_statements_that_change_it_and_what_declares_it()
         ["shop.log", "at least 1", "none: by a trigger, function or cascade"],
     ]
     # the sequence of a column that an INSERT fills is nothing to look at first
-    assert [[getattr(part, "text", part) for part in item][0] for item in data_findings(shown)] == ["shop.log"]
+    assert [text_of(item[0]) for item in data_findings(shown)] == ["shop.log"]
 
 
 def test_what_batches_change_after_commit_is_shown_too() -> None:
-    plan = of_data().plan
+    plan: dict[str, Any] = copy.deepcopy(dict(of_data().plan))
     plan["ddl"]["statements"][1]["batch"] = {"by": "id"}
     plan["rehearsal"]["statements"] = [{"n": 2, "rows": 5000}]
     texts = render_markdown(Document("", "x", "", "", what_data_changed(subject(plan))))

@@ -30,6 +30,11 @@ CREATE VIEW shop.heavy AS SELECT id, n FROM shop.crates WHERE n > 5;
 COMMENT ON VIEW shop.heavy IS 'the heavy ones';
 CREATE FUNCTION shop.touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
 CREATE TRIGGER touch BEFORE UPDATE ON shop.crates FOR EACH ROW WHEN (NEW.n > 1) EXECUTE FUNCTION shop.touch();
+CREATE FUNCTION shop.doubled(n int, OUT twice int, OUT text text) LANGUAGE plpgsql IMMUTABLE AS $x$ BEGIN twice := 2 * n; text := '$$'; END $x$;
+CREATE FUNCTION shop.atomic() RETURNS SETOF int ROWS 7 BEGIN ATOMIC SELECT 1; SELECT 2; END;
+CREATE FUNCTION shop."Odd (name"(VARIADIC a int[] DEFAULT '{}') RETURNS int LANGUAGE sql WINDOW AS 'SELECT 1';
+CREATE PROCEDURE shop.tidy(INOUT n int) LANGUAGE plpgsql SECURITY DEFINER AS 'BEGIN n := 1; END';
+CREATE AGGREGATE shop.total(int) (sfunc = int4pl, stype = int);
 CREATE RULE quiet AS ON DELETE TO shop.boxes DO INSTEAD NOTHING;
 CREATE STATISTICS shop.both ON n, "Size" FROM shop.crates;
 ALTER TABLE shop.boxes ENABLE ROW LEVEL SECURITY;
@@ -53,9 +58,38 @@ LEFT = [
         0,
     ),
     ("COMMENT ON COLUMN shop.crates.\"Size\" IS 'in m'; COMMENT ON CONSTRAINT boxed ON shop.crates IS 'x'", 0),
-    ('ALTER TABLE shop.crates ALTER "Size" TYPE varchar(9)', 1),
+    ('ALTER TABLE shop.crates ALTER "Size" TYPE varchar(9)', 0),
+    ("ALTER TABLE shop.boxes ADD COLUMN more bigserial", 0),
     ('ALTER TABLE shop.crates DROP COLUMN "Size"', 1),
-    ("CREATE OR REPLACE FUNCTION shop.touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN OLD; END'", 1),
+    ("CREATE OR REPLACE FUNCTION shop.touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN OLD; END'", 0),
+    ("ALTER FUNCTION shop.touch() PARALLEL SAFE STABLE STRICT COST 7 SECURITY DEFINER LEAKPROOF", 0),
+    (
+        'DROP FUNCTION shop.doubled; DROP FUNCTION shop.atomic; DROP FUNCTION shop."Odd (name"; DROP PROCEDURE shop.tidy',
+        0,
+    ),
+    ("DROP AGGREGATE shop.total(int)", 1),
+    ("ALTER FUNCTION shop.doubled SET search_path = shop", 1),
+    (
+        "CREATE FUNCTION shop.new(a int, b text DEFAULT 'x') RETURNS int RETURN 1; CREATE PROCEDURE shop.more() AS '' LANGUAGE sql",
+        0,
+    ),
+    ("CREATE AGGREGATE shop.product(int) (sfunc = int4mul, stype = int)", 0),
+    ("CREATE TYPE shop.mood AS ENUM ('calm'); CREATE TABLE shop.moods (id serial, mood shop.mood)", 0),
+    (
+        "CREATE DOMAIN shop.code AS text; CREATE TYPE shop.pair AS (a int); ALTER TABLE shop.boxes ADD COLUMN code shop.code",
+        0,
+    ),
+    ("CREATE TYPE shop.pair AS (a int); CREATE FUNCTION shop.paired() RETURNS shop.pair LANGUAGE sql AS 'SELECT 1'", 0),
+    ("CREATE TABLE shop.a (id int PRIMARY KEY); CREATE TABLE shop.b (id int REFERENCES shop.a)", 0),
+    ("CREATE TABLE shop.b (id int PRIMARY KEY); CREATE TABLE shop.a (id int REFERENCES shop.b)", 0),
+    ("CREATE VIEW shop.a AS SELECT 1 AS n; CREATE VIEW shop.b AS SELECT n FROM shop.a", 0),
+    ("CREATE TYPE shop.span AS RANGE (subtype = int)", 1),
+    (
+        "ALTER TABLE shop.crates DROP CONSTRAINT boxed, ADD CONSTRAINT boxed FOREIGN KEY (n) REFERENCES shop.boxes ON DELETE CASCADE",
+        0,
+    ),
+    ("DROP INDEX shop.by_size; CREATE INDEX by_size ON shop.crates (n)", 0),
+    ("CREATE OR REPLACE TRIGGER touch AFTER INSERT ON shop.crates FOR EACH ROW EXECUTE FUNCTION shop.touch()", 0),
     ("GRANT SELECT ON shop.boxes TO PUBLIC", 1),
 ]
 
