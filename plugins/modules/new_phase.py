@@ -59,11 +59,17 @@ options:
   from_format:
     description: The format of O(from_file). By default it is recognised by the file's name and content.
     type: str
-    choices: [sqitch, flyway, dbmate, node-pg-migrate, golang-migrate, diesel]
+    choices: [liquibase, sqitch, flyway, dbmate, node-pg-migrate, golang-migrate, diesel, dump]
+  from_changeset:
+    description: Which changeset of a changelog of Liquibase, by its id or C(author:id), where the file has several.
+    type: str
   from_schema:
     description: The schema of names without one in O(from_file), until it sets a C(search_path) itself.
     type: str
     default: public
+  role:
+    description: The role that runs the phase. Statements of O(from_file) that give an object to it are left out.
+    type: str
 requirements:
   - pglast >= 7
   - jsonschema >= 4
@@ -131,8 +137,9 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.files im
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.module import errors_of
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.text import escaped
-from ansible_collections.incomex.phasegate.plugins.module_utils._conversion.convert import Conversion, convert
-from ansible_collections.incomex.phasegate.plugins.module_utils._conversion.formats import FORMATS, Script
+from ansible_collections.incomex.phasegate.plugins.module_utils._conversion.change import Script
+from ansible_collections.incomex.phasegate.plugins.module_utils._conversion.convert import Conversion, Given, convert
+from ansible_collections.incomex.phasegate.plugins.module_utils._conversion.formats import FORMATS
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_edit import scalar
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_file import (
     HAS_JSONSCHEMA,
@@ -141,7 +148,11 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phas
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.problems import PhaseFileError, Problem
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.strict_yaml import HAS_YAML
-from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.phase_draft import PhaseDraft, draft_phase
+from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.phase_draft import (
+    PhaseDraft,
+    draft_phase,
+    sql_problems,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.phase_sql import analyse_phase
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.syntax_tree import HAS_PGLAST
 
@@ -170,8 +181,7 @@ class Source:
 
     sql: str = ""
     tool_file: str = ""
-    tool_format: str = ""
-    tool_schema: str = "public"
+    given: Given = field(default_factory=Given)
 
 
 @dataclass(frozen=True)
@@ -197,7 +207,7 @@ def converted(source: Source) -> Optional[Conversion]:
     if not source.tool_file:
         return None
     data = given_file(source.tool_file)
-    return convert(source.tool_file, data, source.tool_format, source.tool_schema)
+    return convert(source.tool_file, data, source.given)
 
 
 def migration_of(folder: str, sql: str, made: Optional[Script]) -> bytes:
@@ -238,22 +248,29 @@ def require_none(paths: List[str]) -> None:
 
 def problems_of(texts: Dict[str, bytes]) -> List[str]:
     """Return what the plan of a drafted phase would be refused for."""
+    found: List[Problem] = []
     with tempfile.TemporaryDirectory(prefix="phasegate-") as place:
         for name, data in texts.items():
             with open(os.path.join(place, name), "wb") as stream:
                 stream.write(data)
         try:
-            analyse_phase(load_phase(os.path.join(place, "phase.yml")))
+            phase = load_phase(os.path.join(place, "phase.yml"))
         except PhaseFileError as error:
-            return [problem.text().replace(place + os.sep, "") for problem in error.problems]
-    return []
+            sources = [SourceFile(name, name, texts[name]) for name in ("migrate.sql", "rollback.sql")]
+            found = [*error.problems, *sql_problems(*sources)]
+        else:
+            try:
+                analyse_phase(phase)
+            except PhaseFileError as error:
+                found = error.problems
+    return [problem.text().replace(place + os.sep, "") for problem in found]
 
 
-def in_tool_files(error: PhaseFileError, made: Conversion) -> PhaseFileError:
+def in_tool_files(problems: List[Problem], made: Conversion) -> PhaseFileError:
     """Return the problems of a conversion and of what it made, each at its line of the tool's file, and all of them."""
     scripts = {"migrate.sql": made.migrate, **({"rollback.sql": made.rollback} if made.rollback else {})}
     found: List[Problem] = [*made.problems, *made.left]
-    for one in error.problems:
+    for one in problems:
         script = scripts.get(one.file)
         # of a file without a statement that could be read, why is told already
         if script is not None and (one.what != "no statement" or not made.problems):
@@ -270,9 +287,10 @@ def _draft(name: str, migrate: SourceFile, made: Optional[Conversion]) -> PhaseD
     try:
         draft = draft_phase(name, migrate, undo)
     except PhaseFileError as error:
-        raise in_tool_files(error, made) from error
+        raise in_tool_files(error.problems, made) from error
     if made.problems:
-        raise in_tool_files(PhaseFileError(draft.problems), made)
+        rollback = SourceFile("rollback.sql", "rollback.sql", draft.rollback.encode("utf-8"))
+        raise in_tool_files(sql_problems(migrate, rollback), made)
     return draft
 
 
@@ -316,10 +334,12 @@ def main() -> None:
             "sql": {"type": "path"},
             "from_file": {"type": "path"},
             "from_format": {"type": "str", "choices": list(FORMATS)},
+            "from_changeset": {"type": "str"},
+            "role": {"type": "str"},
             "from_schema": {"type": "str", "default": "public"},
         },
         mutually_exclusive=[("sql", "from_file")],
-        required_by={"from_format": ["from_file"]},
+        required_by={"from_format": ["from_file"], "from_changeset": ["from_file"]},
         supports_check_mode=True,
     )
     params: Dict[str, Any] = module.params
@@ -327,9 +347,10 @@ def main() -> None:
         if not present:
             module.fail_json(msg=missing_required_lib(library, reason="on the controller"))
     with errors_of(module, file_error=plan_file_error):
-        source = Source(
-            params["sql"] or "", params["from_file"] or "", params["from_format"] or "", params["from_schema"]
+        given = Given(
+            params["from_format"] or "", params["from_changeset"] or "", params["from_schema"], params["role"] or ""
         )
+        source = Source(params["sql"] or "", params["from_file"] or "", given)
         found = drafted(params["name"], params["directory"], source)
         files = found.files
         for path, data in files.items() if not module.check_mode else ():

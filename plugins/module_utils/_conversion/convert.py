@@ -9,11 +9,20 @@ Only what is mechanical is converted. What a person has to decide is a problem, 
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field, replace
 from typing import Any, List, Optional, Sequence, Set
 
+from ansible_collections.incomex.phasegate.plugins.module_utils._common.sql_tokens import LexError, spans
 from ansible_collections.incomex.phasegate.plugins.module_utils._conversion.builtin_names import FUNCTIONS
-from ansible_collections.incomex.phasegate.plugins.module_utils._conversion.formats import Script, read_change
+from ansible_collections.incomex.phasegate.plugins.module_utils._conversion.change import Script
+from ansible_collections.incomex.phasegate.plugins.module_utils._conversion.dumped import (
+    gives_to,
+    increments,
+    restarted,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._conversion.formats import read_change
+from ansible_collections.incomex.phasegate.plugins.module_utils._conversion.psql_text import without_psql
 from ansible_collections.incomex.phasegate.plugins.module_utils._conversion.qualification import qualifying_edits
 from ansible_collections.incomex.phasegate.plugins.module_utils._conversion.settings import searched, setting
 from ansible_collections.incomex.phasegate.plugins.module_utils._conversion.source_text import (
@@ -63,17 +72,27 @@ class Conversion:
     left: List[Problem] = field(default_factory=list)
 
 
-def convert(path: str, data: bytes, name: str = "", schema: str = "public") -> Conversion:
-    """Return the files of a phase from a file of a migration tool.
+@dataclass(frozen=True)
+class Given:
+    """What a person says of a file.
 
-    ``name`` is its format, '' to recognise it; ``schema`` is where names without one are. Raises ``PhaseGateError``, ``OSError``.
+    Its format, '' to recognise it; the changeset of several; the schema of names without one; the role that runs the phase.
     """
-    change = read_change(path, _lines(data), name)
+
+    format: str = ""
+    changeset: str = ""
+    schema: str = "public"
+    role: str = ""
+
+
+def convert(path: str, data: bytes, given: Given) -> Conversion:
+    """Return the files of a phase from a file of a migration tool. Raises ``PhaseGateError``, ``OSError``."""
+    change = read_change(path, _lines(data), given.format, given.changeset)
     found = Conversion(change.up, None, list(change.notes), list(change.problems))
-    found.migrate = Script(change.up.path, _converted(change.up, schema, found))
+    found.migrate = Script(change.up.path, _converted(change.up, given, found))
     if change.down is not None:
         down = Script(change.down.path, SourceText(_lines(change.down.text.data), change.down.text.lines))
-        found.rollback = Script(down.path, _converted(down, schema, found))
+        found.rollback = Script(down.path, _converted(down, given, found))
     found.notes = list(dict.fromkeys(found.notes))
     return found
 
@@ -83,19 +102,23 @@ def _lines(data: bytes) -> bytes:
     return data.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n")
 
 
-def _converted(script: Script, schema: str, found: Conversion) -> SourceText:
-    text, path = script.text, script.path
+def _converted(script: Script, given: Given, found: Conversion) -> SourceText:
+    path, schema = script.path, given.schema
+    text = without_psql(script, found.problems, found.notes)
     statements = parsed(text, path, found.problems)
     control = _own_control(statements)
     kept = [one for one in statements if one.node is not None and id(one) not in control]
     edits: List[Edit] = [_removal(text.data, one.start, one.end) for one in statements if id(one) in control]
+    steps = increments([one.node for one in kept], schema)
     current = schema
     temporary: Set[str] = set()
     stay: List[Parsed] = []
     assumed: Set[str] = set()
     for one in kept:
         path_set = searched(one.node)
-        replaced = b"" if path_set is not None else setting(one.sql, one.node)
+        replaced = b"" if path_set is not None or gives_to(one.node, given.role) else setting(one.sql, one.node)
+        if replaced is None:
+            replaced = restarted(one.node, steps, current)
         if path_set is not None:
             current = path_set[0] if path_set else schema
             if len(path_set) > 1:
@@ -175,18 +198,10 @@ def _behind_commit(statements: Sequence[Parsed], control: Set[int]) -> Set[int]:
 
 
 def _removal(data: bytes, start: int, end: int) -> Edit:
-    """Return the edit that removes a statement, with the line that it has alone and the blank lines that would be left."""
+    """Return the edit that removes a statement, with the line that it has alone."""
     alone = not data[data.rfind(b"\n", 0, start) + 1 : start].strip()
-    until = end
-    while data[until : until + 1] in (b" ", b"\t"):
-        until += 1
-    if not alone or data[until : until + 1] != b"\n":
-        return start, end, b""
-    until += 1
-    blank_before = not data[:start].strip(b" \t") or data[:start].rstrip(b" \t").endswith(b"\n\n")
-    while blank_before and data[until : until + 1] == b"\n":
-        until += 1
-    return start, until, b""
+    rest = data[end : _line_end(data, end) + 1]
+    return start, end + (len(rest) if alone and not rest.strip() else 0), b""
 
 
 def _in_transaction(text: SourceText, stay: Sequence[Parsed], behind: Set[int], edits: List[Edit]) -> SourceText:
@@ -220,7 +235,15 @@ def _line_end(data: bytes, start: int) -> int:
 
 
 def _trimmed(text: SourceText) -> SourceText:
-    """Return a text without blank lines at its beginning and with one line end at its end."""
+    """Return a text without blank lines at its beginning, never two of them, and with one line end at its end."""
+    edits: List[Edit] = []
+    with contextlib.suppress(LexError):
+        edits = [
+            (start, end, b"\n\n")
+            for start, end, kind, found in spans(text.data)
+            if kind == "space" and found.count(b"\n") > 1
+        ]
+    text = text.edited(edits)
     start = len(text.data) - len(text.data.lstrip())
     end = len(text.data.rstrip())
     return joined([text.part(start, max(start, end)), written(b"\n", text.line(max(start, end)))])

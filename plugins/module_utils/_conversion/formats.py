@@ -8,55 +8,18 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field
-from typing import Callable, Dict, List, Optional, Pattern, Tuple
+from typing import Callable, Dict, List, Tuple
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._common.files import SMALL, read_file
+from ansible_collections.incomex.phasegate.plugins.module_utils._conversion.change import (
+    Change,
+    Script,
+    beside,
+    marked,
+)
+from ansible_collections.incomex.phasegate.plugins.module_utils._conversion.liquibase import HEAD, read_changelog
 from ansible_collections.incomex.phasegate.plugins.module_utils._conversion.source_text import SourceText, whole
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.problems import Problem
-
-
-@dataclass
-class Script:
-    """One direction of a change: the file that it is in, and its SQL."""
-
-    path: str
-    text: SourceText
-
-
-@dataclass
-class Change:
-    """What was found for one change: its script, what undoes it if there is one, and what a person has to know or to solve."""
-
-    up: Script
-    down: Optional[Script] = None
-    notes: List[str] = field(default_factory=list)
-    problems: List[Problem] = field(default_factory=list)
-
-
-def marked(path: str, text: SourceText, up: Pattern[bytes], down: Pattern[bytes]) -> Change:
-    """Return the two sections of a file in which a comment begins each."""
-    begin, other = up.search(text.data), down.search(text.data)
-    first = begin.end() if begin else 0
-    until = other.start() if other and other.start() >= first else len(text.data)
-    change = Change(Script(path, text.part(first, until)))
-    if other:
-        stop = begin.start() if begin and begin.start() > other.start() else len(text.data)
-        change.down = Script(path, text.part(other.end(), stop))
-    return change
-
-
-def beside(path: str, text: SourceText, undo: str) -> Change:
-    """Return the change of a file that another one undoes."""
-    change = Change(Script(path, text))
-    data = read_file(undo, SMALL) if undo != path else None
-    if data is None:
-        change.notes.append(f"no down script: there is no {undo}; the rollback is drafted")
-    else:
-        change.down = Script(undo, whole(data))
-    return change
-
 
 _DBMATE_UP = re.compile(rb"^--[ \t]*migrate:up(?:[ \t][^\n]*)?$\n?", re.MULTILINE)
 _DBMATE_DOWN = re.compile(rb"^--[ \t]*migrate:down(?:[ \t][^\n]*)?$\n?", re.MULTILINE)
@@ -112,10 +75,26 @@ def _sqitch(path: str, text: SourceText) -> Change:
     return change
 
 
+_DUMPED = re.compile(rb"^-- PostgreSQL database (?:cluster )?dump$|^SET statement_timeout = 0;$", re.MULTILINE)
+
+
+def _of_dump(path: str, data: bytes) -> bool:
+    return os.path.basename(path) == "structure.sql" or bool(_DUMPED.search(data))
+
+
+def _dump(path: str, text: SourceText) -> Change:
+    return Change(Script(path, text), notes=["no down script: a dump has none; the rollback is drafted"])
+
+
 #: A format by its name: what tells a file of it, in words and as a test of its path and bytes, and what reads it.
 _Format = Tuple[str, Callable[[str, bytes], bool], Callable[[str, SourceText], Change]]
 
 FORMATS: Dict[str, _Format] = {
+    "liquibase": (
+        "-- liquibase formatted sql in its first line",
+        lambda _path, data: bool(HEAD.match(data)),
+        lambda path, text: read_changelog(path, text, ""),
+    ),
     "sqitch": ("a file in deploy/ with its like in revert/", _of_sqitch, _sqitch),
     "flyway": (
         "a name such as V1__orders.sql",
@@ -126,6 +105,7 @@ FORMATS: Dict[str, _Format] = {
     "node-pg-migrate": ("a line -- Up Migration", lambda _path, data: bool(_NODE_UP.search(data)), _node_pg_migrate),
     "golang-migrate": ("a name that ends in .up.sql", lambda path, _data: path.endswith(".up.sql"), _golang_migrate),
     "diesel": ("the name up.sql", lambda path, _data: os.path.basename(path) == "up.sql", _diesel),
+    "dump": ("the head of a dump of pg_dump, or the name structure.sql", _of_dump, _dump),
 }
 
 
@@ -143,10 +123,21 @@ def _placeholders(script: Script) -> List[Problem]:
     ]
 
 
-def read_change(path: str, data: bytes, name: str) -> Change:
-    """Return the change of a file; ``name`` is its format, or '' for one that is recognised. Raises ``PhaseGateError``."""
+def read_change(path: str, data: bytes, name: str, changeset: str) -> Change:
+    """Return the change of a file; ``name`` is its format, or '' for one that is recognised. Raises ``PhaseGateError``.
+
+    ``changeset`` is the one of a changelog that has several.
+    """
     format_of = name or _recognised(path, data)
-    change = FORMATS[format_of][2](path, whole(data))
+    if changeset and format_of != "liquibase":
+        raise PhaseGateError(
+            "Only a changelog of Liquibase has changesets.",
+            expected="phasegate_from_changeset with a changelog of Liquibase",
+            found=f"the format {format_of}",
+            next_step="leave phasegate_from_changeset out",
+        )
+    text = whole(data)
+    change = read_changelog(path, text, changeset) if changeset else FORMATS[format_of][2](path, text)
     if change.down is not None and not _has_sql(change.down.text.data):
         change.down = None
         change.notes.append("no down script: it has no statement; the rollback is drafted")

@@ -24,7 +24,6 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.bo
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.classification import (
     RefusedError,
     classify,
-    concurrent_subject,
     kinds_inside,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.made_objects import (
@@ -80,12 +79,11 @@ BY_HAND_COMMENT = (
 
 @dataclass(frozen=True)
 class PhaseDraft:
-    """The texts of phase.yml and rollback.sql, the lines of the migration that a person has to undo, and what the SQL is refused for."""
+    """The texts of phase.yml and rollback.sql, and the lines of the migration that a person has to undo."""
 
     definition: str
     rollback: str
     by_hand: List[int]
-    problems: List[Problem] = field(default_factory=list)
 
 
 @dataclass
@@ -112,18 +110,23 @@ def draft_phase(name: str, migrate: SourceFile, given: Optional[SourceFile] = No
     else:
         undo = RollbackDraft(given.data.decode("utf-8", "replace"), [])
     undone = _found(given, split_file(given, refused), refused)
-    problems = [
-        *_sql_problems(migrate, found, found.schemas | undone.schemas, "expect"),
-        *_sql_problems(given, undone, found.schemas | undone.schemas, "rollback"),
-    ]
     if refused:
-        raise PhaseFileError(problems)
+        raise PhaseFileError(sql_problems(migrate, given))
     definition = "".join(_definition(name, migrate, given, pieces, found, undone, undo))
-    return PhaseDraft(definition, undo.text, undo.by_hand, problems)
+    return PhaseDraft(definition, undo.text, undo.by_hand)
+
+
+def sql_problems(migrate: SourceFile, rollback: SourceFile) -> List[Problem]:
+    """Return all that a plan would refuse the SQL of two files for, whatever else phase.yml has to declare."""
+    found, undone = (_found(one, split_file(one, []), []) for one in (migrate, rollback))
+    schemas = found.schemas | undone.schemas
+    return [
+        *_sql_problems(migrate, found, schemas, "expect"),
+        *_sql_problems(rollback, undone, schemas, "rollback"),
+    ]
 
 
 def _sql_problems(source: SourceFile, found: _Found, schemas: Set[str], section: str) -> List[Problem]:
-    """Return what a plan would refuse the SQL of a file for, whatever else phase.yml has to declare."""
     problems: List[Problem] = []
     open_counts: Mapping[str, Any] = {tag: {"each": {"min": 0}} for tag in found.tags if tag in ROW_TAGS}
     rules = SqlRules(
@@ -304,7 +307,7 @@ def _after(pieces: Sequence[SqlPiece]) -> Iterator[Tuple[str, str, object, bool]
         for place in _constraints(piece.node, "AT_ValidateConstraint")
     }
     for number, piece in enumerate(pieces, start=1):
-        late = is_concurrent(piece.node) and bool(concurrent_subject(piece.node))
+        late = is_concurrent(piece.node)
         for schema, name in (one for one in _created(piece) if one in made.relations()):
             if is_node(piece.node, ast.IndexStmt):
                 text = quoted_name(schema, name)

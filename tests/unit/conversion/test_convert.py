@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.errors import PhaseGateError
-from ansible_collections.incomex.phasegate.plugins.module_utils._conversion.convert import Conversion, convert
+from ansible_collections.incomex.phasegate.plugins.module_utils._conversion.convert import (
+    Conversion,
+    Given,
+    convert,
+)
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.problems import PhaseFileError
 from ansible_collections.incomex.phasegate.plugins.modules.new_phase import Drafted, Source, drafted
 
@@ -31,14 +35,14 @@ def put(place: Path, files: dict[str, str]) -> Path:
     return place / next(iter(files))
 
 
-def converted(place: Path, files: dict[str, str], name: str = "") -> Conversion:
+def converted(place: Path, files: dict[str, str], name: str = "", changeset: str = "") -> Conversion:
     path = put(place, files)
-    return convert(str(path), path.read_bytes(), name)
+    return convert(str(path), path.read_bytes(), Given(name, changeset))
 
 
 def sql(text: str) -> str:
     """Return what a migration of dbmate is converted to, without BEGIN and COMMIT."""
-    data = convert("m.sql", f"-- migrate:up\n{text}\n-- migrate:down\n".encode()).migrate.text.data.decode()
+    data = convert("m.sql", f"-- migrate:up\n{text}\n-- migrate:down\n".encode(), Given()).migrate.text.data.decode()
     assert data.startswith("BEGIN;\n\n")
     return data.removeprefix("BEGIN;\n\n").removesuffix("\n\nCOMMIT;\n")
 
@@ -53,6 +57,7 @@ FORMATS = {
     "golang-migrate": {"1_crates.up.sql": UP, "1_crates.down.sql": DOWN},
     "diesel": {"1_crates/up.sql": UP, "1_crates/down.sql": DOWN},
     "flyway": {"V1.2__crates.sql": UP, "U1.2__crates.sql": DOWN},
+    "liquibase": {"crates.sql": f"--liquibase formatted sql\n\n--changeset anna:crates\n{UP}--rollback {DOWN}"},
     "sqitch": {
         "deploy/crates.sql": f"-- Deploy depot:crates to pg\n\nBEGIN;\n\n{UP}\nCOMMIT;\n",
         "revert/crates.sql": f"-- Revert depot:crates from pg\n\nBEGIN;\n\n{DOWN}\nCOMMIT;\n",
@@ -221,7 +226,7 @@ def test_settings(given: str, expected: str) -> None:
     ],
 )
 def test_the_transaction_is_that_of_a_phase(given: str, expected: str) -> None:
-    assert convert("1.up.sql", given.encode()).migrate.text.data.decode() == expected
+    assert convert("1.up.sql", given.encode(), Given()).migrate.text.data.decode() == expected
 
 
 def refusal(place: Path, files: dict[str, str]) -> str:
@@ -288,8 +293,199 @@ def test_what_stops_the_rehearsal_only_is_left_to_the_author(tmp_path: Path) -> 
 def test_other_line_ends_are_converted(tmp_path: Path) -> None:
     path = tmp_path / "1.up.sql"
     path.write_bytes(b"\xef\xbb\xbf" + UP.replace("\n", "\r\n").encode())
-    assert convert(str(path), path.read_bytes()).migrate.text.data.decode() == MIGRATE
+    assert convert(str(path), path.read_bytes(), Given()).migrate.text.data.decode() == MIGRATE
 
 
 def test_another_schema_than_public() -> None:
-    assert b"CREATE TABLE app.crates" in convert("1.up.sql", UP.encode(), schema="app").migrate.text.data
+    assert b"CREATE TABLE app.crates" in convert("1.up.sql", UP.encode(), Given(schema="app")).migrate.text.data
+
+
+CHANGELOG = """-- liquibase formatted sql
+
+-- changeset anna:1 context:test runInTransaction:false
+-- comment: the first
+CREATE TABLE crates (
+  id int
+);
+-- rollback DROP TABLE
+--rollback crates;
+
+--changeset "anna b":"2 b" dbms:postgresql,h2
+--preconditions onFail:MARK_RAN
+--precondition-sql-check expectedResult:0 SELECT count(*) FROM boxes
+--ignoreLines:1
+NOT SQL;
+--ignoreLines:start
+NOR THIS;
+--ignoreLines:end
+CREATE TABLE boxes (id int);
+/* liquibase rollback
+DROP TABLE boxes;
+DROP TABLE IF EXISTS old;
+*/
+--changeset anna:3
+DROP TABLE shelves;
+--rollback not required
+--changeset anna:4 endDelimiter:/ dbms:oracle
+DROP TABLE racks
+/
+--rollback changesetId:1 changesetAuthor:anna
+--changeset bert:1
+DROP TABLE bins;
+"""
+
+
+def test_one_changeset_of_several_is_chosen(tmp_path: Path) -> None:
+    one = converted(tmp_path, {"log.sql": CHANGELOG}, changeset="anna:1")
+    assert one.migrate.text.data.decode() == (
+        "BEGIN;\n\n-- comment: the first\nCREATE TABLE public.crates (\n  id int\n);\n\nCOMMIT;\n"
+    )
+    assert one.rollback is not None
+    assert one.rollback.text.data.decode() == "BEGIN;\n\nDROP TABLE\npublic.crates;\n\nCOMMIT;\n"
+    assert one.rollback.text.line(one.rollback.text.data.index(b"public.")) == 9
+    assert any("log.sql:3: context:test is not converted" in note for note in one.notes)
+
+    two = converted(tmp_path, {"log.sql": CHANGELOG}, changeset="2 b")
+    assert two.migrate.text.data.decode() == "BEGIN;\n\nCREATE TABLE public.boxes (id int);\n\nCOMMIT;\n"
+    assert two.rollback is not None
+    assert b"DROP TABLE public.boxes;\nDROP TABLE IF EXISTS public.old;\n" in two.rollback.text.data
+    assert [note.rpartition("log.sql:")[2][:17] for note in two.notes if "precondition" in note] == [
+        "12: a preconditio",
+        "13: a preconditio",
+    ]
+
+    three = converted(tmp_path, {"log.sql": CHANGELOG}, changeset="3")
+    assert three.rollback is None
+    assert "says that it needs no rollback" in three.notes[0]
+
+    four = converted(tmp_path, {"log.sql": CHANGELOG}, changeset="4")
+    assert [(one.line, one.what) for one in four.problems[:3]] == [
+        (30, "a rollback by another changeset"),
+        (27, "statements that do not end with ;"),
+        (27, "a changeset of another database"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changeset", "found"),
+    [("", "anna:1, anna b:2 b, anna:3, anna:4, bert:1"), ("1", "anna:1, bert:1"), ("9", "anna:1, ")],
+)
+def test_which_changesets_there_are_is_told(tmp_path: Path, changeset: str, found: str) -> None:
+    with pytest.raises(PhaseGateError) as refused:
+        converted(tmp_path, {"log.sql": CHANGELOG}, changeset=changeset)
+    assert refused.value.found.startswith(found)
+
+
+def test_a_changeset_is_of_liquibase_only(tmp_path: Path) -> None:
+    with pytest.raises(PhaseGateError, match="Only a changelog of Liquibase has changesets"):
+        converted(tmp_path, {"1.up.sql": UP}, changeset="1")
+
+
+DUMP = r"""--
+-- PostgreSQL database dump
+--
+
+\restrict kP2
+
+SET statement_timeout = 0;
+SET client_encoding = 'UTF8';
+SELECT pg_catalog.set_config('search_path', '', false);
+SET check_function_bodies = false;
+SET default_table_access_method = heap;
+
+CREATE TABLE app.crates (id integer NOT NULL, note text);
+
+ALTER TABLE app.crates OWNER TO anna;
+
+ALTER TABLE app.crates ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME app.crates_id_seq INCREMENT BY 5
+);
+
+CREATE SEQUENCE app.other START WITH 1;
+
+COPY app.crates (id, note) FROM stdin;
+1	it's
+2	\N
+3	a\tb\\c
+\.
+
+COPY app.boxes (id) FROM stdin;
+\.
+
+SELECT pg_catalog.setval('app.crates_id_seq', 11, true);
+SELECT pg_catalog.setval('app.other', 1, false);
+SELECT pg_catalog.setval('app.elsewhere', 1, false);
+
+\unrestrict kP2
+"""
+
+
+def test_a_dump_is_converted(tmp_path: Path) -> None:
+    path = put(tmp_path, {"dump.sql": DUMP})
+    found = convert(str(path), path.read_bytes(), Given(role="anna"))
+    assert (
+        found.migrate.text.data.decode()
+        == r"""BEGIN;
+
+--
+-- PostgreSQL database dump
+--
+
+SET LOCAL check_function_bodies = false;
+
+CREATE TABLE app.crates (id integer NOT NULL, note text);
+
+ALTER TABLE app.crates ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME app.crates_id_seq INCREMENT BY 5
+);
+
+CREATE SEQUENCE app.other START WITH 1;
+
+INSERT INTO app.crates (id, note) OVERRIDING SYSTEM VALUE VALUES
+    ('1', 'it''s'),
+    ('2', NULL),
+    ('3', E'a\x09b\\c');
+
+ALTER SEQUENCE app.crates_id_seq RESTART WITH 16;
+ALTER SEQUENCE app.other RESTART WITH 1;
+SELECT pg_catalog.setval('app.elsewhere', 1, false);
+
+COMMIT;
+"""
+    )
+    assert not found.problems
+    assert found.rollback is None
+    # an owner that is another role than that of the phase stays
+    assert b"OWNER TO anna" in convert(str(path), path.read_bytes(), Given()).migrate.text.data
+
+
+def test_what_psql_would_do_is_told(tmp_path: Path) -> None:
+    rows = "".join(f"{n}\n" for n in range(1001))
+    text = (
+        f"-- PostgreSQL database dump\nCREATE TABLE app.a (i int);\nCOPY app.a (i) FROM stdin;\n{rows}\\.\n"
+        "COPY app.a (i) FROM stdin WITH (FORMAT csv);\n1\n\\.\n\\i other.sql\n\\connect shop\n\\echo 'it''s'\nVACUUM app.a;\n"
+    )
+    told = refusal(tmp_path, {"dump.sql": text})
+    assert told.startswith("Invalid phase: 4 problems.")
+    for line, what in (
+        (3, "COPY FROM STDIN of 1001 rows"),
+        (1006, "COPY FROM STDIN with options"),
+        (1009, "the psql command \\i: psql does not read a phase"),
+        (1012, "VACUUM cannot be in a phase"),
+    ):
+        assert f". dump.sql:{line}: {what}" in told, told
+
+
+def test_a_structure_of_rails_is_a_dump(tmp_path: Path) -> None:
+    text = (
+        'CREATE TABLE public.crates (id int);\nSET search_path TO "$user", public;\n\n'
+        "INSERT INTO \"schema_migrations\" (version) VALUES\n('20260516');\n"
+    )
+    found = converted(tmp_path, {"db/structure.sql": text})
+    assert b'INSERT INTO public."schema_migrations" (version)' in found.migrate.text.data
+
+
+def test_an_invalid_index_that_would_be_accepted_is_left_to_the_author(tmp_path: Path) -> None:
+    path = put(tmp_path, {"1.up.sql": f"{UP}CREATE INDEX CONCURRENTLY IF NOT EXISTS i ON crates (id);\n"})
+    found = drafted("crates", str(tmp_path / "phases"), Source(tool_file=str(path)))
+    assert any("CREATE INDEX CONCURRENTLY IF NOT EXISTS" in one for one in found.problems)
