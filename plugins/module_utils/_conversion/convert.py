@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, List, Optional, Sequence, Set
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.sql_tokens import LexError, spans
-from ansible_collections.incomex.phasegate.plugins.module_utils._conversion.builtin_names import FUNCTIONS
+from ansible_collections.incomex.phasegate.plugins.module_utils._conversion.builtin_names import FUNCTIONS, TYPES
 from ansible_collections.incomex.phasegate.plugins.module_utils._conversion.change import Script
 from ansible_collections.incomex.phasegate.plugins.module_utils._conversion.dumped import (
     gives_to,
@@ -48,6 +48,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.sy
     is_concurrent,
     is_node,
     string_list,
+    walk,
 )
 
 try:
@@ -167,11 +168,17 @@ def _left_in_body(one: Parsed, schema: str, temporary: Set[str], at: Problem) ->
     alone = {name for names in inside for prefix, name, _read in names.relations if not prefix} - known
     alone = {name for name in alone if not name.startswith("pg_")}
     called = {parts[0] for call in names.calls for parts in [string_list(call.funcname) or ("", "")] if len(parts) == 1}
-    found = sorted(alone | (called - FUNCTIONS))
+    found = sorted(alone | (called - FUNCTIONS) | _types_alone(body.statements + body.expressions))
     if not found:
         return []
     step = f"write {schema}. before them in migrate.sql or rollback.sql; a phase searches pg_catalog only"
     return [replace(at, what="a body with names without a schema", found=", ".join(found), next_step=step)]
+
+
+def _types_alone(nodes: Sequence[Any]) -> Set[str]:
+    """Return the types without a schema that are not of pg_catalog."""
+    found = (string_list(child.names) or () for one in nodes for _, child in walk(one) if is_node(child, ast.TypeName))
+    return {parts[0] for parts in found if len(parts) == 1} - TYPES
 
 
 def _reads_body(node: Any) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import collections
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.relation_names import quoted_name
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_edit import flow, scalar
@@ -27,10 +27,14 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.cl
     kinds_inside,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.made_objects import (
+    Key,
     Made,
     dropped,
+    made_by,
+    made_relation,
     moved,
     states,
+    uncertain,
 )
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.names import (
     SqlRules,
@@ -144,7 +148,7 @@ def _sql_problems(source: SourceFile, found: _Found, schemas: Set[str], section:
 
 def drafted_checks(pieces: Sequence[SqlPiece]) -> Set[str]:
     """Return the SQL of the checks of verify that a draft of this migration has."""
-    return {sql for _title, sql, _answer, _late in _after(pieces)}
+    return {sql for _title, sql, _answer, _late in [*_after(pieces), *_left_so(pieces)]}
 
 
 def _found(source: SourceFile, pieces: Sequence[SqlPiece], problems: List[Problem]) -> _Found:
@@ -155,8 +159,6 @@ def _found(source: SourceFile, pieces: Sequence[SqlPiece], problems: List[Proble
         try:
             tag, kinds = classify(piece.node, outer=number in outer)
             kinds += kinds_inside(tag, inner)
-            if is_concurrent(piece.node):
-                concurrent_subject(piece.node)
         except RefusedError as error:
             StatementReporter(source.path, piece, problems)(error.what, next_step=error.next_step)
             continue
@@ -212,7 +214,7 @@ def _definition(
     before = list(dict.fromkeys([*_before(pieces), *undo.assumed]))
     for number, (title, sql, answer) in enumerate(before, start=3):
         yield _check(f"P-{number}", title, sql, answer)
-    after = list(dict.fromkeys(_after(pieces)))
+    after = list(dict.fromkeys([*_after(pieces), *_left_so(pieces)]))
     yield "\nverify:\n" if after else f"\nverify: []{VERIFY_COMMENT}\n"
     for number, (title, sql, answer, late) in enumerate(after, start=1):
         yield _check(f"VA-{number}", title, sql, answer, late=late)
@@ -336,3 +338,77 @@ def _after(pieces: Sequence[SqlPiece]) -> Iterator[Tuple[str, str, object, bool]
             )
             title = f"{text} has constraint {constraint}{'' if valid else ', not valid yet'}"
             yield title, query, valid, (later and validated[place] > committed) or late
+
+
+def _left_so(pieces: Sequence[SqlPiece]) -> Iterator[Tuple[str, str, object, bool]]:
+    """Yield the checks of what older objects are afterwards: gone, or there although IF NOT EXISTS may have done nothing."""
+    there: Dict[Key, Tuple[bool, bool]] = {}
+    committed = len(transaction_pieces(pieces))
+    for number, (piece, made) in enumerate(states(pieces), start=1):
+        node, late = piece.node, number > committed
+        renamed = moved(node) or ()
+        for key in (*dropped(node), *renamed, *made_by(node), *_nullable_then(node)):
+            for one in [one for one in there if one[1 : len(key)] == key[1:]]:
+                del there[one]
+        gone = [key for key in dropped(node) if not made.has(key) and key not in made_by(node)]
+        there.update({**dict.fromkeys(gone, (False, late)), **dict.fromkeys(_there_then(node), (True, late))})
+    for key, (exists, late) in there.items():
+        check = _CHECKS_OF.get(key[0])
+        if check and key[1]:
+            yield (*check(key, exists), late)
+
+
+def _nullable_then(node: Any) -> List[Key]:
+    """Return the columns that a statement allows to be null."""
+    commands = node.cmds if is_node(node, ast.AlterTableStmt) else ()
+    dropping = (one for one in commands if one.subtype.name == "AT_DropNotNull")
+    return [("not null", *relation_pair(node.relation), one.name) for one in dropping]
+
+
+def _there_then(node: Any) -> Iterator[Key]:
+    """Yield what is there after a statement that may have found it there."""
+    relation = made_relation(node)
+    if relation is not None and uncertain(node) and relation.relpersistence != "t":
+        yield ("relation", *relation_pair(relation))
+    if is_node(node, ast.IndexStmt) and node.if_not_exists and node.idxname:
+        yield ("relation", node.relation.schemaname or "", node.idxname)
+    if not is_node(node, ast.AlterTableStmt) or node.missing_ok:
+        return
+    for command in node.cmds:
+        if command.subtype.name == "AT_AddColumn" and command.missing_ok:
+            yield ("column", *relation_pair(node.relation), command.def_.colname)
+        elif command.subtype.name == "AT_SetNotNull":
+            yield ("not null", *relation_pair(node.relation), command.name)
+
+
+def _relation_check(key: Key, exists: bool) -> Tuple[str, str, object]:
+    title, sql = _is_there(key[1], key[2], "exists" if exists else "does not exist")
+    return title, f"{sql}{'NOT NULL' if exists else 'NULL'}", True
+
+
+def _column_check(key: Key, exists: bool) -> Tuple[str, str, object]:
+    text = quoted_name(key[1], key[2])
+    query = _COLUMN.format(relation=readable_literal(text), column=readable_literal(key[3]))
+    return f"{text} has {'' if exists else 'no '}column {key[3]}", query, int(exists)
+
+
+def _not_null_check(key: Key, _exists: bool) -> Tuple[str, str, object]:
+    _title, query, _answer = _column_check(key, exists=True)
+    return f"{quoted_name(key[1], key[2])}.{key[3]} is NOT NULL", f"{query} AND attnotnull", 1
+
+
+def _constraint_check(key: Key, _exists: bool) -> Tuple[str, str, object]:
+    text = quoted_name(key[1], key[2])
+    query = (
+        "SELECT pg_catalog.count(*) FROM pg_catalog.pg_constraint"
+        f" WHERE conrelid = pg_catalog.to_regclass({readable_literal(text)}) AND conname = {readable_literal(key[3])}"
+    )
+    return f"{text} has no constraint {key[3]}", query, 0
+
+
+_CHECKS_OF: Dict[str, Callable[[Key, bool], Tuple[str, str, object]]] = {
+    "column": _column_check,
+    "constraint": _constraint_check,
+    "not null": _not_null_check,
+    "relation": _relation_check,
+}

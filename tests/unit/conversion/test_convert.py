@@ -280,13 +280,15 @@ def test_more_problems_than_usual_are_all_told(tmp_path: Path) -> None:
 
 
 def test_what_stops_the_rehearsal_only_is_left_to_the_author(tmp_path: Path) -> None:
-    text = "CREATE FUNCTION f() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM boxes';\n"
+    text = (
+        "CREATE FUNCTION f() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM boxes WHERE id::mood IS NOT NULL';\n"
+    )
     path = put(
         tmp_path, {"1.up.sql": UP + text + text.replace("f()", "g()").replace(" AS", " SET search_path = public AS")}
     )
     found: Drafted = drafted("crates", str(tmp_path / "phases"), Source(tool_file=str(path)))
     assert [one.replace(f"{tmp_path}/", "").splitlines()[:2] for one in found.problems] == [
-        ["1.up.sql:2: a body with names without a schema", "   found: boxes"]
+        ["1.up.sql:2: a body with names without a schema", "   found: boxes, mood"]
     ]
 
 
