@@ -78,7 +78,9 @@ def _problem(text: SourceText, start: int, sql: bytes, path: str, error: Excepti
     before = sql.decode("utf-8", "replace")[:place].encode()
     rest = sql[len(before) :]
     what, step = f"not SQL: {error.args[0]}", "correct it; PostgreSQL's own parser rejects the statement"
-    if rest.startswith(b":"):
+    if isinstance(error, UnicodeDecodeError):
+        what, step = "not UTF-8", "save the file as UTF-8"
+    elif rest.startswith(b":"):
         what, step = f"{what} (a psql variable?)", "write the value itself"
     elif rest.startswith((b"{", b"$")):
         what, step = f"{what} (a template?)", "write what the tool puts in its place"

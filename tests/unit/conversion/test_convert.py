@@ -491,3 +491,10 @@ def test_an_invalid_index_that_would_be_accepted_is_left_to_the_author(tmp_path:
     path = put(tmp_path, {"1.up.sql": f"{UP}CREATE INDEX CONCURRENTLY IF NOT EXISTS i ON crates (id);\n"})
     found = drafted("crates", str(tmp_path / "phases"), Source(tool_file=str(path)))
     assert any("CREATE INDEX CONCURRENTLY IF NOT EXISTS" in one for one in found.problems)
+
+
+def test_other_encodings_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "1.up.sql"
+    path.write_bytes(UP.encode() + "COMMENT ON TABLE crates IS '\xe9';\n".encode("latin-1"))
+    found = convert(str(path), path.read_bytes(), Given())
+    assert [(one.line, one.what) for one in found.problems] == [(2, "not UTF-8")]
