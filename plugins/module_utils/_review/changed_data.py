@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from typing import Any, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.incomex.phasegate.plugins.module_utils._common.data_kinds import (
     COUNTED,
@@ -111,6 +111,22 @@ def _in_batches(subject: Subject) -> List[Block]:
     return list(bullet_list("", found)) if found else []
 
 
+def _left_behind(subject: Subject) -> Iterator[Tuple[Inline, ...]]:
+    """Yield the tables that have more or fewer rows after migration and rollback than before; what the phase makes goes with them."""
+    rehearsal = subject.rehearsal
+    made = {one["name"] for one in rehearsal["changes"] if one["kind"] == "table" and one["action"] == "added"}
+    both = [*rehearsal["data"], *rehearsal["rollback"]["data"]]
+    uncounted = {one["relation"] for one in both if one["kind"] in ("TRUNCATE", "RECREATE")}
+    net: Dict[str, int] = {}
+    for one in both:
+        if one["kind"] in ("INSERT", "DELETE"):
+            net[one["relation"]] = net.get(one["relation"], 0) + one["rows"] * (1 if one["kind"] == "INSERT" else -1)
+    for relation, rows in net.items():
+        if rows and relation not in made | uncounted:
+            count = f"{abs(rows)} {'row' if abs(rows) == 1 else 'rows'} {'more' if rows > 0 else 'fewer'}"
+            yield (Code(relation), f": {count} after the rollback than before the migration.")
+
+
 def data_findings(subject: Subject) -> List[Tuple[Inline, ...]]:
     """Return what a reviewer should see first: data that goes, changes that no statement names, what is not proved."""
     items: List[Tuple[Inline, ...]] = []
@@ -122,4 +138,5 @@ def data_findings(subject: Subject) -> List[Tuple[Inline, ...]]:
         if one["kind"] in _LOSING or unnamed:
             by = " No statement names it: a trigger, function or cascade does it." if unnamed else ""
             items.append((Code(one["relation"]), f": {one['kind']}, {change_extent(one)}.{by}"))
+    items += _left_behind(subject)
     return [*items, *((f"Not proved of the changed data: {one}.",) for one in subject.rehearsal["unproved"])]

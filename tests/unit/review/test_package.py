@@ -523,6 +523,8 @@ def of_data(*changes: dict[str, Any]) -> Subject:
     plan["ddl"]["statements"] = statements
     plan["phase"]["data"] = {"shop.log": {"INSERT": {"min": 1}}}
     plan["rehearsal"].update(data=list(changes), unproved=[], statements=[])
+    undone = [{**one, "kind": "DELETE"} for one in changes if one["kind"] == "INSERT"]
+    plan["rehearsal"]["rollback"]["data"] = undone
     return subject(plan)
 
 
@@ -550,6 +552,19 @@ def test_changed_data_names_the_statements_that_change_it_and_what_declares_it()
     ]
     # the sequence of a column that an INSERT fills is nothing to look at first
     assert [text_of(item[0]) for item in data_findings(shown)] == ["shop.log"]
+
+
+@pytest.mark.parametrize(
+    ("deleted", "found"), [(1, []), (0, ["shop.lines: 1 row more after the rollback than before the migration."])]
+)
+def test_rows_that_the_rollback_leaves_are_named_first(deleted: int, found: list[str]) -> None:
+    plan: dict[str, Any] = copy.deepcopy(dict(of_data({"relation": "shop.lines", "kind": "INSERT", "rows": 1}).plan))
+    plan["rehearsal"]["data"].append({"relation": "shop.new", "kind": "INSERT", "rows": 5})
+    plan["rehearsal"]["changes"] = [{"kind": "table", "action": "added", "name": "shop.new"}]
+    plan["ddl"]["statements"][0].update(tag="CREATE TABLE AS", relations=["shop.new"])
+    undone = [{"relation": "shop.lines", "kind": "DELETE", "rows": deleted}] if deleted else []
+    plan["rehearsal"]["rollback"] = {"data": undone}
+    assert ["".join(map(text_of, item)) for item in data_findings(subject(plan))] == found
 
 
 def test_what_batches_change_after_commit_is_shown_too() -> None:
