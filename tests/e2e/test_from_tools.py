@@ -60,7 +60,7 @@ def test_a_migration_of_dbmate_is_rehearsed(
     shown = target.rehearse(rehearsal_cluster, phase, phasegate_draft="true", phasegate_write="true")
     assert shown.rc == 0, shown.stdout
     definition = yaml.safe_load((tmp_path / "phases" / "crates" / "phase.yml").read_text(encoding="utf-8"))
-    assert definition["expect"]["rows"] == {"UPDATE": [3], "INSERT": [5]}
+    assert definition["expect"]["rows"] == {"UPDATE": [{"min": 3}], "INSERT": [{"min": 5}]}
     rehearsed = target.rehearse(rehearsal_cluster, phase)
     assert rehearsed.rc == 0, rehearsed.stdout
     assert len(list((tmp_path / "plans").glob("*/plan.json"))) == 1
