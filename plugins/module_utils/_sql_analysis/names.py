@@ -334,7 +334,8 @@ def _check_name(schema: str, name: str, rules: SqlRules, report: StatementReport
 def _report_alone(name: str, why: str, rules: SqlRules, report: StatementReporter) -> None:
     report(
         f"{name} without a schema, and {why}",
-        expected=f"{min(rules.schemas)}.{name}, for example",
+        # a draft of names alone has no schema yet
+        expected=f"{min(rules.schemas, default='public')}.{name}, for example",
         next_step="write every name with its schema",
     )
 

@@ -9,6 +9,7 @@ import jinja2
 import pytest
 import yaml
 from ansible_collections.incomex.phasegate.plugins.module_utils._definition.phase_file import SourceFile
+from ansible_collections.incomex.phasegate.plugins.module_utils._definition.problems import PhaseFileError
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.advice import advise_file
 from ansible_collections.incomex.phasegate.plugins.module_utils._sql_analysis.phase_draft import draft_phase
 from ansible_collections.incomex.phasegate.plugins.modules.new_phase import playbook_of
@@ -159,3 +160,22 @@ def test_an_older_table_of_the_same_name_is_locked() -> None:
     sql = b"ALTER TABLE app.t ADD x int; DROP TABLE app.t; CREATE TABLE app.t (id int); ALTER TABLE app.t ADD y int"
     found = advise_file(SourceFile("migrate.sql", "migrate.sql", sql))
     assert [[one.lock for one in found[number]] for number in (1, 4)] == [["AccessExclusiveLock"], []]
+
+
+@pytest.mark.fault("sql-no-draft")
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "CREATE INDEX CONCURRENTLY ON shop.crates (id)",
+        "DROP INDEX CONCURRENTLY shop.one, shop.two",
+        "ALTER AGGREGATE shop.total(*) RENAME TO sum_of_all",
+        "ALTER FUNCTION f RENAME TO g",
+        "ALTER TYPE mood RENAME VALUE 'a' TO 'b'",
+        "ALTER SEQUENCE s OWNED BY t.id",
+    ],
+)
+def test_what_has_no_inverse_is_undone_by_hand_or_refused(sql: str) -> None:
+    try:
+        assert draft_phase("p", SourceFile("migrate.sql", "migrate.sql", sql.encode())).by_hand == [1]
+    except PhaseFileError as error:
+        assert error.problems  # noqa: PT017 - each of the two is an answer
