@@ -43,7 +43,7 @@ from ansible_collections.incomex.phasegate.plugins.module_utils._common.text imp
 
 # How tokens of SQL are marked.
 _MARKS = {
-    "comment": "comment", "string": "string", "escape": "string", "dollar": "string", "quoted": "name",
+    "comment": "comment", "string": "string", "bits": "string", "escape": "string", "dollar": "string", "quoted": "name",
 }  # fmt: skip
 
 _KEYWORDS = frozenset(

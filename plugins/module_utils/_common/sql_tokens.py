@@ -23,7 +23,8 @@ _TOKEN = re.compile(
     rb"|(?P<end>;)|(?P<open>\()|(?P<close>\))|(?P<dot>\.)"
     rb"|(?P<block>/\*)"
     rb"|(?P<escape>[eE]')"
-    rb"|(?P<string>(?:[uU]&|[bBxX])?')"
+    rb"|(?P<bits>[bBxX]')"
+    rb"|(?P<string>(?:[uU]&)?')"
     rb'|(?P<quoted>(?:[uU]&)?")'
     rb"|(?P<dollar>\$(?:[A-Za-z_\x80-\xff][A-Za-z0-9_\x80-\xff]*)?\$)"
     rb"|(?P<word>[A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*)"
@@ -31,9 +32,10 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 
-# What closes what a token opens; a doubled quote does not.
+# What closes what a token opens; a doubled quote does not, except in a string of bits.
 _REST: Dict[str, Pattern[bytes]] = {
     "escape": re.compile(rb"[^\\']*(?:(?:\\.|'')[^\\']*)*'(?!')", re.DOTALL),
+    "bits": re.compile(rb"[^']*'"),
     "string": re.compile(rb"[^']*(?:''[^']*)*'(?!')"),
     "quoted": re.compile(rb'[^"]*(?:""[^"]*)*"(?!")'),
 }
@@ -43,7 +45,7 @@ _CONTINUED = re.compile(rb"[ \t\f\v]*(?:--[^\n\r]*)?[\n\r](?:[ \t\n\r\f\v]|--[^\
 
 _COMMENT_ENDS = re.compile(rb"/\*|\*/")
 
-_NAMES = {"escape": "string", "string": "string", "quoted": "quoted identifier"}
+_NAMES = {"escape": "string", "bits": "string", "string": "string", "quoted": "quoted identifier"}
 
 
 class LexError(Exception):

@@ -70,7 +70,7 @@ _KEPT = 12
 
 
 # Tokens that are nothing to the structure of a statement once its keywords are known.
-_PLAIN = frozenset({"other", "number", "escape", "string", "quoted", "dollar", "dot", "sign"})
+_PLAIN = frozenset({"other", "number", "escape", "bits", "string", "quoted", "dollar", "dot", "sign"})
 
 
 class Command:

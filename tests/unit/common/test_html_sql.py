@@ -92,6 +92,8 @@ def require_true_marks(text: str) -> bool:
         ('SELECT U&"\\0061 -- " FROM t', ['U&"\\0061 -- "']),
         ("SELECT 'a' -- c\n  'DROP'", ["'a' -- c\n  'DROP'"]),
         ("SELECT B'01', X'1F'", ["B'01'", "X'1F'"]),
+        ("SELECT B'01''a' 'b''c'", ["B'01'", "'a'", "'b''c'"]),
+        ("SELECT x'0'\n  '1'", ["x'0'\n  '1'"]),
         ("SELECT 'a', 1 -- b", ["'a'", "-- b"]),
     ],
 )
