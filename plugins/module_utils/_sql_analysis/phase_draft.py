@@ -148,7 +148,27 @@ def _sql_problems(source: SourceFile, found: _Found, schemas: Set[str], section:
 
 def drafted_checks(pieces: Sequence[SqlPiece]) -> Set[str]:
     """Return the SQL of the checks of verify that a draft of this migration has."""
-    return {sql for _title, sql, _answer, _late in [*_after(pieces), *_left_so(pieces)]}
+    return {sql for _title, sql, _answer, _late in _drafted_after(pieces)}
+
+
+def _drafted_after(pieces: Sequence[SqlPiece]) -> List[Tuple[str, str, object, bool]]:
+    """Return the checks of verify; where nothing is known for certain, that the schemas are still there: a phase has one check at least."""
+    return _certain(pieces) or [
+        (f"schema {schema} exists", _SCHEMA.format(readable_literal(quoted_name("", schema))), True, False)
+        for schema in _schemas(pieces)
+    ]
+
+
+def _certain(pieces: Sequence[SqlPiece]) -> List[Tuple[str, str, object, bool]]:
+    return list(dict.fromkeys([*_after(pieces), *_left_so(pieces)]))
+
+
+def _schemas(pieces: Sequence[SqlPiece]) -> List[str]:
+    """Return the schemas that statements name, in themselves or by an object."""
+    names = [collect_names(piece.node) for piece in pieces]
+    relations = {schema for one in names for schema, _name, _read in one.relations}
+    objects = {schema for one in names for schema, _name in one.objects | one.references}
+    return sorted((relations | objects).union(*(one.schemas for one in names)) - set(_SYSTEM))
 
 
 def _found(source: SourceFile, pieces: Sequence[SqlPiece], problems: List[Problem]) -> _Found:
@@ -214,8 +234,8 @@ def _definition(
     before = list(dict.fromkeys([*_before(pieces), *undo.assumed]))
     for number, (title, sql, answer) in enumerate(before, start=3):
         yield _check(f"P-{number}", title, sql, answer)
-    after = list(dict.fromkeys([*_after(pieces), *_left_so(pieces)]))
-    yield "\nverify:\n" if after else f"\nverify: []{VERIFY_COMMENT}\n"
+    after = _drafted_after(pieces)
+    yield f"\nverify:{'' if after else ' []'}{'' if _certain(pieces) else VERIFY_COMMENT}\n"
     for number, (title, sql, answer, late) in enumerate(after, start=1):
         yield _check(f"VA-{number}", title, sql, answer, late=late)
     yield f"\n{DIFF_COMMENT}diff: {{policy: additions_only}}\n"
@@ -236,6 +256,7 @@ def _check(number: str, title: str, sql: str, answer: object, *, late: bool = Fa
     )
 
 
+_SCHEMA = "SELECT pg_catalog.to_regnamespace({}) IS NOT NULL"
 _COLUMN = (
     "SELECT pg_catalog.count(*) FROM pg_catalog.pg_attribute"
     " WHERE attrelid = pg_catalog.to_regclass({relation}) AND attname = {column} AND NOT attisdropped"

@@ -47,10 +47,7 @@ def phase_of(directory: Path, sql: str, accept: list[dict[str, Any]] | None = No
     draft = draft_phase("crates", SourceFile("migrate.sql", "migrate.sql", sql.encode()))
     (directory / "migrate.sql").write_text(sql, encoding="utf-8")
     (directory / "rollback.sql").write_text(draft.rollback, encoding="utf-8")
-    # what SQL alone does not draft a check of is the author's
-    verify = "verify: [{id: VA-1, title: one, sql: SELECT 1, expect: 1}]"
-    text = draft.definition.replace("verify: []  # checks that would notice a wrong change", verify)
-    (directory / "phase.yml").write_text(f"{text}\naccept: {accept or []}\n", encoding="utf-8")
+    (directory / "phase.yml").write_text(f"{draft.definition}\naccept: {accept or []}\n", encoding="utf-8")
     return directory / "phase.yml"
 
 

@@ -134,7 +134,8 @@ def titles(sql: str) -> tuple[list[str], list[str]]:
     ],
 )
 def test_a_check_is_of_the_object_that_has_the_name_then(sql: str, before: list[str], after: list[str]) -> None:
-    assert titles(sql) == (before, after)
+    # a phase has one check at least
+    assert titles(sql) == (before, after or ["schema app exists"])
 
 
 def test_a_constraint_that_is_validated_after_commit_is_checked_after_it() -> None:
