@@ -85,6 +85,11 @@ def test_one_refusal_tells_what_a_draft_lacks(
     )
     assert draft(tmp_path, "light").rc == 0
     # what undoes DO is left to a person: here nothing
+    rollback = phase / "rollback.sql"
+    lines = rollback.read_text(encoding="utf-8").splitlines(keepends=True)
+    rollback.write_text("".join(line for line in lines if not line.startswith("--")), encoding="utf-8")
+    about = {"phasegate_phase_file": str(phase / "phase.yml"), "phasegate_write": "true"}
+    assert play(tmp_path, "playbooks/check_phase.yml", extra_vars=about).rc == 0
     refused = target.rehearse(rehearsal_cluster, str(phase / "phase.yml"))
     assert refused.rc != 0
     text = (phase / "phase.yml").read_text(encoding="utf-8")
