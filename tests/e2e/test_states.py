@@ -10,6 +10,8 @@ time others; without it, ten that are always the same.
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import functools
 import hashlib
 import os
 import pwd
@@ -32,7 +34,7 @@ from ansible_collections.incomex.phasegate.tests.support.cluster import SUPERUSE
 from ansible_collections.incomex.phasegate.tests.support.conductor import Conductor, conducting, descendants, gone
 from ansible_collections.incomex.phasegate.tests.support.phase_files import PhaseFiles
 from ansible_collections.incomex.phasegate.tests.support.reviewers import Reviewer, register, unregister
-from ansible_collections.incomex.phasegate.tests.support.runs import client_of
+from ansible_collections.incomex.phasegate.tests.support.runs import client_of, wait_for
 from ansible_collections.incomex.phasegate.tests.support.target import Target
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -103,6 +105,16 @@ class Execution:
     undone: bool = False
 
 
+def is_free(lock: Path) -> bool:
+    """Whether nobody holds the lock of a file."""
+    with lock.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
 class States(RuleBasedStateMachine):
     """One database.
 
@@ -170,6 +182,12 @@ class States(RuleBasedStateMachine):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         assert gone(conductor.pid, DONE)
+        # a process that it made in the last moment, and what holds the lock, which is nobody's child: they let it go after a minute
+        held = f"FROM pg_stat_activity WHERE application_name LIKE 'phasegate:%' AND datname = '{self.target.database}'"
+        self.cluster.psql(f"SELECT pg_terminate_backend(pid) {held}")
+        wait_for("the end of its sessions", lambda: self.cluster.psql(f"SELECT count(*) {held}").strip() == "0")
+        for lock in (self.target.root / "locks").glob("*"):
+            wait_for("the end of what holds its lock", functools.partial(is_free, lock))
 
     def undo(self, execution: Execution) -> dict[str, Any]:
         return {"undo": execution.path, "accept_loss_at_most": 1000, "signatures": str(self.signatures)}
