@@ -63,16 +63,16 @@ def test_the_figures_of_the_fixture(session: Session) -> None:
     assert len(capture.values["updated_at"]) == 86
 
 
-def test_a_long_count_is_told_while_it_is_made(
-    client: Client, session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_long_count_is_told_while_it_is_made(client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "SECONDS", 0.1)
-    session.execute("CREATE VIEW public.slow AS SELECT 1 AS one FROM pg_sleep(1)")
+    with client.session() as session:
+        session.execute("CREATE VIEW public.slow AS SELECT 1 AS one FROM pg_sleep(2)")
     artefacts = RunDirectory(str(tmp_path))
     artefacts.create()
     RunOpened().write(artefacts.journal)
     declared = DataExpectations.from_definition([MEASURE], [{"relation": "no.such"}, {"relation": "public.slow"}])
     record_state_steps(client, artefacts, "before", declared, ["relations"])
+    assert load_capture(artefacts, "before", declared.measures).counts == {"no.such": None, "public.slow": 1}
     told = [entry.data for entry in artefacts.journal.entries() if entry.event == Progress.event]
     assert told[-1] == {"what": "rows of public.slow are counted", "unit": "tables", "done": 2, "total": 3}
 

@@ -179,7 +179,7 @@ def variables(node: Any) -> set[str]:
 def roles_of(node: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield every role that a YAML document runs, with the options that it gets there."""
     if isinstance(node, dict):
-        if "role" in node:
+        if "role" in node and "{{" not in str(node["role"]):  # a module may have an option of this name
             yield node["role"], node
         if "ansible.builtin.import_role" in node:
             yield node["ansible.builtin.import_role"]["name"], node.get("vars", {})
