@@ -537,6 +537,9 @@ class States(RuleBasedStateMachine):
         self.shelf += 1
         Path(lost.path).rename(self.directory / f"{self.shelf}.{Path(lost.path).name}")
         self.executions.remove(lost)
+        # nothing here knows any more that its plan was executed
+        if lost.plan:
+            lost.plan.executed = any(one.plan is lost.plan for one in self.executions)
 
     @rule()
     def write(self) -> None:
@@ -618,6 +621,12 @@ def test_an_expired_plan_leads_on(cluster: Cluster) -> None:
     with states(cluster):
         played(late, "execute_plan", "begin_again", "roll_back")
         played("register_reviewers", late, "approve", "execute_plan", "begin_again", "roll_back")
+
+
+def test_a_plan_whose_execution_was_archived_leads_on(cluster: Cluster) -> None:
+    """An older execution of the phase is left: it is the database's by its name only, and does not know the plan."""
+    with states(cluster):
+        played("begin_again", "create_anew", "begin_again", "create_anew", "archive", "begin_again")
 
 
 def test_any_order_of_events(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
